@@ -1,0 +1,71 @@
+// swift-tools-version: 6.1
+import PackageDescription
+
+let package = Package(
+  name: "otq",
+  products: [
+    .executable(name: "otconvert", targets: ["otconvert"]),
+    .executable(name: "otbench", targets: ["otbench"]),
+  ],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2")
+  ],
+  targets: [
+    // MARK: System libraries
+    .systemLibrary(name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
+    .systemLibrary(name: "CJSONC", pkgConfig: "json-c", providers: [.apt(["libjson-c-dev"])]),
+    .systemLibrary(name: "COpenBLAS", pkgConfig: "openblas", providers: [.apt(["libopenblas-dev"])]),
+    .systemLibrary(name: "CCrypto", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
+    .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
+
+    // MARK: Foundations
+    .target(name: "COTKernels"),
+    .target(name: "OTTensor"),
+    .target(name: "OTJSON", dependencies: ["CJSONC", "OTTensor"]),
+    .target(name: "OTKernels", dependencies: ["COTKernels", "OTTensor"]),
+
+    // MARK: Stages of the pipeline
+    .target(name: "OTCheckpoint", dependencies: ["CZlib", "OTJSON", "OTTensor"]),
+    .target(name: "OTGraph", dependencies: ["OTJSON", "OTTensor"]),
+    .target(name: "OTQuantization", dependencies: ["OTGraph", "OTKernels", "OTTensor"]),
+    .target(name: "OTContainer", dependencies: ["CZlib", "CZstd", "OTJSON", "OTKernels", "OTTensor"]),
+    .target(name: "OTTokenizer", dependencies: ["OTJSON", "OTTensor"]),
+    .target(name: "OTRuntime", dependencies: ["COpenBLAS", "OTContainer", "OTGraph", "OTKernels", "OTTensor"]),
+    .target(
+      name: "OTConversion",
+      dependencies: ["CCrypto", "OTCheckpoint", "OTContainer", "OTGraph", "OTQuantization", "OTTensor"]),
+    .target(name: "OTVerify", dependencies: ["OTConversion"]),
+
+    // MARK: Commands
+    .executableTarget(
+      name: "otconvert",
+      dependencies: [
+        "OTConversion", "OTVerify",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ]),
+    .executableTarget(
+      name: "otbench",
+      dependencies: [
+        "OTConversion",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ]),
+
+    // MARK: Tests
+    .target(
+      name: "_OTTestSupport", dependencies: ["OTCheckpoint", "OTTensor"], path: "Tests/_OTTestSupport"),
+    .testTarget(name: "OTTensorTests", dependencies: ["OTTensor", "_OTTestSupport"]),
+    .testTarget(name: "OTJSONTests", dependencies: ["OTJSON", "_OTTestSupport"]),
+    .testTarget(name: "OTKernelsTests", dependencies: ["OTKernels", "_OTTestSupport"]),
+    .testTarget(name: "OTCheckpointTests", dependencies: ["OTCheckpoint", "_OTTestSupport"]),
+    .testTarget(
+      name: "OTGraphTests",
+      dependencies: ["OTCheckpoint", "OTConversion", "OTGraph", "OTRuntime", "_OTTestSupport"]),
+    .testTarget(name: "OTQuantizationTests", dependencies: ["OTQuantization", "_OTTestSupport"]),
+    .testTarget(name: "OTContainerTests", dependencies: ["OTContainer", "_OTTestSupport"]),
+    .testTarget(
+      name: "OTConversionTests",
+      dependencies: ["OTCheckpoint", "OTConversion", "OTVerify", "_OTTestSupport"]),
+    .testTarget(name: "EndToEndTests", dependencies: ["OTCheckpoint", "OTJSON", "_OTTestSupport"]),
+  ],
+  swiftLanguageModes: [.v6]
+)

@@ -1,0 +1,59 @@
+/// A JSON value that has passed the strict scanner.
+///
+/// Objects keep the order of their members, so that writing is deterministic.
+public enum JSONValue: Sendable, Hashable {
+  case null
+  case bool(Bool)
+  case integer(Int)
+  case number(Double)
+  case string(String)
+  case array([JSONValue])
+  case object(JSONObject)
+
+  public var string: String? { if case .string(let value) = self { value } else { nil } }
+  public var bool: Bool? { if case .bool(let value) = self { value } else { nil } }
+  public var integer: Int? { if case .integer(let value) = self { value } else { nil } }
+  public var array: [JSONValue]? { if case .array(let value) = self { value } else { nil } }
+  public var object: JSONObject? { if case .object(let value) = self { value } else { nil } }
+  /// The value as a double, be it written as an integer or not.
+  public var double: Double? {
+    switch self {
+    case .integer(let value): Double(value)
+    case .number(let value): value
+    default: nil
+    }
+  }
+  /// The value under `key`; nil when this is no object or has no such member.
+  public subscript(key: String) -> JSONValue? { object?[key] }
+}
+
+/// The members of a JSON object, in order, with constant-time look-up.
+public struct JSONObject: Sendable, Hashable {
+  public private(set) var keys: [String] = []
+  private var values: [String: JSONValue] = [:]
+
+  public init() {}
+
+  public subscript(key: String) -> JSONValue? {
+    get { values[key] }
+    set {
+      if let newValue {
+        if values.updateValue(newValue, forKey: key) == nil { keys.append(key) }
+      } else if values.removeValue(forKey: key) != nil {
+        keys.removeAll { $0 == key }
+      }
+    }
+  }
+
+  public var count: Int { keys.count }
+  /// Members in the order in which they were written.
+  public var members: [(key: String, value: JSONValue)] {
+    keys.compactMap { key in values[key].map { (key, $0) } }
+  }
+}
+
+extension JSONObject: ExpressibleByDictionaryLiteral {
+  public init(dictionaryLiteral elements: (String, JSONValue)...) {
+    for (key, value) in elements { self[key] = value }
+  }
+}

@@ -1,0 +1,23 @@
+// Sizes that come from a file are never added or multiplied with an operator
+// that traps: a trap is a crash, not a refusal.
+
+extension Int {
+  /// The sum, or nil when it does not fit.
+  @inlinable public func addingChecked(_ other: Int) -> Int? {
+    let (value, overflow) = addingReportingOverflow(other)
+    return overflow ? nil : value
+  }
+
+  /// The product, or nil when it does not fit.
+  @inlinable public func multipliedChecked(by other: Int) -> Int? {
+    let (value, overflow) = multipliedReportingOverflow(by: other)
+    return overflow ? nil : value
+  }
+
+  /// The least multiple of `unit` that is not below `self`.
+  ///
+  /// - Precondition: `unit` is positive and the result fits.
+  @inlinable public func roundedUp(toMultipleOf unit: Int) -> Int {
+    (self + unit - 1) / unit * unit
+  }
+}

@@ -1,0 +1,154 @@
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
+/// What tells one file on disk from another, and whether it changed.
+public struct FileIdentity: Sendable, Hashable {
+  public let device: UInt64
+  public let inode: UInt64
+  public let byteCount: Int
+  public let modifiedSeconds: Int
+  public let modifiedNanoseconds: Int
+
+  /// Whether both are the same file, changed or not.
+  public func isSameFile(as other: FileIdentity) -> Bool {
+    device == other.device && inode == other.inode
+  }
+
+  init(_ status: stat) {
+    device = UInt64(status.st_dev)
+    inode = UInt64(status.st_ino)
+    byteCount = Int(status.st_size)
+    #if canImport(Darwin)
+      modifiedSeconds = status.st_mtimespec.tv_sec
+      modifiedNanoseconds = status.st_mtimespec.tv_nsec
+    #else
+      modifiedSeconds = status.st_mtim.tv_sec
+      modifiedNanoseconds = status.st_mtim.tv_nsec
+    #endif
+  }
+
+  /// The identity of what `path` leads to, or nil when there is nothing.
+  public init?(path: String) {
+    var status = stat()
+    guard stat(path, &status) == 0 else { return nil }
+    self.init(status)
+  }
+}
+
+/// A regular file mapped read-only into memory.
+///
+/// The owner of the mapping, and the one place where its bytes are unsafe.
+/// If another process truncates the file while it is mapped, the system ends
+/// this process with SIGBUS; nothing in user space can turn that into an
+/// error, so `verifyUnchanged()` is called at the end of every long read.
+public final class MappedFile: @unchecked Sendable {
+  /// The path as it was given.
+  public let path: String
+  public let identity: FileIdentity
+  private let descriptor: Int32
+  private let base: UnsafeMutableRawPointer?
+
+  public var byteCount: Int { identity.byteCount }
+
+  /// Opens and maps the file; symbolic links are followed.
+  ///
+  /// - Throws: `Refusal` with rule `file-missing`, `file-unreadable`,
+  ///   `file-not-regular` or `file-unmappable`.
+  public init(path: String) throws {
+    self.path = path
+    // O_NONBLOCK: opening a FIFO must not wait for a writer.
+    let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
+    guard descriptor >= 0 else {
+      let reason = String(cString: strerror(errno))
+      throw Refusal(
+        errno == ENOENT ? "file-missing" : "file-unreadable",
+        "cannot be opened: \(reason)", file: path)
+    }
+    var status = stat()
+    guard fstat(descriptor, &status) == 0 else {
+      let reason = String(cString: strerror(errno))
+      close(descriptor)
+      throw Refusal("file-unreadable", "cannot be examined: \(reason)", file: path)
+    }
+    guard status.st_mode & S_IFMT == S_IFREG else {
+      close(descriptor)
+      throw Refusal("file-not-regular", "is a directory, device, pipe or socket, not a file", file: path)
+    }
+    identity = FileIdentity(status)
+    if identity.byteCount == 0 {
+      base = nil
+    } else {
+      let mapping = mmap(nil, identity.byteCount, PROT_READ, MAP_PRIVATE, descriptor, 0)
+      guard let mapping, mapping != MAP_FAILED else {
+        let reason = String(cString: strerror(errno))
+        close(descriptor)
+        throw Refusal("file-unmappable", "cannot be mapped: \(reason)", file: path)
+      }
+      base = mapping
+    }
+    self.descriptor = descriptor
+  }
+
+  deinit {
+    if let base { munmap(base, identity.byteCount) }
+    close(descriptor)
+  }
+
+  /// All bytes; valid as long as this object lives.
+  public var bytes: UnsafeRawBufferPointer {
+    UnsafeRawBufferPointer(start: base, count: base == nil ? 0 : identity.byteCount)
+  }
+
+  /// The bytes of `range`.
+  ///
+  /// - Precondition: the range lies within the file.
+  public func bytes(in range: Range<Int>) -> UnsafeRawBufferPointer {
+    precondition(range.lowerBound >= 0 && range.upperBound <= byteCount, "range outside the file")
+    return UnsafeRawBufferPointer(rebasing: bytes[range])
+  }
+
+  /// Copies bytes from the file with read calls, leaving the mapping untouched.
+  ///
+  /// - Throws: `Refusal` with rule `file-changed` when the file has become
+  ///   shorter, `file-unreadable` when the system reports an error.
+  public func read(at byteOffset: Int, into buffer: UnsafeMutableRawBufferPointer) throws {
+    var done = 0
+    while done < buffer.count {
+      let count = pread(descriptor, buffer.baseAddress.map { $0 + done }, buffer.count - done, off_t(byteOffset + done))
+      if count < 0 {
+        if errno == EINTR { continue }
+        throw Refusal("file-unreadable", "cannot be read: \(String(cString: strerror(errno)))", file: path, byteOffset: byteOffset + done)
+      }
+      guard count > 0 else {
+        throw Refusal("file-changed", "became shorter while it was read", file: path, byteOffset: byteOffset + done)
+      }
+      done += count
+    }
+  }
+
+  /// Lets the system drop the pages wholly inside `range` from this process's
+  /// memory; they are read again when touched.
+  public func release(_ range: Range<Int>) {
+    guard let base else { return }
+    let pageSize = sysconf(Int32(_SC_PAGESIZE))
+    let start = range.lowerBound.roundedUp(toMultipleOf: pageSize)
+    let end = range.upperBound == byteCount ? byteCount : range.upperBound / pageSize * pageSize
+    if start < end { madvise(base + start, end - start, MADV_DONTNEED) }
+  }
+
+  /// - Throws: `Refusal` with rule `file-changed` when size or modification
+  ///   time differ from those at opening.
+  public func verifyUnchanged() throws {
+    var status = stat()
+    guard fstat(descriptor, &status) == 0, FileIdentity(status) == identity,
+      FileIdentity(path: path) == identity
+    else {
+      throw Refusal("file-changed", "changed while it was read", file: path, remedy: "run again when nothing writes to it")
+    }
+  }
+}

@@ -1,0 +1,51 @@
+/// The dimensions of a tensor, outermost first; an empty list is a scalar.
+///
+/// Every value is one whose element count fits in an Int and whose dimensions
+/// multiply without overflow even beside a zero.
+public struct Shape: Sendable, Hashable {
+  public let dimensions: [Int]
+  public let elementCount: Int
+
+  /// The most dimensions that this package accepts.
+  public static let maximumRank = 8
+
+  /// Nil for a negative dimension, a rank above `maximumRank` or an overflow.
+  public init?(_ dimensions: [Int]) {
+    guard dimensions.count <= Shape.maximumRank else { return nil }
+    // Overflow is judged with zeros left out, so that [2^62, 2^62, 0] is refused.
+    var product = 1
+    var hasZero = false
+    for dimension in dimensions {
+      guard dimension >= 0 else { return nil }
+      if dimension == 0 { hasZero = true; continue }
+      guard let next = product.multipliedChecked(by: dimension) else { return nil }
+      product = next
+    }
+    self.dimensions = dimensions
+    self.elementCount = hasZero ? 0 : product
+  }
+
+  public var rank: Int { dimensions.count }
+
+  /// The first dimension; 1 for a scalar.
+  public var rowCount: Int { dimensions.first ?? 1 }
+
+  /// Elements in one index of the first dimension; 0 where there are no rows
+  /// to tell it from.
+  public var rowElementCount: Int {
+    rank == 0 ? 1 : dimensions.dropFirst().reduce(1, { $0 &* $1 })
+  }
+
+  /// Element strides of the row-major layout.
+  public var rowMajorStrides: [Int] {
+    var strides = [Int](repeating: 1, count: rank)
+    for axis in stride(from: rank - 2, through: 0, by: -1) {
+      strides[axis] = strides[axis + 1] &* max(dimensions[axis + 1], 1)
+    }
+    return strides
+  }
+}
+
+extension Shape: CustomStringConvertible {
+  public var description: String { "[" + dimensions.map(String.init).joined(separator: ", ") + "]" }
+}

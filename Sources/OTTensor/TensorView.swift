@@ -1,0 +1,119 @@
+/// One tensor of a checkpoint: where its bytes are and how to walk them.
+///
+/// A view copies no data. Elements lie in `file` from `byteOffset`, at
+/// `strides` (in elements, none negative); its maker has checked that every
+/// element is inside the file.
+public struct TensorView: Sendable {
+  public let name: String
+  public let elementType: ElementType
+  public let shape: Shape
+  /// Element strides, one per dimension. Stride 0 repeats an element.
+  public let strides: [Int]
+  public let file: MappedFile
+  /// Where the element at index zero starts in the file.
+  public let byteOffset: Int
+  /// Whether multi-byte elements are stored most significant byte first.
+  public let isBigEndian: Bool
+
+  /// - Precondition: one stride per dimension, and all elements in the file.
+  public init(
+    name: String, elementType: ElementType, shape: Shape, strides: [Int]? = nil,
+    file: MappedFile, byteOffset: Int, isBigEndian: Bool = false
+  ) {
+    let strides = strides ?? shape.rowMajorStrides
+    precondition(strides.count == shape.rank)
+    self.name = name
+    self.elementType = elementType
+    self.shape = shape
+    self.strides = strides
+    self.file = file
+    self.byteOffset = byteOffset
+    self.isBigEndian = isBigEndian
+  }
+
+  /// Bytes of the tensor once it lies in row-major order.
+  public var byteCount: Int { shape.elementCount * elementType.bitWidth / 8 }
+
+  /// Whether the bytes in the file already are in row-major order (strides of
+  /// dimensions of size 1 do not matter) and little-endian.
+  public var isContiguous: Bool {
+    if isBigEndian && elementType.bitWidth > 8 { return false }
+    if shape.elementCount == 0 { return true }
+    return zip(zip(shape.dimensions, strides), shape.rowMajorStrides)
+      .allSatisfy { $0.0 == 1 || $0.1 == $1 }
+  }
+
+  /// The same elements under another name.
+  public func renamed(_ name: String) -> TensorView {
+    TensorView(
+      name: name, elementType: elementType, shape: shape, strides: strides,
+      file: file, byteOffset: byteOffset, isBigEndian: isBigEndian)
+  }
+
+  /// Whether both views show the same elements of the same bytes.
+  public func sharesElements(with other: TensorView) -> Bool {
+    file.identity.isSameFile(as: other.file.identity) && byteOffset == other.byteOffset
+      && shape == other.shape && strides == other.strides && elementType == other.elementType
+      && shape.elementCount > 0
+  }
+
+  /// Calls `body` with rows `rows` of the first dimension as row-major,
+  /// little-endian bytes: the mapped file itself where that is possible, else
+  /// a copy that lives for the call.
+  ///
+  /// - Precondition: `rows` lies within the first dimension (0..<1 for a scalar).
+  public func withRowBytes<Result>(
+    _ rows: Range<Int>, _ body: (UnsafeRawBufferPointer) throws -> Result
+  ) rethrows -> Result {
+    precondition(rows.lowerBound >= 0 && rows.upperBound <= shape.rowCount)
+    let rowByteCount = shape.rowElementCount * elementType.bitWidth / 8
+    if isContiguous {
+      let start = byteOffset + rows.lowerBound * rowByteCount
+      return try body(file.bytes(in: start..<start + rows.count * rowByteCount))
+    }
+    let copy = UnsafeMutableRawBufferPointer.allocate(byteCount: rows.count * rowByteCount, alignment: 64)
+    defer { copy.deallocate() }
+    gather(rows, into: copy)
+    return try body(UnsafeRawBufferPointer(copy))
+  }
+
+  /// Lets the system forget the mapped pages of `rows`.
+  public func release(_ rows: Range<Int>) {
+    guard isContiguous else { return }
+    let rowByteCount = shape.rowElementCount * elementType.bitWidth / 8
+    let start = byteOffset + rows.lowerBound * rowByteCount
+    file.release(start..<start + rows.count * rowByteCount)
+  }
+
+  private func gather(_ rows: Range<Int>, into copy: UnsafeMutableRawBufferPointer) {
+    let size = elementType.bitWidth / 8
+    let dimensions = Array(shape.dimensions.dropFirst())
+    let innerStrides = Array(strides.dropFirst())
+    let source = file.bytes
+    var target = 0
+    var index = [Int](repeating: 0, count: dimensions.count)
+    for row in rows {
+      var position = row * (strides.first ?? 0)
+      for axis in index.indices { index[axis] = 0 }
+      for _ in 0..<shape.rowElementCount {
+        let from = byteOffset + position * size
+        if isBigEndian {
+          for byte in 0..<size { copy[target + byte] = source[from + size - 1 - byte] }
+        } else {
+          for byte in 0..<size { copy[target + byte] = source[from + byte] }
+        }
+        target += size
+        // Count up like an odometer, the last dimension fastest.
+        var axis = dimensions.count - 1
+        while axis >= 0 {
+          index[axis] += 1
+          position += innerStrides[axis]
+          if index[axis] < dimensions[axis] { break }
+          position -= dimensions[axis] * innerStrides[axis]
+          index[axis] = 0
+          axis -= 1
+        }
+      }
+    }
+  }
+}
