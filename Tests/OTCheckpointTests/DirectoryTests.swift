@@ -25,7 +25,8 @@ import _OTTestSupport
     #expect(checkpoint.attachments[.tokenizer] == "\(folder)/tokenizer.json")
     #expect(checkpoint.attachments[.merges] == nil)
     let configuration = try checkpoint.attachments.json(.configuration)
-    #expect(configuration?["model_type"]?.string == name.split(separator: "-").first.map(String.init))
+    #expect(
+      configuration?["model_type"]?.string == name.split(separator: "-").first.map(String.init))
     #expect(checkpoint.aliases.isEmpty)
     try checkpoint.verifyUnchanged()
   }

@@ -14,7 +14,9 @@ struct SafetensorsFault: Sendable, CustomTestStringConvertible {
 
   var testDescription: String { "\(number) \(rule)" }
 
-  init(_ number: Int, _ rule: String, _ bytes: [UInt8], tensor: String? = nil, at offset: Int? = nil) {
+  init(
+    _ number: Int, _ rule: String, _ bytes: [UInt8], tensor: String? = nil, at offset: Int? = nil
+  ) {
     (self.number, self.rule, self.bytes) = (number, rule, bytes)
     (self.tensor, byteOffset) = (tensor, offset)
   }
@@ -59,23 +61,39 @@ struct SafetensorsFault: Sendable, CustomTestStringConvertible {
     .init(6, "json-truncated", safetensorsBytes("{\"a\":{\"dtype\":\"U8\"")),
     .init(7, "json-trailing", safetensorsBytes(Array(good.utf8) + [0, 0], data: four)),
     .init(7, "json-trailing", safetensorsBytes(good + "{}", data: four)),
-    .init(8, "json-duplicate-key", safetensorsBytes(
-      "{\(tensor("a", 0, 2)),\(tensor("a", 2, 4))}", data: four)),
-    .init(9, "json-duplicate-key", safetensorsBytes(
-      "{\"a\":{\"dtype\":\"U8\",\"dtype\":\"I8\",\"shape\":[4],\"data_offsets\":[0,4]}}", data: four)),
-    .init(9, "json-duplicate-key", safetensorsBytes(
-      "{\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"shape\":[4],\"data_offsets\":[0,4]}}", data: four)),
-    .init(9, "json-duplicate-key", safetensorsBytes(
-      "{\"__metadata__\":{},\(tensor("a", 0, 4)),\"__metadata__\":{}}", data: four)),
-    .init(10, "json-duplicate-key", safetensorsBytes(
-      "{\(tensor("a", 0, 2)),\(tensor("\\u0061", 2, 4))}", data: four)),
+    .init(
+      8, "json-duplicate-key",
+      safetensorsBytes(
+        "{\(tensor("a", 0, 2)),\(tensor("a", 2, 4))}", data: four)),
+    .init(
+      9, "json-duplicate-key",
+      safetensorsBytes(
+        "{\"a\":{\"dtype\":\"U8\",\"dtype\":\"I8\",\"shape\":[4],\"data_offsets\":[0,4]}}",
+        data: four)),
+    .init(
+      9, "json-duplicate-key",
+      safetensorsBytes(
+        "{\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"shape\":[4],\"data_offsets\":[0,4]}}", data: four)
+    ),
+    .init(
+      9, "json-duplicate-key",
+      safetensorsBytes(
+        "{\"__metadata__\":{},\(tensor("a", 0, 4)),\"__metadata__\":{}}", data: four)),
+    .init(
+      10, "json-duplicate-key",
+      safetensorsBytes(
+        "{\(tensor("a", 0, 2)),\(tensor("\\u0061", 2, 4))}", data: four)),
     .init(11, "json-lone-surrogate", safetensorsBytes("{\(tensor("\\ud800", 0, 4))}", data: four)),
     .init(12, "safetensors-metadata", safetensorsBytes("{\"__metadata__\":{\"a\":1}}"), at: 9),
     .init(12, "safetensors-metadata", safetensorsBytes("{\"__metadata__\":null}"), at: 9),
-    .init(13, "safetensors-missing-field", safetensorsBytes(
-      "{\"a\":{\"dtype\":\"U8\",\"shape\":[4]}}", data: four), tensor: "a"),
-    .init(13, "safetensors-missing-field", safetensorsBytes(
-      "{\"a\":{\"shape\":[4],\"data_offsets\":[0,4]}}", data: four), tensor: "a"),
+    .init(
+      13, "safetensors-missing-field",
+      safetensorsBytes(
+        "{\"a\":{\"dtype\":\"U8\",\"shape\":[4]}}", data: four), tensor: "a"),
+    .init(
+      13, "safetensors-missing-field",
+      safetensorsBytes(
+        "{\"a\":{\"shape\":[4],\"data_offsets\":[0,4]}}", data: four), tensor: "a"),
     .init(13, "safetensors-entry-not-object", safetensorsBytes("{\"a\":[]}"), tensor: "a"),
     .init(14, "safetensors-dtype", dtype: "\"f32\""),
     .init(14, "safetensors-dtype", dtype: "\"F33\""),
@@ -91,40 +109,59 @@ struct SafetensorsFault: Sendable, CustomTestStringConvertible {
     .init(15, "safetensors-offset-count", offsets: "[0]"),
     .init(15, "safetensors-offset-count", offsets: "[0,4,8]"),
     .init(16, "safetensors-offsets-reversed", offsets: "[8,0]"),
-    .init(17, "safetensors-hole", safetensorsBytes("{\(tensor("a", 1, 4))}", data: four), tensor: "a"),
-    .init(17, "safetensors-hole", safetensorsBytes(
-      "{\(tensor("b", 3, 4)),\(tensor("a", 0, 2))}", data: four), tensor: "b"),
-    .init(18, "safetensors-overlap", safetensorsBytes(
-      "{\(tensor("a", 0, 3)),\(tensor("b", 2, 4))}", data: four), tensor: "b"),
-    .init(18, "safetensors-overlap", safetensorsBytes(
-      "{\(tensor("a", 0, 4)),\(tensor("b", 0, 4))}", data: four), tensor: "b"),
-    .init(18, "safetensors-overlap", safetensorsBytes(
-      "{\(tensor("a", 0, 4)),\(tensor("b", 2, 2))}", data: four), tensor: "b"),
+    .init(
+      17, "safetensors-hole", safetensorsBytes("{\(tensor("a", 1, 4))}", data: four), tensor: "a"),
+    .init(
+      17, "safetensors-hole",
+      safetensorsBytes(
+        "{\(tensor("b", 3, 4)),\(tensor("a", 0, 2))}", data: four), tensor: "b"),
+    .init(
+      18, "safetensors-overlap",
+      safetensorsBytes(
+        "{\(tensor("a", 0, 3)),\(tensor("b", 2, 4))}", data: four), tensor: "b"),
+    .init(
+      18, "safetensors-overlap",
+      safetensorsBytes(
+        "{\(tensor("a", 0, 4)),\(tensor("b", 0, 4))}", data: four), tensor: "b"),
+    .init(
+      18, "safetensors-overlap",
+      safetensorsBytes(
+        "{\(tensor("a", 0, 4)),\(tensor("b", 2, 2))}", data: four), tensor: "b"),
     .init(19, "safetensors-data-past-end", data: 7, at: nil),
     .init(19, "safetensors-data-past-end", offsets: "[0,9223372036854775807]", at: nil),
-    .init(20, "safetensors-trailing-bytes", safetensorsBytes(good, data: four + [0]), at: 8 + good.utf8.count + 4),
+    .init(
+      20, "safetensors-trailing-bytes", safetensorsBytes(good, data: four + [0]),
+      at: 8 + good.utf8.count + 4),
     .init(20, "safetensors-trailing-bytes", safetensorsBytes("{}", data: [0]), at: 10),
     .init(21, "safetensors-size-mismatch", shape: "[3]"),
     .init(21, "safetensors-size-mismatch", dtype: "\"F64\""),
     .init(21, "safetensors-size-mismatch", shape: "[]"),
     .init(21, "safetensors-size-mismatch", shape: "[0]"),
     .init(22, "safetensors-shape-overflow", shape: "[4294967296,4294967296]"),
-    .init(22, "safetensors-shape-overflow", shape: "[0,4294967296,4294967296]", offsets: "[0,0]", data: 0),
+    .init(
+      22, "safetensors-shape-overflow", shape: "[0,4294967296,4294967296]", offsets: "[0,0]",
+      data: 0),
     .init(22, "safetensors-shape-overflow", shape: "[9223372036854775807,9223372036854775807,0]"),
     .init(22, "safetensors-shape-overflow", shape: "[2305843009213693952]"),
     .init(23, "safetensors-sub-byte", dtype: "\"F4\"", shape: "[3]", offsets: "[0,2]", data: 2),
-    .init(23, "safetensors-sub-byte", dtype: "\"F6_E2M3\"", shape: "[5]", offsets: "[0,4]", data: 4),
+    .init(
+      23, "safetensors-sub-byte", dtype: "\"F6_E2M3\"", shape: "[5]", offsets: "[0,4]", data: 4),
     .init(25, "safetensors-rank", shape: "[1,1,1,1,1,1,1,1,2]"),
     .init(25, "safetensors-tensor-count", safetensorsBytes(many(1_000_002))),
-    .init(26, "safetensors-name", safetensorsBytes("{\(tensor("", 0, 4))}", data: four), tensor: ""),
+    .init(
+      26, "safetensors-name", safetensorsBytes("{\(tensor("", 0, 4))}", data: four), tensor: ""),
     .init(26, "safetensors-name", safetensorsBytes("{\(tensor("a\\nb", 0, 4))}", data: four)),
     .init(26, "safetensors-name", safetensorsBytes("{\(tensor("a\\u009b", 0, 4))}", data: four)),
     .init(26, "json-nul-key", safetensorsBytes("{\(tensor("a\\u0000", 0, 4))}", data: four)),
     .init(26, "safetensors-name", safetensorsBytes("{\(tensor(long, 0, 4))}", data: four)),
-    .init(27, "json-depth", safetensorsBytes(
-      "{\"a\":" + String(repeating: "[", count: 100_000))),
-    .init(28, "safetensors-is-git-lfs-pointer", Array(
-      "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n".utf8)),
+    .init(
+      27, "json-depth",
+      safetensorsBytes(
+        "{\"a\":" + String(repeating: "[", count: 100_000))),
+    .init(
+      28, "safetensors-is-git-lfs-pointer",
+      Array(
+        "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n".utf8)),
     .init(29, "safetensors-is-html", Array("\n<!DOCTYPE html><html>Not found</html>".utf8)),
     .init(29, "safetensors-is-html", Array("<html><body>".utf8)),
     .init(29, "safetensors-is-zip", Array("PK\u{3}\u{4}".utf8) + [UInt8](repeating: 0, count: 30)),

@@ -42,7 +42,8 @@ import _OTTestSupport
     try withTemporaryPath("out.safetensors") { path in
       let expectedByteCount: Int
       do {
-        var writer = try SafetensorsWriter(path: path, entries: entries, metadata: ["b": "2", "a": "1"])
+        var writer = try SafetensorsWriter(
+          path: path, entries: entries, metadata: ["b": "2", "a": "1"])
         expectedByteCount = writer.byteCount
         for content in contents { try writer.append(content) }
         try writer.commit()

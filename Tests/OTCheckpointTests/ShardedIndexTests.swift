@@ -19,7 +19,10 @@ struct IndexFault: Sendable, CustomTestStringConvertible {
   static func map(_ members: String) -> String { "{\"weight_map\":{\(members)}}" }
 
   static let all: [IndexFault] =
-    ["/tmp/s1.safetensors", "../s1.safetensors", "x/s1.safetensors", "x\\\\s1", "..", ".", "", "s\\u0000"]
+    [
+      "/tmp/s1.safetensors", "../s1.safetensors", "x/s1.safetensors", "x\\\\s1", "..", ".", "",
+      "s\\u0000",
+    ]
     .map { .init(number: 30, rule: "index-shard-name", index: map("\"a\":\"\($0)\""), tensor: "a") }
     + [
       .init(
@@ -70,7 +73,8 @@ struct IndexFault: Sendable, CustomTestStringConvertible {
 
   /// Calls `body` with the path of an index beside two good shards.
   private func withShards(
-    _ index: String = index, shards: [String: [String]] = ["s1.safetensors": ["a"], "s2.safetensors": ["b"]],
+    _ index: String = index,
+    shards: [String: [String]] = ["s1.safetensors": ["a"], "s2.safetensors": ["b"]],
     _ body: (String) throws -> Void
   ) throws {
     try withTemporaryFolder { folder in
@@ -122,7 +126,8 @@ struct IndexFault: Sendable, CustomTestStringConvertible {
     try withTemporaryFolder { cache in
       try write(safetensorsBytes(names: ["a"]), "\(cache)/blob")
       try withShards(shards: ["s2.safetensors": ["b"]]) { path in
-        let link = path.replacingOccurrences(of: "model.safetensors.index.json", with: "s1.safetensors")
+        let link = path.replacingOccurrences(
+          of: "model.safetensors.index.json", with: "s1.safetensors")
         try FileManager.default.createSymbolicLink(
           atPath: link, withDestinationPath: "\(cache)/blob")
         #expect(try Checkpoint.open(path).tensors.count == 2)
@@ -134,7 +139,8 @@ struct IndexFault: Sendable, CustomTestStringConvertible {
   @Test(arguments: ["fifo", "directory", "device"])
   func refusesShardsThatAreNoFiles(_ kind: String) throws {
     try withShards(shards: ["s2.safetensors": ["b"]]) { path in
-      let shard = path.replacingOccurrences(of: "model.safetensors.index.json", with: "s1.safetensors")
+      let shard = path.replacingOccurrences(
+        of: "model.safetensors.index.json", with: "s1.safetensors")
       switch kind {
       case "fifo": try #require(mkfifo(shard, 0o600) == 0)
       case "device":

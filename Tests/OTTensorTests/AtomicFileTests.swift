@@ -125,4 +125,34 @@ import _OTTestSupport
       #expect(try names(folder).count == 1)
     }
   }
+
+  /// In a process of its own, whose files may not grow beyond 1000 bytes.
+  @Test func removesEverythingWhenTheDiskIsFull() async {
+    await #expect(processExitsWith: .success) {
+      try withTemporaryFolder { folder in
+        let path = "\(folder)/out"
+        signal(SIGXFSZ, SIG_IGN)
+        var limit = rlimit(rlim_cur: 1000, rlim_max: 1000)
+        #if canImport(Glibc)
+          let resource = __rlimit_resource_t(RLIMIT_FSIZE.rawValue)
+        #else
+          let resource = RLIMIT_FSIZE
+        #endif
+        guard setrlimit(resource, &limit) == 0 else { exit(2) }
+        do {
+          let file = try AtomicFile(path: path)
+          try file.append([UInt8](repeating: 1, count: 600))
+          try file.append([UInt8](repeating: 2, count: 700))
+          exit(3)
+        } catch let refusal as Refusal {
+          let isRight =
+            refusal.rule == "output-write-failed" && refusal.file == path
+            && refusal.message.contains("300 bytes at byte 1000")
+          guard isRight else { exit(4) }
+        }
+        let names = try FileManager.default.contentsOfDirectory(atPath: folder)
+        guard names.isEmpty else { exit(5) }
+      }
+    }
+  }
 }
