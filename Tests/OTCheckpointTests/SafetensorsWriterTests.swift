@@ -79,6 +79,26 @@ import _OTTestSupport
     }
   }
 
+  /// Rows of 12 bits, and rows that lie transposed in their file.
+  @Test func copiesNarrowAndTransposedElements() throws {
+    try withTemporaryFolder { folder in
+      try write([1, 2, 3, 4, 5, 6], "\(folder)/data")
+      let file = try MappedFile(path: "\(folder)/data")
+      let narrow = TensorView(
+        name: "n", elementType: .f4, shape: try #require(Shape([2, 3])), file: file, byteOffset: 0)
+      let transposed = TensorView(
+        name: "t", elementType: .u8, shape: try #require(Shape([3, 2])), strides: [1, 3],
+        file: file, byteOffset: 0)
+      var writer = try SafetensorsWriter(
+        path: "\(folder)/out", entries: [entry("n", .f4, [2, 3]), entry("t", .u8, [3, 2])])
+      try writer.append(narrow)
+      try writer.append(transposed)
+      try writer.commit()
+      let written = try MappedFile(path: "\(folder)/out")
+      #expect(Array(written.bytes.suffix(9)) == [1, 2, 3, 1, 4, 2, 5, 3, 6])
+    }
+  }
+
   @Test func ordersByWidthThenName() throws {
     let entries = try [
       entry("z", .u8, [1]), entry("b", .f32, [1]), entry("a", .f32, [1]), entry("c", .f16, [1]),
