@@ -59,6 +59,7 @@ public struct Graph: Sendable {
   let indices: [String: Int]
   let channelCounts: [Int]
   let consumersByName: [String: [String]]
+  let useCounts: [String: Int]
 
   /// A validated graph.
   ///
@@ -84,6 +85,7 @@ public struct Graph: Sendable {
     indices = validation.indices
     channelCounts = validation.channelCounts
     consumersByName = validation.consumers
+    useCounts = nodes.flatMap(\.operation.tensors).reduce(into: [:]) { $0[$1, default: 0] += 1 }
     try checkTransforms(file: file)
     try checkActivations(file: file)
   }

@@ -163,6 +163,16 @@ extension Operation {
     }
   }
 
+  /// Names of the checkpoint's tensors that a node with this operation uses.
+  var tensors: [String] {
+    switch self {
+    case .embedding(let embedding): [embedding.table]
+    case .linear(let linear): [linear.weight, linear.bias].compactMap { $0 }
+    case .layerNorm(let norm), .rmsNorm(let norm): [norm.gamma, norm.beta].compactMap { $0 }
+    default: []
+    }
+  }
+
   /// Whether migration can leave a transform on the value of such a node.
   var canCarryTransform: Bool {
     switch self {
