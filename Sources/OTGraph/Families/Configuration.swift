@@ -25,6 +25,9 @@ struct Configuration {
     return value
   }
 
+  /// Whether the member is there, be it null.
+  func contains(_ key: String) -> Bool { json?[key] != nil }
+
   /// A count or size in 1...2^31.
   func size(_ keys: String...) throws -> Int? {
     for key in keys {
@@ -87,14 +90,4 @@ struct Configuration {
     }
     return size / count
   }
-}
-
-extension Configuration {
-  /// Which of `keys` the graph cannot do without and nobody tells: all of them
-  /// without config.json, else none but the head count where it is absent.
-  func absent(_ keys: [String]) -> [String] {
-    isPresent ? keys.filter { Configuration.hasNoDefault.contains($0) && value($0) == nil } : keys
-  }
-
-  private static let hasNoDefault: Set<String> = ["num_attention_heads"]
 }

@@ -31,8 +31,8 @@ struct GraphBuilder {
 
   private mutating func check(_ name: String, _ dimensions: [Int]) {
     guard let entry = tensors[name] else { return }
-    if let shape = Shape(dimensions), entry.shape != shape {
-      problems.append("'\(name)' is \(entry.shape), not \(shape)")
+    if entry.shape.dimensions != dimensions {
+      problems.append("'\(name)' is \(entry.shape), not \(dimensions)")
     } else if !entry.elementType.isConvertibleFloat {
       problems.append("'\(name)' has elements \(entry.elementType.rawValue)")
     }
@@ -87,14 +87,15 @@ struct GraphBuilder {
   }
 
   /// A LayerNorm called `name`; without parameters where the model has none.
+  /// Old checkpoints call its parameters gamma and beta.
   mutating func layerNorm(
     _ name: String, _ input: String, size: Int, epsilon: Float, hasParameters: Bool = true
   ) -> String {
-    let gamma =
-      hasParameters
-      ? required("\(name).weight", [size]) : optional("\(name).weight", [size])
-    let norm = Norm(
-      gamma: gamma, beta: optional("\(name).bias", [size]), epsilon: epsilon, size: size)
+    var gamma = optional("\(name).weight", [size]) ?? optional("\(name).gamma", [size])
+    if hasParameters && gamma == nil { gamma = required("\(name).weight", [size]) }
+    var beta = optional("\(name).bias", [size]) ?? optional("\(name).beta", [size])
+    if hasParameters && beta == nil { beta = required("\(name).bias", [size]) }
+    let norm = Norm(gamma: gamma, beta: beta, epsilon: epsilon, size: size)
     return add(name, .layerNorm(norm), input)
   }
 

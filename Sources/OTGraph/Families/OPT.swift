@@ -33,12 +33,15 @@ public enum OPTFamily: ModelFamily {
     let vocabulary = try configuration.size("vocab_size") ?? found.rows
     let contextLength =
       try configuration.size("max_position_embeddings") ?? max(foundPositions.rows - rowOffset, 1)
-    let hasBias = try configuration.flag("enable_bias") ?? false
     let layer0 = prefix + "layers.0."
+    // Old configurations leave these flags out; the model then has the parameters.
+    let hasBias =
+      try configuration.flag("enable_bias")
+      ?? (configuration.isPresent || tensors[layer0 + "fc1.bias"] != nil)
     let inner = try configuration.size("ffn_dim") ?? tensors.matrix(layer0 + "fc1.weight").rows
     let hasNormParameters =
       try configuration.flag("layer_norm_elementwise_affine")
-      ?? (tensors[layer0 + "final_layer_norm.weight"] != nil)
+      ?? (configuration.isPresent || tensors[layer0 + "final_layer_norm.weight"] != nil)
     let finalNorm = prefix + "final_layer_norm"
     let normsBefore =
       try configuration.flag("do_layer_norm_before")
@@ -100,10 +103,11 @@ public enum OPTFamily: ModelFamily {
     }
     let logits = builder.head("lm_head", value, embeddingSize, vocabulary, table: table)
     try builder.checkTensors()
+    var missing = configuration.isPresent ? [] : ["activation_function"]
+    if heads == nil { missing.append("num_attention_heads") }
     return try Graph(
       family: name, nodes: builder.nodes, outputs: ["logits": logits],
       vocabularySize: vocabulary, contextLength: contextLength,
-      missing: configuration.absent(["num_attention_heads", "activation_function"]),
-      file: tensors.file)
+      missing: missing, file: tensors.file)
   }
 }
