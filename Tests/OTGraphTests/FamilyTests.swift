@@ -103,12 +103,11 @@ struct FamilyTests {
     let catalog = try fixture.catalog()
     let matrices = catalog.names.filter { catalog[$0]?.shape.dimensions == [128, 128] }
     let name = try #require(matrices.first)
-    for (entry, word) in [
-      (TensorCatalog.Entry(shape: try #require(Shape([128, 127])), elementType: .f32), "[128, 127]"),
-      (TensorCatalog.Entry(shape: try #require(Shape([128, 128])), elementType: .i8), "I8"),
+    for (dimensions, type, word) in [
+      ([128, 127], ElementType.f32, "[128, 127]"), ([128, 128], .i8, "I8"),
     ] {
       var entries = catalog.entries
-      entries[name] = entry
+      entries[name] = .init(shape: try #require(Shape(dimensions)), elementType: type)
       let error = try refusal {
         _ = try Families.graph(configuration: configuration, tensors: TensorCatalog(entries))
       }

@@ -18,8 +18,7 @@ struct FamilyVariantTests {
     try #require(graph[name]).operation
   }
 
-  /// Names of nodes that lead from `start` back to the embeddings through
-  /// first inputs, one layer deep.
+  /// What the node called `name` reads.
   private func inputs(_ graph: Graph, _ name: String) -> [String] { graph[name]?.inputs ?? [] }
 
   // MARK: OPT
@@ -68,7 +67,8 @@ struct FamilyVariantTests {
     #expect(graph.unusedTensors(in: catalog).isEmpty)
     #expect(graph.missing.isEmpty == hasConfiguration)
     let layer = "decoder.layers.0."
-    #expect(inputs(graph, "decoder.embeddings") == ["decoder.project_in", "decoder.embed_positions"])
+    #expect(
+      inputs(graph, "decoder.embeddings") == ["decoder.project_in", "decoder.embed_positions"])
     #expect(inputs(graph, layer + "self_attn.q_proj") == ["decoder.embeddings"])
     #expect(inputs(graph, layer + "self_attn_layer_norm") == [layer + "attention_sum"])
     #expect(inputs(graph, layer + "fc1") == [layer + "self_attn_layer_norm"])

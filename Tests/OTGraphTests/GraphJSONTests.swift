@@ -8,7 +8,8 @@ import _OTTestSupport
 @Suite("Graph as JSON")
 struct GraphJSONTests {
   private func reread(_ graph: Graph) throws -> Graph {
-    let vectors = Dictionary(uniqueKeysWithValues: graph.transformVectors.map { ($0.name, $0.values) })
+    let vectors = Dictionary(
+      uniqueKeysWithValues: graph.transformVectors.map { ($0.name, $0.values) })
     return try Graph(json: try parsed(graph.json.text()), file: "a.otq") {
       try #require(vectors[$0])
     }
@@ -141,6 +142,14 @@ struct GraphJSONTests {
       positions: .none)
     let tail = [Node("mixed", .attention(attention), inputs: ["first", "second", "third"])]
     #expect(try refusal { _ = try smallGraph(tail, site: "mixed") }.rule == "graph-channels")
+  }
+
+  @Test func longChainsOfAffineNodes() throws {
+    func chain(_ count: Int) -> [Node] {
+      (0..<count).map { Node("a\($0)", .affine, inputs: [$0 == 0 ? "first" : "a\($0 - 1)"]) }
+    }
+    _ = try smallGraph(chain(8), site: "a7")
+    #expect(try refusal { _ = try smallGraph(chain(9), site: "a8") }.rule == "graph-affine")
   }
 
   @Test(arguments: [(0, 0, 1), (3, 3, 1), (-1, 2, 2), (0, 2, 1 << 62), (0, 3, 1), (0, 2, 0)])
