@@ -33,7 +33,9 @@ let package = Package(
     .target(name: "OTRuntime", dependencies: ["COpenBLAS", "OTContainer", "OTGraph", "OTKernels", "OTTensor"]),
     .target(
       name: "OTConversion",
-      dependencies: ["CCrypto", "OTCheckpoint", "OTContainer", "OTGraph", "OTQuantization", "OTTensor"]),
+      dependencies: [
+        "CCrypto", "OTCheckpoint", "OTContainer", "OTGraph", "OTQuantization", "OTRuntime", "OTTensor",
+      ]),
     .target(name: "OTVerify", dependencies: ["OTConversion"]),
 
     // MARK: Commands
