@@ -61,7 +61,13 @@ let package = Package(
     .testTarget(name: "OTCheckpointTests", dependencies: ["OTCheckpoint", "_OTTestSupport"]),
     .testTarget(
       name: "OTGraphTests",
-      dependencies: ["OTCheckpoint", "OTConversion", "OTGraph", "OTRuntime", "_OTTestSupport"]),
+      dependencies: [
+        "OTCheckpoint", "OTConversion", "OTGraph", "OTJSON", "OTRuntime", "OTTensor",
+        "_OTTestSupport",
+      ]),
+    .testTarget(
+      name: "OTRuntimeTests",
+      dependencies: ["OTConversion", "OTGraph", "OTRuntime", "OTTensor", "_OTTestSupport"]),
     .testTarget(name: "OTQuantizationTests", dependencies: ["OTQuantization", "_OTTestSupport"]),
     .testTarget(name: "OTContainerTests", dependencies: ["OTContainer", "_OTTestSupport"]),
     .testTarget(

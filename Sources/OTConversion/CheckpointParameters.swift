@@ -88,11 +88,14 @@ extension CheckpointParameters: ParameterSource {
     return values
   }
 
-  /// Dot product over 16 interleaved lanes.
+  /// Dot product in the kernels' order: 16 interleaved lanes, then halves onto halves.
   private static func dot(_ a: ArraySlice<Float>, _ b: [Float]) -> Float {
     var sums = SIMD16<Float>.zero
     for index in b.indices { sums[index % 16] += a[a.startIndex + index] * b[index] }
-    return sums.sum()
+    let eight = sums.lowHalf + sums.highHalf
+    let four = eight.lowHalf + eight.highHalf
+    let two = four.lowHalf + four.highHalf
+    return two[0] + two[1]
   }
 
   // MARK: Reading

@@ -69,12 +69,12 @@ extension FloatExecutor {
     var values: [Float] = []
     values.reserveCapacity(ids.count * embedding.size)
     for (index, id) in ids.enumerated() {
-      let row = id + embedding.rowOffset
-      guard id >= 0, row < embedding.rowCount else {
+      guard (0..<embedding.rowCount - embedding.rowOffset).contains(id) else {
+        let last = embedding.rowCount - embedding.rowOffset - 1
         throw Refusal(
-          "run-token-id",
-          "token \(index) has the ID \(id), '\(node.name)' has 0..<\(embedding.rowCount - embedding.rowOffset)")
+          "run-token-id", "token \(index) has the ID \(id), '\(node.name)' has 0...\(last)")
       }
+      let row = id + embedding.rowOffset
       let found = try rows[row] ?? parameters.values(of: use, rows: row..<row + 1)
       rows[row] = found
       values += found
