@@ -9,6 +9,10 @@ struct GraphValidation {
   /// The largest dimension accepted: products of two of them fit in an Int.
   static let maximumSize = 1 << 31
 
+  /// The most affine nodes that may stand one behind another. Migration puts a
+  /// second one behind a first only where something else reads the first.
+  static let maximumAffineChain = 8
+
   private let isComplete: Bool
   private let file: String?
 
@@ -16,6 +20,7 @@ struct GraphValidation {
     self.isComplete = isComplete
     self.file = file
     channelCounts.reserveCapacity(nodes.count)
+    var affineCounts: [String: Int] = [:]
     for (index, node) in nodes.enumerated() {
       guard GraphValidation.isUsableName(node.name) else {
         throw refusal("name", "node \(index) has an empty, overlong or unprintable name")
@@ -36,6 +41,13 @@ struct GraphValidation {
           "input", "'\(node.name)' has \(inputs.count) inputs, not \(node.operation.inputCount)")
       }
       channelCounts.append(try channelCount(of: node, inputs: inputs))
+      if case .affine = node.operation {
+        let count = (affineCounts[node.inputs[0]] ?? 0) + 1
+        guard count <= GraphValidation.maximumAffineChain else {
+          throw refusal("affine", "'\(node.name)' ends a chain of \(count) affine nodes")
+        }
+        affineCounts[node.name] = count
+      }
       indices[node.name] = index
     }
     guard !outputs.isEmpty else { throw refusal("output", "the graph has no output") }
@@ -148,7 +160,10 @@ struct GraphValidation {
     case .llama3(let factor, let low, let high, let contextLength):
       factors += [factor, low, high, high - low, Double(contextLength)]
     }
-    return factors.allSatisfy { $0.isFinite && $0 > 0 } ? nil : "the rotation's numbers are unusable"
+    guard factors.allSatisfy({ $0.isFinite && $0 > 0 }) else {
+      return "the rotation's numbers are unusable"
+    }
+    return nil
   }
 }
 
@@ -194,6 +209,7 @@ extension Operation {
 
 extension Graph {
   func checkTransforms(file: String?) throws {
+    let outputNodes = Set(outputs.values)
     for (name, transform) in transforms.sorted(by: { $0.key < $1.key }) {
       func refuse(_ message: String) -> Refusal {
         Refusal("graph-transform", "the value of '\(name)': \(message)", file: file)
@@ -208,7 +224,7 @@ extension Graph {
           throw refuse("is transformed, but '\(consumer)' needs the plain value")
         }
       }
-      guard !outputs.values.contains(name) else { throw refuse("is an output of the model") }
+      guard !outputNodes.contains(name) else { throw refuse("is an output of the model") }
     }
   }
 
