@@ -34,7 +34,8 @@ let package = Package(
     .target(
       name: "OTConversion",
       dependencies: [
-        "CCrypto", "OTCheckpoint", "OTContainer", "OTGraph", "OTQuantization", "OTRuntime", "OTTensor",
+        "CCrypto", "OTCheckpoint", "OTContainer", "OTGraph", "OTKernels", "OTQuantization",
+        "OTRuntime", "OTTensor",
       ]),
     .target(name: "OTVerify", dependencies: ["OTConversion"]),
 
