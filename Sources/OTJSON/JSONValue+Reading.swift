@@ -1,15 +1,95 @@
+import CJSONC
 import OTTensor
 
 extension JSONValue {
-  /// Parses `bytes`, which must hold exactly one JSON value between optional
-  /// white space.
+  /// Parses `bytes`, which must hold exactly one JSON value (RFC 8259) between
+  /// optional white space.
   ///
-  /// - Parameter file: named in errors. `byteOffset` of errors counts from
-  ///   `baseOffset`.
-  /// - Throws: `Refusal` with one of the rules of `JSONScanner`.
+  /// - Parameters:
+  ///   - file: named in errors.
+  ///   - baseOffset: where `bytes` starts in the file, for errors.
+  /// - Throws: `Refusal` with a rule `json-…`: see `JSONScanner`.
   public static func parse(
     _ bytes: UnsafeRawBufferPointer, limits: JSONLimits, file: String, baseOffset: Int = 0
   ) throws -> JSONValue {
-    throw Refusal("json-unimplemented", "not built yet", file: file)
+    var scanner = JSONScanner(bytes, limits: limits, file: file, baseOffset: baseOffset)
+    try scanner.scan()
+    // +1: json-c counts the root value as a level.
+    guard let tokener = json_tokener_new_ex(Int32(limits.depth) + 1) else {
+      throw Refusal("json-memory", "no memory to parse JSON", file: file)
+    }
+    defer { json_tokener_free(tokener) }
+    json_tokener_set_flags(tokener, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8)
+
+    var root: OpaquePointer?
+    func feed(_ part: UnsafeRawBufferPointer) {
+      guard let start = part.baseAddress, !part.isEmpty else { return }
+      root = json_tokener_parse_ex(tokener, start.assumingMemoryBound(to: CChar.self), Int32(part.count))
+    }
+    var start = 0
+    for end in scanner.largeIntegerEnds {
+      feed(UnsafeRawBufferPointer(rebasing: bytes[start..<end]))
+      Array("e0".utf8).withUnsafeBytes { feed($0) }
+      start = end
+    }
+    feed(UnsafeRawBufferPointer(rebasing: bytes[start...]))
+    // A number at the end of the text is complete only once a byte follows.
+    if json_tokener_get_error(tokener) == json_tokener_continue {
+      [UInt8(0)].withUnsafeBytes { feed($0) }
+    }
+    defer { json_object_put(root) }
+    let status = json_tokener_get_error(tokener)
+    guard status == json_tokener_success else {
+      throw Refusal(
+        "json-syntax", "is not JSON: \(String(cString: json_tokener_error_desc(status)))", file: file,
+        byteOffset: baseOffset + json_tokener_get_parse_end(tokener))
+    }
+    return try JSONValue(root, file: file)
+  }
+
+  /// Parses a text: see `parse(_:limits:file:baseOffset:)`.
+  public static func parse(
+    _ text: String, limits: JSONLimits = .configuration, file: String = "JSON"
+  ) throws -> JSONValue {
+    try Array(text.utf8).withUnsafeBytes { try parse($0, limits: limits, file: file) }
+  }
+
+  /// Reads and parses a whole file.
+  public static func parse(contentsOf file: MappedFile, limits: JSONLimits = .configuration) throws -> JSONValue {
+    try parse(file.bytes, limits: limits, file: file.path)
+  }
+
+  /// Recursion is as deep as the scanner allowed.
+  private init(_ object: OpaquePointer?, file: String) throws {
+    switch json_object_get_type(object) {
+    case json_type_boolean: self = .bool(json_object_get_boolean(object) != 0)
+    case json_type_int: self = .integer(Int(json_object_get_int64(object)))
+    case json_type_double:
+      let value = json_object_get_double(object)
+      guard value.isFinite else {
+        throw Refusal("json-number-range", "a number does not fit in a double", file: file)
+      }
+      self = .number(value)
+    case json_type_string:
+      let text = UnsafeRawBufferPointer(
+        start: json_object_get_string(object), count: Int(json_object_get_string_len(object)))
+      self = .string(String(decoding: text, as: UTF8.self))
+    case json_type_array:
+      self = .array(
+        try (0..<json_object_array_length(object)).map {
+          try JSONValue(json_object_array_get_idx(object, $0), file: file)
+        })
+    case json_type_object:
+      var members = JSONObject()
+      var iterator = json_object_iter_begin(object)
+      var end = json_object_iter_end(object)
+      while json_object_iter_equal(&iterator, &end) == 0 {
+        let key = String(cString: json_object_iter_peek_name(&iterator))
+        members[key] = try JSONValue(json_object_iter_peek_value(&iterator), file: file)
+        json_object_iter_next(&iterator)
+      }
+      self = .object(members)
+    default: self = .null
+    }
   }
 }

@@ -1,0 +1,105 @@
+import OTTensor
+
+/// A file that a checkpoint was read from.
+public struct SourceFile: Sendable {
+  /// The path by which it was opened.
+  public let path: String
+  /// Its path relative to the model's folder.
+  public let name: String
+  /// Its bytes.
+  public let mapped: MappedFile
+
+  init(_ mapped: MappedFile) {
+    path = mapped.path
+    name = mapped.path.lastPathComponent
+    self.mapped = mapped
+  }
+}
+
+/// The tensors of a model, from one file or several, of any format that is read.
+///
+/// Tensor data are not read before a view is asked for them.
+public struct Checkpoint: Sendable {
+  /// How the tensors are stored; the same for all shards.
+  public let format: CheckpointFormat
+  /// The tensors in the order of files and of their places; names are unique.
+  public let tensors: [TensorView]
+  /// Every file read: an index and its shards, or one file.
+  public let files: [SourceFile]
+  /// What is odd about the checkpoint but does not keep it from being read.
+  public let warnings: [String]
+  /// The files beside the checkpoint that describe its model.
+  public let attachments: ModelAttachments
+
+  private let positions: [String: Int]
+
+  init(_ contents: CheckpointContents, directory: String) throws {
+    var positions: [String: Int] = [:]
+    for (position, tensor) in contents.tensors.enumerated() {
+      guard positions.updateValue(position, forKey: tensor.name) == nil else {
+        throw Refusal(
+          "checkpoint-duplicate-name", "two tensors have this name", file: tensor.file.path,
+          tensor: tensor.name, byteOffset: tensor.byteOffset)
+      }
+    }
+    format = contents.format
+    tensors = contents.tensors
+    files = contents.files
+    warnings = contents.warnings
+    attachments = ModelAttachments(directory: directory)
+    self.positions = positions
+  }
+
+  /// The tensor of that name, or nil.
+  public subscript(name: String) -> TensorView? { positions[name].map { tensors[$0] } }
+
+  /// Names of tensors that show the same elements of the same bytes as an
+  /// earlier one, and that one's name: tied weights.
+  public var aliases: [String: String] {
+    var firsts: [Elements: TensorView] = [:]
+    var result: [String: String] = [:]
+    for tensor in tensors {
+      let elements = Elements(tensor)
+      if let first = firsts[elements], first.sharesElements(with: tensor) {
+        result[tensor.name] = first.name
+      } else {
+        firsts[elements] = tensor
+      }
+    }
+    return result
+  }
+
+  /// Equal for views that may show the same elements.
+  private struct Elements: Hashable {
+    let device: UInt64
+    let inode: UInt64
+    let byteOffset: Int
+    let shape: Shape
+    let strides: [Int]
+    let elementType: ElementType
+
+    init(_ tensor: TensorView) {
+      device = tensor.file.identity.device
+      inode = tensor.file.identity.inode
+      byteOffset = tensor.byteOffset
+      shape = tensor.shape
+      strides = tensor.strides
+      elementType = tensor.elementType
+    }
+  }
+
+  /// Checks that no file has changed since it was opened.
+  ///
+  /// - Throws: `Refusal` with rule `file-changed`.
+  public func verifyUnchanged() throws {
+    for file in files { try file.mapped.verifyUnchanged() }
+  }
+}
+
+/// What one file, or an index with its shards, holds.
+struct CheckpointContents {
+  let format: CheckpointFormat
+  let tensors: [TensorView]
+  let files: [SourceFile]
+  let warnings: [String]
+}

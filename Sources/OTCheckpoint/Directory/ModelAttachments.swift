@@ -1,0 +1,75 @@
+import OTJSON
+import OTTensor
+
+/// The files beside a checkpoint that describe its model.
+///
+/// Only their presence is looked up; contents are read when asked for.
+public struct ModelAttachments: Sendable {
+  /// A file that may lie beside a checkpoint; raw values are paths relative to
+  /// the model's folder.
+  public enum Kind: String, Sendable, Hashable, CaseIterable {
+    case configuration = "config.json"
+    case generationConfiguration = "generation_config.json"
+    case tokenizer = "tokenizer.json"
+    case tokenizerConfiguration = "tokenizer_config.json"
+    case specialTokens = "special_tokens_map.json"
+    case sentencePiece = "tokenizer.model"
+    case vocabulary = "vocab.txt"
+    case merges = "merges.txt"
+    case sentenceModules = "modules.json"
+    case pooling = "1_Pooling/config.json"
+    case sentenceConfiguration = "sentence_bert_config.json"
+  }
+
+  /// The model's folder.
+  public let directory: String
+  /// Paths of the files that are there.
+  public let paths: [Kind: String]
+
+  /// Looks into `directory`.
+  public init(directory: String) {
+    self.directory = directory
+    var paths: [Kind: String] = [:]
+    for kind in Kind.allCases {
+      let path = directory.appendingPathComponent(kind.rawValue)
+      if FileIdentity(path: path) != nil { paths[kind] = path }
+    }
+    self.paths = paths
+  }
+
+  /// Path of a file, or nil when it is not there.
+  public subscript(kind: Kind) -> String? { paths[kind] }
+
+  /// Maps a file; nil when it is not there.
+  ///
+  /// - Throws: `Refusal` with a rule `file-…` when it cannot be read.
+  public func file(_ kind: Kind) throws -> MappedFile? {
+    try paths[kind].map { try MappedFile(path: $0) }
+  }
+
+  /// Reads and parses a file of JSON; nil when it is not there.
+  ///
+  /// - Throws: `Refusal` with a rule `file-…` or `json-…`.
+  public func json(_ kind: Kind) throws -> JSONValue? {
+    try file(kind).map { try JSONValue.parse(contentsOf: $0) }
+  }
+}
+
+extension String {
+  /// This path of a folder, a slash, and `component`.
+  func appendingPathComponent(_ component: String) -> String {
+    hasSuffix("/") ? self + component : "\(self)/\(component)"
+  }
+
+  /// The path up to its last slash, `.` when there is none.
+  var parentPath: String {
+    guard let slash = utf8.lastIndex(of: UInt8(ascii: "/")) else { return "." }
+    return slash == startIndex ? "/" : String(self[..<slash])
+  }
+
+  /// The path behind its last slash.
+  var lastPathComponent: String {
+    guard let slash = utf8.lastIndex(of: UInt8(ascii: "/")) else { return self }
+    return String(self[utf8.index(after: slash)...])
+  }
+}

@@ -1,0 +1,240 @@
+import OTJSON
+import OTTensor
+
+/// Decodes and checks a header; all that it yields has passed every rule.
+struct SafetensorsHeader {
+  private(set) var tensors: [TensorView] = []
+  private(set) var metadata: [String: String] = [:]
+
+  private let mapping: MappedFile
+  /// Where the header ends and the data begin.
+  private let dataStart: Int
+
+  private struct Entry {
+    let name: String
+    let elementType: ElementType
+    let shape: Shape
+    /// Counted from the start of the data.
+    let range: Range<Int>
+  }
+
+  init(_ mapping: MappedFile) throws {
+    self.mapping = mapping
+    dataStart = try SafetensorsHeader.dataStart(mapping)
+    let start = SafetensorsLimits.lengthByteCount
+    let root = try JSONValue.parse(
+      mapping.bytes(in: start..<dataStart),
+      limits: JSONLimits(byteCount: SafetensorsLimits.headerByteCount), file: mapping.path,
+      baseOffset: start)
+    guard let object = root.object else {
+      throw Refusal(
+        "safetensors-header-not-object", "the header is JSON but no object", file: mapping.path,
+        byteOffset: start)
+    }
+    guard object.count <= SafetensorsLimits.tensorCount + 1 else {
+      throw Refusal(
+        "safetensors-tensor-count",
+        "\(object.count) tensors are more than \(SafetensorsLimits.tensorCount)",
+        file: mapping.path, byteOffset: start)
+    }
+    var entries: [Entry] = []
+    entries.reserveCapacity(object.count)
+    for (name, value) in object.members {
+      if name == SafetensorsLimits.metadataKey {
+        metadata = try texts(value)
+      } else {
+        entries.append(try entry(name, value))
+      }
+    }
+    guard entries.count <= SafetensorsLimits.tensorCount else {
+      throw Refusal(
+        "safetensors-tensor-count",
+        "\(entries.count) tensors are more than \(SafetensorsLimits.tensorCount)",
+        file: mapping.path, byteOffset: start)
+    }
+    let ordered = try inDataOrder(entries)
+    tensors = ordered.map {
+      TensorView(
+        name: $0.name, elementType: $0.elementType, shape: $0.shape, file: mapping,
+        byteOffset: dataStart + $0.range.lowerBound)
+    }
+  }
+
+  private static func dataStart(_ mapping: MappedFile) throws -> Int {
+    let lengthByteCount = SafetensorsLimits.lengthByteCount
+    guard mapping.byteCount >= lengthByteCount else {
+      throw Refusal(
+        "safetensors-too-short",
+        "has \(mapping.byteCount) bytes; the length of the header alone takes \(lengthByteCount)",
+        file: mapping.path, byteOffset: 0, remedy: "download the file again")
+    }
+    let length = mapping.bytes.loadUnaligned(as: UInt64.self).littleEndian
+    guard length <= UInt64(SafetensorsLimits.headerByteCount) else {
+      throw Refusal(
+        "safetensors-header-too-large",
+        "a header of \(length) bytes exceeds \(SafetensorsLimits.headerByteCount); "
+          + "is this a safetensors file?", file: mapping.path, byteOffset: 0)
+    }
+    guard length > 0 else {
+      throw Refusal(
+        "safetensors-header-empty", "the header has no bytes", file: mapping.path, byteOffset: 0)
+    }
+    // Fits: at most headerByteCount.
+    let end = lengthByteCount + Int(length)
+    guard end <= mapping.byteCount else {
+      throw Refusal(
+        "safetensors-header-past-end",
+        "the header should end at byte \(end), the file ends at \(mapping.byteCount)",
+        file: mapping.path, byteOffset: 0, remedy: "download the file again")
+    }
+    return end
+  }
+
+  // MARK: - Members
+
+  private func texts(_ value: JSONValue) throws -> [String: String] {
+    func refusal(_ message: String) -> Refusal {
+      Refusal(
+        "safetensors-metadata", message, file: mapping.path,
+        byteOffset: position(ofKey: SafetensorsLimits.metadataKey))
+    }
+    guard let object = value.object else { throw refusal("__metadata__ is no object") }
+    var result: [String: String] = [:]
+    for (key, value) in object.members {
+      guard let text = value.string else {
+        throw refusal("__metadata__ has a value that is no string, under '\(key.prefix(80))'")
+      }
+      result[key] = text
+    }
+    return result
+  }
+
+  private func entry(_ name: String, _ value: JSONValue) throws -> Entry {
+    func refusal(_ rule: String, _ message: String) -> Refusal {
+      Refusal(
+        rule, message, file: mapping.path, tensor: String(name.prefix(200)),
+        byteOffset: position(ofKey: name))
+    }
+    if let fault = SafetensorsLimits.fault(inName: name) {
+      throw refusal("safetensors-name", fault)
+    }
+    guard let object = value.object else {
+      throw refusal("safetensors-entry-not-object", "is not described by an object")
+    }
+    for field in ["dtype", "shape", "data_offsets"] where object[field] == nil {
+      throw refusal("safetensors-missing-field", "has no field '\(field)'")
+    }
+    guard let typeName = object["dtype"]?.string, let type = ElementType(rawValue: typeName) else {
+      let text = object["dtype"]?.string.map { "'\($0.prefix(40))'" } ?? "not a string"
+      throw refusal("safetensors-dtype", "has an unknown dtype: \(text)")
+    }
+
+    func integers(_ field: String) throws -> [Int] {
+      guard let array = object[field]?.array else {
+        throw refusal("safetensors-field-not-list", "'\(field)' is no list")
+      }
+      return try array.map {
+        guard let integer = $0.integer, integer >= 0 else {
+          throw refusal(
+            "safetensors-integer", "'\(field)' holds something that is no non-negative integer")
+        }
+        return integer
+      }
+    }
+    let dimensions = try integers("shape")
+    guard dimensions.count <= Shape.maximumRank else {
+      throw refusal(
+        "safetensors-rank", "\(dimensions.count) dimensions are more than \(Shape.maximumRank)")
+    }
+    guard let shape = Shape(dimensions),
+      let bitCount = shape.elementCount.multipliedChecked(by: type.bitWidth)
+    else {
+      throw refusal(
+        "safetensors-shape-overflow", "the size of shape \(dimensions) does not fit in 63 bits")
+    }
+    guard bitCount % 8 == 0 else {
+      throw refusal(
+        "safetensors-sub-byte",
+        "\(shape.elementCount) elements of \(type.bitWidth) bits are no whole number of bytes")
+    }
+
+    let offsets = try integers("data_offsets")
+    guard offsets.count == 2 else {
+      throw refusal("safetensors-offset-count", "'data_offsets' has \(offsets.count) values, not 2")
+    }
+    let (begin, end) = (offsets[0], offsets[1])
+    guard begin <= end else {
+      throw refusal("safetensors-offsets-reversed", "its data begin at \(begin) and end at \(end)")
+    }
+    let dataByteCount = mapping.byteCount - dataStart
+    guard end <= dataByteCount else {
+      var refusal = refusal(
+        "safetensors-data-past-end",
+        "its data end at byte \(end) of the data, which end at \(dataByteCount)")
+      refusal.byteOffset = mapping.byteCount
+      refusal.remedy = "the file is cut off: download it again"
+      throw refusal
+    }
+    guard bitCount / 8 == end - begin else {
+      throw refusal(
+        "safetensors-size-mismatch",
+        "\(type.rawValue) of shape \(shape) takes \(bitCount / 8) bytes, "
+          + "its data have \(end - begin)")
+    }
+    return Entry(name: name, elementType: type, shape: shape, range: begin..<end)
+  }
+
+  // MARK: - Data
+
+  /// The entries by place, once they are known to tile the data exactly.
+  private func inDataOrder(_ entries: [Entry]) throws -> [Entry] {
+    // By index last, so that empty tensors in one place keep the header's order.
+    let ordered = entries.enumerated().sorted {
+      let (one, other) = ($0.element.range, $1.element.range)
+      return (one.lowerBound, one.upperBound, $0.offset)
+        < (other.lowerBound, other.upperBound, $1.offset)
+    }.map(\.element)
+    var expected = 0
+    var previous: Entry?
+    for entry in ordered {
+      func refusal(_ rule: String, _ message: String) -> Refusal {
+        Refusal(
+          rule, message, file: mapping.path, tensor: entry.name,
+          byteOffset: dataStart + entry.range.lowerBound)
+      }
+      if entry.range.lowerBound > expected {
+        throw refusal(
+          "safetensors-hole",
+          "\(entry.range.lowerBound - expected) bytes before its data belong to no tensor")
+      }
+      if entry.range.lowerBound < expected {
+        throw refusal(
+          "safetensors-overlap", "its data overlap those of '\(previous?.name ?? "")'")
+      }
+      expected = entry.range.upperBound
+      previous = entry
+    }
+    let end = dataStart + expected
+    guard end == mapping.byteCount else {
+      throw Refusal(
+        "safetensors-trailing-bytes",
+        "\(mapping.byteCount - end) bytes after the last tensor belong to none",
+        file: mapping.path, byteOffset: end)
+    }
+    return ordered
+  }
+
+  /// Where `key` stands in the header, or the header's start when it is written
+  /// with escapes. Only for errors.
+  private func position(ofKey key: String) -> Int {
+    let start = SafetensorsLimits.lengthByteCount
+    let pattern = Array("\"\(key)\"".utf8)
+    let header = mapping.bytes(in: start..<dataStart)
+    guard header.count >= pattern.count else { return start }
+    for offset in 0...header.count - pattern.count
+    where header[offset] == pattern[0] && header[offset...].starts(with: pattern) {
+      return start + offset
+    }
+    return start
+  }
+}

@@ -1,0 +1,297 @@
+import OTTensor
+
+/// Vets a JSON text byte by byte before json-c sees it.
+///
+/// json-c 0.16 clamps big integers, keeps the last of two equal keys, cuts
+/// keys at an escaped NUL and accepts NaN, single quotes and lone surrogates
+/// even in its strict mode; two readers of one file could then see different
+/// tensors. The scanner accepts RFC 8259 and nothing else, without recursion.
+///
+/// Rules: `json-too-large`, `json-bom`, `json-not-utf8`, `json-syntax`,
+/// `json-truncated`, `json-trailing`, `json-depth`, `json-duplicate-key`,
+/// `json-lone-surrogate`, `json-nul-key`, `json-integer-range`.
+struct JSONScanner {
+  private enum Container {
+    case array
+    case object(Set<String>)
+  }
+  private enum Expectation {
+    case value, valueOrEnd, keyOrEnd, key, commaOrEnd, nothing
+  }
+
+  private let bytes: UnsafeRawBufferPointer
+  private let limits: JSONLimits
+  private let file: String
+  private let baseOffset: Int
+  private var position = 0
+  private var stack: [Container] = []
+  /// Ends of integers that do not fit in Int, where "e0" makes them doubles.
+  private(set) var largeIntegerEnds: [Int] = []
+
+  init(_ bytes: UnsafeRawBufferPointer, limits: JSONLimits, file: String, baseOffset: Int) {
+    self.bytes = bytes
+    self.limits = limits
+    self.file = file
+    self.baseOffset = baseOffset
+  }
+
+  mutating func scan() throws {
+    // json-c counts bytes in an int.
+    guard bytes.count <= min(limits.byteCount, Int(Int32.max) - 16) else {
+      throw Refusal("json-too-large", "JSON of \(bytes.count) bytes exceeds \(limits.byteCount)", file: file)
+    }
+    if bytes.count >= 3, bytes[0] == 0xEF, bytes[1] == 0xBB, bytes[2] == 0xBF {
+      throw failure("json-bom", "JSON begins with a byte order mark", at: 0)
+    }
+    var expected = Expectation.value
+    while true {
+      skipWhiteSpace()
+      guard position < bytes.count else {
+        if expected == .nothing { return }
+        throw failure("json-truncated", "JSON ends too early", at: position)
+      }
+      let byte = bytes[position]
+      switch expected {
+      case .nothing:
+        throw failure("json-trailing", "bytes after the JSON value", at: position)
+      case .commaOrEnd:
+        if byte == UInt8(ascii: ",") {
+          position += 1
+          if case .array? = stack.last { expected = .value } else { expected = .key }
+        } else {
+          expected = try close(byte)
+        }
+      case .keyOrEnd where byte == UInt8(ascii: "}"), .valueOrEnd where byte == UInt8(ascii: "]"):
+        expected = try close(byte)
+      case .key, .keyOrEnd:
+        try scanKey()
+        expected = .value
+      case .value, .valueOrEnd:
+        expected = try scanValue(byte)
+      }
+    }
+  }
+
+  private mutating func close(_ byte: UInt8) throws -> Expectation {
+    switch (stack.last, byte) {
+    case (.array?, UInt8(ascii: "]")), (.object?, UInt8(ascii: "}")):
+      position += 1
+      stack.removeLast()
+      return stack.isEmpty ? .nothing : .commaOrEnd
+    default: throw failure("json-syntax", "a comma or the end of the list is missing", at: position)
+    }
+  }
+
+  private mutating func scanKey() throws {
+    let start = position
+    guard bytes[position] == UInt8(ascii: "\"") else {
+      throw failure("json-syntax", "a member's name is missing", at: position)
+    }
+    let key = try scanString(wantsText: true)
+    guard !key.unicodeScalars.contains("\0") else {
+      throw failure("json-nul-key", "a member's name contains NUL", at: start)
+    }
+    guard case .object(var keys)? = stack.popLast() else { return }
+    guard keys.insert(key).inserted else {
+      throw failure("json-duplicate-key", "member '\(key.prefix(80))' occurs twice", at: start)
+    }
+    stack.append(.object(keys))
+    skipWhiteSpace()
+    guard position < bytes.count else {
+      throw failure("json-truncated", "JSON ends too early", at: position)
+    }
+    guard bytes[position] == UInt8(ascii: ":") else {
+      throw failure("json-syntax", "a colon is missing", at: position)
+    }
+    position += 1
+  }
+
+  private mutating func scanValue(_ byte: UInt8) throws -> Expectation {
+    switch byte {
+    case UInt8(ascii: "{"), UInt8(ascii: "["):
+      guard stack.count < limits.depth else {
+        throw failure("json-depth", "nesting exceeds \(limits.depth)", at: position)
+      }
+      position += 1
+      stack.append(byte == UInt8(ascii: "[") ? .array : .object([]))
+      return byte == UInt8(ascii: "[") ? .valueOrEnd : .keyOrEnd
+    case UInt8(ascii: "\""):
+      _ = try scanString(wantsText: false)
+    case UInt8(ascii: "t"): try scanWord("true")
+    case UInt8(ascii: "f"): try scanWord("false")
+    case UInt8(ascii: "n"): try scanWord("null")
+    case UInt8(ascii: "-"), UInt8(ascii: "0")...UInt8(ascii: "9"): try scanNumber()
+    default: throw failure("json-syntax", "no JSON value starts here", at: position)
+    }
+    return stack.isEmpty ? .nothing : .commaOrEnd
+  }
+
+  private mutating func scanWord(_ word: StaticString) throws {
+    for index in 0..<word.utf8CodeUnitCount {
+      guard position < bytes.count else {
+        throw failure("json-truncated", "JSON ends too early", at: position)
+      }
+      guard bytes[position] == word.utf8Start[index] else {
+        throw failure("json-syntax", "no JSON value starts here", at: position)
+      }
+      position += 1
+    }
+  }
+
+  private mutating func scanNumber() throws {
+    let start = position
+    if bytes[position] == UInt8(ascii: "-") { position += 1 }
+    let integerStart = position
+    try scanDigits()
+    if bytes[integerStart] == UInt8(ascii: "0"), position > integerStart + 1 {
+      throw failure("json-syntax", "a number has a leading zero", at: start)
+    }
+    var isInteger = true
+    if position < bytes.count, bytes[position] == UInt8(ascii: ".") {
+      isInteger = false
+      position += 1
+      try scanDigits()
+    }
+    if position < bytes.count, bytes[position] | 0x20 == UInt8(ascii: "e") {
+      isInteger = false
+      position += 1
+      if position < bytes.count, bytes[position] == UInt8(ascii: "+") || bytes[position] == UInt8(ascii: "-") {
+        position += 1
+      }
+      try scanDigits()
+    }
+    guard isInteger, position - start > 18 else { return }
+    let text = String(decoding: bytes[start..<position], as: UTF8.self)
+    if Int(text) == nil {
+      guard limits.readsLargeIntegersAsDoubles else {
+        throw failure("json-integer-range", "integer \(text.prefix(40)) does not fit in 64 bits", at: start)
+      }
+      largeIntegerEnds.append(position)
+    }
+  }
+
+  private mutating func scanDigits() throws {
+    let start = position
+    while position < bytes.count, (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(bytes[position]) {
+      position += 1
+    }
+    guard position > start else {
+      if position == bytes.count { throw failure("json-truncated", "JSON ends too early", at: position) }
+      throw failure("json-syntax", "a digit is missing", at: position)
+    }
+  }
+
+  private func failure(_ rule: String, _ message: String, at offset: Int) -> Refusal {
+    Refusal(rule, message, file: file, byteOffset: baseOffset + offset)
+  }
+
+  private mutating func skipWhiteSpace() {
+    while position < bytes.count {
+      switch bytes[position] {
+      case 0x20, 0x09, 0x0A, 0x0D: position += 1
+      default: return
+      }
+    }
+  }
+}
+
+// MARK: - Strings
+
+extension JSONScanner {
+  /// Scans the string that starts here; returns its unescaped text if wanted.
+  private mutating func scanString(wantsText: Bool) throws -> String {
+    let start = position
+    position += 1
+    var text: [UInt8] = []
+    while true {
+      guard position < bytes.count else {
+        throw failure("json-truncated", "a string is not closed", at: start)
+      }
+      let byte = bytes[position]
+      switch byte {
+      case UInt8(ascii: "\""):
+        position += 1
+        return wantsText ? String(decoding: text, as: UTF8.self) : ""
+      case UInt8(ascii: "\\"):
+        let scalar = try scanEscape()
+        if wantsText { text.append(contentsOf: Array(String(scalar).utf8)) }
+      case 0..<0x20:
+        throw failure("json-syntax", "a control character in a string", at: position)
+      case 0x80...:
+        let length = try scanMultibyte()
+        if wantsText { text.append(contentsOf: bytes[position - length..<position]) }
+      default:
+        if wantsText { text.append(byte) }
+        position += 1
+      }
+    }
+  }
+
+  private mutating func scanEscape() throws -> Unicode.Scalar {
+    let start = position
+    guard position + 1 < bytes.count else {
+      throw failure("json-truncated", "a string is not closed", at: start)
+    }
+    let kind = bytes[position + 1]
+    position += 2
+    switch kind {
+    case UInt8(ascii: "\""), UInt8(ascii: "\\"), UInt8(ascii: "/"): return Unicode.Scalar(kind)
+    case UInt8(ascii: "b"): return "\u{8}"
+    case UInt8(ascii: "f"): return "\u{C}"
+    case UInt8(ascii: "n"): return "\n"
+    case UInt8(ascii: "r"): return "\r"
+    case UInt8(ascii: "t"): return "\t"
+    case UInt8(ascii: "u"): break
+    default: throw failure("json-syntax", "an unknown escape", at: start)
+    }
+    let first = try scanHex(start)
+    if let scalar = Unicode.Scalar(first) { return scalar }
+    guard (0xD800..<0xDC00).contains(first), position + 1 < bytes.count,
+      bytes[position] == UInt8(ascii: "\\"), bytes[position + 1] == UInt8(ascii: "u")
+    else { throw failure("json-lone-surrogate", "half of a surrogate pair", at: start) }
+    position += 2
+    let second = try scanHex(start)
+    guard (0xDC00..<0xE000).contains(second),
+      let scalar = Unicode.Scalar(0x10000 + ((first - 0xD800) << 10) + (second - 0xDC00))
+    else { throw failure("json-lone-surrogate", "half of a surrogate pair", at: start) }
+    return scalar
+  }
+
+  private mutating func scanHex(_ start: Int) throws -> UInt32 {
+    guard position + 4 <= bytes.count else {
+      throw failure("json-truncated", "a string is not closed", at: start)
+    }
+    var value: UInt32 = 0
+    for _ in 0..<4 {
+      let byte = bytes[position]
+      guard let digit = Character(Unicode.Scalar(byte)).hexDigitValue, byte < 0x80 else {
+        throw failure("json-syntax", "an escape needs four hexadecimal digits", at: start)
+      }
+      value = value << 4 | UInt32(digit)
+      position += 1
+    }
+    return value
+  }
+
+  /// Scans one well-formed multi-byte sequence of UTF-8 (Unicode, table 3-7).
+  private mutating func scanMultibyte() throws -> Int {
+    let lead = bytes[position]
+    let length: Int
+    var secondRange: ClosedRange<UInt8> = 0x80...0xBF
+    switch lead {
+    case 0xC2...0xDF: length = 2
+    case 0xE0: (length, secondRange) = (3, 0xA0...0xBF)
+    case 0xED: (length, secondRange) = (3, 0x80...0x9F)
+    case 0xE1...0xEF: length = 3
+    case 0xF0: (length, secondRange) = (4, 0x90...0xBF)
+    case 0xF4: (length, secondRange) = (4, 0x80...0x8F)
+    case 0xF1...0xF3: length = 4
+    default: throw failure("json-not-utf8", "is not UTF-8", at: position)
+    }
+    guard position + length <= bytes.count, secondRange.contains(bytes[position + 1]),
+      (2..<length).allSatisfy({ (0x80...0xBF).contains(bytes[position + $0]) })
+    else { throw failure("json-not-utf8", "is not UTF-8", at: position) }
+    position += length
+    return length
+  }
+}

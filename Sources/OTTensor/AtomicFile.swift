@@ -1,0 +1,249 @@
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
+/// A file that appears whole under its name, or not at all.
+///
+/// Bytes go to a temporary file beside the target, `.NAME.PID.RANDOM.partial`;
+/// `commit()` makes them durable and renames it. Whoever reads the target sees
+/// what was there before or the complete new file. Two writers of one target
+/// never share a temporary file: the last to commit wins with `force`, the
+/// first without. An object that is dropped before `commit()`, or that has met
+/// an error, removes its temporary file and leaves the target as it was.
+///
+/// A target that is a symbolic link is replaced itself, not what it leads to.
+/// The temporary file stays behind only when the process is killed. Not safe
+/// to use from several threads at once.
+public final class AtomicFile {
+  /// The target's path, as it was given.
+  public let path: String
+  /// Bytes appended so far: the position of the next `append`.
+  public private(set) var byteCount = 0
+  /// Path of the file that receives the bytes until `commit()`.
+  public let temporaryPath: String
+
+  private let name: String
+  private let temporaryName: String
+  private let replacesTarget: Bool
+  /// Held open, so that neither a change of the working directory nor one of
+  /// the parent's name sends the file elsewhere.
+  private let directory: Int32
+  private var descriptor: Int32
+  private var isOpen = true
+
+  /// Creates the temporary file.
+  ///
+  /// - Parameters:
+  ///   - force: whether an existing target is replaced.
+  ///   - inputs: files that must not be overwritten, `force` or not.
+  /// - Throws: `Refusal` with rule `output-no-parent`, `output-is-input`,
+  ///   `output-exists`, `output-not-regular` or `output-unwritable`.
+  public init(path: String, force: Bool = false, inputs: [FileIdentity] = []) throws {
+    let slash = path.utf8.lastIndex(of: UInt8(ascii: "/"))
+    let name = slash.map { String(path[path.utf8.index(after: $0)...]) } ?? path
+    let parent = slash.map { $0 == path.startIndex ? "/" : String(path[..<$0]) } ?? "."
+    guard !name.isEmpty, name != ".", name != ".." else {
+      throw Refusal(
+        "output-not-regular", "is the name of a directory", file: path,
+        remedy: "give the name of a file")
+    }
+    // Properties are set last: deinit runs for an initializer that throws later
+    // than that, and would close what is closed here.
+    let directory = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+    guard directory >= 0 else {
+      let isMissing = errno == ENOENT || errno == ENOTDIR
+      throw Refusal(
+        isMissing ? "output-no-parent" : "output-unwritable",
+        "its directory '\(parent)' cannot be opened: \(String(cString: strerror(errno)))",
+        file: path, remedy: isMissing ? "create the directory first" : nil)
+    }
+    let suffix = String(UInt64.random(in: .min ... .max), radix: 36)
+    // A file name has at most 255 bytes; 48 scalars take at most 192.
+    var shortName = String.UnicodeScalarView()
+    shortName.append(contentsOf: name.unicodeScalars.prefix(48))
+    let temporaryName = ".\(String(shortName)).\(getpid()).\(suffix).partial"
+    let descriptor: Int32
+    do {
+      try AtomicFile.checkTarget(path: path, force: force, inputs: inputs)
+      descriptor = openat(directory, temporaryName, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o666)
+      guard descriptor >= 0 else {
+        throw Refusal(
+          "output-unwritable",
+          "no file can be created beside it: \(String(cString: strerror(errno)))", file: path)
+      }
+    } catch {
+      close(directory)
+      throw error
+    }
+    self.path = path
+    self.name = name
+    self.temporaryName = temporaryName
+    temporaryPath = parent == "/" ? "/\(temporaryName)" : "\(parent)/\(temporaryName)"
+    replacesTarget = force
+    self.directory = directory
+    self.descriptor = descriptor
+  }
+
+  deinit {
+    abort()
+    close(directory)
+  }
+
+  private static func checkTarget(path: String, force: Bool, inputs: [FileIdentity]) throws {
+    if let target = FileIdentity(path: path), inputs.contains(where: target.isSameFile) {
+      throw Refusal(
+        "output-is-input", "is one of the files being read", file: path,
+        remedy: "choose another output")
+    }
+    var status = stat()
+    // lstat: a link that leads nowhere also is something that exists.
+    guard lstat(path, &status) == 0 else { return }
+    let kind = status.st_mode & S_IFMT
+    guard kind == S_IFREG || kind == S_IFLNK else {
+      throw Refusal(
+        "output-not-regular", "is a directory, device, pipe or socket, not a file", file: path,
+        remedy: "choose another output")
+    }
+    if !force { throw existsRefusal(path) }
+  }
+
+  private static func existsRefusal(_ path: String) -> Refusal {
+    Refusal("output-exists", "exists already", file: path, remedy: "use --force to replace it")
+  }
+
+  /// Writes `bytes` behind everything appended so far.
+  ///
+  /// - Throws: `Refusal` with rule `output-write-failed`, after which the
+  ///   temporary file is gone.
+  public func append(_ bytes: UnsafeRawBufferPointer) throws {
+    try writeAll(bytes, at: byteCount)
+    byteCount += bytes.count
+  }
+
+  /// Writes `bytes` behind everything appended so far.
+  ///
+  /// - Throws: as `append(_:)` of a buffer.
+  public func append(_ bytes: some Collection<UInt8>) throws {
+    if let result = try bytes.withContiguousStorageIfAvailable({
+      try append(UnsafeRawBufferPointer($0))
+    }) {
+      return result
+    }
+    try Array(bytes).withUnsafeBytes { try append($0) }
+  }
+
+  /// Replaces bytes that were appended earlier.
+  ///
+  /// - Precondition: `byteOffset ..< byteOffset + bytes.count` has been appended.
+  /// - Throws: as `append(_:)`.
+  public func write(_ bytes: UnsafeRawBufferPointer, at byteOffset: Int) throws {
+    precondition(
+      byteOffset >= 0 && byteOffset <= byteCount && bytes.count <= byteCount - byteOffset,
+      "only bytes that were appended can be replaced")
+    try writeAll(bytes, at: byteOffset)
+  }
+
+  /// Makes the bytes durable and gives them the target's name.
+  ///
+  /// - Throws: `Refusal` with rule `output-sync-failed`, `output-rename-failed`
+  ///   or, without `force`, `output-exists` when the target has come into being
+  ///   meanwhile. The target is as before, except when only the directory
+  ///   could not be synchronized.
+  public func commit() throws {
+    precondition(isOpen, "a file that was committed, aborted or met an error cannot be committed")
+    // A failed fsync is final: the system has marked the pages clean, and a
+    // second call would report success without having written them.
+    let syncCode = synchronize(descriptor)
+    if syncCode != 0 { throw failed("output-sync-failed", "made durable", code: syncCode) }
+    let closeCode = close(descriptor) == 0 ? 0 : errno
+    descriptor = -1
+    // EINTR from close leaves the descriptor closed, and the data are synchronized.
+    if closeCode != 0 && closeCode != EINTR {
+      throw failed("output-sync-failed", "closed", code: closeCode)
+    }
+    let renameCode = rename()
+    if renameCode != 0 {
+      let failure = failed("output-rename-failed", "given its name", code: renameCode)
+      throw renameCode == EEXIST ? AtomicFile.existsRefusal(path) : failure
+    }
+    isOpen = false
+    let directoryCode = synchronize(directory)
+    // Some file systems have no fsync of directories and say EINVAL.
+    if directoryCode != 0 && directoryCode != EINVAL {
+      let reason = String(cString: strerror(directoryCode))
+      throw Refusal(
+        "output-sync-failed", "is complete, but its directory cannot be made durable: \(reason)",
+        file: path, remedy: "check the disk and run again with --force")
+    }
+  }
+
+  /// Removes the temporary file; does nothing after `commit()` or an error.
+  public func abort() {
+    guard isOpen else { return }
+    isOpen = false
+    if descriptor >= 0 { close(descriptor) }
+    descriptor = -1
+    unlinkat(directory, temporaryName, 0)
+  }
+
+  private func writeAll(_ bytes: UnsafeRawBufferPointer, at byteOffset: Int) throws {
+    precondition(isOpen, "a file that was committed, aborted or met an error cannot be written")
+    guard let base = bytes.baseAddress else { return }
+    var done = 0
+    while done < bytes.count {
+      // 2^30: Darwin refuses single writes of 2^31 bytes and more.
+      let count = pwrite(
+        descriptor, base + done, min(bytes.count - done, 1 << 30), off_t(byteOffset + done))
+      if count <= 0 {
+        let code = count == 0 ? ENOSPC : errno
+        if code == EINTR { continue }
+        throw failed(
+          "output-write-failed",
+          "written (\(bytes.count - done) bytes at byte \(byteOffset + done))", code: code,
+          remedy: code == ENOSPC || code == EDQUOT || code == EFBIG
+            ? "free some space or write to another disk" : nil)
+      }
+      done += count
+    }
+  }
+
+  /// The refusal for the error of number `code`; removes the temporary file.
+  private func failed(
+    _ rule: String, _ verb: String, code: Int32, remedy: String? = nil
+  ) -> Refusal {
+    abort()
+    let reason = String(cString: strerror(code))
+    return Refusal(rule, "cannot be \(verb): \(reason)", file: path, remedy: remedy)
+  }
+
+  /// 0 or the error's number.
+  private func synchronize(_ descriptor: Int32) -> Int32 {
+    #if canImport(Darwin)
+      // Darwin's fsync stops at the drive's cache.
+      if fcntl(descriptor, F_FULLFSYNC) == 0 { return 0 }
+    #endif
+    return fsync(descriptor) == 0 ? 0 : errno
+  }
+
+  /// Gives the temporary file the target's name; 0 or the error's number.
+  private func rename() -> Int32 {
+    if !replacesTarget {
+      // A link, because that fails where the name is taken: checking before
+      // renaming would let two writers both believe that the target is free.
+      if linkat(directory, temporaryName, directory, name, 0) == 0 {
+        unlinkat(directory, temporaryName, 0)
+        return 0
+      }
+      let code = errno
+      // Some file systems have no hard links; there checking has to do.
+      let hasNoLinks = code == EPERM || code == ENOTSUP || code == ENOSYS || code == EINVAL
+      guard hasNoLinks else { return code }
+      if faccessat(directory, name, F_OK, 0) == 0 { return EEXIST }
+    }
+    return renameat(directory, temporaryName, directory, name) == 0 ? 0 : errno
+  }
+}

@@ -1,0 +1,85 @@
+import OTJSON
+import OTTensor
+import Testing
+
+@Suite struct JSONValueTests {
+  static let strict = JSONLimits(byteCount: 1000, depth: 4)
+
+  func parse(_ bytes: [UInt8], limits: JSONLimits = strict) throws -> JSONValue {
+    try bytes.withUnsafeBytes { try JSONValue.parse($0, limits: limits, file: "f.json") }
+  }
+
+  @Test(arguments: [
+    ("json-truncated", ""), ("json-truncated", "{"), ("json-truncated", "[1,"), ("json-truncated", "\"a"),
+    ("json-truncated", "tru"), ("json-truncated", "-"), ("json-truncated", "{\"a\""), ("json-truncated", "\"\\u00"),
+    ("json-trailing", "{} x"), ("json-trailing", "1 2"), ("json-trailing", "{}\0"),
+    ("json-syntax", "{'a':1}"), ("json-syntax", "NaN"), ("json-syntax", "Infinity"), ("json-syntax", "-Infinity"),
+    ("json-syntax", "[1,]"), ("json-syntax", "{\"a\":1,}"), ("json-syntax", "01"), ("json-syntax", "1.x"),
+    ("json-syntax", "\"\t\""), ("json-syntax", "\"\\x\""), ("json-syntax", "{1:2}"), ("json-syntax", "[1}"),
+    ("json-syntax", "/* c */ 1"), ("json-syntax", "nul!"), ("json-syntax", "[1 2]"), ("json-syntax", "+1"),
+    ("json-duplicate-key", "{\"a\":1,\"a\":2}"), ("json-duplicate-key", "{\"a\":1,\"\\u0061\":2}"),
+    ("json-nul-key", "{\"a\\u0000b\":1}"),
+    ("json-lone-surrogate", "\"\\ud800\""), ("json-lone-surrogate", "\"\\udc00\""),
+    ("json-lone-surrogate", "\"\\ud800\\u0041\""),
+    ("json-integer-range", "18446744073709551616"), ("json-integer-range", "-9223372036854775809"),
+    ("json-depth", "[[[[[1]]]]]"), ("json-number-range", "1e999"),
+  ])
+  func refuses(rule: String, text: String) {
+    let error = #expect(throws: Refusal.self) { try parse(Array(text.utf8)) }
+    #expect(error?.rule == rule, "\(text)")
+    #expect(error?.file == "f.json")
+  }
+
+  @Test(arguments: [
+    ("json-bom", [0xEF, 0xBB, 0xBF, 0x31]), ("json-not-utf8", [0x22, 0xFF, 0x22]),
+    ("json-not-utf8", [0x22, 0xC0, 0x80, 0x22]), ("json-not-utf8", [0x22, 0xED, 0xA0, 0x80, 0x22]),
+    ("json-not-utf8", [0x22, 0xF4, 0x90, 0x80, 0x80, 0x22]), ("json-not-utf8", [0x22, 0xE2, 0x82]),
+    ("json-too-large", [UInt8](repeating: 0x20, count: 1001)),
+  ])
+  func refusesBytes(rule: String, bytes: [UInt8]) {
+    let error = #expect(throws: Refusal.self) { try parse(bytes) }
+    #expect(error?.rule == rule)
+  }
+
+  @Test func readsEveryKindOfValue() throws {
+    let value = try parse(Array(" {\"b\":[true,false,null],\"a\":-12,\"x\":1.5e2,\"s\":\"\\u00e9\\ud83d\\ude00\\n/\\u0000\"} ".utf8))
+    #expect(value.object?.keys == ["b", "a", "x", "s"])
+    #expect(value["b"]?.array == [.bool(true), .bool(false), .null])
+    #expect(value["a"]?.integer == -12)
+    #expect(value["x"]?.double == 150)
+    #expect(value["s"]?.string == "é😀\n/\0")
+  }
+
+  @Test(arguments: ["0", "-7", "9223372036854775807", "-9223372036854775808"])
+  func readsNumbersAtTheTopLevel(text: String) throws {
+    #expect(try parse(Array(text.utf8)).integer == Int(text))
+  }
+
+  @Test func readsLargeIntegersAsDoublesWhereAllowed() throws {
+    var limits = Self.strict
+    limits.readsLargeIntegersAsDoubles = true
+    let value = try parse(Array("[1000000000000000019884624838656,1,18446744073709551616]".utf8), limits: limits)
+    #expect(value.array == [.number(1e30), .integer(1), .number(18446744073709551616)])
+  }
+
+  @Test func nestingBombIsRefusedWithoutRecursion() {
+    let bomb = [UInt8](repeating: UInt8(ascii: "["), count: 5_000_000)
+    let error = #expect(throws: Refusal.self) { try parse(bomb, limits: JSONLimits(byteCount: 1 << 24)) }
+    #expect(error?.rule == "json-depth")
+  }
+
+  @Test func writesWhatItReads() throws {
+    let text = "{\"z\":[1,2.5,1e-05,\"a\\\"\\n\\u0001é\"],\"a\":{},\"n\":null,\"t\":true}"
+    let value = try parse(Array(text.utf8))
+    #expect(value.text() == text)
+    #expect(try parse(Array(value.text(pretty: true).utf8)) == value)
+  }
+
+  @Test func keysKeepTheirOrderWhenOneIsReplaced() {
+    var object: JSONObject = ["b": .integer(1), "a": .integer(2)]
+    object["b"] = .integer(3)
+    #expect(JSONValue.object(object).text() == "{\"b\":3,\"a\":2}")
+    object["b"] = nil
+    #expect(JSONValue.object(object).text() == "{\"a\":2}")
+  }
+}
