@@ -59,7 +59,8 @@ public struct TransformedRows: Sendable {
     guard !transform.keepsWeights else { return }
     for row in rows {
       let start = (row - rows.lowerBound) * rowElementCount
-      applyTransform(row: row, UnsafeMutableBufferPointer(rebasing: target[start..<start + rowElementCount]))
+      applyTransform(
+        row: row, UnsafeMutableBufferPointer(rebasing: target[start..<start + rowElementCount]))
     }
   }
 
@@ -109,10 +110,12 @@ public struct TransformedRows: Sendable {
         let bits = bytes.loadUnaligned(fromByteOffset: column * 8, as: UInt64.self)
         return Double(bitPattern: UInt64(littleEndian: bits)).isFinite
       }
-      let element = UnsafeRawBufferPointer(rebasing: bytes[column * byteCount..<(column + 1) * byteCount])
+      let element = UnsafeRawBufferPointer(
+        rebasing: bytes[column * byteCount..<(column + 1) * byteCount])
       var value: Float = 0
       withUnsafeMutablePointer(to: &value) {
-        kernels.convert(element, from: view.elementType, to: UnsafeMutableBufferPointer(start: $0, count: 1))
+        kernels.convert(
+          element, from: view.elementType, to: UnsafeMutableBufferPointer(start: $0, count: 1))
       }
       return value.isFinite
     }

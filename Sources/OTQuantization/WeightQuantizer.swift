@@ -76,7 +76,8 @@ public struct WeightQuantizer: Sendable {
         let start = (tile - rowTiles.lowerBound) * layout.rowTileByteCount
         rows.kernels.interleave(
           UnsafeBufferPointer(scratch.codes),
-          into: UnsafeMutableBufferPointer(rebasing: buffer[start..<start + layout.rowTileByteCount]))
+          into: UnsafeMutableBufferPointer(
+            rebasing: buffer[start..<start + layout.rowTileByteCount]))
       }
       initializedCount = byteCount
     }
@@ -153,7 +154,8 @@ extension WeightQuantizer {
       }
     }
     // Padding rows of the last tile, over what the tile before has left.
-    UnsafeMutableBufferPointer(rebasing: scratch.codes[(tileRows.count * padded)...]).update(repeating: 0)
+    UnsafeMutableBufferPointer(rebasing: scratch.codes[(tileRows.count * padded)...]).update(
+      repeating: 0)
   }
 
   private func quantize(
@@ -194,12 +196,15 @@ extension WeightQuantizer {
 
 extension WeightQuantizer {
   /// Chooses for the weights of a row from `column` on.
-  private func chooseStep(row: Int, column: Int, _ values: UnsafeBufferPointer<Float>) throws -> StepChoice {
+  private func chooseStep(row: Int, column: Int, _ values: UnsafeBufferPointer<Float>) throws
+    -> StepChoice
+  {
     let range = rows.kernels.range(values)
     if let index = range.firstNonFinite {
       throw rows.nonFiniteRefusal(row: row, column: column + index)
     }
-    guard let step = StepChoice(minimum: range.minimum, maximum: range.maximum, scheme: scheme) else {
+    guard let step = StepChoice(minimum: range.minimum, maximum: range.maximum, scheme: scheme)
+    else {
       throw WeightQuantizer.rangeRefusal(rows, range, place: "row \(row)")
     }
     return step
@@ -215,7 +220,8 @@ extension WeightQuantizer {
     let blockCount = (rowCount + blockRowCount - 1) / blockRowCount
     let ranges = try mapBlocks(blockCount, threadCount: threadCount) { block in
       let blockRows = block * blockRowCount..<min((block + 1) * blockRowCount, rowCount)
-      let values = UnsafeMutableBufferPointer<Float>.allocate(capacity: blockRows.count * columnCount)
+      let values = UnsafeMutableBufferPointer<Float>.allocate(
+        capacity: blockRows.count * columnCount)
       defer { values.deallocate() }
       try rows.read(rows: blockRows, into: values)
       rows.view.release(blockRows)
@@ -229,7 +235,8 @@ extension WeightQuantizer {
     let range = Kernels.RowRange(
       minimum: ranges.map(\.minimum).min() ?? 0, maximum: ranges.map(\.maximum).max() ?? 0,
       firstNonFinite: nil)
-    guard let step = StepChoice(minimum: range.minimum, maximum: range.maximum, scheme: scheme) else {
+    guard let step = StepChoice(minimum: range.minimum, maximum: range.maximum, scheme: scheme)
+    else {
       throw rangeRefusal(rows, range, place: "the weight")
     }
     return step
@@ -239,7 +246,8 @@ extension WeightQuantizer {
     _ rows: TransformedRows, _ range: Kernels.RowRange, place: String
   ) -> Refusal {
     Refusal(
-      "weight-range", "\(place) reaches from \(range.minimum) to \(range.maximum), too wide for float32",
+      "weight-range",
+      "\(place) reaches from \(range.minimum) to \(range.maximum), too wide for float32",
       file: rows.view.file.path, tensor: rows.view.name)
   }
 
