@@ -6,6 +6,7 @@ public struct SourceFile: Sendable {
   public let path: String
   /// Its path relative to the model's folder.
   public let name: String
+  /// Its bytes.
   public let mapped: MappedFile
 
   init(_ mapped: MappedFile) {
@@ -19,6 +20,7 @@ public struct SourceFile: Sendable {
 ///
 /// Tensor data are not read before a view is asked for them.
 public struct Checkpoint: Sendable {
+  /// How the tensors are stored; the same for all shards.
   public let format: CheckpointFormat
   /// The tensors in the order of files and of their places; names are unique.
   public let tensors: [TensorView]

@@ -15,10 +15,14 @@ import OTTensor
 public struct SafetensorsWriter: ~Copyable {
   /// A tensor to be written.
   public struct Entry: Sendable, Hashable {
+    /// Unique within the file.
     public let name: String
+    /// The type of the elements.
     public let elementType: ElementType
+    /// The dimensions, outermost first.
     public let shape: Shape
 
+    /// Describes a tensor; the writer judges whether it can be written.
     public init(name: String, elementType: ElementType, shape: Shape) {
       self.name = name
       self.elementType = elementType
@@ -81,18 +85,28 @@ public struct SafetensorsWriter: ~Copyable {
     try bytes.withUnsafeBytes { try append($0) }
   }
 
-  /// Writes all elements of `view`, some rows at a time.
+  /// Writes all elements of `view`, about 4 MiB at a time.
   ///
   /// - Precondition: the tensors have room for them.
   /// - Throws: as `append(_:)` of a buffer.
   public mutating func append(_ view: TensorView) throws {
-    let rowByteCount = max(view.shape.rowElementCount * view.elementType.bitWidth / 8, 1)
-    let blockRowCount = max((4 << 20) / rowByteCount, 1)
+    let blockByteCount = 4 << 20
     guard view.shape.elementCount > 0 else { return }
+    if view.isContiguous {
+      // By bytes: rows of elements narrower than a byte may share one.
+      let end = view.byteOffset + view.byteCount
+      for start in stride(from: view.byteOffset, to: end, by: blockByteCount) {
+        let range = start..<min(start + blockByteCount, end)
+        try append(view.file.bytes(in: range))
+        view.file.release(range)
+      }
+      return
+    }
+    let rowByteCount = max(view.shape.rowElementCount * view.elementType.bitWidth / 8, 1)
+    let blockRowCount = max(blockByteCount / rowByteCount, 1)
     for start in stride(from: 0, to: view.shape.rowCount, by: blockRowCount) {
       let rows = start..<min(start + blockRowCount, view.shape.rowCount)
       try view.withRowBytes(rows) { try append($0) }
-      view.release(rows)
     }
   }
 
