@@ -33,7 +33,9 @@ let package = Package(
     .target(name: "OTRuntime", dependencies: ["COpenBLAS", "OTContainer", "OTGraph", "OTKernels", "OTTensor"]),
     .target(
       name: "OTConversion",
-      dependencies: ["CCrypto", "OTCheckpoint", "OTContainer", "OTGraph", "OTQuantization", "OTTensor"]),
+      dependencies: [
+        "CCrypto", "OTCheckpoint", "OTContainer", "OTGraph", "OTQuantization", "OTRuntime", "OTTensor",
+      ]),
     .target(name: "OTVerify", dependencies: ["OTConversion"]),
 
     // MARK: Commands
@@ -59,7 +61,13 @@ let package = Package(
     .testTarget(name: "OTCheckpointTests", dependencies: ["OTCheckpoint", "_OTTestSupport"]),
     .testTarget(
       name: "OTGraphTests",
-      dependencies: ["OTCheckpoint", "OTConversion", "OTGraph", "OTRuntime", "_OTTestSupport"]),
+      dependencies: [
+        "OTCheckpoint", "OTConversion", "OTGraph", "OTJSON", "OTRuntime", "OTTensor",
+        "_OTTestSupport",
+      ]),
+    .testTarget(
+      name: "OTRuntimeTests",
+      dependencies: ["OTConversion", "OTGraph", "OTRuntime", "OTTensor", "_OTTestSupport"]),
     .testTarget(name: "OTQuantizationTests", dependencies: ["OTQuantization", "_OTTestSupport"]),
     .testTarget(name: "OTContainerTests", dependencies: ["OTContainer", "_OTTestSupport"]),
     .testTarget(

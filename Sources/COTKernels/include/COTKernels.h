@@ -1,3 +1,125 @@
 #ifndef C_OT_KERNELS_H
 #define C_OT_KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+// Kernels in one form per instruction set. Every form gives the same result as
+// the scalar one, bit for bit, floats included:
+// - Arithmetic is IEEE float32 with one rounding per operation, to nearest,
+//   ties to even; multiply and add are never fused.
+// - A sum over a row uses 16 lanes: lane j takes elements j, j+16, ...; the
+//   elements of an incomplete last step go to lanes 0, 1, ... The lanes are then
+//   added in a fixed tree: lane i and i+8, then i+4, i+2, i+1.
+// Pointers need no alignment beyond that of their element type, and those named
+// `source` or `target` none at all. Counts are in elements.
+
+/// Extremes of a row.
+struct ot_range {
+  /// Smallest and largest element, NaN left out, a zero always positive.
+  /// 0 and 0 for no elements, +infinity and -infinity when all are NaN.
+  float minimum, maximum;
+  /// Index of the first NaN or infinity; -1 when there is none.
+  ptrdiff_t first_nonfinite;
+};
+
+/// What quantizing lost; a kernel adds to the sums and raises the maximum.
+struct ot_error {
+  /// Sum of (x - x^)^2 and of x^2. x - x^ is a float32; the square is exact in
+  /// float64, and the 16 lanes of one call are float64.
+  double squared_error, squares;
+  /// Largest |x - x^|.
+  float maximum;
+};
+
+/// One integer matrix product: y[m][n] = sum over k of u[n][k] * x[m][k].
+///
+/// Sums wrap around at 32 bits, which at most 65,536 columns cannot reach.
+struct ot_product {
+  /// The first row tile of weight codes (Swift's `TileLayout`), packed, and the
+  /// bytes from one row tile to the next. Offset 0 is column 0.
+  const uint8_t *_Nonnull tiles;
+  size_t tile_byte_count, tile_count;
+  /// The columns to sum over: multiples of 16.
+  size_t first_column, column_count;
+  /// Rows of activation codes; element 0 of a row is column 0.
+  const int8_t *_Nonnull x;
+  size_t x_stride, x_count;
+  /// Results [x_count][16 * tile_count], `y_stride` from row to row.
+  int32_t *_Nonnull y;
+  size_t y_stride;
+};
+
+/// One instruction set's kernels.
+struct ot_kernels {
+  const char *_Nonnull name;
+
+  // Little-endian elements of a tensor to float32. A signalling NaN of F16 or
+  // F64 becomes quiet; BF16 keeps its bits.
+  void (*_Nonnull f32_from_f16)(const void *_Nonnull source, float *_Nonnull y, size_t count);
+  void (*_Nonnull f32_from_bf16)(const void *_Nonnull source, float *_Nonnull y, size_t count);
+  void (*_Nonnull f32_from_f64)(const void *_Nonnull source, float *_Nonnull y, size_t count);
+  // To nearest, ties to even; beyond the range infinity; NaN quiet, its leading
+  // bits kept.
+  void (*_Nonnull f16_from_f32)(const float *_Nonnull x, void *_Nonnull target, size_t count);
+  void (*_Nonnull bf16_from_f32)(const float *_Nonnull x, void *_Nonnull target, size_t count);
+
+  /// x[k] = (x[k] * column_scale[k]) / row_scale, either step left out for null.
+  void (*_Nonnull transform_row)(
+      float *_Nonnull x, const float *_Nullable column_scale, const float *_Nullable row_scale,
+      size_t count);
+  /// Sum of x[k] * y[k] in 16 float32 lanes.
+  float (*_Nonnull dot)(const float *_Nonnull x, const float *_Nonnull y, size_t count);
+  struct ot_range (*_Nonnull range)(const float *_Nonnull x, size_t count);
+
+  /// u[k] = clamp(round(x[k] / scale) + zero_point, low, high), ties to even.
+  /// NaN becomes `low`. Needs 0 <= low <= zero_point <= high <= 255.
+  void (*_Nonnull quantize_row)(
+      const float *_Nonnull x, size_t count, float scale, int zero_point, int low, int high,
+      uint8_t *_Nonnull u, struct ot_error *_Nonnull error);
+  /// x[k] = scale * (u[k] - zero_point).
+  void (*_Nonnull dequantize_row)(
+      const uint8_t *_Nonnull u, size_t count, float scale, int zero_point, float *_Nonnull x);
+
+  /// 16 rows of codes, `stride` bytes apart, to one row tile and back.
+  /// `column_count` is a multiple of 64.
+  void (*_Nonnull interleave)(
+      const uint8_t *_Nonnull rows, size_t stride, size_t column_count, uint8_t *_Nonnull tile);
+  void (*_Nonnull deinterleave)(
+      const uint8_t *_Nonnull tile, size_t column_count, uint8_t *_Nonnull rows, size_t stride);
+  // `count` codes, one to a byte, from and to their packed form; a multiple of 256.
+  void (*_Nonnull pack6)(const uint8_t *_Nonnull codes, size_t count, uint8_t *_Nonnull packed);
+  void (*_Nonnull unpack6)(const uint8_t *_Nonnull packed, size_t count, uint8_t *_Nonnull codes);
+  void (*_Nonnull pack4)(const uint8_t *_Nonnull codes, size_t count, uint8_t *_Nonnull packed);
+  void (*_Nonnull unpack4)(const uint8_t *_Nonnull packed, size_t count, uint8_t *_Nonnull codes);
+  /// Index of the first code outside low ... high; -1 when there is none.
+  ptrdiff_t (*_Nonnull first_outside)(
+      const uint8_t *_Nonnull codes, size_t count, uint8_t low, uint8_t high);
+
+  /// q[k] = clamp(round(x[k] / scale), low, high); NaN becomes `low`.
+  /// Needs -128 <= low <= high <= 127.
+  void (*_Nonnull quantize_activations)(
+      const float *_Nonnull x, size_t count, float scale, int low, int high, int8_t *_Nonnull q);
+  /// The largest |x[k]|; NaN when any element is NaN, 0 for none.
+  float (*_Nonnull absolute_maximum)(const float *_Nonnull x, size_t count);
+  /// Sum of the codes.
+  int32_t (*_Nonnull sum)(const int8_t *_Nonnull q, size_t count);
+
+  // Products of weight codes packed into 8, 6 and 4 bits.
+  void (*_Nonnull product8)(const struct ot_product *_Nonnull product);
+  void (*_Nonnull product6)(const struct ot_product *_Nonnull product);
+  void (*_Nonnull product4)(const struct ot_product *_Nonnull product);
+};
+
+/// The kernels named `name`: null when the name is unknown or, with `*known` set
+/// to 1, when this processor or system lacks the instructions.
+const struct ot_kernels *_Nullable ot_kernels_named(const char *_Nonnull name, int *_Nonnull known);
+
+/// The fastest kernels that run here.
+const struct ot_kernels *_Nonnull ot_kernels_best(void);
+
+/// Whether float arithmetic of this thread rounds to nearest and keeps
+/// subnormals: a library built with -ffast-math can have changed that.
+int ot_float_environment_is_standard(void);
+
 #endif

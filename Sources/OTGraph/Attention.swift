@@ -1,0 +1,108 @@
+import Foundation
+
+/// Softmax attention over heads, in groups that share keys and values.
+///
+/// Queries are `[tokens, headCount·headSize]`, keys and values
+/// `[tokens, keyValueHeadCount·headSize]`; head `h` reads key/value head
+/// `h / (headCount / keyValueHeadCount)`. Where the head count is unknown (see
+/// `Graph.missing`), the three counts and the scale are 0.
+public struct Attention: Sendable, Hashable {
+  /// Query heads.
+  public let headCount: Int
+  /// Key/value heads; divides `headCount`.
+  public let keyValueHeadCount: Int
+  /// Channels of one head.
+  public let headSize: Int
+  /// Factor of the products of queries and keys, usually `1/√headSize`.
+  public let scale: Float
+  /// Whether a token sees no later one.
+  public let isCausal: Bool
+  /// How positions enter.
+  public let positions: Positions
+
+  /// How an attention knows where its tokens are.
+  public enum Positions: Sendable, Hashable {
+    /// Not at all: positions are part of the embeddings.
+    case none
+    /// Queries and keys are rotated.
+    case rotary(Rotary)
+    /// A bias of `slope(head)·(key position)` on the products, with the slopes
+    /// of Press et al., "Train Short, Test Long" (arXiv:2108.12409), as BLOOM
+    /// computes them for head counts that are no power of 2.
+    case alibi
+  }
+
+  /// Attention with known heads and, unless given, the scale `1/√headSize`.
+  public init(
+    headCount: Int, keyValueHeadCount: Int, headSize: Int, scale: Float? = nil,
+    isCausal: Bool, positions: Positions
+  ) {
+    self.headCount = headCount
+    self.keyValueHeadCount = keyValueHeadCount
+    self.headSize = headSize
+    self.scale = scale ?? (headSize > 0 ? 1 / Float(headSize).squareRoot() : 0)
+    self.isCausal = isCausal
+    self.positions = positions
+  }
+
+  /// Whether the head count is known.
+  public var hasKnownHeads: Bool { headCount > 0 }
+
+  /// The value channel that output channel `channel` is a mean of.
+  ///
+  /// - Precondition: the head count is known.
+  public func valueChannel(of channel: Int) -> Int {
+    let head = channel / headSize
+    return head / (headCount / keyValueHeadCount) * headSize + channel % headSize
+  }
+}
+
+/// Rotary position embedding (Su et al., arXiv:2104.09864): channels `i` and
+/// `i + dimensions/2` of a head turn by `position·frequency(i)`.
+public struct Rotary: Sendable, Hashable {
+  /// Base: unscaled `frequency(i) = theta^(−2i/dimensions)`.
+  public let theta: Double
+  /// Rotated channels of a head, from its first; even. 0 where the head size
+  /// is unknown.
+  public let dimensions: Int
+  /// How frequencies are changed for long contexts.
+  public let scaling: Scaling
+
+  /// A change of the frequencies.
+  public enum Scaling: Sendable, Hashable {
+    case none
+    /// All frequencies are divided by `factor`.
+    case linear(factor: Double)
+    /// Llama 3: wavelengths above `contextLength/low` are divided by `factor`,
+    /// those below `contextLength/high` are kept, between them it is blended.
+    case llama3(factor: Double, low: Double, high: Double, contextLength: Int)
+  }
+
+  /// A rotation of `dimensions` channels of each head.
+  public init(theta: Double, dimensions: Int, scaling: Scaling = .none) {
+    self.theta = theta
+    self.dimensions = dimensions
+    self.scaling = scaling
+  }
+
+  /// Angle per position, in radians, of each of the `dimensions/2` pairs.
+  ///
+  /// Computed in double precision, with the formulas of the models' original
+  /// implementations.
+  public var frequencies: [Double] {
+    (0..<dimensions / 2).map { pair in
+      let plain = pow(theta, -2 * Double(pair) / Double(dimensions))
+      switch scaling {
+      case .none: return plain
+      case .linear(let factor): return plain / factor
+      case .llama3(let factor, let low, let high, let contextLength):
+        let wavelength = 2 * Double.pi / plain
+        let length = Double(contextLength)
+        if wavelength < length / high { return plain }
+        if wavelength > length / low { return plain / factor }
+        let blend = (length / wavelength - low) / (high - low)
+        return (1 - blend) * plain / factor + blend * plain
+      }
+    }
+  }
+}

@@ -1,0 +1,59 @@
+/// What migration has done to a value: it is `(x − shift) ⊘ scale`, channel by channel.
+public struct ChannelTransform: Sendable, Hashable {
+  /// Subtracted from each channel; nil stands for zeros.
+  public let shift: [Float]?
+  /// Divides each channel, positive; nil stands for ones.
+  public let scale: [Float]?
+
+  /// A transform; `Graph` validates lengths and values.
+  public init(shift: [Float]? = nil, scale: [Float]? = nil) {
+    self.shift = shift
+    self.scale = scale
+  }
+
+  /// The transform that changes nothing.
+  public static let identity = ChannelTransform()
+
+  /// Whether neither vector is there.
+  public var isIdentity: Bool { shift == nil && scale == nil }
+
+  /// This transform, then `second`: `(z₁ + s₁·z₂, s₁·s₂)`, each product and
+  /// sum rounded once.
+  public func followed(by second: ChannelTransform) -> ChannelTransform {
+    var shift = self.shift
+    if let later = second.shift {
+      let scaled = scale.map { zip($0, later).map { $0 * $1 } } ?? later
+      shift = shift.map { zip($0, scaled).map { $0 + $1 } } ?? scaled
+    }
+    guard let first = scale, let later = second.scale else {
+      return ChannelTransform(shift: shift, scale: scale ?? second.scale)
+    }
+    return ChannelTransform(shift: shift, scale: zip(first, later).map { $0 * $1 })
+  }
+
+  /// The transform whose channel `i` is this one's channel `channels[i]`; nil
+  /// entries are left unchanged by it.
+  func gathered(_ channels: [Int?]) -> ChannelTransform {
+    ChannelTransform(
+      shift: shift.map { shift in channels.map { $0.map { shift[$0] } ?? 0 } },
+      scale: scale.map { scale in channels.map { $0.map { scale[$0] } ?? 1 } })
+  }
+
+  /// What is wrong with the vectors for a value of `channelCount` channels;
+  /// nil when nothing is.
+  func fault(channelCount: Int) -> String? {
+    for (vector, name) in [(shift, "shift"), (scale, "scale")] {
+      guard let vector else { continue }
+      guard vector.count == channelCount else {
+        return "\(name) has \(vector.count) entries for \(channelCount) channels"
+      }
+      if let index = vector.firstIndex(where: { !$0.isFinite }) {
+        return "\(name)[\(index)] is \(vector[index])"
+      }
+    }
+    if let index = scale?.firstIndex(where: { $0 <= 0 }) {
+      return "scale[\(index)] is not positive"
+    }
+    return nil
+  }
+}

@@ -1,0 +1,85 @@
+import OTJSON
+import OTTensor
+
+/// BLOOM and BLOOMZ (arXiv:2211.05100): queries, keys and values come from one
+/// linear, interleaved head by head; positions are ALiBi biases.
+///
+/// Without config.json the head count is unknown: the slices of the fused
+/// value then have head size 0, and migration puts what it would push through
+/// them on the edge instead.
+public enum BLOOMFamily: ModelFamily {
+  public static let name = "bloom"
+  public static let modelTypes = ["bloom"]
+
+  private static let prefixes = ["transformer.", ""]
+
+  public static func recognizes(tensorNames: Set<String>) -> Bool {
+    prefixes.contains {
+      tensorNames.contains($0 + "word_embeddings_layernorm.weight")
+        && tensorNames.contains($0 + "h.0.self_attention.query_key_value.weight")
+    }
+  }
+
+  public static func graph(configuration: JSONValue?, tensors: TensorCatalog) throws -> Graph {
+    let configuration = try Configuration(configuration, file: tensors.file)
+    let prefix = tensors.prefix(of: prefixes, with: "word_embeddings.weight")
+    let table = prefix + "word_embeddings.weight"
+    let found = try tensors.matrix(table)
+    let vocabulary = try configuration.size("vocab_size") ?? found.rows
+    let hidden = try configuration.size("hidden_size", "n_embed") ?? found.columns
+    let inner = try configuration.size("n_inner") ?? 4 * hidden
+    let epsilon = try configuration.epsilon("layer_norm_epsilon") ?? 1e-5
+    let residualIsNormed =
+      try configuration.flag("apply_residual_connection_post_layernorm") ?? false
+    let heads = try configuration.size("n_head", "num_attention_heads")
+    let headSize = try heads.map { try configuration.quotient(hidden, $0, "heads") } ?? 0
+    let attention = Attention(
+      headCount: heads ?? 0, keyValueHeadCount: heads ?? 0, headSize: headSize, isCausal: true,
+      positions: .alibi)
+
+    var builder = GraphBuilder(tensors)
+    func norm(_ name: String, _ input: String) -> String {
+      builder.layerNorm(name, input, size: hidden, epsilon: epsilon)
+    }
+    let tokens = builder.add("token_ids", .tokenIDs)
+    var value = builder.embedding(
+      prefix + "word_embeddings", tokens, rowCount: vocabulary, size: hidden)
+    value = norm(prefix + "word_embeddings_layernorm", value)
+
+    let configured = try configuration.size("n_layer", "num_hidden_layers")
+    for index in 0..<(try tensors.layerCount(prefix: prefix + "h.", configured: configured)) {
+      let layer = prefix + "h.\(index)."
+      let block = layer + "self_attention"
+      var normed = norm(layer + "input_layernorm", value)
+      var residual = residualIsNormed ? normed : value
+      let fused = builder.linear(
+        block + ".query_key_value", normed, hidden, 3 * hidden, needsBias: true)
+      let parts = ["query", "key", "value"].enumerated().map { part, name in
+        builder.add(
+          "\(block).\(name)",
+          .headSlice(HeadSlice(part: part, partCount: 3, headSize: headSize)), fused)
+      }
+      let mixed = builder.add(block, .attention(attention), parts[0], parts[1], parts[2])
+      let attended = builder.linear(block + ".dense", mixed, hidden, hidden, needsBias: true)
+      value = builder.add(layer + "attention_sum", .add, residual, attended)
+
+      normed = norm(layer + "post_attention_layernorm", value)
+      residual = residualIsNormed ? normed : value
+      let first = builder.linear(
+        layer + "mlp.dense_h_to_4h", normed, hidden, inner, needsBias: true)
+      let active = builder.add(layer + "mlp.gelu_impl", .activation(.geluTanh), first)
+      let second = builder.linear(
+        layer + "mlp.dense_4h_to_h", active, inner, hidden, needsBias: true)
+      value = builder.add(layer + "mlp_sum", .add, residual, second)
+    }
+    value = norm(prefix + "ln_f", value)
+    let logits = builder.head("lm_head", value, hidden, vocabulary, table: table)
+    try builder.checkTensors()
+    var missing: [String] = []
+    if heads == nil { missing.append("n_head") }
+    if !configuration.isPresent { missing.append("layer_norm_epsilon") }
+    return try Graph(
+      family: name, nodes: builder.nodes, outputs: ["logits": logits],
+      vocabularySize: vocabulary, missing: missing, file: tensors.file)
+  }
+}

@@ -1,0 +1,93 @@
+import OTJSON
+import OTTensor
+
+/// The members of config.json that a family reads, with their ranges checked.
+struct Configuration {
+  private let json: JSONValue?
+  private let file: String?
+
+  init(_ json: JSONValue?, file: String?) throws {
+    self.json = json
+    self.file = file
+    if let json, json.object == nil { throw refusal("config.json is not an object") }
+  }
+
+  /// Whether there is a configuration at all.
+  var isPresent: Bool { json != nil }
+
+  func refusal(_ message: String) -> Refusal {
+    Refusal("family-configuration", message, file: file)
+  }
+
+  /// The member, unless it is absent or null.
+  func value(_ key: String) -> JSONValue? {
+    guard let value = json?[key], value != .null else { return nil }
+    return value
+  }
+
+  /// Whether the member is there, be it null.
+  func contains(_ key: String) -> Bool { json?[key] != nil }
+
+  /// A count or size in 1...2^31.
+  func size(_ keys: String...) throws -> Int? {
+    for key in keys {
+      guard let value = value(key) else { continue }
+      guard let size = value.integer, (1...GraphValidation.maximumSize).contains(size) else {
+        throw refusal("'\(key)' is not an integer in 1...2^31")
+      }
+      return size
+    }
+    return nil
+  }
+
+  func flag(_ key: String) throws -> Bool? {
+    guard let value = value(key) else { return nil }
+    guard let flag = value.bool else { throw refusal("'\(key)' is neither true nor false") }
+    return flag
+  }
+
+  func text(_ key: String) throws -> String? {
+    guard let value = value(key) else { return nil }
+    guard let text = value.string else { throw refusal("'\(key)' is not a string") }
+    return text
+  }
+
+  /// A finite number that is positive, or not negative with `allowsZero`.
+  func number(_ key: String, in object: JSONValue? = nil, allowsZero: Bool = false) throws
+    -> Double?
+  {
+    let found = object.map { $0[key] } ?? json?[key]
+    guard let value = found, value != .null else { return nil }
+    guard let number = value.double, number.isFinite, number > 0 || (allowsZero && number == 0)
+    else { throw refusal("'\(key)' is not a positive number") }
+    return number
+  }
+
+  func epsilon(_ key: String) throws -> Float? {
+    guard let number = try number(key, allowsZero: true) else { return nil }
+    let epsilon = Float(number)
+    guard epsilon.isFinite else { throw refusal("'\(key)' is too large") }
+    return epsilon
+  }
+
+  /// The activation called by the member `key`.
+  func activation(_ key: String) throws -> ActivationKind? {
+    guard let name = try text(key) else { return nil }
+    switch name {
+    case "relu": return .relu
+    case "gelu": return .gelu
+    case "gelu_new", "gelu_pytorch_tanh", "gelu_fast": return .geluTanh
+    case "silu", "swish": return .silu
+    case "tanh": return .tanh
+    default: throw refusal("the activation '\(name)' is not supported")
+    }
+  }
+
+  /// `quotient = size / count`, which must be whole.
+  func quotient(_ size: Int, _ count: Int, _ what: String) throws -> Int {
+    guard size % count == 0 else {
+      throw refusal("\(size) channels cannot be divided among \(count) \(what)")
+    }
+    return size / count
+  }
+}

@@ -1,0 +1,206 @@
+import OTJSON
+import OTTensor
+
+// The graph as it stands in a container. Vectors of transforms are tensors of
+// the container, `<node>.shift` and `<node>.scale`; the JSON says which exist.
+
+extension Graph {
+  /// The vectors of all transforms with the names under which a container
+  /// keeps them, in execution order.
+  public var transformVectors: [(name: String, values: [Float])] {
+    nodes.flatMap { node in
+      let transform = transforms[node.name]
+      return [
+        transform?.shift.map { ("\(node.name).shift", $0) },
+        transform?.scale.map { ("\(node.name).scale", $0) },
+      ].compactMap { $0 }
+    }
+  }
+
+  /// The graph without the vectors of its transforms; the same graph always
+  /// gives the same members in the same order.
+  public var json: JSONValue {
+    var object: JSONObject = ["family": .string(family)]
+    object["vocabulary_size"] = vocabularySize.map { .integer($0) }
+    object["context_length"] = contextLength.map { .integer($0) }
+    if !missing.isEmpty { object["missing"] = .array(missing.map { .string($0) }) }
+    var outputs = JSONObject()
+    for (output, node) in self.outputs.sorted(by: { $0.key < $1.key }) {
+      outputs[output] = .string(node)
+    }
+    object["outputs"] = .object(outputs)
+    object["nodes"] = .array(nodes.map(\.json))
+    var transforms = JSONObject()
+    var activations = JSONObject()
+    for node in nodes {
+      if let transform = self.transforms[node.name] {
+        let parts = [transform.shift.map { _ in "shift" }, transform.scale.map { _ in "scale" }]
+        transforms[node.name] = .array(parts.compactMap { $0.map { .string($0) } })
+      }
+      activations[node.name] = self.activations[node.name]?.json
+    }
+    object["transforms"] = .object(transforms)
+    object["activations"] = .object(activations)
+    return .object(object)
+  }
+
+  /// The graph that `json` describes.
+  ///
+  /// - Parameters:
+  ///   - file: named in refusals.
+  ///   - vectors: gives the float tensor of a name: `<node>.shift` or `<node>.scale`.
+  /// - Throws: `Refusal` with a rule `graph-…` for anything that is no valid
+  ///   graph, or what `vectors` throws.
+  public init(
+    json: JSONValue, file: String? = nil, vectors: (String) throws -> [Float]
+  ) throws {
+    let reader = try GraphReader(json, in: "the graph", file: file)
+    let nodes = try reader.elements("nodes").map { try Node(json: $0, file: file) }
+    let names = Set(nodes.map(\.name))
+    var outputs: [String: String] = [:]
+    for (output, node) in try reader.members("outputs") {
+      guard let node = node.string else { throw reader.refusal("output '\(output)' is no name") }
+      outputs[output] = node
+    }
+    var transforms: [String: ChannelTransform] = [:]
+    for (node, parts) in try reader.members("transforms") {
+      guard names.contains(node) else {
+        throw Refusal("graph-transform", "no node is called '\(node)'", file: file)
+      }
+      guard let parts = parts.array, parts.allSatisfy({ ["shift", "scale"].contains($0.string) })
+      else { throw reader.refusal("the transform of '\(node)' is neither shift nor scale") }
+      transforms[node] = ChannelTransform(
+        shift: parts.contains(.string("shift")) ? try vectors("\(node).shift") : nil,
+        scale: parts.contains(.string("scale")) ? try vectors("\(node).scale") : nil)
+    }
+    var activations: [String: ActivationQuantization] = [:]
+    for (node, value) in try reader.members("activations") {
+      activations[node] = try ActivationQuantization(json: value, node: node, file: file)
+    }
+    try self.init(
+      family: reader.string("family"), nodes: nodes, outputs: outputs, transforms: transforms,
+      activations: activations, vocabularySize: reader.optionalSize("vocabulary_size"),
+      contextLength: reader.optionalSize("context_length"),
+      missing: reader.strings("missing", isOptional: true), file: file)
+  }
+}
+
+extension Node {
+  fileprivate var json: JSONValue {
+    var object: JSONObject = [
+      "name": .string(name), "operation": .string(operation.jsonName),
+    ]
+    if !inputs.isEmpty { object["inputs"] = .array(inputs.map { .string($0) }) }
+    operation.write(to: &object)
+    return .object(object)
+  }
+
+  fileprivate init(json: JSONValue, file: String?) throws {
+    let name = try GraphReader(json, in: "a node", file: file).string("name")
+    let reader = try GraphReader(json, in: "node '\(name)'", file: file)
+    self.init(
+      name, try Operation(reader: reader), inputs: try reader.strings("inputs", isOptional: true))
+  }
+}
+
+extension ActivationQuantization {
+  fileprivate var json: JSONValue {
+    switch self {
+    case .float: .object(["kind": .string("float")])
+    case .dynamic(let bits): .object(["kind": .string("dynamic"), "bits": .integer(bits)])
+    case .static(let bits): .object(["kind": .string("static"), "bits": .integer(bits)])
+    }
+  }
+
+  fileprivate init(json: JSONValue, node: String, file: String?) throws {
+    let reader = try GraphReader(json, in: "the activation of '\(node)'", file: file)
+    switch try reader.string("kind") {
+    case "float": self = .float
+    case "dynamic": self = .dynamic(bits: try reader.integer("bits"))
+    case "static": self = .static(bits: try reader.integer("bits"))
+    case let kind: throw reader.refusal("'\(kind)' is not known")
+    }
+  }
+}
+
+/// Reads the members of one JSON object of a graph, refusing what is of the wrong type.
+struct GraphReader {
+  private let object: JSONObject
+  private let place: String
+  private let file: String?
+
+  init(_ json: JSONValue, in place: String, file: String?) throws {
+    self.place = place
+    self.file = file
+    guard let object = json.object else {
+      throw Refusal("graph-json", "\(place) is not an object", file: file)
+    }
+    self.object = object
+  }
+
+  func refusal(_ message: String) -> Refusal {
+    Refusal("graph-json", "\(place): \(message)", file: file)
+  }
+
+  private func value(_ key: String) -> JSONValue? {
+    object[key].flatMap { $0 == .null ? nil : $0 }
+  }
+
+  func has(_ key: String) -> Bool { value(key) != nil }
+
+  func string(_ key: String) throws -> String {
+    guard let value = value(key)?.string else { throw refusal("'\(key)' is no string") }
+    return value
+  }
+
+  func optionalString(_ key: String) throws -> String? {
+    value(key) == nil ? nil : try string(key)
+  }
+
+  func integer(_ key: String) throws -> Int {
+    guard let value = value(key)?.integer else { throw refusal("'\(key)' is no integer") }
+    return value
+  }
+
+  func optionalSize(_ key: String) throws -> Int? {
+    guard value(key) != nil else { return nil }
+    let size = try integer(key)
+    guard (1...GraphValidation.maximumSize).contains(size) else {
+      throw refusal("'\(key)' is not in 1...2^31")
+    }
+    return size
+  }
+
+  func number(_ key: String) throws -> Double {
+    guard let value = value(key)?.double else { throw refusal("'\(key)' is no number") }
+    return value
+  }
+
+  func flag(_ key: String) throws -> Bool {
+    guard let value = value(key)?.bool else { throw refusal("'\(key)' is neither true nor false") }
+    return value
+  }
+
+  func elements(_ key: String, isOptional: Bool = false) throws -> [JSONValue] {
+    if isOptional && value(key) == nil { return [] }
+    guard let value = value(key)?.array else { throw refusal("'\(key)' is no array") }
+    return value
+  }
+
+  func strings(_ key: String, isOptional: Bool = false) throws -> [String] {
+    try elements(key, isOptional: isOptional).map {
+      guard let string = $0.string else { throw refusal("'\(key)' has an entry that is no string") }
+      return string
+    }
+  }
+
+  func members(_ key: String) throws -> [(key: String, value: JSONValue)] {
+    guard let value = value(key)?.object else { throw refusal("'\(key)' is no object") }
+    return value.members
+  }
+
+  func child(_ key: String) throws -> GraphReader {
+    guard let value = value(key) else { throw refusal("'\(key)' is missing") }
+    return try GraphReader(value, in: "\(place), \(key)", file: file)
+  }
+}

@@ -1,0 +1,228 @@
+import OTTensor
+
+// The rules of migration. Downwards (into the linears that consume a site) the
+// parameters follow from `transforms`; upwards it is decided here which
+// operations pass a transform on, and where it has to stay on the edge.
+
+extension Graph {
+  /// The graph in which the site's value `x` is `(x − shift) ⊘ scale`, and
+  /// which computes the same function.
+  ///
+  /// The transform goes into the parameters of what gives the site where a
+  /// rule allows it; else a node `<producer>.affine` is put before the site's linears.
+  /// On a site that is transformed already, both are composed.
+  ///
+  /// - Throws: `Refusal` for a site that this graph does not have
+  ///   (`graph-site`), for vectors that are not finite, positive or of the
+  ///   site's size (`graph-transform`), for unequal entries of channels that
+  ///   share a value head (`graph-shared-channels`), and for a weight that is
+  ///   tied to another node's (`graph-tied`).
+  public func migrating(_ site: Site, by transform: ChannelTransform) throws -> Graph {
+    guard self.site(producedBy: site.producer) == site else {
+      throw Refusal("graph-site", "'\(site.producer)' is no site of this graph as described")
+    }
+    if let fault = transform.fault(channelCount: site.size) {
+      throw Refusal("graph-transform", "the site '\(site.producer)': \(fault)")
+    }
+    if transform.isIdentity { return self }
+    try refuseTiedWeights(of: site)
+
+    let path = pushPath(
+      to: site.producer, readers: site.consumers, shift: transform.shift != nil,
+      scale: transform.scale != nil)
+    var transforms = self.transforms
+    guard let path else { return try puttingAffine(before: site, transform: transform) }
+    if let representatives = sharedChannels(on: path) {
+      try refuseUnequal(representatives, of: site, transform: transform)
+    }
+    for step in path {
+      let part = step.channels.map { transform.gathered($0) } ?? transform
+      transforms[step.node] = transforms[step.node].map { $0.followed(by: part) } ?? part
+    }
+    return try replacing(transforms: transforms)
+  }
+
+  /// Whether a scale, and whether a shift, of the site goes into the parameters
+  /// of what gives it; what does not is put on the edge by `migrating`.
+  public func isPushable(_ site: Site) -> (scale: Bool, shift: Bool) {
+    func can(shift: Bool, scale: Bool) -> Bool {
+      pushPath(to: site.producer, readers: site.consumers, shift: shift, scale: scale) != nil
+    }
+    return (can(shift: false, scale: true), can(shift: true, scale: false))
+  }
+
+  /// For each channel of the site, the first of the channels whose shift and
+  /// scale must equal its own because they share a value channel; nil where
+  /// every channel is free.
+  public func sharedChannels(of site: Site) -> [Int]? {
+    // Whatever lets a shift through lets a scale through.
+    pushPath(to: site.producer, readers: site.consumers, shift: false, scale: true)
+      .flatMap(sharedChannels)
+  }
+
+  private func sharedChannels(on path: [Step]) -> [Int]? {
+    for step in path {
+      if case .attention(let attention)? = self[step.node]?.operation,
+        attention.headCount != attention.keyValueHeadCount
+      {
+        return attention.representatives
+      }
+    }
+    return nil
+  }
+
+  // MARK: Upwards
+
+  /// A value on the way up, and which channel of the site each of its channels
+  /// takes its entry from (nil: none; the list nil: one to one).
+  private struct Step {
+    let node: String
+    var channels: [Int?]?
+  }
+
+  /// The values that change so that the value of `name` is transformed, or nil
+  /// where no rule allows it. `readers` are the nodes that know of the change;
+  /// a value that others read, too, cannot be changed.
+  private func pushPath(
+    to name: String, readers: [String], shift: Bool, scale: Bool
+  ) -> [Step]? {
+    var path: [Step] = []
+    var name = name
+    var readers = readers
+    var channels: [Int?]?
+    var seen = Set<String>()
+    while let node = self[name], seen.insert(name).inserted {
+      guard consumers(of: name) == readers, !outputs.values.contains(name) else { return nil }
+      path.append(Step(node: name, channels: channels))
+      var next = 0
+      switch node.operation {
+      case .layerNorm(let norm), .rmsNorm(let norm):
+        return isTied([norm.gamma, norm.beta]) ? nil : path
+      case .linear(let linear):
+        return isTied([linear.weight, linear.bias]) ? nil : path
+      case .affine:
+        return path
+      case .attention(let attention):
+        guard attention.hasKnownHeads, channels == nil else { return nil }
+        channels = attention.siteChannels
+        next = 2
+      case .headSlice(let slice):
+        guard slice.headSize > 0, let size = channelCount(of: node.inputs[0]),
+          let parts = readersOfOtherParts(of: node.inputs[0])
+        else { return nil }
+        channels = scattered(channels, by: slice, size: size)
+        // The other parts' entries are the identity, so their readers see no change.
+        name = node.inputs[0]
+        readers = parts
+        continue
+      case .activation(.relu):
+        guard !shift else { return nil }
+      case .multiply:
+        guard !shift else { return nil }
+        next = 1
+      default:
+        return nil
+      }
+      readers = [name]
+      name = node.inputs[next]
+    }
+    return nil
+  }
+
+  /// The readers of a fused value when they are head slices of different
+  /// parts; nil otherwise.
+  private func readersOfOtherParts(of name: String) -> [String]? {
+    let readers = consumers(of: name)
+    var parts = Set<HeadSlice>()
+    for reader in readers {
+      guard case .headSlice(let slice)? = self[reader]?.operation, parts.insert(slice).inserted
+      else { return nil }
+    }
+    let geometries = Set(parts.map { [$0.partCount, $0.headSize] })
+    return geometries.count == 1 ? readers : nil
+  }
+
+  private func scattered(_ channels: [Int?]?, by slice: HeadSlice, size: Int) -> [Int?] {
+    var result = [Int?](repeating: nil, count: size)
+    for channel in 0..<size / slice.partCount {
+      result[slice.inputChannel(of: channel)] = channels.map { $0[channel] } ?? channel
+    }
+    return result
+  }
+
+  private func isTied(_ tensors: [String?]) -> Bool {
+    tensors.contains { $0.map { (useCounts[$0] ?? 0) > 1 } ?? false }
+  }
+
+  // MARK: On the edge
+
+  private func puttingAffine(before site: Site, transform: ChannelTransform) throws -> Graph {
+    // A site that is given by an affine node is always pushable unless
+    // somebody else reads that node; then a second one stands behind it.
+    var name = "\(site.producer).affine"
+    while self[name] != nil { name += ".affine" }
+    let linears = Set(site.consumers)
+    var nodes: [Node] = []
+    nodes.reserveCapacity(self.nodes.count + 1)
+    for node in self.nodes {
+      if linears.contains(node.name) {
+        if node.name == site.consumers.first {
+          nodes.append(Node(name, .affine, inputs: [site.producer]))
+        }
+        nodes.append(Node(node.name, node.operation, inputs: [name]))
+      } else {
+        nodes.append(node)
+      }
+    }
+    var transforms = self.transforms
+    transforms[name] = transform
+    var activations = self.activations
+    activations[name] = activations.removeValue(forKey: site.producer)
+    return try replacing(nodes: nodes, transforms: transforms, activations: activations)
+  }
+
+  // MARK: Refusals
+
+  private func refuseTiedWeights(of site: Site) throws {
+    for name in site.consumers {
+      guard case .linear(let linear)? = self[name]?.operation else { continue }
+      if isTied([linear.weight, linear.bias]) {
+        throw Refusal(
+          "graph-tied", "the parameters of '\(name)' serve another node, too, and cannot change",
+          tensor: linear.weight)
+      }
+    }
+  }
+
+  private func refuseUnequal(
+    _ representatives: [Int], of site: Site, transform: ChannelTransform
+  ) throws {
+    for vector in [transform.shift, transform.scale].compactMap({ $0 }) {
+      for (channel, representative) in representatives.enumerated()
+      where vector[channel] != vector[representative] {
+        throw Refusal(
+          "graph-shared-channels",
+          "channels \(representative) and \(channel) of '\(site.producer)' share a value channel "
+            + "and need equal entries")
+      }
+    }
+  }
+}
+
+extension Attention {
+  /// For each value channel, the first output channel that it becomes.
+  var siteChannels: [Int?] {
+    let group = headCount / keyValueHeadCount
+    return (0..<keyValueHeadCount * headSize).map { channel in
+      channel / headSize * group * headSize + channel % headSize
+    }
+  }
+
+  /// For each output channel, the first one with the same value channel.
+  var representatives: [Int] {
+    let group = headCount / keyValueHeadCount
+    return (0..<headCount * headSize).map { channel in
+      channel / (group * headSize) * group * headSize + channel % headSize
+    }
+  }
+}

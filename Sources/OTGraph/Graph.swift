@@ -1,0 +1,145 @@
+import OTTensor
+
+/// One node of a graph: an operation on the values of other nodes.
+public struct Node: Sendable, Hashable {
+  /// Unique; the checkpoint's module name where there is one:
+  /// `model.decoder.layers.0.fc1`.
+  public let name: String
+  /// What the node does.
+  public let operation: Operation
+  /// Names of the nodes whose values it reads, all of them earlier in the graph.
+  public let inputs: [String]
+
+  /// A node that applies `operation` to the values of `inputs`.
+  public init(_ name: String, _ operation: Operation, inputs: [String] = []) {
+    self.name = name
+    self.operation = operation
+    self.inputs = inputs
+  }
+}
+
+/// How the activation of a site is made integer when the model runs.
+public enum ActivationQuantization: Sendable, Hashable {
+  /// Not at all.
+  case float
+  /// One scale per token, found when the model runs.
+  case dynamic(bits: Int)
+  /// Scales found by calibration and folded into the weights: a code is the
+  /// value rounded and clamped.
+  case `static`(bits: Int)
+}
+
+/// A model as a list of typed operations in execution order, whose parameters
+/// are names of a checkpoint's tensors.
+///
+/// Every value of this type is valid: names are unique, inputs exist and come
+/// first, channel counts agree, transforms fit. It holds no weights.
+public struct Graph: Sendable {
+  /// The family that the graph was built by: `opt`, `bloom`, `llama`, `bert`.
+  public let family: String
+  /// The nodes, in an order in which they can be executed.
+  public let nodes: [Node]
+  /// What the model gives: `logits`, `hidden` or `pooled` → node.
+  public let outputs: [String: String]
+  /// What migration has done to the values of nodes. For an `affine` node this
+  /// is what the node itself does, on top of its input's transform; see
+  /// `transform(ofValue:)`.
+  public let transforms: [String: ChannelTransform]
+  /// How sites are quantized: name of the site's producer → how. Sites that
+  /// are not listed stay in floating point.
+  public let activations: [String: ActivationQuantization]
+  /// Rows of the token embedding.
+  public let vocabularySize: Int?
+  /// The most tokens of a sequence; nil where the model sets no limit.
+  public let contextLength: Int?
+  /// Facts that were not to be had (no config.json beside the checkpoint) or
+  /// are not supported; while there are any, the graph cannot be executed.
+  public let missing: [String]
+
+  let indices: [String: Int]
+  let channelCounts: [Int]
+  let consumersByName: [String: [String]]
+  let useCounts: [String: Int]
+
+  /// A validated graph.
+  ///
+  /// - Parameter file: named in refusals.
+  /// - Throws: `Refusal` with a rule `graph-…`.
+  public init(
+    family: String, nodes: [Node], outputs: [String: String],
+    transforms: [String: ChannelTransform] = [:],
+    activations: [String: ActivationQuantization] = [:],
+    vocabularySize: Int? = nil, contextLength: Int? = nil, missing: [String] = [],
+    file: String? = nil
+  ) throws {
+    let validation = try GraphValidation(
+      nodes: nodes, outputs: outputs, isComplete: missing.isEmpty, file: file)
+    self.family = family
+    self.nodes = nodes
+    self.outputs = outputs
+    self.transforms = transforms.filter { !$0.value.isIdentity }
+    self.activations = activations
+    self.vocabularySize = vocabularySize
+    self.contextLength = contextLength
+    self.missing = missing
+    indices = validation.indices
+    channelCounts = validation.channelCounts
+    consumersByName = validation.consumers
+    useCounts = nodes.flatMap(\.operation.tensors).reduce(into: [:]) { $0[$1, default: 0] += 1 }
+    try checkTransforms(file: file)
+    try checkActivations(file: file)
+  }
+
+  /// The node called `name`.
+  public subscript(name: String) -> Node? { indices[name].map { nodes[$0] } }
+
+  /// Channels of the value of the node called `node`: 0 for IDs, nil where
+  /// there is no such node.
+  public func channelCount(of node: String) -> Int? { indices[node].map { channelCounts[$0] } }
+
+  /// The nodes that read the value of `node`, in order; a node that reads it
+  /// twice is listed twice.
+  public func consumers(of node: String) -> [String] { consumersByName[node] ?? [] }
+
+  /// All that has been done to the value of `node`: the entry of `transforms`;
+  /// for an `affine` node, its input's followed by its own.
+  public func transform(ofValue node: String) -> ChannelTransform {
+    var chain: [ChannelTransform] = []
+    var name = node
+    while let current = self[name] {
+      if let own = transforms[name] { chain.append(own) }
+      guard case .affine = current.operation else { break }
+      name = current.inputs[0]
+    }
+    return chain.reversed().reduce(.identity) { $0.followed(by: $1) }
+  }
+
+  /// The same graph with other activation quantizations.
+  ///
+  /// - Throws: `Refusal` (`graph-activation`) for a name that is no site's
+  ///   producer or a bit width outside 2...8.
+  public func quantizing(_ activations: [String: ActivationQuantization]) throws -> Graph {
+    try replacing(activations: activations)
+  }
+
+  /// The same graph with some parts replaced, validated again.
+  func replacing(
+    nodes: [Node]? = nil, transforms: [String: ChannelTransform]? = nil,
+    activations: [String: ActivationQuantization]? = nil
+  ) throws -> Graph {
+    try Graph(
+      family: family, nodes: nodes ?? self.nodes, outputs: outputs,
+      transforms: transforms ?? self.transforms, activations: activations ?? self.activations,
+      vocabularySize: vocabularySize, contextLength: contextLength, missing: missing)
+  }
+}
+
+extension Graph: Equatable {
+  /// Whether both describe the same model with the same transforms.
+  public static func == (a: Graph, b: Graph) -> Bool {
+    a.family == b.family && a.nodes == b.nodes && a.outputs == b.outputs
+      && a.transforms == b.transforms && a.activations == b.activations
+      && a.vocabularySize == b.vocabularySize && a.contextLength == b.contextLength
+      && a.missing == b.missing
+  }
+}

@@ -1,0 +1,245 @@
+import OTTensor
+
+/// The checks that make a list of nodes a graph, and what they find out.
+struct GraphValidation {
+  private(set) var indices: [String: Int] = [:]
+  private(set) var channelCounts: [Int] = []
+  private(set) var consumers: [String: [String]] = [:]
+
+  /// The largest dimension accepted: products of two of them fit in an Int.
+  static let maximumSize = 1 << 31
+
+  /// The most affine nodes that may stand one behind another. Migration puts a
+  /// second one behind a first only where something else reads the first.
+  static let maximumAffineChain = 8
+
+  private let isComplete: Bool
+  private let file: String?
+
+  init(nodes: [Node], outputs: [String: String], isComplete: Bool, file: String?) throws {
+    self.isComplete = isComplete
+    self.file = file
+    channelCounts.reserveCapacity(nodes.count)
+    var affineCounts: [String: Int] = [:]
+    for (index, node) in nodes.enumerated() {
+      guard GraphValidation.isUsableName(node.name) else {
+        throw refusal("name", "node \(index) has an empty, overlong or unprintable name")
+      }
+      guard indices[node.name] == nil else {
+        throw refusal("name", "two nodes are called '\(node.name)'")
+      }
+      var inputs: [Int] = []
+      for name in node.inputs {
+        guard let input = indices[name] else {
+          throw refusal("input", "'\(node.name)' reads '\(name)', which no earlier node gives")
+        }
+        inputs.append(channelCounts[input])
+        consumers[name, default: []].append(node.name)
+      }
+      guard inputs.count == node.operation.inputCount else {
+        throw refusal(
+          "input", "'\(node.name)' has \(inputs.count) inputs, not \(node.operation.inputCount)")
+      }
+      channelCounts.append(try channelCount(of: node, inputs: inputs))
+      if case .affine = node.operation {
+        let count = (affineCounts[node.inputs[0]] ?? 0) + 1
+        guard count <= GraphValidation.maximumAffineChain else {
+          throw refusal("affine", "'\(node.name)' ends a chain of \(count) affine nodes")
+        }
+        affineCounts[node.name] = count
+      }
+      indices[node.name] = index
+    }
+    guard !outputs.isEmpty else { throw refusal("output", "the graph has no output") }
+    for (output, name) in outputs.sorted(by: { $0.key < $1.key }) {
+      guard let index = indices[name], channelCounts[index] > 0 else {
+        throw refusal("output", "output '\(output)' is '\(name)', which is no value of the graph")
+      }
+    }
+  }
+
+  static func isUsableName(_ name: String) -> Bool {
+    !name.isEmpty && name.utf8.count <= 4096
+      && name.unicodeScalars.allSatisfy { $0.value >= 0x20 && !(0x7F...0x9F).contains($0.value) }
+  }
+
+  private func refusal(_ rule: String, _ message: String) -> Refusal {
+    Refusal("graph-\(rule)", message, file: file)
+  }
+
+  /// Channels of a node's value, once its operation fits those of its inputs.
+  private func channelCount(of node: Node, inputs: [Int]) throws -> Int {
+    func require(_ condition: Bool, _ message: @autoclosure () -> String) throws {
+      if !condition { throw refusal("channels", "'\(node.name)': \(message())") }
+    }
+    func requireSize(_ sizes: Int...) throws {
+      try require(
+        sizes.allSatisfy { (1...GraphValidation.maximumSize).contains($0) },
+        "a dimension is not in 1...2^31")
+    }
+    func requireValue(_ channels: Int) throws {
+      try require(channels > 0, "needs values, not IDs")
+    }
+    switch node.operation {
+    case .tokenIDs, .positionIDs, .tokenTypeIDs:
+      return 0
+    case .embedding(let embedding):
+      try requireSize(embedding.rowCount, embedding.size)
+      try require(inputs[0] == 0, "needs IDs, not values")
+      try require(
+        (0..<embedding.rowCount).contains(embedding.rowOffset), "the row offset leaves no row")
+      return embedding.size
+    case .linear(let linear):
+      try requireSize(linear.inFeatures, linear.outFeatures)
+      try require(
+        inputs[0] == linear.inFeatures, "reads \(inputs[0]) channels, not \(linear.inFeatures)")
+      return linear.outFeatures
+    case .layerNorm(let norm), .rmsNorm(let norm):
+      try requireSize(norm.size)
+      try require(inputs[0] == norm.size, "reads \(inputs[0]) channels, not \(norm.size)")
+      try require(norm.epsilon.isFinite && norm.epsilon >= 0, "epsilon is \(norm.epsilon)")
+      return norm.size
+    case .attention(let attention):
+      try inputs.forEach(requireValue)
+      try require(inputs[1] == inputs[2], "keys and values differ in size")
+      if let fault = fault(of: attention, queries: inputs[0], values: inputs[2]) {
+        throw refusal("channels", "'\(node.name)': \(fault)")
+      }
+      return inputs[0]
+    case .headSlice(let slice):
+      try requireValue(inputs[0])
+      try requireSize(slice.partCount)
+      try require((0..<slice.partCount).contains(slice.part), "part \(slice.part) does not exist")
+      if slice.headSize == 0 && !isComplete {
+        try require(inputs[0] % slice.partCount == 0, "the parts are not equally large")
+      } else {
+        try requireSize(slice.headSize)
+        try require(
+          inputs[0] % (slice.partCount * slice.headSize) == 0, "the heads do not fill the input")
+      }
+      return inputs[0] / slice.partCount
+    case .multiply, .add:
+      try requireValue(inputs[0])
+      try require(inputs[0] == inputs[1], "joins \(inputs[0]) with \(inputs[1]) channels")
+      return inputs[0]
+    case .activation, .firstToken, .affine:
+      try requireValue(inputs[0])
+      return inputs[0]
+    }
+  }
+
+  private func fault(of attention: Attention, queries: Int, values: Int) -> String? {
+    if attention.headCount == 0 && attention.keyValueHeadCount == 0 && attention.headSize == 0 {
+      return isComplete ? "the head count is unknown, yet nothing is listed as missing" : nil
+    }
+    let sizes = [attention.headCount, attention.keyValueHeadCount, attention.headSize]
+    guard sizes.allSatisfy({ (1...GraphValidation.maximumSize).contains($0) }) else {
+      return "a head count or size is not in 1...2^31"
+    }
+    guard attention.headCount % attention.keyValueHeadCount == 0 else {
+      return "\(attention.headCount) heads cannot share \(attention.keyValueHeadCount)"
+    }
+    guard queries == attention.headCount * attention.headSize,
+      values == attention.keyValueHeadCount * attention.headSize
+    else { return "the heads do not fill queries, keys and values" }
+    guard attention.scale.isFinite, attention.scale > 0 else {
+      return "the scale is \(attention.scale)"
+    }
+    guard case .rotary(let rotary) = attention.positions else { return nil }
+    return fault(of: rotary, headSize: attention.headSize)
+  }
+
+  private func fault(of rotary: Rotary, headSize: Int) -> String? {
+    guard (2...max(headSize, 2)).contains(rotary.dimensions), rotary.dimensions % 2 == 0 else {
+      return "\(rotary.dimensions) channels of \(headSize) cannot be rotated"
+    }
+    var factors = [rotary.theta]
+    switch rotary.scaling {
+    case .none: break
+    case .linear(let factor): factors.append(factor)
+    case .llama3(let factor, let low, let high, let contextLength):
+      factors += [factor, low, high, high - low, Double(contextLength)]
+    }
+    guard factors.allSatisfy({ $0.isFinite && $0 > 0 }) else {
+      return "the rotation's numbers are unusable"
+    }
+    return nil
+  }
+}
+
+extension Operation {
+  /// How many values a node with this operation reads.
+  var inputCount: Int {
+    switch self {
+    case .tokenIDs, .positionIDs, .tokenTypeIDs: 0
+    case .embedding, .linear, .layerNorm, .rmsNorm, .headSlice, .activation, .firstToken, .affine: 1
+    case .multiply, .add: 2
+    case .attention: 3
+    }
+  }
+
+  /// Names of the checkpoint's tensors that a node with this operation uses.
+  var tensors: [String] {
+    switch self {
+    case .embedding(let embedding): [embedding.table]
+    case .linear(let linear): [linear.weight, linear.bias].compactMap { $0 }
+    case .layerNorm(let norm), .rmsNorm(let norm): [norm.gamma, norm.beta].compactMap { $0 }
+    default: []
+    }
+  }
+
+  /// Whether migration can leave a transform on the value of such a node.
+  var canCarryTransform: Bool {
+    switch self {
+    case .linear, .layerNorm, .rmsNorm, .attention, .headSlice, .multiply, .affine,
+      .activation(.relu):
+      true
+    default: false
+    }
+  }
+
+  /// Whether such a node knows what to do with an input that is transformed.
+  var canReadTransform: Bool {
+    switch self {
+    case .linear, .attention, .headSlice, .multiply, .affine, .activation(.relu): true
+    default: false
+    }
+  }
+}
+
+extension Graph {
+  func checkTransforms(file: String?) throws {
+    let outputNodes = Set(outputs.values)
+    for (name, transform) in transforms.sorted(by: { $0.key < $1.key }) {
+      func refuse(_ message: String) -> Refusal {
+        Refusal("graph-transform", "the value of '\(name)': \(message)", file: file)
+      }
+      guard let node = self[name], let channels = channelCount(of: name) else {
+        throw refuse("no node has this name")
+      }
+      guard node.operation.canCarryTransform else { throw refuse("cannot be transformed") }
+      if let fault = transform.fault(channelCount: channels) { throw refuse(fault) }
+      for consumer in consumers(of: name) {
+        guard let reader = self[consumer], reader.operation.canReadTransform else {
+          throw refuse("is transformed, but '\(consumer)' needs the plain value")
+        }
+      }
+      guard !outputNodes.contains(name) else { throw refuse("is an output of the model") }
+    }
+  }
+
+  func checkActivations(file: String?) throws {
+    for (name, quantization) in activations.sorted(by: { $0.key < $1.key }) {
+      guard isSiteProducer(name) else {
+        throw Refusal("graph-activation", "'\(name)' feeds no linear of a block", file: file)
+      }
+      switch quantization {
+      case .float: break
+      case .dynamic(let bits), .static(let bits):
+        guard (2...8).contains(bits) else {
+          throw Refusal("graph-activation", "'\(name)' has \(bits) bits, not 2...8", file: file)
+        }
+      }
+    }
+  }
+}

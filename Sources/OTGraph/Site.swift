@@ -1,0 +1,66 @@
+/// An activation that feeds one or more linears of a block, which all read the
+/// same value and so form one fused group.
+public struct Site: Sendable, Hashable {
+  /// The node whose value it is.
+  public let producer: String
+  /// The linears of blocks that read it, in execution order.
+  public let consumers: [String]
+  /// Channels.
+  public let size: Int
+  /// Whether a norm gives the value, directly or through an affine node.
+  public let isNormFed: Bool
+}
+
+extension Graph {
+  /// Every site, in execution order of its producer.
+  public var sites: [Site] { nodes.compactMap { site(producedBy: $0.name) } }
+
+  /// The site that the value of `name` is; nil where no linear of a block
+  /// reads it.
+  public func site(producedBy name: String) -> Site? {
+    let linears = consumers(of: name).filter(isBlockLinear)
+    guard !linears.isEmpty, let size = channelCount(of: name) else { return nil }
+    return Site(producer: name, consumers: linears, size: size, isNormFed: isNorm(name))
+  }
+
+  func isSiteProducer(_ name: String) -> Bool { consumers(of: name).contains(where: isBlockLinear) }
+
+  private func isBlockLinear(_ name: String) -> Bool {
+    guard case .linear(let linear)? = self[name]?.operation else { return false }
+    return linear.role == .block
+  }
+
+  private func isNorm(_ name: String) -> Bool {
+    var node = self[name]
+    while let current = node {
+      switch current.operation {
+      case .layerNorm, .rmsNorm: return true
+      case .affine: node = self[current.inputs[0]]
+      default: return false
+      }
+    }
+    return false
+  }
+
+  /// The name without the prefix that some tools leave out: `model.`,
+  /// `transformer.`, `bert.`, `module.`.
+  static func withoutOptionalPrefixes(_ name: String) -> Substring {
+    var rest = name[...]
+    while let prefix = ["module.", "model.", "transformer.", "bert."].first(where: rest.hasPrefix) {
+      rest.removeFirst(prefix.count)
+    }
+    return rest
+  }
+
+  /// The linear that `statisticsName` (a name from a file of activation
+  /// statistics) means: the same name, or the same but for prefixes such as
+  /// `model.` that tools leave out or add; nil where there is none.
+  public func matches(statisticsName: String) -> String? {
+    if case .linear? = self[statisticsName]?.operation { return statisticsName }
+    let wanted = Graph.withoutOptionalPrefixes(statisticsName)
+    return nodes.first { node in
+      guard case .linear = node.operation else { return false }
+      return Graph.withoutOptionalPrefixes(node.name) == wanted
+    }?.name
+  }
+}

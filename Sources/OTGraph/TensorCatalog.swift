@@ -1,0 +1,54 @@
+import OTTensor
+
+/// What a checkpoint holds, without its data: the shape and type of each tensor by name.
+public struct TensorCatalog: Sendable {
+  /// One tensor's shape and type.
+  public struct Entry: Sendable, Hashable {
+    /// The dimensions, outermost first.
+    public let shape: Shape
+    /// The type of its elements.
+    public let elementType: ElementType
+
+    /// An entry for a tensor of this shape and type.
+    public init(shape: Shape, elementType: ElementType) {
+      self.shape = shape
+      self.elementType = elementType
+    }
+  }
+
+  /// The tensors by name.
+  public let entries: [String: Entry]
+  /// The file or folder they are in, for refusals.
+  public let file: String?
+
+  /// A catalog of `entries`.
+  public init(_ entries: [String: Entry], file: String? = nil) {
+    self.entries = entries
+    self.file = file
+  }
+
+  /// A catalog of views of tensors; of two with one name the last counts.
+  public init(_ tensors: [TensorView], file: String? = nil) {
+    let pairs = tensors.map { ($0.name, Entry(shape: $0.shape, elementType: $0.elementType)) }
+    self.init(Dictionary(pairs, uniquingKeysWith: { $1 }), file: file)
+  }
+
+  /// The tensor called `name`.
+  public subscript(name: String) -> Entry? { entries[name] }
+
+  /// All names, sorted.
+  public var names: [String] { entries.keys.sorted() }
+
+  /// Dimensions of the tensor called `name`; nil where there is none.
+  func dimensions(_ name: String) -> [Int]? { entries[name]?.shape.dimensions }
+
+  /// How many layers are called `<prefix><index>.…`, from 0 without a gap.
+  func layerCount(prefix: String) -> Int {
+    var found: Set<Int> = []
+    for name in entries.keys where name.hasPrefix(prefix) {
+      let digits = name.dropFirst(prefix.count).prefix { $0 != "." }
+      if let index = Int(digits), String(index) == digits { found.insert(index) }
+    }
+    return (0..<found.count).first { !found.contains($0) } ?? found.count
+  }
+}

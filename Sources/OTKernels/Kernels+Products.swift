@@ -1,0 +1,51 @@
+import COTKernels
+import OTTensor
+
+extension Kernels {
+  /// Most columns over which a product's sums cannot exceed 32 bits:
+  /// 65,536 · 255 · 128 < 2^31.
+  public static let maximumProductColumnCount = 65_536
+
+  /// y[m][n] = Σ u[n][k] · x[m][k] over columns `columns`, in int32.
+  ///
+  /// - Parameters:
+  ///   - packed: Packed codes of all row tiles of `layout`.
+  ///   - bits: Bits of a code, which decide how it is packed.
+  ///   - rowTiles: The row tiles to multiply by.
+  ///   - columns: Bounds are multiples of 16, within the padded columns.
+  ///   - activations: `[rowCount, paddedColumnCount]` codes. What stands in
+  ///     padding does not matter, since its weight codes are 0.
+  ///   - result: `[rowCount, resultStride]`; the element of row m, output
+  ///     channel n goes to `m · resultStride + n − 16 · rowTiles.lowerBound`,
+  ///     padding rows of the last tile included (they give 0).
+  /// - Precondition: Counts fit, and `columns` are at most 65,536.
+  public func multiply(
+    _ packed: UnsafeBufferPointer<UInt8>, layout: TileLayout, bits: Int, rowTiles: Range<Int>,
+    columns: Range<Int>, activations: UnsafeBufferPointer<Int8>, rowCount: Int,
+    into result: UnsafeMutableBufferPointer<Int32>, resultStride: Int
+  ) {
+    let tileByteCount = layout.packedRowTileByteCount(bits: bits)
+    let width = layout.paddedColumnCount
+    precondition(rowTiles.lowerBound >= 0 && rowTiles.upperBound <= layout.rowTileCount)
+    precondition(packed.count == tileByteCount * layout.rowTileCount, "not the codes of this layout")
+    precondition(columns.lowerBound >= 0 && columns.upperBound <= width)
+    precondition(columns.lowerBound % 16 == 0 && columns.upperBound % 16 == 0)
+    precondition(columns.count <= Kernels.maximumProductColumnCount, "sums could overflow")
+    precondition(rowCount >= 0 && activations.count >= rowCount * width, "too few activations")
+    precondition(resultStride >= rowTiles.count * 16 && result.count >= rowCount * resultStride)
+    guard rowCount > 0, !rowTiles.isEmpty, let y = result.baseAddress else { return }
+    guard let u = packed.baseAddress, let x = activations.baseAddress, width > 0 else {
+      y.update(repeating: 0, count: rowCount * resultStride)
+      return
+    }
+    var product = ot_product(
+      tiles: u + rowTiles.lowerBound * tileByteCount, tile_byte_count: tileByteCount,
+      tile_count: rowTiles.count, first_column: columns.lowerBound, column_count: columns.count,
+      x: x, x_stride: width, x_count: rowCount, y: y, y_stride: resultStride)
+    switch TileLayout.packedBitWidth(bits: bits) {
+    case 4: table.pointee.product4(&product)
+    case 6: table.pointee.product6(&product)
+    default: table.pointee.product8(&product)
+    }
+  }
+}

@@ -1,0 +1,256 @@
+import COTKernels
+import OTTensor
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
+/// The numeric kernels in the form of one instruction set.
+///
+/// Every set gives the same results, bit for bit. Float arithmetic is IEEE
+/// float32, one rounding per operation, ties to even, never fused; sums over a
+/// row have 16 lanes (lane j takes elements j, j + 16, …) that are added in a
+/// fixed tree (i and i + 8, then + 4, + 2, + 1). Counts are preconditions.
+///
+/// This type fences the unsafe C kernels. Buffers must not overlap unless they
+/// are the same.
+public struct Kernels: @unchecked Sendable {
+  public let instructionSet: InstructionSet
+  /// A constant of the C module: immutable, and never freed.
+  let table: UnsafePointer<ot_kernels>
+
+  /// The kernels of `instructionSet`; nil when this machine lacks it.
+  public init?(_ instructionSet: InstructionSet) {
+    var known: Int32 = 0
+    guard let table = ot_kernels_named(instructionSet.rawValue, &known) else { return nil }
+    self.instructionSet = instructionSet
+    self.table = table
+  }
+
+  /// The kernels in use, chosen once: those the environment forces where they
+  /// are available (see `InstructionSet.checkEnvironment()`), else the fastest.
+  public static let current: Kernels = {
+    if let value = getenv(InstructionSet.environmentVariable),
+      let set = InstructionSet(rawValue: String(cString: value)), let kernels = Kernels(set)
+    {
+      return kernels
+    }
+    let table = ot_kernels_best()
+    let name = String(cString: table.pointee.name)
+    return Kernels(table: table, instructionSet: InstructionSet(rawValue: name) ?? .scalar)
+  }()
+
+  private init(table: UnsafePointer<ot_kernels>, instructionSet: InstructionSet) {
+    self.table = table
+    self.instructionSet = instructionSet
+  }
+}
+
+// MARK: - Conversions
+
+extension Kernels {
+  /// Converts little-endian elements of a float type to float32.
+  ///
+  /// F64 is rounded to nearest even, beyond the range to infinity. A signalling
+  /// NaN of F16 or F64 becomes quiet.
+  /// - Precondition: `type.isConvertibleFloat`, and `source` holds exactly the
+  ///   elements of `target`; its alignment does not matter.
+  public func convert(
+    _ source: UnsafeRawBufferPointer, from type: ElementType, to target: UnsafeMutableBufferPointer<Float>
+  ) {
+    precondition(source.count * 8 == target.count * type.bitWidth, "counts differ")
+    guard let from = source.baseAddress, let to = target.baseAddress, !target.isEmpty else { return }
+    switch type {
+    case .f32: memcpy(to, from, source.count)
+    case .f16: table.pointee.f32_from_f16(from, to, target.count)
+    case .bf16: table.pointee.f32_from_bf16(from, to, target.count)
+    case .f64: table.pointee.f32_from_f64(from, to, target.count)
+    default: preconditionFailure("\(type.rawValue) is not converted to float32")
+    }
+  }
+
+  /// Converts float32 to little-endian F32, F16 or BF16, to nearest, ties to
+  /// even, beyond the range to infinity; NaN stays NaN. F64 is exact.
+  ///
+  /// - Precondition: `type.isConvertibleFloat`, and `target` has exactly the
+  ///   bytes of the elements.
+  public func convert(
+    _ source: UnsafeBufferPointer<Float>, to type: ElementType, into target: UnsafeMutableRawBufferPointer
+  ) {
+    precondition(target.count * 8 == source.count * type.bitWidth, "counts differ")
+    guard let from = source.baseAddress, let to = target.baseAddress, !source.isEmpty else { return }
+    switch type {
+    case .f32: memcpy(to, from, target.count)
+    case .f16: table.pointee.f16_from_f32(from, to, source.count)
+    case .bf16: table.pointee.bf16_from_f32(from, to, source.count)
+    case .f64:
+      for (index, value) in source.enumerated() {
+        target.storeBytes(of: Double(value).bitPattern.littleEndian, toByteOffset: index * 8, as: UInt64.self)
+      }
+    default: preconditionFailure("\(type.rawValue) is not converted from float32")
+    }
+  }
+}
+
+// MARK: - Rows of floats
+
+extension Kernels {
+  /// x[k] = (x[k] · columnScale[k]) / rowScale, in place; nil leaves a step out.
+  public func transform(
+    _ row: UnsafeMutableBufferPointer<Float>, columnScale: UnsafeBufferPointer<Float>?, rowScale: Float?
+  ) {
+    precondition(columnScale.map { $0.count == row.count } ?? true, "counts differ")
+    guard let x = row.baseAddress, !row.isEmpty else { return }
+    if var divisor = rowScale {
+      table.pointee.transform_row(x, columnScale?.baseAddress, &divisor, row.count)
+    } else {
+      table.pointee.transform_row(x, columnScale?.baseAddress, nil, row.count)
+    }
+  }
+
+  /// Sum of x[k] · y[k], in 16 float32 lanes.
+  public func dot(_ x: UnsafeBufferPointer<Float>, _ y: UnsafeBufferPointer<Float>) -> Float {
+    precondition(x.count == y.count, "counts differ")
+    guard let a = x.baseAddress, let b = y.baseAddress else { return 0 }
+    return table.pointee.dot(a, b, x.count)
+  }
+
+  /// Extremes of a row.
+  public struct RowRange: Sendable, Equatable {
+    /// Smallest and largest element, NaN left out; a zero is always positive.
+    /// 0 and 0 for no elements, ∞ and −∞ when all are NaN.
+    public let minimum, maximum: Float
+    /// Index of the first NaN or infinity; nil when there is none.
+    public let firstNonFinite: Int?
+
+    public init(minimum: Float, maximum: Float, firstNonFinite: Int?) {
+      self.minimum = minimum
+      self.maximum = maximum
+      self.firstNonFinite = firstNonFinite
+    }
+  }
+
+  /// The extremes of a row.
+  public func range(_ row: UnsafeBufferPointer<Float>) -> RowRange {
+    guard let x = row.baseAddress else { return RowRange(minimum: 0, maximum: 0, firstNonFinite: nil) }
+    let range = table.pointee.range(x, row.count)
+    return RowRange(
+      minimum: range.minimum, maximum: range.maximum,
+      firstNonFinite: range.first_nonfinite < 0 ? nil : range.first_nonfinite)
+  }
+
+  /// The largest |x[k]|: 0 for no elements, NaN when any element is NaN.
+  public func absoluteMaximum(_ row: UnsafeBufferPointer<Float>) -> Float {
+    guard let x = row.baseAddress else { return 0 }
+    return table.pointee.absolute_maximum(x, row.count)
+  }
+}
+
+// MARK: - Weights
+
+extension Kernels {
+  /// What quantizing lost, in real units.
+  public struct RowError: Sendable, Equatable {
+    /// Σ(x − x̂)² and Σx²: each difference is a float32, squares and sums are
+    /// float64 in 16 lanes.
+    public var squaredError, squares: Double
+    /// Largest |x − x̂|.
+    public var maximum: Float
+  }
+
+  /// u[k] = clamp(round(x[k] / scale) + zeroPoint, codes), ties to even, by a
+  /// true division in float32. NaN becomes the smallest code.
+  ///
+  /// - Precondition: `zeroPoint` is in `codes`, which is within 0 ... 255.
+  /// - Returns: What x̂ = scale · (u − zeroPoint) differs from x by.
+  public func quantize(
+    _ row: UnsafeBufferPointer<Float>, scale: Float, zeroPoint: Int, codes: ClosedRange<Int>,
+    into target: UnsafeMutableBufferPointer<UInt8>
+  ) -> RowError {
+    precondition(row.count == target.count, "counts differ")
+    precondition(codes.contains(zeroPoint) && codes.lowerBound >= 0 && codes.upperBound <= 255)
+    guard let x = row.baseAddress, let u = target.baseAddress else {
+      return RowError(squaredError: 0, squares: 0, maximum: 0)
+    }
+    var error = ot_error(squared_error: 0, squares: 0, maximum: 0)
+    table.pointee.quantize_row(
+      x, row.count, scale, Int32(zeroPoint), Int32(codes.lowerBound), Int32(codes.upperBound), u, &error)
+    return RowError(squaredError: error.squared_error, squares: error.squares, maximum: error.maximum)
+  }
+
+  /// x[k] = scale · (u[k] − zeroPoint).
+  public func dequantize(
+    _ codes: UnsafeBufferPointer<UInt8>, scale: Float, zeroPoint: Int,
+    into row: UnsafeMutableBufferPointer<Float>
+  ) {
+    precondition(row.count == codes.count, "counts differ")
+    precondition((0...255).contains(zeroPoint))
+    guard let u = codes.baseAddress, let x = row.baseAddress else { return }
+    table.pointee.dequantize_row(u, codes.count, scale, Int32(zeroPoint), x)
+  }
+}
+
+// MARK: - Activations
+
+extension Kernels {
+  /// q[k] = clamp(round(x[k] / scale), −2^(bits−1), 2^(bits−1) − 1), ties to
+  /// even; NaN becomes the smallest code.
+  ///
+  /// - Precondition: `bits` is 2 ... 8; `target` has at least as many elements
+  ///   as `row`. Those beyond are set to 0.
+  public func quantizeActivations(
+    _ row: UnsafeBufferPointer<Float>, scale: Float, bits: Int, into target: UnsafeMutableBufferPointer<Int8>
+  ) {
+    let largest = Kernels.largestActivationCode(bits: bits)
+    quantizeActivations(row, scale: scale, codes: (-largest - 1)...largest, into: target)
+  }
+
+  /// q[k] = clamp(round(x[k] / scale), ±q) with q = 2^(bits−1) − 1 and the
+  /// row's own scale = max|x| / q, which is returned.
+  ///
+  /// The scale of an all-zero row is 1, and none is below the smallest normal
+  /// float. A row with NaN or infinity gets codes 0 and scale NaN, so that what
+  /// is computed from it is NaN as in float arithmetic.
+  /// - Precondition: as for a given scale.
+  public func quantizeActivationsDynamically(
+    _ row: UnsafeBufferPointer<Float>, bits: Int, into target: UnsafeMutableBufferPointer<Int8>
+  ) -> Float {
+    let largest = Kernels.largestActivationCode(bits: bits)
+    let maximum = absoluteMaximum(row)
+    guard maximum.isFinite else {
+      target.update(repeating: 0)
+      return .nan
+    }
+    let scale = maximum == 0 ? 1 : max(maximum / Float(largest), .leastNormalMagnitude)
+    quantizeActivations(row, scale: scale, codes: -largest...largest, into: target)
+    return scale
+  }
+
+  /// Sum of activation codes, for the correction by weights' zero points.
+  public func sum(_ codes: UnsafeBufferPointer<Int8>) -> Int32 {
+    guard let q = codes.baseAddress else { return 0 }
+    return table.pointee.sum(q, codes.count)
+  }
+
+  private static func largestActivationCode(bits: Int) -> Int {
+    precondition((2...8).contains(bits))
+    return 1 << (bits - 1) - 1
+  }
+
+  private func quantizeActivations(
+    _ row: UnsafeBufferPointer<Float>, scale: Float, codes: ClosedRange<Int>,
+    into target: UnsafeMutableBufferPointer<Int8>
+  ) {
+    precondition(row.count <= target.count, "too few codes")
+    guard let q = target.baseAddress else { return }
+    if let x = row.baseAddress {
+      table.pointee.quantize_activations(
+        x, row.count, scale, Int32(codes.lowerBound), Int32(codes.upperBound), q)
+    }
+    (q + row.count).update(repeating: 0, count: target.count - row.count)
+  }
+}

@@ -1,0 +1,120 @@
+import OTKernels
+import OTTensor
+
+/// The rows of a float tensor as float32, after a transform.
+///
+/// Serves every reader of transformed weights: the quantizer, the writer of
+/// float tensors, verification and the float executor. With the identity a
+/// tensor of any rank will do; a row is one index of its first dimension.
+public struct TransformedRows: Sendable {
+  public let view: TensorView
+  public let transform: WeightTransform
+  let kernels: Kernels
+
+  /// - Throws: `Refusal` with rule `weight-not-float` when the elements are no
+  ///   floats, `weight-not-matrix` when a transform is given for a tensor that is
+  ///   not `[out, in]`, `transform-mismatch` when its vectors are of other lengths.
+  public init(
+    view: TensorView, transform: WeightTransform = .identity, kernels: Kernels = .current
+  ) throws {
+    guard view.elementType.isConvertibleFloat else {
+      throw Refusal(
+        "weight-not-float", "elements are \(view.elementType.rawValue), not F64, F32, F16 or BF16",
+        file: view.file.path, tensor: view.name)
+    }
+    let hasTransform = !transform.keepsWeights || transform.columnShift != nil
+    if hasTransform {
+      guard view.shape.rank == 2 else {
+        throw Refusal(
+          "weight-not-matrix", "shape \(view.shape) is not [out, in]",
+          file: view.file.path, tensor: view.name)
+      }
+    }
+    let vectors = [
+      ("column scales", transform.columnScale, view.shape.rowElementCount),
+      ("column shifts", transform.columnShift, view.shape.rowElementCount),
+      ("row scales", transform.rowScale, view.shape.rowCount),
+    ]
+    for (name, values, expected) in vectors {
+      guard let values, values.count != expected else { continue }
+      throw Refusal(
+        "transform-mismatch", "\(values.count) \(name) for a weight of shape \(view.shape)",
+        file: view.file.path, tensor: view.name)
+    }
+    self.view = view
+    self.transform = transform
+    self.kernels = kernels
+  }
+
+  /// Elements of a row.
+  public var rowElementCount: Int { view.shape.rowElementCount }
+
+  /// Reads rows of the transformed tensor, row-major.
+  ///
+  /// Values are not checked: what is NaN or infinite stays so.
+  /// - Precondition: `rows` are rows of the tensor, and `target` has exactly
+  ///   their elements.
+  public func read(rows: Range<Int>, into target: UnsafeMutableBufferPointer<Float>) throws {
+    readOriginal(rows: rows, into: target)
+    guard !transform.keepsWeights else { return }
+    for row in rows {
+      let start = (row - rows.lowerBound) * rowElementCount
+      applyTransform(row: row, UnsafeMutableBufferPointer(rebasing: target[start..<start + rowElementCount]))
+    }
+  }
+
+  /// Reads rows as the file has them.
+  func readOriginal(rows: Range<Int>, into target: UnsafeMutableBufferPointer<Float>) {
+    precondition(target.count == rows.count * rowElementCount, "counts differ")
+    view.withRowBytes(rows) { kernels.convert($0, from: view.elementType, to: target) }
+  }
+
+  /// Makes W' of one row of W, in place.
+  func applyTransform(row: Int, _ values: UnsafeMutableBufferPointer<Float>) {
+    let rowScale = transform.rowScale?[row]
+    if let columnScale = transform.columnScale {
+      columnScale.withUnsafeBufferPointer {
+        kernels.transform(values, columnScale: $0, rowScale: rowScale)
+      }
+    } else if rowScale != nil {
+      kernels.transform(values, columnScale: nil, rowScale: rowScale)
+    }
+  }
+
+  /// W·columnShift of one row of the original weight, in the kernels' 16 lanes.
+  func shiftProduct(_ original: UnsafeBufferPointer<Float>) -> Float? {
+    transform.columnShift?.withUnsafeBufferPointer { kernels.dot(original, $0) }
+  }
+
+  /// The refusal of element `[row, column]`, which is not finite after the transform.
+  func nonFiniteRefusal(row: Int, column: Int) -> Refusal {
+    let strides = view.strides
+    let element = row * (strides.first ?? 0) + column * (strides.count > 1 ? strides[1] : 0)
+    let byteOffset = view.byteOffset + element * view.elementType.bitWidth / 8
+    let position = "element [\(row), \(column)]"
+    guard isFiniteInFile(row: row, column: column) else {
+      return Refusal(
+        "weight-not-finite", "\(position) is NaN or infinite", file: view.file.path,
+        tensor: view.name, byteOffset: byteOffset, remedy: "repair the checkpoint")
+    }
+    return Refusal(
+      "weight-overflow", "\(position) does not fit float32 after the transform",
+      file: view.file.path, tensor: view.name, byteOffset: byteOffset)
+  }
+
+  private func isFiniteInFile(row: Int, column: Int) -> Bool {
+    let byteCount = view.elementType.bitWidth / 8
+    return view.withRowBytes(row..<row + 1) { bytes in
+      if view.elementType == .f64 {
+        let bits = bytes.loadUnaligned(fromByteOffset: column * 8, as: UInt64.self)
+        return Double(bitPattern: UInt64(littleEndian: bits)).isFinite
+      }
+      let element = UnsafeRawBufferPointer(rebasing: bytes[column * byteCount..<(column + 1) * byteCount])
+      var value: Float = 0
+      withUnsafeMutablePointer(to: &value) {
+        kernels.convert(element, from: view.elementType, to: UnsafeMutableBufferPointer(start: $0, count: 1))
+      }
+      return value.isFinite
+    }
+  }
+}

@@ -1,0 +1,24 @@
+/// What migration does to a weight: W' = diag(1 / rowScale) · W · diag(columnScale).
+///
+/// Nil stands for all ones, or all zeros of a shift. Element by element
+/// `(w · columnScale[k]) / rowScale[row]`, each operation rounded once to float32.
+public struct WeightTransform: Sendable {
+  /// One factor per input channel, `[in]`.
+  public let columnScale: [Float]?
+  /// The shift `z` of the input channels, `[in]`: asks for W·z of the original weight.
+  public let columnShift: [Float]?
+  /// One divisor per output channel, `[out]`.
+  public let rowScale: [Float]?
+
+  /// The transform that leaves every weight as it is.
+  public static let identity = WeightTransform()
+
+  public init(columnScale: [Float]? = nil, columnShift: [Float]? = nil, rowScale: [Float]? = nil) {
+    self.columnScale = columnScale
+    self.columnShift = columnShift
+    self.rowScale = rowScale
+  }
+
+  /// Whether weights stay as they are; a shift alone does not change them.
+  public var keepsWeights: Bool { columnScale == nil && rowScale == nil }
+}

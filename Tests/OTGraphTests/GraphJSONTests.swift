@@ -1,0 +1,162 @@
+import Foundation
+import OTGraph
+import OTJSON
+import OTTensor
+import Testing
+import _OTTestSupport
+
+@Suite("Graph as JSON")
+struct GraphJSONTests {
+  private func reread(_ graph: Graph) throws -> Graph {
+    let vectors = Dictionary(
+      uniqueKeysWithValues: graph.transformVectors.map { ($0.name, $0.values) })
+    return try Graph(json: try parsed(graph.json.text()), file: "a.otq") {
+      try #require(vectors[$0])
+    }
+  }
+
+  @Test(arguments: GraphFixture.all)
+  func everyFamilySurvives(_ fixture: GraphFixture) throws {
+    let graph = try fixture.graph()
+    #expect(try reread(graph) == graph)
+    #expect(try fixture.graph().json.text() == graph.json.text())
+    let unconfigured = try Families.graph(configuration: nil, tensors: try fixture.catalog())
+    #expect(try reread(unconfigured) == unconfigured)
+  }
+
+  @Test(arguments: GraphFixture.all)
+  func transformsAndQuantizationSurvive(_ fixture: GraphFixture) throws {
+    var generator = SeededGenerator()
+    var graph = try fixture.graph()
+    for site in graph.sites {
+      let shift = (0..<site.size).map { _ in Float.random(in: -9...9, using: &generator) }
+      let scale = Float.random(in: 0.1...9, using: &generator)
+      let scales = [Float](repeating: scale, count: site.size)
+      let pushesShift = graph.isPushable(site).shift && graph.sharedChannels(of: site) == nil
+      graph = try graph.migrating(
+        site, by: ChannelTransform(shift: pushesShift ? shift : nil, scale: scales))
+    }
+    let kinds: [ActivationQuantization] = [.float, .dynamic(bits: 6), .static(bits: 8)]
+    let activations = graph.sites.enumerated().map { ($1.producer, kinds[$0 % 3]) }
+    graph = try graph.quantizing(Dictionary(uniqueKeysWithValues: activations))
+    #expect(!graph.transforms.isEmpty)
+    #expect(try reread(graph) == graph, "seed \(generator.seed)")
+  }
+
+  @Test func scalingOfRotationsSurvives() throws {
+    for scaling in [
+      Rotary.Scaling.linear(factor: 2.5),
+      .llama3(factor: 8, low: 1, high: 4, contextLength: 8192),
+    ] {
+      let attention = Attention(
+        headCount: 2, keyValueHeadCount: 1, headSize: 2, scale: 0.1, isCausal: false,
+        positions: .rotary(Rotary(theta: 500_000, dimensions: 2, scaling: scaling)))
+      let half = Linear(weight: "half", bias: nil, inFeatures: 4, outFeatures: 2, role: .block)
+      let graph = try smallGraph(
+        [
+          Node("half", .linear(half), inputs: ["norm"]),
+          Node("mixed", .attention(attention), inputs: ["first", "half", "half"]),
+        ], site: "mixed")
+      #expect(try reread(graph) == graph)
+    }
+  }
+
+  private static let plain = """
+    {"family": "test", "outputs": {"hidden": "norm"}, "nodes": [
+     {"name": "ids", "operation": "token_ids"},
+     {"name": "table", "operation": "embedding", "inputs": ["ids"], "table": "t", "row_count": 8,
+      "size": 4, "row_offset": 0},
+     {"name": "first", "operation": "linear", "inputs": ["table"], "weight": "w",
+      "in_features": 4, "out_features": 4, "role": "block"},
+     {"name": "norm", "operation": "layer_norm", "inputs": ["first"], "epsilon": 1e-5, "size": 4}],
+     "transforms": {}, "activations": {}}
+    """
+
+  @Test func theUntouchedTextIsAccepted() throws {
+    let graph = try Graph(json: try parsed(Self.plain)) { _ in [] }
+    #expect(graph.nodes.count == 4 && graph.site(producedBy: "table")?.consumers == ["first"])
+  }
+
+  /// Each row replaces one part of the text above and names the rule that breaks.
+  @Test(arguments: [
+    (#""family": "test""#, #""family": 7"#, "graph-json"),
+    (#""outputs": {"hidden": "norm"}"#, #""outputs": {}"#, "graph-output"),
+    (#""hidden": "norm""#, #""hidden": "nothing""#, "graph-output"),
+    (#""hidden": "norm""#, #""hidden": "ids""#, "graph-output"),
+    (#""hidden": "norm""#, #""hidden": 1"#, "graph-json"),
+    (#""token_ids""#, #""token_idz""#, "graph-json"),
+    (#""name": "first""#, #""name": "table""#, "graph-name"),
+    (#""name": "first""#, #""name": """#, "graph-name"),
+    (#""name": "first""#, #""name": "a\nb""#, "graph-name"),
+    (#""inputs": ["table"]"#, #""inputs": ["norm"]"#, "graph-input"),
+    (#""inputs": ["table"]"#, #""inputs": ["first"]"#, "graph-input"),
+    (#""inputs": ["table"]"#, #""inputs": ["nobody"]"#, "graph-input"),
+    (#""inputs": ["table"]"#, #""inputs": []"#, "graph-input"),
+    (#""inputs": ["table"]"#, #""inputs": ["table", "table"]"#, "graph-input"),
+    (#""inputs": ["table"]"#, #""inputs": [3]"#, "graph-json"),
+    (#""inputs": ["table"]"#, #""inputs": ["ids"]"#, "graph-channels"),
+    (#""inputs": ["ids"]"#, #""inputs": "ids""#, "graph-json"),
+    (#""in_features": 4"#, #""in_features": 5"#, "graph-channels"),
+    (#""in_features": 4"#, #""in_features": 4.0"#, "graph-json"),
+    (#""out_features": 4"#, #""out_features": -4"#, "graph-channels"),
+    (#""out_features": 4"#, #""out_features": 9223372036854775807"#, "graph-channels"),
+    (#""row_count": 8"#, #""row_count": 0"#, "graph-channels"),
+    (#""row_offset": 0"#, #""row_offset": 8"#, "graph-channels"),
+    (#""row_offset": 0"#, #""row_offset": -1"#, "graph-channels"),
+    (#""role": "block""#, #""role": "other""#, "graph-json"),
+    (#""epsilon": 1e-5"#, #""epsilon": -1"#, "graph-channels"),
+    (#""epsilon": 1e-5"#, #""epsilon": 1e300"#, "graph-channels"),
+    (#""transforms": {}"#, #""transforms": {"nobody": ["scale"]}"#, "graph-transform"),
+    (#""transforms": {}"#, #""transforms": {"first": ["size"]}"#, "graph-json"),
+    (#""transforms": {}"#, #""transforms": {"table": ["scale"]}"#, "graph-transform"),
+    (#""transforms": {}"#, #""transforms": {"first": ["scale"]}"#, "graph-transform"),
+    (#""transforms": {}"#, #""transforms": {"norm": ["scale"]}"#, "graph-transform"),
+    (#""transforms": {}"#, #""transforms": []"#, "graph-json"),
+    (#""activations": {}"#, #""activations": {"norm": {"kind": "float"}}"#, "graph-activation"),
+    (
+      #""activations": {}"#, #""activations": {"table": {"kind": "static", "bits": 9}}"#,
+      "graph-activation"
+    ),
+    (#""activations": {}"#, #""activations": {"table": {"kind": "static"}}"#, "graph-json"),
+    (#""activations": {}"#, #""activations": {"table": {"kind": "x"}}"#, "graph-json"),
+    (#""family""#, #""vocabulary_size": 0, "family""#, "graph-json"),
+    (#""family""#, #""context_length": 9223372036854775807, "family""#, "graph-json"),
+    (#""family""#, #""missing": "x", "family""#, "graph-json"),
+  ])
+  func hostileGraphs(_ change: (old: String, new: String, rule: String)) throws {
+    try #require(Self.plain.contains(change.old))
+    let text = Self.plain.replacingOccurrences(of: change.old, with: change.new)
+    let json = try parsed(text)
+    let error = try refusal {
+      _ = try Graph(json: json, file: "a.otq") { _ in [1, 1, 1, 1] }
+    }
+    #expect(error.rule == change.rule && error.file == "a.otq")
+  }
+
+  @Test(arguments: [
+    (4, 3, 1), (3, 1, 1), (4, 0, 1), (4, -2, 1), (0, 0, 0), (4, 4, 2), (1 << 62, 1 << 62, 4),
+  ])
+  func hostileHeads(_ heads: Int, _ groups: Int, _ size: Int) throws {
+    let attention = Attention(
+      headCount: heads, keyValueHeadCount: groups, headSize: size, scale: 1, isCausal: true,
+      positions: .none)
+    let tail = [Node("mixed", .attention(attention), inputs: ["first", "second", "third"])]
+    #expect(try refusal { _ = try smallGraph(tail, site: "mixed") }.rule == "graph-channels")
+  }
+
+  @Test func longChainsOfAffineNodes() throws {
+    func chain(_ count: Int) -> [Node] {
+      (0..<count).map { Node("a\($0)", .affine, inputs: [$0 == 0 ? "first" : "a\($0 - 1)"]) }
+    }
+    _ = try smallGraph(chain(8), site: "a7")
+    #expect(try refusal { _ = try smallGraph(chain(9), site: "a8") }.rule == "graph-affine")
+  }
+
+  @Test(arguments: [(0, 0, 1), (3, 3, 1), (-1, 2, 2), (0, 2, 1 << 62), (0, 3, 1), (0, 2, 0)])
+  func hostileSlices(_ part: Int, _ partCount: Int, _ headSize: Int) throws {
+    let slice = HeadSlice(part: part, partCount: partCount, headSize: headSize)
+    let tail = [Node("slice", .headSlice(slice), inputs: ["first"])]
+    #expect(
+      try refusal { _ = try smallGraph(tail, site: "slice", size: 2) }.rule == "graph-channels")
+  }
+}

@@ -1,0 +1,110 @@
+import Foundation
+import OTConversion
+import OTGraph
+import OTRuntime
+import OTTensor
+import Testing
+import _OTTestSupport
+
+/// What of a random transform is there.
+enum TransformParts: String, CaseIterable, Sendable {
+  case both, shift, scale
+
+  /// A random transform for `site`: shifts within ±3, scales within 1/8...8,
+  /// equal where channels share a value channel.
+  func transform(
+    of site: Site, in graph: Graph, using generator: inout SeededGenerator
+  ) -> ChannelTransform {
+    var shift = (0..<site.size).map { _ in Float.random(in: -3...3, using: &generator) }
+    var scale = (0..<site.size).map { _ in exp2(Float.random(in: -3...3, using: &generator)) }
+    if let shared = graph.sharedChannels(of: site) {
+      shift = shared.map { shift[$0] }
+      scale = shared.map { scale[$0] }
+    }
+    return ChannelTransform(
+      shift: self == .scale ? nil : shift, scale: self == .shift ? nil : scale)
+  }
+}
+
+/// The outputs of a run, and the value of every node.
+struct Trace {
+  var values: [String: [Float]] = [:]
+  let outputs: [String: [Float]]
+
+  init(_ graph: Graph, _ parameters: some ParameterSource, tokens: [Int]) throws {
+    var values: [String: [Float]] = [:]
+    let executor = try FloatExecutor(graph: graph, parameters: parameters, threadCount: 2)
+    let result = try executor.run(tokenIDs: tokens) { name, buffer, _, _ in
+      values[name] = Array(buffer)
+    }
+    self.values = values
+    outputs = result.outputs.mapValues(\.values)
+  }
+
+  /// Expects the outputs of `original`, to `tolerance` of their range.
+  func expectOutputs(of original: Trace, tolerance: Double, _ comment: String) {
+    #expect(Set(outputs.keys) == Set(original.outputs.keys))
+    for (name, expected) in original.outputs {
+      let error = relativeError(outputs[name] ?? [], expected)
+      #expect(error < tolerance, "\(comment): \(name) differs by \(error) of the range")
+    }
+  }
+
+  /// Expects `producer` to give what `transform` makes of `original`'s value of `source`.
+  func expect(
+    _ producer: String, isTransformed transform: ChannelTransform, _ original: [Float],
+    tolerance: Double, _ comment: String
+  ) {
+    let size = transform.shift?.count ?? transform.scale?.count ?? 1
+    let expected = original.indices.map { index in
+      (original[index] - (transform.shift?[index % size] ?? 0))
+        / (transform.scale?[index % size] ?? 1)
+    }
+    let error = relativeError(values[producer] ?? [], expected)
+    #expect(error < tolerance, "\(comment): \(producer) differs by \(error) of the range")
+  }
+}
+
+@Suite struct MigrationNumericsTests {
+  /// Every site of a fixture, with a random transform, at once and twice over.
+  @Test(arguments: ["opt", "bloom", "llama", "bert"], TransformParts.allCases)
+  func everySiteOfAModel(_ family: String, _ parts: TransformParts) throws {
+    var generator = SeededGenerator()
+    let model = try LoadedModel(fixture: family)
+    let tokens = try Goldens("\(family)-mini").integers("input_ids", row: 0)
+    let original = try Trace(model.graph, model.parameters, tokens: tokens)
+    var graph = model.graph
+    for round in 1...2 {
+      for site in graph.sites {
+        graph = try graph.migrating(
+          site, by: parts.transform(of: site, in: graph, using: &generator))
+      }
+      let comment = "seed \(generator.seed), round \(round)"
+      let migrated = try Trace(graph, model.parameters, tokens: tokens)
+      migrated.expectOutputs(of: original, tolerance: 1e-4, comment)
+      #expect(migrated.outputs != original.outputs, "\(comment): nothing was migrated")
+      for site in graph.sites {
+        // An affine node's value is its producer's, transformed once more.
+        let source = site.producer.replacingOccurrences(of: ".affine", with: "")
+        migrated.expect(
+          site.producer, isTransformed: graph.transform(ofValue: site.producer),
+          try #require(original.values[source]), tolerance: 1e-4, comment)
+      }
+    }
+  }
+
+  /// Each site of a fixture alone.
+  @Test(arguments: ["opt", "bloom", "llama", "bert"])
+  func eachSiteOfAModelAlone(_ family: String) throws {
+    var generator = SeededGenerator()
+    let model = try LoadedModel(fixture: family)
+    let tokens = Array(try Goldens("\(family)-mini").integers("input_ids", row: 1).prefix(24))
+    let original = try Trace(model.graph, model.parameters, tokens: tokens)
+    for site in model.graph.sites {
+      let graph = try model.graph.migrating(
+        site, by: TransformParts.both.transform(of: site, in: model.graph, using: &generator))
+      try Trace(graph, model.parameters, tokens: tokens)
+        .expectOutputs(of: original, tolerance: 1e-4, "seed \(generator.seed), \(site.producer)")
+    }
+  }
+}

@@ -1,0 +1,154 @@
+import Foundation
+import OTGraph
+import OTRuntime
+import Testing
+
+/// Runs a graph in float64 with the plainest loops: what the executor is
+/// tested against. Sums run over single elements, and no code is shared.
+struct DirectInterpreter {
+  typealias Rows = [[Double]]
+  let graph: Graph
+  let parameters: any ParameterSource
+
+  func run(_ tokens: [Int], types: [Int]? = nil, mask: [Bool]? = nil) throws -> [String: Rows] {
+    var values: [String: Rows] = [:]
+    var ids: [String: [Int]] = [:]
+    for node in graph.nodes {
+      let inputs = node.inputs.compactMap { values[$0] }
+      switch node.operation {
+      case .tokenIDs: ids[node.name] = tokens
+      case .positionIDs: ids[node.name] = Array(0..<tokens.count)
+      case .tokenTypeIDs: ids[node.name] = types ?? tokens.map { _ in 0 }
+      case .embedding(let embedding):
+        let table = try #require(try vector(.table, node))
+        values[node.name] = ids[node.inputs[0]]!.map { id in
+          let start = (id + embedding.rowOffset) * embedding.size
+          return Array(table[start..<start + embedding.size])
+        }
+      case .linear(let linear):
+        let weight = try #require(try vector(.weight, node))
+        let bias = try vector(.bias, node)
+        values[node.name] = inputs[0].map { x in
+          (0..<linear.outFeatures).map { row in
+            var sum = bias?[row] ?? 0
+            for column in x.indices { sum += weight[row * x.count + column] * x[column] }
+            return sum
+          }
+        }
+      case .layerNorm(let norm), .rmsNorm(let norm):
+        var isCentered = false
+        if case .layerNorm = node.operation { isCentered = true }
+        let gamma = try vector(.gamma, node)
+        let beta = try vector(.beta, node)
+        values[node.name] = inputs[0].map { x in
+          let mean = isCentered ? x.reduce(0, +) / Double(x.count) : 0
+          let square = x.map { ($0 - mean) * ($0 - mean) }.reduce(0, +) / Double(x.count)
+          return x.indices.map {
+            (x[$0] - mean) / (square + Double(norm.epsilon)).squareRoot() * (gamma?[$0] ?? 1)
+              + (beta?[$0] ?? 0)
+          }
+        }
+      case .attention(let attention):
+        values[node.name] = attend(attention, inputs, mask: mask)
+      case .headSlice(let slice):
+        let size = slice.headSize
+        values[node.name] = inputs[0].map { x in
+          stride(from: slice.part * size, to: x.count, by: slice.partCount * size)
+            .flatMap { x[$0..<$0 + size] }
+        }
+      case .activation(let kind):
+        values[node.name] = inputs[0].map { $0.map { value(kind, $0) } }
+      case .multiply:
+        values[node.name] = zip(inputs[0], inputs[1]).map { zip($0, $1).map { $0 * $1 } }
+      case .add:
+        values[node.name] = zip(inputs[0], inputs[1]).map { zip($0, $1).map { $0 + $1 } }
+      case .firstToken:
+        values[node.name] = [inputs[0][0]]
+      case .affine:
+        let shift = try vector(.shift, node)
+        let scale = try vector(.scale, node)
+        values[node.name] = inputs[0].map { x in
+          x.indices.map { (x[$0] - (shift?[$0] ?? 0)) / (scale?[$0] ?? 1) }
+        }
+      }
+    }
+    return graph.outputs.mapValues { values[$0]! }
+  }
+
+  private func vector(_ role: ParameterUse.Role, _ node: Node) throws -> [Double]? {
+    guard let use = graph.parameterUses(of: node.name).first(where: { $0.role == role })
+    else { return nil }
+    return try parameters.values(of: use).map(Double.init)
+  }
+
+  private func value(_ kind: ActivationKind, _ x: Double) -> Double {
+    switch kind {
+    case .relu: x > 0 ? x : 0
+    case .gelu: x * (1 - erfc(x / 2.0.squareRoot()) / 2)
+    // tanh(y) = 1 − 2/(e^2y + 1)
+    case .geluTanh:
+      x - x / (exp(2 * (2 / Double.pi).squareRoot() * (x + 0.044715 * pow(x, 3))) + 1)
+    case .silu: x * (0.5 + 0.5 * Foundation.tanh(x / 2))
+    case .tanh: 1 - 2 / (exp(2 * x) + 1)
+    }
+  }
+
+  private func attend(_ attention: Attention, _ inputs: [Rows], mask: [Bool]?) -> Rows {
+    let size = attention.headSize
+    let group = attention.headCount / attention.keyValueHeadCount
+    let count = inputs[0].count
+    func head(_ rows: Rows, _ index: Int) -> Rows {
+      rows.map { Array($0[index * size..<(index + 1) * size]) }
+    }
+    func turned(_ x: [Double], _ position: Int) -> [Double] {
+      guard case .rotary(let rotary) = attention.positions else { return x }
+      var result = x
+      let half = rotary.dimensions / 2
+      for i in 0..<half {
+        // A complex number times e^(iφ).
+        let angle = Double(position) * rotary.frequencies[i]
+        result[i] = x[i] * cos(angle) - x[i + half] * sin(angle)
+        result[i + half] = x[i] * sin(angle) + x[i + half] * cos(angle)
+      }
+      return result
+    }
+    var output = Rows(repeating: [], count: count)
+    for index in 0..<attention.headCount {
+      let queries = head(inputs[0], index)
+      let keys = head(inputs[1], index / group)
+      let values = head(inputs[2], index / group)
+      for i in 0..<count {
+        let query = turned(queries[i], i)
+        let visible = (0..<count).filter { j in
+          (!attention.isCausal || j <= i) && (mask?[j] ?? true)
+        }
+        let scores = visible.map { j in
+          var score = zip(query, turned(keys[j], j)).map { $0 * $1 }.reduce(0, +)
+            * Double(attention.scale)
+          // Distances instead of positions: a row's softmax does not tell them apart.
+          if case .alibi = attention.positions {
+            score -= DirectInterpreter.slopes(attention.headCount)[index] * Double(i - j)
+          }
+          return exp(score)
+        }
+        let total = scores.reduce(0, +)
+        output[i] += (0..<size).map { channel in
+          zip(visible, scores).map { values[$0][channel] * $1 }.reduce(0, +) / total
+        }
+      }
+    }
+    return output
+  }
+
+  /// ALiBi's slopes as its authors' code gives them, by recursion.
+  static func slopes(_ count: Int) -> [Double] {
+    let exponent = log2(Double(count))
+    if exponent == exponent.rounded() {
+      let start = pow(2, -pow(2, -(exponent - 3)))
+      return (0..<count).map { start * pow(start, Double($0)) }
+    }
+    let closest = 1 << Int(exponent)
+    let further = slopes(2 * closest).enumerated().filter { $0.offset % 2 == 0 }.map(\.element)
+    return slopes(closest) + further.prefix(count - closest)
+  }
+}
