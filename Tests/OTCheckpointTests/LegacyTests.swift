@@ -18,6 +18,7 @@ import Testing
     Malformed("legacy-magic", "a plain pickle", Pickle.whole([0x7D])),
     Malformed("legacy-protocol", "1002", good.with { $0.version = 1002 }),
     Malformed("legacy-byte-order", "big-endian", good.with { $0.isLittleEndian = false }),
+    Malformed("legacy-system", "a list", good.with { $0.system = [0x5D] }),
     Malformed("legacy-keys", "none listed", good.with { $0.keys = [] }),
     Malformed("legacy-keys", "another listed", good.with { $0.keys = ["1"] }),
     Malformed("legacy-keys", "one twice", good.with { $0.keys = ["0", "0"] }),

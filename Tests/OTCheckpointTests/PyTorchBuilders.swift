@@ -94,6 +94,8 @@ struct Zip {
   var directoryOffset: Int? = nil
   var zip64LocatorOffset: Int? = nil
   var comment: Bytes = []
+  /// The number of this disk of a split archive.
+  var disk = 0
 
   init(_ entries: [Entry]) { self.entries = entries }
 
@@ -158,7 +160,7 @@ struct Zip {
       file += little(0x0706_4B50, 4) + little(0, 4) + little(end, 8) + little(1, 4)
     }
     let isWide = hasZip64End || zip64LocatorOffset != nil
-    file += little(0x0605_4B50, 4) + little(0, 4)
+    file += little(0x0605_4B50, 4) + little(disk, 2) + little(0, 2)
     file += little(isWide ? -1 : count, 2) + little(isWide ? -1 : count, 2)
     file += little(isWide ? -1 : directory.count, 4) + little(isWide ? -1 : start, 4)
     return file + little(comment.count, 2) + comment
@@ -180,6 +182,7 @@ struct Legacy {
   var magic: Bytes = [0x8A, 10, 0x6C, 0xFC, 0x9C, 0x46, 0xF9, 0x20, 0x6A, 0xA8, 0x50, 0x19]
   var version = 1001
   var isLittleEndian = true
+  var system: Bytes? = nil
   var object: Bytes
   var keys = ["0"]
   var payload: Bytes = little(4, 8) + Bytes(repeating: 0, count: 16)
@@ -195,7 +198,7 @@ struct Legacy {
       ("protocol_version", Pickle.int(version)),
       ("little_endian", isLittleEndian ? Pickle.yes : Pickle.no),
     ])
-    return Pickle.whole(magic) + Pickle.whole(Pickle.int(version)) + Pickle.whole(system)
+    return Pickle.whole(magic) + Pickle.whole(Pickle.int(version)) + Pickle.whole(self.system ?? system)
       + object + Pickle.whole(Pickle.list(keys.map(Pickle.text))) + payload
   }
 

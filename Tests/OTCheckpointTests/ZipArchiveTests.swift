@@ -40,6 +40,13 @@ import Testing
       good.with { $0.directoryOffset = 0x7FFF_FFFF }),
     Malformed("zip-directory", "directory before its place", good.with { $0.directoryOffset = 0 }),
     Malformed("zip-directory", "one entry too many", good.with { $0.entryCount = 9 }),
+    Malformed("zip-end-record", "one disk of several", good.with { $0.disk = 1 }),
+    Malformed(
+      "zip-too-many-records", "a million and one",
+      good.with {
+        $0.hasZip64End = true
+        $0.entryCount = 1_000_001
+      }),
     Malformed("zip-local-name", "two names", entry(2) { $0.localName = "archive/data/1" }),
     Malformed("zip-flags", "encrypted", entry(2) { $0.flags = 1 }),
     Malformed("zip-flags", "odd flag", entry(2) { $0.flags = 0x20 }),
