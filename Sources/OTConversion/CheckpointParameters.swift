@@ -22,6 +22,12 @@ extension CheckpointParameters: ParameterSource {
   /// - Throws: `Refusal` with rule `parameter-missing`, `parameter-shape` or
   ///   `parameter-type`.
   public func values(of use: ParameterUse, rows: Range<Int>) throws -> [Float] {
+    try values(of: use, rows: rows, shiftProduct: nil)
+  }
+
+  /// - Parameter shiftProduct: W·z_in of the rows, where whoever quantized the
+  ///   weight has it already; computed again when nil.
+  func values(of use: ParameterUse, rows: Range<Int>, shiftProduct: [Float]?) throws -> [Float] {
     switch use.role {
     case .table:
       return try stored(use.tensor, use.shape, rows: rows)
@@ -31,7 +37,9 @@ extension CheckpointParameters: ParameterSource {
       return try stored(use.tensor, use.shape, rows: rows, transform: transform)
     case .bias:
       var values = try stored(orZeros: use, rows: rows)
-      if let shift = use.input.shift {
+      if let shiftProduct {
+        for index in values.indices { values[index] += shiftProduct[index] }
+      } else if let shift = use.input.shift {
         let weightShape = try shape(of: use, columnCount: shift.count)
         let weights = try stored(use.weightTensor, weightShape, rows: rows)
         for index in values.indices {
@@ -106,9 +114,9 @@ extension CheckpointParameters: ParameterSource {
     precondition(rows.lowerBound >= 0 && rows.upperBound <= shape.rowCount)
     let source = try TransformedRows(view: tensor, transform: transform)
     let count = rows.count * shape.rowElementCount
-    return try [Float](unsafeUninitializedCapacity: count) { buffer, initializedCount in
+    return [Float](unsafeUninitializedCapacity: count) { buffer, initializedCount in
       let target = UnsafeMutableBufferPointer(rebasing: buffer[..<count])
-      try source.read(rows: rows, into: target)
+      source.read(rows: rows, into: target)
       initializedCount = count
     }
   }

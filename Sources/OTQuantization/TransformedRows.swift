@@ -54,7 +54,7 @@ public struct TransformedRows: Sendable {
   /// Values are not checked: what is NaN or infinite stays so.
   /// - Precondition: `rows` are rows of the tensor, and `target` has exactly
   ///   their elements.
-  public func read(rows: Range<Int>, into target: UnsafeMutableBufferPointer<Float>) throws {
+  public func read(rows: Range<Int>, into target: UnsafeMutableBufferPointer<Float>) {
     readOriginal(rows: rows, into: target)
     guard !transform.keepsWeights else { return }
     for row in rows {

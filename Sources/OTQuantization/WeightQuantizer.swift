@@ -223,7 +223,7 @@ extension WeightQuantizer {
       let values = UnsafeMutableBufferPointer<Float>.allocate(
         capacity: blockRows.count * columnCount)
       defer { values.deallocate() }
-      try rows.read(rows: blockRows, into: values)
+      rows.read(rows: blockRows, into: values)
       rows.view.release(blockRows)
       let range = rows.kernels.range(UnsafeBufferPointer(values))
       if let index = range.firstNonFinite {
