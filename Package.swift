@@ -37,15 +37,21 @@ let package = Package(
         "CCrypto", "OTCheckpoint", "OTContainer", "OTGraph", "OTKernels", "OTQuantization",
         "OTRuntime", "OTTensor",
       ]),
-    .target(name: "OTVerify", dependencies: ["OTConversion"]),
+    .target(
+      name: "OTVerify",
+      dependencies: [
+        "OTCheckpoint", "OTContainer", "OTConversion", "OTGraph", "OTJSON", "OTKernels", "OTQuantization", "OTTensor",
+      ]),
 
     // MARK: Commands
     .executableTarget(
       name: "otconvert",
       dependencies: [
-        "OTConversion", "OTVerify",
+        "OTCheckpoint", "OTContainer", "OTConversion", "OTGraph", "OTJSON", "OTKernels", "OTTensor", "OTVerify",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
-      ]),
+      ],
+      // The demo's model: what a user of the built tool has at hand.
+      resources: [.copy("Resources/opt-mini")]),
     .executableTarget(
       name: "otbench",
       dependencies: [
