@@ -13,8 +13,11 @@ public struct SizeEstimate: Sendable {
   public let loadedByteCount: Int
 
   /// Bits that zstd leaves of a code: what quantized weights of real models
-  /// carry (5.4 of 6 and 7.4 of 8 measured; asymmetric, per channel).
-  static func expectedBits(_ bits: Int) -> Double { Double(bits) - 0.6 }
+  /// carry (per channel, measured: 5.4 of 6 and 7.4 of 8 asymmetric, 5.2 and
+  /// 7.25 symmetric).
+  static func expectedBits(_ scheme: QuantizationScheme) -> Double {
+    Double(scheme.bits) - (scheme.isSymmetric ? 0.8 : 0.6)
+  }
 }
 
 extension PlannedTensor {
@@ -30,7 +33,7 @@ extension PlannedTensor {
       let steps = scheme.scaleCount(rowCount: layout.rowCount, columnCount: layout.columnCount)
       let stepBytes = steps * (scheme.isSymmetric ? 4 : 5)
       if case .none = compression { return layout.packedByteCount(bits: scheme.bits) + stepBytes }
-      return Int(Double(shape.elementCount) * SizeEstimate.expectedBits(scheme.bits) / 8) + stepBytes
+      return Int(Double(shape.elementCount) * SizeEstimate.expectedBits(scheme) / 8) + stepBytes
     default: return (plainType?.byteCount(elementCount: shape.elementCount)) ?? 0
     }
   }

@@ -10,8 +10,9 @@ import OTTensor
 ///
 /// Weights become `rowScale · Ŵ / columnScale`; a bias that took up `W·z`
 /// gives back `Ŵ·z` of the weights as they are now, so that the float function
-/// of the result is that of the packed file. What migration brought into being
-/// has no source and is left out.
+/// of the result is that of the packed file. A bias that migration brought into
+/// being has no place in the source's layout and is left out, and with it the
+/// remainder `(W − Ŵ)·z` that it holds.
 public struct Unpacker: Sendable {
   public let file: PackedFile
 
@@ -22,10 +23,8 @@ public struct Unpacker: Sendable {
     file.container.tensors.compactMap { tensor in tensor.source.map { (tensor, $0) } }
   }
 
-  /// Names of biases and norms that migration brought into being with a value
-  /// that the source's layout cannot hold: RMSNorm has no bias.
-  ///
-  /// Undoing the transformations makes them zero, so nothing is lost.
+  /// Names of parameters that migration brought into being and that the
+  /// source's layout cannot hold: RMSNorm and LLaMA's linears have no bias.
   public var leftOut: [String] {
     file.container.tensors.filter { $0.source == nil && file.uses[$0.name] != nil }.map(\.name)
   }

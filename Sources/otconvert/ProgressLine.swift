@@ -1,6 +1,7 @@
 import Foundation
 
-/// Progress on standard error: a bar on a terminal, a line for every tenth elsewhere.
+/// Progress on standard error: a bar on a terminal; elsewhere a line for every
+/// tenth of what takes longer than a second.
 final class ProgressLine {
   private let verb: String
   private let isQuiet: Bool
@@ -27,7 +28,7 @@ final class ProgressLine {
       let bar = String(repeating: "█", count: filled) + String(repeating: "░", count: width - filled)
       write("\r\u{1B}[K\(verb) \(bar) \(Int(fraction * 100)) %\(rate(done, elapsed, fraction))")
       if done == total { write("\r\u{1B}[K") }
-    } else if Int(fraction * 10) > lastTenth {
+    } else if elapsed > 1, Int(fraction * 10) > lastTenth {
       lastTenth = Int(fraction * 10)
       write("\(verb) \(lastTenth * 10) %\(rate(done, elapsed, fraction))\n")
     }

@@ -26,6 +26,8 @@ struct UnpackCommand: ParsableCommand {
     guard !quiet else { return }
     print("\(output): \(byteText(try MappedFile(path: output).byteCount))")
     let leftOut = unpacker.leftOut.count
-    if leftOut > 0 { print("\(leftOut) biases that symmetrization had added are gone with it") }
+    if leftOut > 0 {
+      warn("\(leftOut) biases that symmetrization added have no place in the source's layout and are left out")
+    }
   }
 }
