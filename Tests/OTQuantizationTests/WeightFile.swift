@@ -49,7 +49,7 @@ extension Kernels {
 extension TransformedRows {
   func read(_ rows: Range<Int>) throws -> [Float] {
     var result = [Float](repeating: 7, count: rows.count * rowElementCount)
-    try result.withUnsafeMutableBufferPointer { try read(rows: rows, into: $0) }
+    result.withUnsafeMutableBufferPointer { read(rows: rows, into: $0) }
     return result
   }
 }
