@@ -80,7 +80,8 @@ let package = Package(
     .testTarget(
       name: "OTConversionTests",
       dependencies: ["OTCheckpoint", "OTConversion", "OTVerify", "_OTTestSupport"]),
-    .testTarget(name: "EndToEndTests", dependencies: ["OTCheckpoint", "OTJSON", "_OTTestSupport"]),
+    .testTarget(
+      name: "EndToEndTests", dependencies: ["OTCheckpoint", "OTJSON", "OTTensor", "_OTTestSupport", "otconvert"]),
   ],
   swiftLanguageModes: [.v6]
 )

@@ -36,6 +36,8 @@ public struct Converter: Sendable {
       try plan.checkpoint.files.map { ($0.name, $0.mapped) } + attachments.map { ($0.name, $0.file) }
         + statisticsPaths.map { ($0.lastPathComponent, try MappedFile(path: $0)) },
       isConcurrent: plan.options.threadCount > 1)
+    // Also when something is refused: the program must not end under the thread.
+    defer { digests.cancel() }
     for (name, file) in attachments { try writer.addAttachment(name: name, file.bytes) }
     var run = ConversionRun(plan: plan, writer: writer, progress: progress)
     try run.writeTensors()
@@ -90,32 +92,4 @@ public struct Converter: Sendable {
 
 extension String {
   fileprivate var lastPathComponent: String { URL(fileURLWithPath: self).lastPathComponent }
-}
-
-/// SHA-256 of every source file, computed beside the conversion.
-private final class SourceDigests: @unchecked Sendable {
-  private let files: [(name: String, file: MappedFile)]
-  private let group = DispatchGroup()
-  private var result: Result<JSONValue, any Error>?
-
-  init(_ files: [(name: String, file: MappedFile)], isConcurrent: Bool) {
-    self.files = files
-    guard isConcurrent else { return }
-    DispatchQueue.global().async(group: group) { self.result = Result { try self.compute() } }
-  }
-
-  func finish() throws -> JSONValue {
-    group.wait()
-    return try result?.get() ?? compute()
-  }
-
-  private func compute() throws -> JSONValue {
-    .array(
-      try files.map { name, file in
-        .object([
-          "name": .string(name), "byteCount": .integer(file.byteCount),
-          "sha256": .string(try SHA256Digest.hex(of: file)),
-        ])
-      })
-  }
 }
