@@ -55,7 +55,7 @@ let package = Package(
     .executableTarget(
       name: "otbench",
       dependencies: [
-        "OTConversion",
+        "OTCheckpoint", "OTContainer", "OTConversion", "OTJSON", "OTKernels", "OTQuantization", "OTTensor",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ]),
 
