@@ -79,7 +79,9 @@ let package = Package(
     .testTarget(name: "OTContainerTests", dependencies: ["OTContainer", "_OTTestSupport"]),
     .testTarget(
       name: "OTConversionTests",
-      dependencies: ["OTCheckpoint", "OTConversion", "OTVerify", "_OTTestSupport"]),
+      dependencies: [
+        "OTCheckpoint", "OTContainer", "OTConversion", "OTGraph", "OTRuntime", "OTTensor", "OTVerify", "_OTTestSupport",
+      ]),
     .testTarget(
       name: "EndToEndTests", dependencies: ["OTCheckpoint", "OTJSON", "OTTensor", "_OTTestSupport", "otconvert"]),
   ],

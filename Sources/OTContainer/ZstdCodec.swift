@@ -1,4 +1,5 @@
 import CZstd
+import Foundation
 import OTTensor
 
 /// Frames of zstd with content size and checksum, one frame to a chunk.
@@ -40,7 +41,8 @@ final class ZstdCodec: @unchecked Sendable {
     let check = UnsafeMutableRawBufferPointer.allocate(byteCount: bytes.count, alignment: 64)
     defer { check.deallocate() }
     try frame.withUnsafeBytes { try ZstdCodec.decode($0, into: check) }
-    guard check.elementsEqual(bytes) else {
+    guard let source = bytes.baseAddress, let copy = check.baseAddress, memcmp(source, copy, bytes.count) == 0
+    else {
       throw Refusal("zstd-failed", "zstd does not give back what it compressed")
     }
     return frame
