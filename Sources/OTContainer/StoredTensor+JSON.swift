@@ -140,7 +140,8 @@ extension StoredTensor {
       var total: Int? = 0
       for extent in extents[plane.extents] { total = total?.addingChecked(extent.decodedByteCount) }
       guard total == byteCounts[name] else {
-        throw refuse("plane '\(name)' holds \(total ?? -1) bytes, its shape needs \(byteCounts[name] ?? -1)", "otq-plane")
+        throw refuse(
+          "plane '\(name)' holds \(total ?? -1) bytes, its shape needs \(byteCounts[name] ?? -1)", "otq-plane")
       }
     }
   }

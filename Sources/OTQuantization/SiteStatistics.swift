@@ -65,7 +65,8 @@ public struct ActivationStatistics: Sendable {
   }
 
   /// The vectors under the graph's own names of linears, lengths checked.
-  private static func byLinear(_ vectors: [String: [Float]], _ graph: Graph, _ file: String) throws -> [String: [Float]] {
+  private static func byLinear(_ vectors: [String: [Float]], _ graph: Graph, _ file: String) throws -> [String: [Float]]
+  {
     var result: [String: [Float]] = [:]
     for name in vectors.keys.sorted() {
       guard let node = graph.matches(statisticsName: name), case .linear(let linear)? = graph[node]?.operation else {

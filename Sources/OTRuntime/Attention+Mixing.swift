@@ -41,8 +41,7 @@ extension Attention {
     let count = queries.rowCount
     let start = head * headSize
     let sharedStart = head / (headCount / keyValueHeadCount) * headSize
-    func operand(_ buffer: UnsafeBufferPointer<Float>, _ start: Int, _ stride: Int) -> BLAS.Operand
-    {
+    func operand(_ buffer: UnsafeBufferPointer<Float>, _ start: Int, _ stride: Int) -> BLAS.Operand {
       BLAS.Operand(base: buffer.baseAddress.map { $0 + start }, stride: stride)
     }
     withUnsafeTemporaryAllocation(of: Float.self, capacity: count * count) { scores in

@@ -122,7 +122,9 @@ public final class MappedFile: @unchecked Sendable {
       let count = pread(descriptor, buffer.baseAddress.map { $0 + done }, buffer.count - done, off_t(byteOffset + done))
       if count < 0 {
         if errno == EINTR { continue }
-        throw Refusal("file-unreadable", "cannot be read: \(String(cString: strerror(errno)))", file: path, byteOffset: byteOffset + done)
+        throw Refusal(
+          "file-unreadable", "cannot be read: \(String(cString: strerror(errno)))", file: path,
+          byteOffset: byteOffset + done)
       }
       guard count > 0 else {
         throw Refusal("file-changed", "became shorter while it was read", file: path, byteOffset: byteOffset + done)
@@ -148,7 +150,8 @@ public final class MappedFile: @unchecked Sendable {
     guard fstat(descriptor, &status) == 0, FileIdentity(status) == identity,
       FileIdentity(path: path) == identity
     else {
-      throw Refusal("file-changed", "changed while it was read", file: path, remedy: "run again when nothing writes to it")
+      throw Refusal(
+        "file-changed", "changed while it was read", file: path, remedy: "run again when nothing writes to it")
     }
   }
 }

@@ -101,7 +101,8 @@ private struct Comparison {
     var faults: [String] = []
     if tensor.shape != view.shape { faults.append("has shape \(tensor.shape), the source \(view.shape)") }
     if tensor.source?.elementType != view.elementType {
-      faults.append("is recorded as \(tensor.source?.elementType.rawValue ?? "?"), the source is \(view.elementType.rawValue)")
+      faults.append(
+        "is recorded as \(tensor.source?.elementType.rawValue ?? "?"), the source is \(view.elementType.rawValue)")
     }
     guard faults.isEmpty else { return result(tensor, faults: faults) }
     switch tensor.content {
@@ -125,7 +126,9 @@ private struct Comparison {
 
   // MARK: Quantized
 
-  private func quantized(_ tensor: StoredTensor, _ view: TensorView, _ scheme: QuantizationScheme) throws -> TensorFinding {
+  private func quantized(_ tensor: StoredTensor, _ view: TensorView, _ scheme: QuantizationScheme) throws
+    -> TensorFinding
+  {
     let use = file.uses[tensor.name]
     let rows = try TransformedRows(
       view: view, transform: WeightTransform(columnScale: use?.input.scale, rowScale: use?.output.scale))
@@ -213,7 +216,8 @@ private struct Comparison {
     for first in stride(from: 0, to: view.shape.rowCount, by: step) {
       let rows = first..<min(first + step, view.shape.rowCount)
       view.withRowBytes(rows) { source in
-        isEqual = isEqual && offset + source.count <= bytes.count
+        isEqual =
+          isEqual && offset + source.count <= bytes.count
           && bytes[offset..<offset + source.count].elementsEqual(source)
         offset += source.count
       }

@@ -114,7 +114,9 @@ struct ConvertBenchmark: ParsableCommand {
         "", "\(URL(fileURLWithPath: model).lastPathComponent) at 6 bits, each stage alone on one core:", "",
         "| stage | seconds | MB/s of source |", "| --- | ---: | ---: |",
       ]
-      lines += stages.seconds.map { "| \($0.stage) | \(number($0.value, 3)) | \(number(megabytes / max($0.value, 1e-9), 0)) |" }
+      lines += stages.seconds.map {
+        "| \($0.stage) | \(number($0.value, 3)) | \(number(megabytes / max($0.value, 1e-9), 0)) |"
+      }
     }
     return lines.joined(separator: "\n")
   }

@@ -48,7 +48,8 @@ struct RandomCheckpoint {
       }
       try writer.commit()
     }
-    try write(.object(["metadata": .object([:]), "weight_map": .object(weightMap)]), folder + "/model.safetensors.index.json")
+    try write(
+      .object(["metadata": .object([:]), "weight_map": .object(weightMap)]), folder + "/model.safetensors.index.json")
     try write(
       .object([
         "model_type": .string("llama"), "hidden_size": .integer(hiddenSize),

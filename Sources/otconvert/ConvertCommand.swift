@@ -46,8 +46,9 @@ struct ConvertCommand: ParsableCommand {
       print(summary.totals(adding: ["seconds": .number(seconds)]).text(pretty: true))
     } else {
       print("\(output): \(summary.headline)")
-      print("\(plan.methodName), \(fixed(seconds, 2)) s, "
-        + "\(byteText(Int(Double(plan.estimate.sourceByteCount) / max(seconds, 1e-9))))/s of source")
+      print(
+        "\(plan.methodName), \(fixed(seconds, 2)) s, "
+          + "\(byteText(Int(Double(plan.estimate.sourceByteCount) / max(seconds, 1e-9))))/s of source")
     }
   }
 }

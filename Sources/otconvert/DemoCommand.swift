@@ -42,7 +42,9 @@ struct DemoCommand: ParsableCommand {
     print("$ otconvert verify opt-mini.otq --reference opt-mini/")
     let result = try WeightVerification(of: file, reference: checkpoint, threadCount: threads.threads)
     print(VerifyCommand.table(result))
-    guard result.hasPassed else { throw Refusal("verify-failed", "the demo's file differs from its source", file: output) }
+    guard result.hasPassed else {
+      throw Refusal("verify-failed", "the demo's file differs from its source", file: output)
+    }
     print("verified: \(result.findings.count) tensors match opt-mini/\n")
 
     print("$ otconvert unpack opt-mini.otq opt-mini-restored.safetensors")

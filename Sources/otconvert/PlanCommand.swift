@@ -50,9 +50,10 @@ struct PlanCommand: ParsableCommand {
     print("")
     if let graph = plan.graph { print("family \(graph.family), method \(plan.methodName)") }
     print(PlanCommand.siteLines(plan).joined(separator: "\n"))
-    print("source \(byteText(estimate.sourceByteCount)), file about \(byteText(estimate.storedByteCount)), "
-      + "loaded \(byteText(estimate.loadedByteCount)), converting takes about "
-      + "\(byteText(PlanCommand.conversionByteCount)) of memory\n")
+    print(
+      "source \(byteText(estimate.sourceByteCount)), file about \(byteText(estimate.storedByteCount)), "
+        + "loaded \(byteText(estimate.loadedByteCount)), converting takes about "
+        + "\(byteText(PlanCommand.conversionByteCount)) of memory\n")
     var choices = TextTable([
       ("options", .left), ("file", .right), ("of source", .right), ("bits/weight of linears", .right),
     ])

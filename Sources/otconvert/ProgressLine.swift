@@ -47,7 +47,9 @@ final class ProgressLine {
 func byteText(_ count: Int) -> String {
   var value = Double(count)
   for unit in ["B", "kB", "MB", "GB", "TB"] {
-    if value < 1000 || unit == "TB" { return unit == "B" ? "\(count) B" : "\(fixed(value, value < 10 ? 2 : 1)) \(unit)" }
+    if value < 1000 || unit == "TB" {
+      return unit == "B" ? "\(count) B" : "\(fixed(value, value < 10 ? 2 : 1)) \(unit)"
+    }
     value /= 1000
   }
   return "\(count) B"

@@ -74,7 +74,9 @@ struct VerifyCommand: ParsableCommand {
       table.append([
         Refusal.printable(finding.name), Refusal.printable(finding.storage),
         finding.sqnrDecibels.map { $0.isFinite ? fixed($0, 2) : "∞" } ?? "",
-        isQuantized ? "\(fixed(finding.maximumError, 4)) step" : finding.maximumError == 0 ? "exact" : "\(Float(finding.maximumError))",
+        isQuantized
+          ? "\(fixed(finding.maximumError, 4)) step"
+          : finding.maximumError == 0 ? "exact" : "\(Float(finding.maximumError))",
         finding.faults.isEmpty ? "ok" : "FAILED",
       ])
     }

@@ -36,7 +36,8 @@ import _OTTestSupport
       let model = Fixtures.path("models/opt-mini")
       try Data("old".utf8).write(to: URL(fileURLWithPath: folder + "/m.otq"))
       // At most 256 KiB a file.
-      let outcome = try Tool.shell("ulimit -f 512; \"$OTCONVERT\" '\(model)' '\(folder)/m.otq' --bits 6 --force --quiet")
+      let outcome = try Tool.shell(
+        "ulimit -f 512; \"$OTCONVERT\" '\(model)' '\(folder)/m.otq' --bits 6 --force --quiet")
       #expect(outcome.status == 1)
       #expect(outcome.errors.contains("[output-write-failed]") && outcome.errors.contains("m.otq"), "\(outcome.errors)")
       #expect(outcome.errorLines.count == 1, "\(outcome.errors)")

@@ -73,7 +73,8 @@ import _OTTestSupport
   }
 
   @Test(arguments: [
-    ("{\"minimumSqnrDecibels\": 90}", 1, "verify-failed"), ("{\"minimumSqnrDecibels\": {\"6\": 90}}", 1, "verify-failed"),
+    ("{\"minimumSqnrDecibels\": 90}", 1, "verify-failed"),
+    ("{\"minimumSqnrDecibels\": {\"6\": 90}}", 1, "verify-failed"),
     ("{\"maximumErrorInSteps\": 0.1}", 1, "verify-failed"), ("{\"minimumSqnrDecibels\": 5}", 0, ""),
     ("{\"maximumErorr\": 1}", 1, "tolerance-unknown"), ("[]", 1, "tolerance-value"), ("{", 1, "json-truncated"),
   ])

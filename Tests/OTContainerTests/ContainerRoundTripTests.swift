@@ -63,7 +63,8 @@ import _OTTestSupport
         let writer = try ContainerWriter(path: folder + "/" + name, compression: test.compression)
         let step = ChunkEncoder.rowTilesPerChunk(layout)
         for first in stride(from: 0, to: layout.rowTileCount, by: step) {
-          let part = tiles[first * layout.rowTileByteCount..<min(first + step, layout.rowTileCount) * layout.rowTileByteCount]
+          let part = tiles[
+            first * layout.rowTileByteCount..<min(first + step, layout.rowTileCount) * layout.rowTileByteCount]
           try writer.append(writer.encoder.encode(codes: Array(part), bits: test.scheme.bits))
         }
         try writer.addQuantized(

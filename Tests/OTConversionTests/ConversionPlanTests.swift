@@ -86,7 +86,9 @@ import _OTTestSupport
           }
         }
       }
-      func stored(_ name: String) throws -> [Float] { try file.container.floats(of: try #require(file.container[name])) }
+      func stored(_ name: String) throws -> [Float] {
+        try file.container.floats(of: try #require(file.container[name]))
+      }
       let gamma = try source(norm + ".weight"), beta = try source(norm + ".bias")
       #expect(try stored(norm + ".weight") == zip(gamma, steps).map { $0 / $1 })
       #expect(try stored(norm + ".bias") == zip(zip(beta, shifts), steps).map { ($0.0 - $0.1) / $1 })

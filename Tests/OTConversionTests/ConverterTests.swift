@@ -31,7 +31,8 @@ enum FileManagerFile {
     guard model != "bert-mini" || !isTransformed else { return }
     try withTemporaryFolder { folder in
       let file = try convert(
-        fixture(model), ConversionOptions(), isTransformed ? statistics(model, isSymmetrized: model != "llama-mini") : nil,
+        fixture(model), ConversionOptions(),
+        isTransformed ? statistics(model, isSymmetrized: model != "llama-mini") : nil,
         to: folder + "/m.otq")
       try Unpacker(file).run(to: folder + "/model.safetensors")
       try FileManager.default.copyItem(
@@ -53,8 +54,12 @@ enum FileManagerFile {
       builder.add("f32", [32, 48], floats: values)
       builder.tensors.append(("f64", .f64, [32, 48], values.map(Double.init).withUnsafeBytes { Array($0) }))
       builder.tensors.append(
-        ("bf16", .bf16, [32, 48], values.map { UInt16(truncatingIfNeeded: $0.bitPattern >> 16) }.withUnsafeBytes { Array($0) }))
-      builder.tensors.append(("f16", .f16, [32, 48], values.map { Float16($0).bitPattern }.withUnsafeBytes { Array($0) }))
+        (
+          "bf16", .bf16, [32, 48],
+          values.map { UInt16(truncatingIfNeeded: $0.bitPattern >> 16) }.withUnsafeBytes { Array($0) }
+        ))
+      builder.tensors.append(
+        ("f16", .f16, [32, 48], values.map { Float16($0).bitPattern }.withUnsafeBytes { Array($0) }))
       builder.tensors.append(("i64", .i64, [2, 3], (0..<48).map { UInt8($0) }))
       builder.tensors.append(("bool", .bool, [5], [0, 1, 1, 0, 1]))
       builder.tensors.append(("empty", .f32, [0, 4], []))

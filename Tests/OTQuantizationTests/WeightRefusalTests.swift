@@ -68,8 +68,7 @@ import _OTTestSupport
   }
 
   /// Whatever is accepted can be restored: no scale × code is infinite.
-  @Test(arguments: 2...8, [true, false]) func largestFloats(_ bits: Int, _ isSymmetric: Bool) throws
-  {
+  @Test(arguments: 2...8, [true, false]) func largestFloats(_ bits: Int, _ isSymmetric: Bool) throws {
     let scheme = try #require(
       QuantizationScheme(bits: bits, isSymmetric: isSymmetric, granularity: .perChannel))
     let largest = Double(Float.greatestFiniteMagnitude)

@@ -41,8 +41,7 @@ struct PickleMachine {
   /// Reads the pickle that starts with `range`.
   ///
   /// - Throws: `Refusal` with a rule `pickle-…` or `pytorch-…`.
-  static func read(_ file: MappedFile, _ range: Range<Int>, _ container: Container) throws -> Result
-  {
+  static func read(_ file: MappedFile, _ range: Range<Int>, _ container: Container) throws -> Result {
     let capped = range.lowerBound..<min(range.upperBound, range.lowerBound + PickleLimits.byteCount)
     var machine = PickleMachine(FileCursor(file, capped), container)
     return try machine.run()
