@@ -6,6 +6,7 @@ import OTTensor
 /// Data are checked when they are read: the checksum of every extent, frames,
 /// and that every code is one that its scheme has.
 public struct Container: Sendable {
+  /// The mapped file.
   public let file: MappedFile
   /// Members of the metadata, `tensors` and `attachments` among them.
   public let metadata: JSONValue

@@ -23,9 +23,11 @@ public struct EncodedChunk: Sendable {
 
 /// Encodes chunks; usable from many threads at once.
 public struct ChunkEncoder: Sendable {
+  /// How bytes are stored.
   public let compression: Compression
   private let codec: ZstdCodec?
 
+  /// An encoder with contexts of its own.
   public init(_ compression: Compression) {
     self.compression = compression
     if case .zstd(let level) = compression { codec = ZstdCodec(level: level) } else { codec = nil }
@@ -72,6 +74,7 @@ public struct ChunkEncoder: Sendable {
 /// The file appears whole under its name with `commit`, or not at all: see
 /// `AtomicFile`. The bytes depend only on what is appended.
 public final class ContainerWriter {
+  /// Encodes what is appended; also for use on other threads.
   public let encoder: ChunkEncoder
   private let file: AtomicFile
   private var extents: [Extent] = []

@@ -27,16 +27,22 @@ public struct StoredTensor: Sendable, Hashable {
 
   /// The source tensor that this one was made from.
   public struct Source: Sendable, Hashable {
+    /// The source's name.
     public let name: String
+    /// The source's element type.
     public let elementType: ElementType
+    /// A tensor of the source.
     public init(name: String, elementType: ElementType) {
       self.name = name
       self.elementType = elementType
     }
   }
 
+  /// Unique within the file.
   public let name: String
+  /// Dimensions, `[out, in]` for a weight.
   public let shape: Shape
+  /// What is stored, and how.
   public let content: Content
   /// Nil for a tensor that conversion brought into being.
   public let source: Source?
@@ -60,6 +66,7 @@ public struct QuantizationError: Sendable, Hashable {
   public let sqnrDecibels: Double?
   /// Largest |w − ŵ| in steps of its scale.
   public let maximumInSteps: Double
+  /// Losses as measured.
   public init(sqnrDecibels: Double?, maximumInSteps: Double) {
     self.sqnrDecibels = sqnrDecibels
     self.maximumInSteps = maximumInSteps

@@ -4,6 +4,7 @@ import OTTensor
 
 /// A regular expression over names, as the user wrote it.
 public struct NamePattern: Sendable {
+  /// The expression.
   public let text: String
   private nonisolated(unsafe) let regex: Regex<AnyRegexOutput>
 
@@ -24,7 +25,9 @@ public struct ConversionOptions: Sendable {
   public var bits = 8
   /// Bits of activations; nil: as many as the weights they meet.
   public var activationBits: Int?
+  /// Whether weights' codes are symmetric around 0.
   public var isSymmetric = false
+  /// Which weights share a scale.
   public var granularity = QuantizationScheme.Granularity.perChannel
   /// Bits of embeddings, the output head and other linears outside the blocks:
   /// 8 (quantized per row), or 16 (float16).
@@ -38,9 +41,12 @@ public struct ConversionOptions: Sendable {
   public var family: String?
   /// Whether activations stay float; then models of unknown families can be packed too.
   public var isWeightsOnly = false
+  /// How the file is stored.
   public var compression = Compression.standard
+  /// Threads to use; the output does not depend on it.
   public var threadCount = 1
 
+  /// The defaults: 8 bits, asymmetric, per channel, zstd.
   public init() {}
 
   /// The options that shape the file, for its metadata. Threads do not.
@@ -76,11 +82,14 @@ public struct ConversionOptions: Sendable {
 
 /// Files of activation statistics, as the reference implementations write them.
 public struct StatisticsFiles: Sendable {
+  /// Path of max|x| per channel; with symmetrizations, of max|x − z|.
   public var scales: String
+  /// Path of the summed midpoints.
   public var symmetrizations: String?
   /// Samples that the symmetrizations are sums over.
   public var sampleCount = 1
 
+  /// Files as named; they are read by the plan.
   public init(scales: String, symmetrizations: String? = nil, sampleCount: Int = 1) {
     self.scales = scales
     self.symmetrizations = symmetrizations

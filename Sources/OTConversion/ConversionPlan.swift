@@ -7,6 +7,7 @@ import OTTensor
 
 /// One tensor of the output, and how it is made.
 public struct PlannedTensor: Sendable {
+  /// What becomes of a tensor.
   public enum Treatment: Sendable {
     /// Transformed and quantized.
     case quantized(QuantizationScheme)
@@ -22,12 +23,15 @@ public struct PlannedTensor: Sendable {
     case vector([Float])
   }
 
+  /// Name in the output.
   public let outputName: String
+  /// Dimensions, those of the source where there is one.
   public let shape: Shape
   /// The source; nil for what conversion brings into being.
   public let view: TensorView?
   /// What the graph uses it for; nil for tensors that no node uses.
   public let use: ParameterUse?
+  /// What becomes of it.
   public let treatment: Treatment
 
   /// Whether it is the weight of a linear inside a block.
@@ -52,12 +56,17 @@ public struct PlannedTensor: Sendable {
 /// All that a conversion will do, decided from headers and statistics alone:
 /// no weight has been read.
 public struct ConversionPlan: Sendable {
+  /// The source.
   public let checkpoint: Checkpoint
   /// The rewritten graph; nil for a model of an unknown family.
   public let graph: Graph?
+  /// Every tensor of the output, in the order of writing.
   public let tensors: [PlannedTensor]
+  /// The method that chose shifts, scales and activations.
   public let methodName: String
+  /// What the user asked for.
   public let options: ConversionOptions
+  /// The statistics' files, if there are some.
   public let statistics: StatisticsFiles?
   /// What the user should know, a line each.
   public let warnings: [String]

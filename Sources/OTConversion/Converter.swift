@@ -16,8 +16,10 @@ public struct Converter: Sendable {
   /// The name and version that files carry.
   public static let producer = "otq 0.1.0"
 
+  /// What is carried out.
   public let plan: ConversionPlan
 
+  /// A converter for a plan.
   public init(_ plan: ConversionPlan) { self.plan = plan }
 
   /// Writes the file; it appears whole or not at all.

@@ -6,6 +6,7 @@ import OTTensor
 /// An open `.otq` file with its graph: what inspection, verification and
 /// unpacking share.
 public struct PackedFile: Sendable {
+  /// The file's tensors and metadata.
   public let container: Container
   /// Nil for a model of an unknown family.
   public let graph: Graph?
@@ -43,5 +44,6 @@ public struct PackedFile: Sendable {
     self.uses = uses
   }
 
+  /// The path as it was given.
   public var path: String { container.file.path }
 }

@@ -14,8 +14,10 @@ import OTTensor
 /// being has no place in the source's layout and is left out, and with it the
 /// remainder `(W − Ŵ)·z` that it holds.
 public struct Unpacker: Sendable {
+  /// The file to unpack.
   public let file: PackedFile
 
+  /// An unpacker of a file.
   public init(_ file: PackedFile) { self.file = file }
 
   /// Tensors that are written, with their sources.

@@ -19,6 +19,7 @@ import OTTensor
 /// This type fences the unsafe C kernels. Buffers must not overlap unless they
 /// are the same.
 public struct Kernels: @unchecked Sendable {
+  /// The set whose form this is.
   public let instructionSet: InstructionSet
   /// A constant of the C module: immutable, and never freed.
   let table: UnsafePointer<ot_kernels>
@@ -135,6 +136,7 @@ extension Kernels {
     /// Index of the first NaN or infinity; nil when there is none.
     public let firstNonFinite: Int?
 
+    /// A range as found.
     public init(minimum: Float, maximum: Float, firstNonFinite: Int?) {
       self.minimum = minimum
       self.maximum = maximum

@@ -9,6 +9,7 @@ public struct SiteStatistics: Sendable, Hashable {
   /// max|x − midpoint| of each channel, not negative.
   public let absoluteMaximum: [Float]
 
+  /// Statistics as measured.
   public init(midpoint: [Float]? = nil, absoluteMaximum: [Float]) {
     self.midpoint = midpoint
     self.absoluteMaximum = absoluteMaximum

@@ -7,7 +7,9 @@ import OTTensor
 /// float tensors, verification and the float executor. With the identity a
 /// tensor of any rank will do; a row is one index of its first dimension.
 public struct TransformedRows: Sendable {
+  /// The source.
   public let view: TensorView
+  /// What is done to each row.
   public let transform: WeightTransform
   let kernels: Kernels
 

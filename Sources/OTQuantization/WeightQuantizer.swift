@@ -5,6 +5,7 @@ import OTTensor
 ///
 /// The blocks of all row tiles, put one after another, are the whole weight.
 public struct QuantizedBlock: Sendable {
+  /// The row tiles that it has.
   public let rowTiles: Range<Int>
   /// One code to a byte in the order of `TileLayout`; padding is 0.
   public let codes: [UInt8]
@@ -16,6 +17,7 @@ public struct QuantizedBlock: Sendable {
   /// W·columnShift of the block's rows of the original weight, where the
   /// transform has a shift.
   public let shiftProduct: [Float]?
+  /// What quantizing them lost.
   public let statistics: ErrorStatistics
 }
 
@@ -27,12 +29,15 @@ public struct QuantizedBlock: Sendable {
 /// memory is kept between calls, and the source's pages that `quantize` reads
 /// are left to the caller to release.
 public struct WeightQuantizer: Sendable {
+  /// How weights are made integer.
   public let scheme: QuantizationScheme
+  /// Where each code goes.
   public let layout: TileLayout
   let rows: TransformedRows
   /// The one choice for the whole weight, when the scheme is per tensor.
   let tensorStep: StepChoice?
 
+  /// Row tiles of the weight.
   public var rowTileCount: Int { layout.rowTileCount }
 
   /// Per tensor, reads the whole weight once to find its range, releasing the

@@ -8,10 +8,15 @@
 
 /// What tells one file on disk from another, and whether it changed.
 public struct FileIdentity: Sendable, Hashable {
+  /// Number of the file system.
   public let device: UInt64
+  /// Number of the file in it.
   public let inode: UInt64
+  /// Size in bytes.
   public let byteCount: Int
+  /// Time of the last change, in seconds since 1970.
   public let modifiedSeconds: Int
+  /// The rest of that time, in nanoseconds.
   public let modifiedNanoseconds: Int
 
   /// Whether both are the same file, changed or not.
@@ -49,10 +54,12 @@ public struct FileIdentity: Sendable, Hashable {
 public final class MappedFile: @unchecked Sendable {
   /// The path as it was given.
   public let path: String
+  /// Which file it was when it was opened.
   public let identity: FileIdentity
   private let descriptor: Int32
   private let base: UnsafeMutableRawPointer?
 
+  /// Size in bytes when it was opened.
   public var byteCount: Int { identity.byteCount }
 
   /// Opens and maps the file; symbolic links are followed.

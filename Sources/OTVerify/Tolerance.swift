@@ -16,6 +16,7 @@ public struct Tolerance: Sendable, Hashable {
   /// largest of its tensor.
   public var maximumRelativeError = 1e-5
 
+  /// The defaults.
   public init() {}
 
   /// Reads `{"maximumErrorInSteps": 0.5, "minimumSqnrDecibels": 30 or {"6": 25},

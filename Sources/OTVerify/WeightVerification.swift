@@ -24,11 +24,14 @@ public struct TensorFinding: Sendable {
 
 /// The result of recomputing every weight of a packed file from its source.
 public struct WeightVerification: Sendable {
+  /// A finding for every tensor of the source, and of the file.
   public let findings: [TensorFinding]
   /// What is odd but no fault.
   public let notes: [String]
 
+  /// Findings with faults.
   public var offenders: [TensorFinding] { findings.filter { !$0.faults.isEmpty } }
+  /// Whether no finding has a fault.
   public var hasPassed: Bool { offenders.isEmpty }
 
   /// Compares `file` with the checkpoint it was made from.

@@ -9,14 +9,17 @@ import OTTensor
 /// so that the site holds integers and the step lives in the columns of the
 /// weights that follow. All other sites get one scale per token at run time.
 public struct OutlierTune: QuantizationMethod {
+  /// Its name in metadata.
   public static let name = "outliertune"
 
   /// The least absolute maximum, as in the reference implementation: a channel
   /// that never moves gets a step that is not zero.
   static let leastMaximum: Float = 1e-5
 
+  /// What calibration knows of the sites.
   public let statistics: ActivationStatistics
 
+  /// OutlierTune with the statistics of a model.
   public init(statistics: ActivationStatistics) { self.statistics = statistics }
 
   /// - Throws: `Refusal` with rule `statistics-missing` for a site that a norm

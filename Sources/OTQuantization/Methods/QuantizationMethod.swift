@@ -7,6 +7,7 @@ public struct SiteDecision: Sendable, Hashable {
   /// How the transformed activation is made integer at run time.
   public let activation: ActivationQuantization
 
+  /// A decision; without a transform the value stays as it is.
   public init(transform: ChannelTransform = .identity, activation: ActivationQuantization) {
     self.transform = transform
     self.activation = activation
