@@ -47,7 +47,8 @@ let package = Package(
     .executableTarget(
       name: "otconvert",
       dependencies: [
-        "OTCheckpoint", "OTContainer", "OTConversion", "OTGraph", "OTJSON", "OTKernels", "OTTensor", "OTVerify",
+        "OTCheckpoint", "OTContainer", "OTConversion", "OTGraph", "OTJSON", "OTKernels", "OTRuntime", "OTTensor",
+        "OTVerify",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       // The demo's model: what a user of the built tool has at hand.
@@ -74,7 +75,10 @@ let package = Package(
       ]),
     .testTarget(
       name: "OTRuntimeTests",
-      dependencies: ["OTConversion", "OTGraph", "OTRuntime", "OTTensor", "_OTTestSupport"]),
+      dependencies: [
+        "OTCheckpoint", "OTContainer", "OTConversion", "OTGraph", "OTJSON", "OTKernels", "OTRuntime",
+        "OTTensor", "_OTTestSupport",
+      ]),
     .testTarget(name: "OTQuantizationTests", dependencies: ["OTQuantization", "_OTTestSupport"]),
     .testTarget(name: "OTContainerTests", dependencies: ["OTContainer", "_OTTestSupport"]),
     .testTarget(

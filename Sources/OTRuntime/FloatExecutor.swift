@@ -1,23 +1,4 @@
 import OTGraph
-import OTTensor
-
-/// What a model gives for one sequence.
-public struct ExecutionResult: Sendable {
-  /// The values by the graph's output names: `logits` `[tokens, vocabulary]`,
-  /// `hidden` `[tokens, channels]`, `pooled` `[1, channels]`.
-  public let outputs: [String: Matrix]
-
-  /// The output called `name`.
-  ///
-  /// - Throws: `Refusal` with rule `run-output` where the model has none.
-  public func output(_ name: String) throws -> Matrix {
-    guard let output = outputs[name] else {
-      let known = outputs.keys.sorted().joined(separator: ", ")
-      throw Refusal("run-output", "the model gives no '\(name)', only \(known)")
-    }
-    return output
-  }
-}
 
 /// Runs a graph in float32, whatever it says about quantized activations.
 ///
@@ -26,17 +7,13 @@ public struct ExecutionResult: Sendable {
 /// values still needed are in memory. Results do not depend on the number of threads.
 ///
 /// It does not keep keys and values between runs: every run is a whole sequence.
-public struct FloatExecutor: Sendable {
-  /// Sees the value of a node: its name, values `[rows, channels]`, rows, channels.
-  public typealias Observer = (String, UnsafeBufferPointer<Float>, Int, Int) throws -> Void
-
+public struct FloatExecutor: Executor {
   /// The graph that is run.
-  public var graph: Graph { walk.graph }
+  public var graph: Graph { interpreter.walk.graph }
   /// The most threads that work at a time.
-  public let threadCount: Int
+  public var threadCount: Int { interpreter.threadCount }
 
-  let walk: GraphWalk
-  let parameters: any ParameterSource
+  private let interpreter: Interpreter
 
   /// An executor of `graph`.
   ///
@@ -46,36 +23,21 @@ public struct FloatExecutor: Sendable {
   public init(
     graph: Graph, parameters: any ParameterSource, threadCount: Int, cachesParameters: Bool = false
   ) throws {
-    walk = try GraphWalk(graph)
-    self.parameters = cachesParameters ? ParameterCache(parameters) : parameters
-    self.threadCount = max(1, threadCount)
+    interpreter = Interpreter(
+      walk: try GraphWalk(graph),
+      parameters: cachesParameters ? ParameterCache(parameters) : parameters,
+      threadCount: max(1, threadCount), integers: nil)
   }
 
   /// Runs the model on one sequence.
   ///
-  /// - Parameters:
-  ///   - tokenIDs: the tokens; positions count from 0.
-  ///   - tokenTypeIDs: the segment of each token; nil: all 0.
-  ///   - attentionMask: whether each token may be attended to; nil: all may.
-  ///   - observe: called with the value of each node, in execution order, IDs excepted.
-  /// - Throws: `Refusal` for input that the model cannot read (`run-empty`,
-  ///   `run-context`, `run-token-id`, `run-input-length`), for parameters that
-  ///   cannot be read, and whatever `observe` throws.
+  /// - Throws: as `Executor.run` says.
   public func run(
-    tokenIDs: [Int], tokenTypeIDs: [Int]? = nil, attentionMask: [Bool]? = nil,
-    observe: Observer? = nil
+    tokenIDs: [Int], tokenTypeIDs: [Int]?, attentionMask: [Bool]?, observe: Observer?
   ) throws -> ExecutionResult {
-    let input = try ModelInput(
-      tokenIDs: tokenIDs, tokenTypeIDs: tokenTypeIDs, attentionMask: attentionMask, graph: graph)
-    let outputs = try walk.run { node, inputs in
-      let value = try evaluate(node, inputs, of: input)
-      if let observe, case .matrix(let matrix) = value {
-        try matrix.values.withUnsafeBufferPointer {
-          try observe(node.name, $0, matrix.rowCount, matrix.channelCount)
-        }
-      }
-      return value
-    }
-    return ExecutionResult(outputs: outputs)
+    try interpreter.run(
+      ModelInput(
+        tokenIDs: tokenIDs, tokenTypeIDs: tokenTypeIDs, attentionMask: attentionMask, graph: graph),
+      observe: observe)
   }
 }

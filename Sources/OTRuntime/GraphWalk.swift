@@ -5,13 +5,15 @@ import OTTensor
 enum Value: Sendable {
   case ids([Int])
   case matrix(Matrix)
+  /// A site's value, and the integers that the site's linears read.
+  case quantized(Matrix, QuantizedMatrix)
 
   var matrix: Matrix {
-    guard case .matrix(let matrix) = self else {
-      // GraphValidation tells values from IDs.
-      preconditionFailure("a node that needs values reads IDs")
+    switch self {
+    case .matrix(let matrix), .quantized(let matrix, _): return matrix
+    // GraphValidation tells values from IDs.
+    case .ids: preconditionFailure("a node that needs values reads IDs")
     }
-    return matrix
   }
 
   var ids: [Int] {

@@ -1,25 +1,25 @@
 import OTGraph
 import OTTensor
 
-extension FloatExecutor {
+extension Interpreter {
   func evaluate(_ node: Node, _ inputs: [Value], of input: ModelInput) throws -> Value {
     switch node.operation {
     case .tokenIDs: .ids(input.tokenIDs)
     case .positionIDs: .ids(Array(input.tokenIDs.indices))
     case .tokenTypeIDs: .ids(input.tokenTypeIDs)
     case .embedding(let embedding):
-      .matrix(try embedded(inputs[0].ids, embedding, node: node))
+      try emitted(embedded(inputs[0].ids, embedding, node: node), by: node)
+    case .linear(let linear):
+      try emitted(product(inputs[0], linear, node: node), by: node)
     default:
-      .matrix(try evaluate(node, inputs.map(\.matrix), mask: input.attentionMask))
+      try emitted(evaluate(node, inputs.map(\.matrix), mask: input.attentionMask), by: node)
     }
   }
 
   private func evaluate(_ node: Node, _ inputs: [Matrix], mask: [Bool]?) throws -> Matrix {
     switch node.operation {
-    case .tokenIDs, .positionIDs, .tokenTypeIDs, .embedding:
+    case .tokenIDs, .positionIDs, .tokenTypeIDs, .embedding, .linear:
       preconditionFailure("handled above")
-    case .linear(let linear):
-      return try product(inputs[0], linear, node: node)
     case .layerNorm(let norm):
       return try inputs[0].layerNormalized(
         epsilon: norm.epsilon, gamma: vector(.gamma, of: node), beta: vector(.beta, of: node),
@@ -57,7 +57,7 @@ extension FloatExecutor {
   }
 
   private func use(_ role: ParameterUse.Role, of node: Node) -> ParameterUse? {
-    graph.parameterUses(of: node.name).first { $0.role == role }
+    walk.graph.parameterUses(of: node.name).first { $0.role == role }
   }
 
   // MARK: Embeddings
@@ -88,12 +88,23 @@ extension FloatExecutor {
   private static let blockWeightCount = 1 << 20
   private static let blockRowCounts = 16...1024
 
+  /// `x Wᵀ + b`: with integers where the input has some and the weight is
+  /// stored as such, else with floats.
+  private func product(_ x: Value, _ linear: Linear, node: Node) throws -> Matrix {
+    guard case .quantized(_, let codes) = x, linear.role == .block,
+      let weight = integers?.weights[node.name]
+    else { return try product(x.matrix, linear, node: node) }
+    return try weight.product(
+      codes, bias: vector(.bias, of: node), threadCount: threadCount,
+      kernels: integers?.kernels ?? .current)
+  }
+
   /// `x Wᵀ + b`, in blocks of output channels.
   private func product(_ x: Matrix, _ linear: Linear, node: Node) throws -> Matrix {
     guard let weight = use(.weight, of: node) else { preconditionFailure("a linear has a weight") }
     let bias = use(.bias, of: node)
-    let fitting = FloatExecutor.blockWeightCount / linear.inFeatures / 16 * 16
-    let limits = FloatExecutor.blockRowCounts
+    let fitting = Interpreter.blockWeightCount / linear.inFeatures / 16 * 16
+    let limits = Interpreter.blockRowCounts
     let blockRowCount = min(max(fitting, limits.lowerBound), limits.upperBound)
     let blockCount = (linear.outFeatures + blockRowCount - 1) / blockRowCount
     return try .written(rowCount: x.rowCount, channelCount: linear.outFeatures) { buffer in

@@ -1,0 +1,138 @@
+import Foundation
+import OTTensor
+
+/// How well logits predict the tokens that follow: the losses behind a perplexity.
+///
+/// In each window the first token is context only.
+public struct TokenLikelihood: Sendable {
+  /// −ln p of each predicted token, in order.
+  public private(set) var losses: [Double] = []
+
+  /// Nothing has been predicted yet.
+  public init() {}
+
+  /// Adds a window: row i of `logits` `[tokens, vocabulary]` predicts token i + 1.
+  ///
+  /// Logarithms of sums of exponentials; terms are float32, sums float64.
+  /// - Precondition: there is one row per token, and tokens are in the vocabulary.
+  /// - Complexity: O(tokens · vocabulary).
+  public mutating func add(logits: Matrix, tokenIDs: [Int], threadCount: Int) throws {
+    precondition(logits.rowCount == tokenIDs.count, "one row per token")
+    guard tokenIDs.count > 1 else { return }
+    losses += try mapBlocks(tokenIDs.count - 1, threadCount: threadCount) { row in
+      logits.withRow(row) { $0.logSumExp - Double($0[tokenIDs[row + 1]]) }
+    }
+  }
+
+  /// exp of the mean loss; nil when nothing was predicted.
+  public var perplexity: Double? {
+    losses.isEmpty ? nil : exp(losses.reduce(0, +) / Double(losses.count))
+  }
+
+  /// The perplexity divided by that of a reference on the same tokens, and its
+  /// standard error: that of the mean difference of losses, by the delta
+  /// method, tokens taken as independent. Nil for fewer than 2 tokens.
+  ///
+  /// - Precondition: both have predicted the same tokens.
+  public func perplexityRatio(to reference: TokenLikelihood) -> (
+    ratio: Double, standardError: Double
+  )? {
+    precondition(losses.count == reference.losses.count, "not the same tokens")
+    guard losses.count > 1 else { return nil }
+    let count = Double(losses.count)
+    let differences = zip(losses, reference.losses).map { $0 - $1 }
+    let mean = differences.reduce(0, +) / count
+    let variance = differences.reduce(0) { $0 + ($1 - mean) * ($1 - mean) } / (count - 1)
+    return (exp(mean), exp(mean) * (variance / count).squareRoot())
+  }
+}
+
+/// How far the distributions of a model are from a reference's, token by token.
+public struct DistributionComparison: Sendable {
+  /// KL(reference ‖ model) in nats of every token, in order.
+  public private(set) var divergences: [Double] = []
+  /// Tokens at which both find the same next token likeliest (of equals the first).
+  public private(set) var agreementCount = 0
+
+  /// Nothing has been compared yet.
+  public init() {}
+
+  /// Adds the tokens of a sequence.
+  ///
+  /// - Precondition: both are `[tokens, vocabulary]` of one size.
+  /// - Complexity: O(tokens · vocabulary).
+  public mutating func add(logits: Matrix, reference: Matrix, threadCount: Int) throws {
+    precondition(
+      logits.rowCount == reference.rowCount && logits.channelCount == reference.channelCount)
+    let rows = try mapBlocks(logits.rowCount, threadCount: threadCount) { row in
+      logits.withRow(row) { model in
+        reference.withRow(row) { (divergence(of: model, from: $0), argmax(model) == argmax($0)) }
+      }
+    }
+    divergences += rows.map(\.0)
+    agreementCount += rows.count { $0.1 }
+  }
+
+  /// Mean of the divergences; nil when nothing was compared.
+  public var mean: Double? {
+    divergences.isEmpty ? nil : divergences.reduce(0, +) / Double(divergences.count)
+  }
+
+  /// The largest divergence.
+  public var maximum: Double? { quantile(1) }
+
+  /// The least divergence that a share `level` (0 … 1) of all do not exceed.
+  public func quantile(_ level: Double) -> Double? {
+    let sorted = divergences.sorted()
+    guard !sorted.isEmpty else { return nil }
+    let rank = Int((level * Double(sorted.count)).rounded(.up))
+    return sorted[min(max(rank, 1), sorted.count) - 1]
+  }
+
+  /// Share of tokens at which the likeliest next token is the same.
+  public var agreement: Double? {
+    divergences.isEmpty ? nil : Double(agreementCount) / Double(divergences.count)
+  }
+}
+
+/// Σ p·(ln p − ln q), not below 0 but for rounding; p is the reference's.
+private func divergence(
+  of model: UnsafeBufferPointer<Float>, from reference: UnsafeBufferPointer<Float>
+) -> Double {
+  let (modelTotal, referenceTotal) = (model.logSumExp, reference.logSumExp)
+  var sum = 0.0
+  for index in reference.indices {
+    let logarithm = Double(reference[index]) - referenceTotal
+    let probability = Double(expf(Float(logarithm)))
+    guard probability > 0 else { continue }
+    sum += probability * (logarithm - (Double(model[index]) - modelTotal))
+  }
+  return max(sum, 0)
+}
+
+private func argmax(_ row: UnsafeBufferPointer<Float>) -> Int {
+  var best = 0
+  for index in row.indices where row[index] > row[best] { best = index }
+  return best
+}
+
+extension UnsafeBufferPointer<Float> {
+  fileprivate var logSumExp: Double {
+    var greatest = -Float.infinity
+    for value in self { greatest = Swift.max(greatest, value) }
+    var sum = 0.0
+    for value in self { sum += Double(expf(value - greatest)) }
+    return Double(greatest) + log(sum)
+  }
+}
+
+extension Matrix {
+  fileprivate func withRow<Result>(
+    _ row: Int, _ body: (UnsafeBufferPointer<Float>) throws -> Result
+  ) rethrows -> Result {
+    try values.withUnsafeBufferPointer {
+      try body(
+        UnsafeBufferPointer(rebasing: $0[row * channelCount..<(row + 1) * channelCount]))
+    }
+  }
+}

@@ -1,0 +1,151 @@
+import OTContainer
+import OTConversion
+import OTGraph
+import OTKernels
+import OTRuntime
+import OTTensor
+import Testing
+import _OTTestSupport
+
+/// The quantized runtime against an independent simulation of its arithmetic.
+@Suite struct QuantizedExecutorTests {
+  /// Float32 sums in another order differ in their last bits. Now and then that
+  /// takes a value over the edge between two codes, and all that follows moves a little.
+  @Test(arguments: DecoderFixture.families, [8, 6])
+  func logitsAgreeWithTheSimulation(_ family: String, _ bits: Int) throws {
+    let fixture = try DecoderFixture(family)
+    let logits = try fixture.goldenLogits(of: fixture.executor(.outlierTune) { $0.bits = bits })
+    let golden = try fixture.floats("logits_outliertune_w\(bits)a\(bits)")
+    let error = relativeRootMeanSquare(logits, golden)
+    let effect = relativeRootMeanSquare(golden, try fixture.floats("logits_fp32"))
+    let worst = zip(logits, golden).map { abs($0 - $1) }.max() ?? .infinity
+    let range = (golden.max() ?? 0) - (golden.min() ?? 0)
+    #expect(error < 5e-3, "root mean square")
+    #expect(error < effect / 2, "differs as much as quantization does: \(effect)")
+    #expect(worst < 0.01 * range)
+  }
+
+  @Test(arguments: DecoderFixture.families, ConversionMethod.allCases)
+  func perplexityAgreesWithTheSimulation(_ family: String, _ method: ConversionMethod) throws {
+    let fixture = try DecoderFixture(family)
+    for bits in [8, 6] {
+      let ours = try fixture.perplexity(of: fixture.executor(method) { $0.bits = bits })
+      let reference = try fixture.referencePerplexity("\(method.rawValue) W\(bits)A\(bits)")
+      #expect(abs(ours / reference - 1) < 1e-3, "W\(bits)A\(bits): \(ours), \(reference)")
+    }
+  }
+
+  @Test(arguments: DecoderFixture.families)
+  func floatPerplexityIsThatOfTheReference(_ family: String) throws {
+    let fixture = try DecoderFixture(family)
+    let ours = try fixture.perplexity(of: fixture.floatExecutor())
+    let reference = try fixture.referencePerplexity("FP32 of the stored FP16 weights")
+    #expect(abs(ours / reference - 1) < 1e-5, "\(ours), \(reference)")
+  }
+
+  @Test(arguments: DecoderFixture.families)
+  func resultsDependOnNeitherThreadsNorInstructionsNorCompression(_ family: String) throws {
+    let fixture = try DecoderFixture(family)
+    let tokens = Array(try fixture.goldenSequences()[0][..<33])
+    var expected: Matrix?
+    for compression in [Compression.standard, .none] {
+      let file = try fixture.packed(.outlierTune) {
+        $0.bits = 6
+        $0.compression = compression
+      }
+      for set in InstructionSet.available {
+        for threadCount in [1, 2, 5] {
+          let logits = try QuantizedExecutor(
+            graph: #require(file.graph), container: file.container, threadCount: threadCount,
+            kernels: #require(Kernels(set))
+          ).run(tokenIDs: tokens).output("logits")
+          #expect(logits == expected ?? logits, "\(compression), \(set), \(threadCount) threads")
+          expected = logits
+        }
+      }
+    }
+  }
+
+  /// With float activations all is as the float executor computes it.
+  @Test(arguments: DecoderFixture.families)
+  func floatActivationsGiveTheFloatExecutorsResults(_ family: String) throws {
+    let fixture = try DecoderFixture(family)
+    let file = try fixture.packed(nil) {
+      $0.bits = 4
+      $0.embeddingBits = 8
+    }
+    let graph = try #require(file.graph)
+    let parameters = try ContainerParameters(
+      graph: graph, container: file.container, threadCount: 2)
+    let float = try FloatExecutor(graph: graph, parameters: parameters, threadCount: 1)
+    let quantized = try QuantizedExecutor(graph: graph, container: file.container, threadCount: 2)
+    #expect(try fixture.goldenLogits(of: quantized) == fixture.goldenLogits(of: float))
+  }
+
+  // MARK: Refusals
+
+  private func rule(_ body: () throws -> Void) -> String? {
+    do {
+      try body()
+      return nil
+    } catch {
+      return (error as? Refusal)?.rule ?? "\(error)"
+    }
+  }
+
+  @Test func fileOfAnotherModel() throws {
+    let opt = try DecoderFixture("opt").packed(.perToken)
+    let llama = try DecoderFixture("llama").packed(.perToken)
+    let graph = try #require(opt.graph)
+    #expect(
+      rule {
+        _ = try QuantizedExecutor(graph: graph, container: llama.container, threadCount: 1)
+      } == "parameter-missing")
+    let node = Node(
+      "table", .embedding(Embedding(table: "model.embed_tokens.weight", rowCount: 9, size: 9)),
+      inputs: ["ids"])
+    let other = try Graph(
+      family: "test", nodes: [Node("ids", .tokenIDs), node], outputs: ["hidden": "table"])
+    #expect(
+      rule {
+        _ = try QuantizedExecutor(graph: other, container: llama.container, threadCount: 1)
+      } == "parameter-shape")
+  }
+
+  @Test func damagedCodesAreRefusedUnlessLeftUnchecked() throws {
+    let fixture = try DecoderFixture("opt")
+    try withTemporaryFolder { folder in
+      var options = ConversionOptions()
+      options.compression = .none
+      let plan = try ConversionPlan(checkpoint: fixture.checkpoint, options: options)
+      try Converter(plan).run(to: folder + "/good.otq")
+      let good = try PackedFile(path: folder + "/good.otq")
+      let graph = try #require(good.graph)
+      let use = good.uses.values.first { $0.role == .weight && $0.linearRole == .block }
+      let mapped = use.flatMap { good.container[$0.outputName] }
+        .flatMap(good.container.mappedPackedCodes)
+      let codes = try #require(mapped)
+      let whole = good.container.file.bytes
+      let base = try #require(whole.baseAddress)
+      var bytes = Array(whole)
+      bytes[try #require(codes.baseAddress) - base] ^= 1
+      try writeFile(bytes, to: folder + "/bad.otq")
+      let bad = try PackedFile(path: folder + "/bad.otq")
+      func open(_ checks: Bool) -> String? {
+        rule {
+          _ = try QuantizedExecutor(
+            graph: graph, container: bad.container, threadCount: 2, checksMappedCodes: checks)
+        }
+      }
+      #expect(open(true) == "otq-checksum")
+      #expect(open(false) == nil)
+    }
+  }
+}
+
+/// ‖a − b‖ / ‖b‖.
+func relativeRootMeanSquare(_ a: [Float], _ b: [Float]) -> Double {
+  guard a.count == b.count else { return .infinity }
+  let error = zip(a, b).reduce(0) { $0 + Double($1.0 - $1.1) * Double($1.0 - $1.1) }
+  return (error / b.reduce(0) { $0 + Double($1) * Double($1) }).squareRoot()
+}

@@ -1,0 +1,121 @@
+import OTContainer
+import OTConversion
+import OTGraph
+import OTRuntime
+import OTTensor
+import Testing
+import _OTTestSupport
+
+/// Every linear of a packed model against loops over dequantized weights in
+/// float64, from the values that an observer saw going in.
+@Suite struct QuantizedLinearTests {
+  struct Case: Sendable, CustomStringConvertible {
+    let description: String
+    let method: ConversionMethod
+    let change: @Sendable (inout ConversionOptions) -> Void
+
+    init(
+      _ description: String, _ method: ConversionMethod,
+      _ change: @escaping @Sendable (inout ConversionOptions) -> Void
+    ) {
+      self.description = description
+      self.method = method
+      self.change = change
+    }
+  }
+
+  static let cases = [
+    Case("W8A8", .outlierTune) { $0.bits = 8 },
+    Case("W6A8", .outlierTune) {
+      $0.bits = 6
+      $0.activationBits = 8
+    },
+    Case("W8A6 per token", .perToken) { $0.activationBits = 6 },
+    Case("W3A4 symmetric, in place", .outlierTune) {
+      $0.bits = 3
+      $0.activationBits = 4
+      $0.isSymmetric = true
+      $0.compression = .none
+    },
+    Case("groups of 48", .outlierTune) {
+      $0.bits = 6
+      $0.granularity = .perGroup(size: 48)
+    },
+    Case("groups of 80, symmetric, per token, in place", .perToken) {
+      $0.bits = 5
+      $0.granularity = .perGroup(size: 80)
+      $0.isSymmetric = true
+      $0.compression = .none
+    },
+    Case("one scale for all", .outlierTuneWithoutSymmetrization) { $0.granularity = .perTensor },
+    Case("some left out", .outlierTune) {
+      $0.bits = 6
+      $0.exclude = [NamePattern("layers\\.1\\."), NamePattern("h\\.1\\.")].compactMap { $0 }
+    },
+  ]
+
+  @Test(arguments: DecoderFixture.families, cases)
+  func linearsAgreeWithDirectLoops(_ family: String, _ test: Case) throws {
+    let fixture = try DecoderFixture(family)
+    let file = try fixture.packed(test.method, test.change)
+    let graph = try #require(file.graph)
+    let parameters = try ContainerParameters(graph: graph, container: file.container, threadCount: 1)
+    var seen: [String: Matrix] = [:]
+    var integerCount = 0
+    _ = try QuantizedExecutor(graph: graph, container: file.container, threadCount: 2)
+      .run(tokenIDs: [5, 77, 1999]) { name, values, rows, channels in
+        seen[name] = Matrix(rowCount: rows, channelCount: channels, values: Array(values))
+      }
+    for node in graph.nodes {
+      guard case .linear(let linear) = node.operation, linear.role == .block else { continue }
+      let producer = node.inputs[0]
+      let x = try #require(seen[producer])
+      let y = try #require(seen[node.name])
+      let isInteger = graph.activations[producer].map { $0 != .float } ?? false
+      integerCount += isInteger ? 1 : 0
+      let weights = try dequantized(linear.weight, of: file)
+      let bias = try graph.parameterUses(of: node.name).first { $0.role == .bias }
+        .map { try parameters.values(of: $0) }
+      for token in 0..<x.rowCount {
+        let input = quantized(x[token], graph.activations[producer] ?? .float)
+        var magnitude = 0.0
+        var expected: [Double] = []
+        for row in 0..<linear.outFeatures {
+          let products = zip(weights[row], input).map { Double($0) * $1 }
+          magnitude = max(magnitude, products.reduce(0) { $0 + abs($1) })
+          expected.append(products.reduce(0, +) + Double(bias?[row] ?? 0))
+        }
+        let error = zip(y[token], expected).map { abs(Double($0) - $1) }.max() ?? 0
+        #expect(error <= 1e-6 * magnitude, "\(node.name), token \(token): \(error) of \(magnitude)")
+      }
+    }
+    #expect(integerCount > 0)
+  }
+
+  private func dequantized(_ name: String, of file: PackedFile) throws -> [[Float]] {
+    let tensor = try #require(file.container[name])
+    let width = tensor.layout.columnCount
+    let values =
+      tensor.scheme == nil
+      ? try file.container.floats(of: tensor)
+      : try file.container.dequantized(
+        tensor, rowTiles: 0..<tensor.layout.rowTileCount, scales: file.container.scales(of: tensor),
+        zeroPoints: file.container.zeroPoints(of: tensor))
+    return stride(from: 0, to: values.count, by: width).map { Array(values[$0..<$0 + width]) }
+  }
+
+  private func quantized(
+    _ x: ArraySlice<Float>, _ quantization: ActivationQuantization
+  ) -> [Double] {
+    switch quantization {
+    case .float: return x.map(Double.init)
+    case .static(let bits):
+      let largest = Float(1 << (bits - 1) - 1)
+      return x.map { Double(min(max($0.rounded(.toNearestOrEven), -largest - 1), largest)) }
+    case .dynamic(let bits):
+      let largest = Float(1 << (bits - 1) - 1)
+      let scale = (x.map(abs).max() ?? 0) / largest
+      return x.map { Double(($0 / scale).rounded(.toNearestOrEven)) * Double(scale) }
+    }
+  }
+}
