@@ -22,7 +22,7 @@ struct OTConvert: ParsableCommand {
     version: "0.1.0",
     subcommands: [
       ConvertCommand.self, InspectCommand.self, VerifyCommand.self, UnpackCommand.self, PlanCommand.self,
-      DemoCommand.self,
+      EvalCommand.self, DemoCommand.self,
     ],
     defaultSubcommand: ConvertCommand.self)
 

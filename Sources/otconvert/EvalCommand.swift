@@ -1,0 +1,111 @@
+import ArgumentParser
+import Foundation
+import OTCheckpoint
+import OTContainer
+import OTConversion
+import OTGraph
+import OTJSON
+import OTRuntime
+import OTTensor
+
+struct EvalCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "eval",
+    abstract: "Run a model on token IDs: perplexity, speed, logits, distance from another model.",
+    discussion: """
+      MODEL is an .otq file, which runs as packed, or a checkpoint, which runs in
+      float32. In each window of tokens the first is context only.
+
+      EXAMPLES
+        otconvert eval model.otq --ids ids.safetensors
+        otconvert eval model.otq --ids ids.safetensors --against model/ --json
+        otconvert eval model.otq --ids goldens.safetensors --logits-out logits.safetensors
+        otconvert eval model/ --ids goldens.safetensors --tensor test_ids --context 128 --windows 40
+      """)
+
+  @Argument(help: "An .otq file or a checkpoint.", completion: .file()) var model: String
+  @Option(
+    help: ArgumentHelp(
+      "Tokens: a safetensors file with int64 input_ids [windows, tokens], or one row of test_ids.",
+      valueName: "file"),
+    completion: .file())
+  var ids: String
+  @Option(
+    help: ArgumentHelp(
+      "The tensor of --ids to read. [default: input_ids, else test_ids]", valueName: "name"))
+  var tensor: String?
+  @Option(
+    help: ArgumentHelp(
+      "Tokens of a window that one row of tokens is cut into. [default: 512, or the model's limit]",
+      valueName: "N"))
+  var context: Int?
+  @Option(help: ArgumentHelp("Use only the first windows.", valueName: "N")) var windows: Int?
+  @Option(
+    help: ArgumentHelp("Write logits, float32 [windows, tokens, vocabulary].", valueName: "file"),
+    completion: .file())
+  var logitsOut: String?
+  @Option(
+    help: ArgumentHelp(
+      "Compare with another model, the reference: KL divergence, agreement, ratio of perplexities.",
+      valueName: "model"),
+    completion: .file())
+  var against: String?
+  @Flag(help: "Replace the file of --logits-out if it exists.") var force = false
+  @OptionGroup var threads: ThreadArguments
+  @OptionGroup var messages: OutputArguments
+
+  mutating func validate() throws {
+    if let context, context < 1 { throw ValidationError("--context must be positive.") }
+    if let windows, windows < 1 { throw ValidationError("--windows must be positive.") }
+  }
+
+  func run() throws {
+    try OTConvert.prepare()
+    let model = try RunnableModel(path: model, threadCount: threads.threads)
+    let reference = try against.map { try RunnableModel(path: $0, threadCount: threads.threads) }
+    if !messages.quiet { (model.warnings + (reference?.warnings ?? [])).forEach(warn) }
+    let tokens = try TokenWindows(
+      path: ids, tensor: tensor, context: context, limit: windows,
+      graphs: [model.graph] + (reference.map { [$0.graph] } ?? []))
+    var evaluation = try Evaluation(model, reference: reference, threadCount: threads.threads)
+    if let logitsOut {
+      try writeLogits(to: logitsOut, of: &evaluation, on: tokens)
+    } else {
+      for (index, window) in tokens.windows.enumerated() {
+        _ = try evaluation.add(window)
+        show(index + 1, of: tokens.windows.count)
+      }
+    }
+    if messages.json {
+      print(evaluation.json.text(pretty: true))
+    } else if !messages.quiet {
+      print(evaluation.text)
+    }
+  }
+
+  private func writeLogits(
+    to path: String, of evaluation: inout Evaluation, on tokens: TokenWindows
+  ) throws {
+    let dimensions = [tokens.windows.count, tokens.length, evaluation.vocabularySize]
+    guard let shape = Shape(dimensions) else {
+      throw Refusal("eval-logits-size", "the logits are too many for a file", file: path)
+    }
+    var writer = try SafetensorsWriter(
+      path: path, entries: [.init(name: "logits", elementType: .f32, shape: shape)], force: force,
+      inputs: evaluation.inputs + [tokens.identity])
+    for (index, window) in tokens.windows.enumerated() {
+      let logits = try evaluation.add(window)
+      // The machines that this runs on are little-endian, as the format is.
+      try logits.values.withUnsafeBytes { try writer.append($0) }
+      show(index + 1, of: tokens.windows.count)
+    }
+    try writer.commit()
+  }
+
+  /// Shows on a terminal how far it is.
+  private func show(_ doneCount: Int, of count: Int) {
+    guard !messages.quiet, !messages.json, isatty(STDERR_FILENO) == 1 else { return }
+    let text = doneCount == count ? "" : "evaluating, window \(doneCount) of \(count)"
+    FileHandle.standardError.write(Data("\r\u{1B}[K\(text)".utf8))
+  }
+}

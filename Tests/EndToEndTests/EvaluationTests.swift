@@ -1,0 +1,110 @@
+import Foundation
+import OTCheckpoint
+import OTJSON
+import OTTensor
+import Testing
+import _OTTestSupport
+
+/// `eval`, as a user runs it.
+@Suite struct EvaluationTests {
+  private static let model = Fixtures.path("models/opt-mini")
+  private static let goldens = model + "/goldens.safetensors"
+
+  private static func write(_ ids: [Int64], name: String, shape: [Int], to path: String) throws {
+    var writer = try SafetensorsWriter(
+      path: path,
+      entries: [.init(name: name, elementType: .i64, shape: try #require(Shape(shape)))])
+    try ids.withUnsafeBytes { try writer.append($0) }
+    try writer.commit()
+  }
+
+  private static func packed(_ folder: String, _ options: String...) throws -> String {
+    let path = folder + "/model.otq"
+    let tool = Tool.process([model, path, "--quiet"] + options)
+    #expect(try Tool.finish(tool).status == 0)
+    return path
+  }
+
+  @Test func perplexityOfTheFixture() throws {
+    try withTemporaryFolder { folder in
+      let file = try Self.packed(folder, "--embedding-bits", "16")
+      let outcome = try Tool.run(
+        "eval", file, "--ids", Self.goldens, "--tensor", "test_ids", "--context", "128",
+        "--windows", "4", "--against", Self.model, "--json")
+      #expect(outcome.status == 0, "\(outcome.errors)")
+      let json = try JSONValue.parse(outcome.output)
+      let other = try Tool.run(
+        "eval", Self.model, "--ids", Self.goldens, "--tensor", "test_ids", "--context", "128",
+        "--windows", "4", "--json")
+      let reference = try #require(JSONValue.parse(other.output)["perplexity"]?.double)
+      let perplexity = try #require(json["perplexity"]?.double)
+      let against = try #require(json["against"])
+      #expect(json["tokenCount"]?.integer == 512)
+      #expect(json["predictedTokenCount"]?.integer == 508)
+      #expect(against["perplexity"]?.double == reference)
+      let ratio = try #require(against["perplexityRatio"]?.double)
+      #expect(abs(ratio - perplexity / reference) < 1e-9)
+      #expect(abs(ratio - 1) < 0.1)
+      let agreement = try #require(against["top1Agreement"]?.double)
+      #expect((0.8...1).contains(agreement))
+    }
+  }
+
+  @Test func logitsAreWrittenOnce() throws {
+    try withTemporaryFolder { folder in
+      let file = try Self.packed(folder)
+      let path = folder + "/logits.safetensors"
+      let arguments = ["eval", file, "--ids", Self.goldens, "--logits-out", path]
+      #expect(try Tool.finish(Tool.process(arguments)).status == 0)
+      let written = try SafetensorsFile(mapping: MappedFile(path: path)).tensors
+      #expect(written.map(\.name) == ["logits"])
+      #expect(written.first?.shape.dimensions == [2, 96, 2048])
+      #expect(written.first?.elementType == .f32)
+      let before = try contents(path)
+      let again = try Tool.finish(Tool.process(arguments))
+      #expect(again.status == 1 && again.errors.contains("output-exists"))
+      let scalar = Tool.process(
+        arguments + ["--force", "--threads", "1"], environment: ["OTQ_ISA": "scalar"])
+      #expect(try Tool.finish(scalar).status == 0)
+      #expect(try contents(path) == before)
+    }
+  }
+
+  struct BadInput: Sendable, CustomStringConvertible {
+    let description: String
+    let ids: [Int64]
+    var name = "input_ids"
+    let shape: [Int]
+  }
+
+  static let refusals = [
+    BadInput(description: "ids-token", ids: [1, 2, 3, 2048], shape: [2, 2]),
+    BadInput(description: "ids-token", ids: [1, -1], shape: [1, 2]),
+    BadInput(description: "ids-empty", ids: [], shape: [0, 4]),
+    BadInput(description: "ids-empty", ids: [], name: "test_ids", shape: [0]),
+    BadInput(
+      description: "ids-context", ids: [Int64](repeating: 1, count: 257), shape: [1, 257]),
+    BadInput(description: "ids-shape", ids: [1, 2], shape: [1, 1, 2]),
+    BadInput(description: "ids-missing", ids: [1, 2], name: "tokens", shape: [1, 2]),
+  ]
+
+  @Test(arguments: refusals) func badTokensGiveOneLine(_ test: BadInput) throws {
+    try withTemporaryFolder { folder in
+      let ids = folder + "/ids.safetensors"
+      try Self.write(test.ids, name: test.name, shape: test.shape, to: ids)
+      let out = folder + "/logits.safetensors"
+      let outcome = try Tool.run("eval", Self.model, "--ids", ids, "--logits-out", out)
+      #expect(outcome.status == 1)
+      #expect(outcome.output.isEmpty)
+      #expect(outcome.errorLines.count == 1)
+      #expect(outcome.errors.contains("[\(test.description)]"))
+      #expect(!FileManager.default.fileExists(atPath: out))
+    }
+  }
+
+  @Test func contextBeyondTheModels() throws {
+    let outcome = try Tool.run(
+      "eval", Self.model, "--ids", Self.goldens, "--tensor", "test_ids", "--context", "257")
+    #expect(outcome.status == 1 && outcome.errors.contains("[ids-context]"))
+  }
+}
