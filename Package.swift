@@ -73,6 +73,8 @@ let package = Package(
     .testTarget(
       name: "OTConversionTests",
       dependencies: ["OTCheckpoint", "OTConversion", "OTVerify", "_OTTestSupport"]),
+    .testTarget(
+      name: "OTTokenizerTests", dependencies: ["OTJSON", "OTTensor", "OTTokenizer", "_OTTestSupport"]),
     .testTarget(name: "EndToEndTests", dependencies: ["OTCheckpoint", "OTJSON", "_OTTestSupport"]),
   ],
   swiftLanguageModes: [.v6]
