@@ -5,6 +5,9 @@ import OTTensor
 struct AddedToken {
   let id: Int
   let content: [Unicode.Scalar]
+  /// What is looked for and what decoding gives: the normalized content of a
+  /// token that is found in normalized text.
+  let spelling: [Unicode.Scalar]
   /// Whether it counts only where no word goes on at its sides.
   let isSingleWord: Bool
   /// Whether it takes the white space at its left and right with it.
@@ -15,7 +18,7 @@ struct AddedToken {
   /// Whether decoding can leave it out.
   let isSpecial: Bool
 
-  fileprivate init(_ section: TokenizerSection) throws {
+  fileprivate init(_ section: TokenizerSection, normalizer: Normalizer?) throws {
     id = try section.count("id")
     content = try section.scalars("content")
     isSingleWord = try section.bool("single_word", default: false)
@@ -23,6 +26,7 @@ struct AddedToken {
     stripsRight = try section.bool("rstrip", default: false)
     isSpecial = try section.bool("special", default: false)
     isNormalized = try section.bool("normalized", default: !isSpecial)
+    spelling = isNormalized ? normalizer?.normalize(content) ?? content : content
   }
 }
 
@@ -44,7 +48,7 @@ struct AddedTokens {
     var normalized = TokenTrie()
     let sections = root.optional("added_tokens") == nil ? [] : try root.sections("added_tokens")
     let tokens = try sections.map { section in
-      let token = try AddedToken(section)
+      let token = try AddedToken(section, normalizer: normalizer)
       guard token.content.count <= Self.longestContent else {
         throw section.refusal(
           "tokenizer-unsupported", "is longer than \(Self.longestContent) characters")
@@ -62,9 +66,9 @@ struct AddedTokens {
       let text = TokenText(token.content)
       if byText[text] == nil { byText[text] = token }
       if token.isNormalized {
-        normalized.insert(normalizer?.normalize(token.content) ?? token.content, id: token.id)
+        normalized.insert(token.spelling, id: token.id)
       } else {
-        raw.insert(token.content, id: token.id)
+        raw.insert(token.spelling, id: token.id)
       }
     }
     self.byID = byID

@@ -169,14 +169,14 @@ extension Unicode.Scalar {
     }
   }
 
-  /// Accents as the normalizer StripAccents removes them (marks of Unicode 8).
+  /// Accents as the normalizer StripAccents removes them (marks of Unicode 9).
   var isCombiningMark: Bool {
     switch value {
     case 0..<0x300, 0x111C9: return false
     case 0x1CF2, 0x1CF3: return true
     default:
       return CharacterCategories.mark.contains(.init(properties.generalCategory))
-        && isAssigned(inUnicode: 8)
+        && isAssigned(inUnicode: 9)
     }
   }
 

@@ -69,9 +69,10 @@ extension Tokenizer {
     return addedTokens.byText[text]?.id ?? model.vocabulary[text]
   }
 
-  /// The spelling of a token in the vocabulary; nil for an id without token.
+  /// The spelling of a token in the vocabulary (of an added token, as it is
+  /// found in the text); nil for an id without token.
   public func token(_ id: Int) -> String? {
-    if let token = addedTokens.byID[id] { return String(String.UnicodeScalarView(token.content)) }
+    if let token = addedTokens.byID[id] { return String(String.UnicodeScalarView(token.spelling)) }
     return model.vocabulary.text(id)
   }
 
