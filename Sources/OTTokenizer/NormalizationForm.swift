@@ -1,6 +1,7 @@
 import Foundation
 
-/// The normalization forms of Unicode Standard Annex 15, as of Unicode 12.
+/// The normalization forms of Unicode Standard Annex 15, as of Unicode 9
+/// (the version of the reference).
 ///
 /// Foundation gives the mapping of single characters; ordering and composing
 /// are done here, because Foundation leaves some marks in the wrong order.
@@ -26,8 +27,8 @@ enum NormalizationForm {
 
     init(_ scalar: Unicode.Scalar) {
       self.scalar = scalar
-      let isOld = scalar.value >= 0x300 && NormalizationForm.isKnown(scalar)
-      order = isOld ? scalar.properties.canonicalCombiningClass.rawValue : 0
+      let orderNow = scalar.value < 0x300 ? 0 : scalar.properties.canonicalCombiningClass.rawValue
+      order = orderNow != 0 && scalar.isAssigned(inUnicode: 9) ? orderNow : 0
     }
   }
 
@@ -95,12 +96,6 @@ enum NormalizationForm {
     }
     return result
   }
-
-  /// Whether the character was there in Unicode 12.0.
-  static func isKnown(_ scalar: Unicode.Scalar) -> Bool {
-    guard let age = scalar.properties.age else { return false }
-    return (age.major, age.minor) <= (12, 0)
-  }
 }
 
 /// Korean syllables, composed by arithmetic (The Unicode Standard, 3.12).
@@ -141,7 +136,7 @@ private struct NormalizationTables {
 
   private init() {
     for scalar in Self.blocks.joined().lazy.compactMap(Unicode.Scalar.init)
-    where NormalizationForm.isKnown(scalar) {
+    where scalar.isAssigned(inUnicode: 9) {
       let text = String(scalar)
       let whole = [scalar]
       let compatibleParts = Array(text.decomposedStringWithCompatibilityMapping.unicodeScalars)
