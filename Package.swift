@@ -34,21 +34,28 @@ let package = Package(
     .target(
       name: "OTConversion",
       dependencies: [
-        "CCrypto", "OTCheckpoint", "OTContainer", "OTGraph", "OTQuantization", "OTRuntime", "OTTensor",
+        "CCrypto", "OTCheckpoint", "OTContainer", "OTGraph", "OTKernels", "OTQuantization",
+        "OTRuntime", "OTTensor",
       ]),
-    .target(name: "OTVerify", dependencies: ["OTConversion"]),
+    .target(
+      name: "OTVerify",
+      dependencies: [
+        "OTCheckpoint", "OTContainer", "OTConversion", "OTGraph", "OTJSON", "OTKernels", "OTQuantization", "OTTensor",
+      ]),
 
     // MARK: Commands
     .executableTarget(
       name: "otconvert",
       dependencies: [
-        "OTConversion", "OTVerify",
+        "OTCheckpoint", "OTContainer", "OTConversion", "OTGraph", "OTJSON", "OTKernels", "OTTensor", "OTVerify",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
-      ]),
+      ],
+      // The demo's model: what a user of the built tool has at hand.
+      resources: [.copy("Resources/opt-mini")]),
     .executableTarget(
       name: "otbench",
       dependencies: [
-        "OTConversion",
+        "OTCheckpoint", "OTContainer", "OTConversion", "OTJSON", "OTKernels", "OTQuantization", "OTTensor",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ]),
 
@@ -72,10 +79,13 @@ let package = Package(
     .testTarget(name: "OTContainerTests", dependencies: ["OTContainer", "_OTTestSupport"]),
     .testTarget(
       name: "OTConversionTests",
-      dependencies: ["OTCheckpoint", "OTConversion", "OTVerify", "_OTTestSupport"]),
+      dependencies: [
+        "OTCheckpoint", "OTContainer", "OTConversion", "OTGraph", "OTRuntime", "OTTensor", "OTVerify", "_OTTestSupport",
+      ]),
     .testTarget(
       name: "OTTokenizerTests", dependencies: ["OTJSON", "OTTensor", "OTTokenizer", "_OTTestSupport"]),
-    .testTarget(name: "EndToEndTests", dependencies: ["OTCheckpoint", "OTJSON", "_OTTestSupport"]),
+    .testTarget(
+      name: "EndToEndTests", dependencies: ["OTCheckpoint", "OTJSON", "OTTensor", "_OTTestSupport", "otconvert"]),
   ],
   swiftLanguageModes: [.v6]
 )

@@ -1,4 +1,6 @@
 import OTGraph
+import OTKernels
+import OTQuantization
 import OTRuntime
 import OTTensor
 
@@ -20,21 +22,29 @@ extension CheckpointParameters: ParameterSource {
   /// - Throws: `Refusal` with rule `parameter-missing`, `parameter-shape` or
   ///   `parameter-type`.
   public func values(of use: ParameterUse, rows: Range<Int>) throws -> [Float] {
+    try values(of: use, rows: rows, shiftProduct: nil)
+  }
+
+  /// - Parameter shiftProduct: W·z_in of the rows, where whoever quantized the
+  ///   weight has it already; computed again when nil.
+  func values(of use: ParameterUse, rows: Range<Int>, shiftProduct: [Float]?) throws -> [Float] {
     switch use.role {
     case .table:
       return try stored(use.tensor, use.shape, rows: rows)
     case .weight:
-      var values = try stored(use.tensor, use.shape, rows: rows)
-      transform(&values, rows: rows, input: use.input.scale, output: use.output.scale)
-      return values
+      let transform = WeightTransform(
+        columnScale: use.input.scale, rowScale: use.output.scale)
+      return try stored(use.tensor, use.shape, rows: rows, transform: transform)
     case .bias:
       var values = try stored(orZeros: use, rows: rows)
-      if let shift = use.input.shift {
+      if let shiftProduct {
+        for index in values.indices { values[index] += shiftProduct[index] }
+      } else if let shift = use.input.shift {
         let weightShape = try shape(of: use, columnCount: shift.count)
         let weights = try stored(use.weightTensor, weightShape, rows: rows)
         for index in values.indices {
-          let row = weights[index * shift.count..<(index + 1) * shift.count]
-          values[index] += CheckpointParameters.dot(row, shift)
+          values[index] += dot(
+            weights[index * shift.count..<(index + 1) * shift.count], with: shift)
         }
       }
       return transformed(values, rows: rows, by: use.output)
@@ -61,22 +71,6 @@ extension CheckpointParameters: ParameterSource {
 
   // MARK: Transforms
 
-  private func transform(
-    _ values: inout [Float], rows: Range<Int>, input: [Float]?, output: [Float]?
-  ) {
-    guard input != nil || output != nil else { return }
-    let columnCount = values.count / max(rows.count, 1)
-    for index in 0..<rows.count {
-      let elements = index * columnCount..<(index + 1) * columnCount
-      if let input {
-        for (element, scale) in zip(elements, input) { values[element] *= scale }
-      }
-      if let divisor = output?[rows.lowerBound + index] {
-        for element in elements { values[element] /= divisor }
-      }
-    }
-  }
-
   private func transformed(
     _ values: [Float], rows: Range<Int>, by transform: ChannelTransform
   ) -> [Float] {
@@ -88,14 +82,10 @@ extension CheckpointParameters: ParameterSource {
     return values
   }
 
-  /// Dot product in the kernels' order: 16 interleaved lanes, then halves onto halves.
-  private static func dot(_ a: ArraySlice<Float>, _ b: [Float]) -> Float {
-    var sums = SIMD16<Float>.zero
-    for index in b.indices { sums[index % 16] += a[a.startIndex + index] * b[index] }
-    let eight = sums.lowHalf + sums.highHalf
-    let four = eight.lowHalf + eight.highHalf
-    let two = four.lowHalf + four.highHalf
-    return two[0] + two[1]
+  private func dot(_ a: ArraySlice<Float>, with b: [Float]) -> Float {
+    a.withUnsafeBufferPointer { a in
+      b.withUnsafeBufferPointer { b in Kernels.current.dot(a, b) }
+    }
   }
 
   // MARK: Reading
@@ -105,7 +95,9 @@ extension CheckpointParameters: ParameterSource {
       ?? [Float](repeating: 0, count: rows.count)
   }
 
-  private func stored(_ name: String?, _ shape: Shape, rows: Range<Int>) throws -> [Float] {
+  private func stored(
+    _ name: String?, _ shape: Shape, rows: Range<Int>, transform: WeightTransform = .identity
+  ) throws -> [Float] {
     guard let name, let tensor = tensors[name] else {
       throw Refusal("parameter-missing", "the checkpoint does not have it", tensor: name)
     }
@@ -120,31 +112,11 @@ extension CheckpointParameters: ParameterSource {
         file: tensor.file.path, tensor: name)
     }
     precondition(rows.lowerBound >= 0 && rows.upperBound <= shape.rowCount)
-    return tensor.withRowBytes(rows) { CheckpointParameters.floats($0, tensor.elementType) }
-  }
-
-  /// - Precondition: the type is F64, F32, F16 or BF16.
-  private static func floats(_ bytes: UnsafeRawBufferPointer, _ type: ElementType) -> [Float] {
-    let count = bytes.count / (type.bitWidth / 8)
-    func load<Bits: FixedWidthInteger>(_ index: Int, as type: Bits.Type) -> Bits {
-      let offset = index * MemoryLayout<Bits>.size
-      return Bits(littleEndian: bytes.loadUnaligned(fromByteOffset: offset, as: type))
-    }
-    return [Float](unsafeUninitializedCapacity: count) { target, initializedCount in
-      switch type {
-      case .f64:
-        for i in 0..<count { target[i] = Float(Double(bitPattern: load(i, as: UInt64.self))) }
-      case .f32:
-        for i in 0..<count { target[i] = Float(bitPattern: load(i, as: UInt32.self)) }
-      case .f16:
-        for i in 0..<count { target[i] = Float(Float16(bitPattern: load(i, as: UInt16.self))) }
-      case .bf16:
-        for i in 0..<count {
-          target[i] = Float(bitPattern: UInt32(load(i, as: UInt16.self)) << 16)
-        }
-      default:
-        preconditionFailure("checked by the caller")
-      }
+    let source = try TransformedRows(view: tensor, transform: transform)
+    let count = rows.count * shape.rowElementCount
+    return [Float](unsafeUninitializedCapacity: count) { buffer, initializedCount in
+      let target = UnsafeMutableBufferPointer(rebasing: buffer[..<count])
+      source.read(rows: rows, into: target)
       initializedCount = count
     }
   }

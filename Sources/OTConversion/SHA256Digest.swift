@@ -9,8 +9,9 @@ public enum SHA256Digest {
   /// Reads with `pread` in blocks, so that the mapping's resident pages stay
   /// those that the converter needs.
   ///
+  /// - Parameter isCancelled: asked once a block; true gives an empty digest.
   /// - Throws: `Refusal` when the file cannot be read.
-  public static func hex(of file: MappedFile) throws -> String {
+  public static func hex(of file: MappedFile, isCancelled: () -> Bool = { false }) throws -> String {
     let block = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 20, alignment: 64)
     defer { block.deallocate() }
     let context = EVP_MD_CTX_new()
@@ -18,6 +19,7 @@ public enum SHA256Digest {
     var isSound = EVP_DigestInit_ex(context, EVP_sha256(), nil) == 1
     var offset = 0
     while offset < file.byteCount {
+      if isCancelled() { return "" }
       let part = UnsafeMutableRawBufferPointer(rebasing: block[..<min(block.count, file.byteCount - offset)])
       try file.read(at: offset, into: part)
       isSound = EVP_DigestUpdate(context, part.baseAddress, part.count) == 1 && isSound

@@ -21,8 +21,8 @@ extension Graph {
   /// gives the same members in the same order.
   public var json: JSONValue {
     var object: JSONObject = ["family": .string(family)]
-    object["vocabulary_size"] = vocabularySize.map { .integer($0) }
-    object["context_length"] = contextLength.map { .integer($0) }
+    object["vocabularySize"] = vocabularySize.map { .integer($0) }
+    object["contextLength"] = contextLength.map { .integer($0) }
     if !missing.isEmpty { object["missing"] = .array(missing.map { .string($0) }) }
     var outputs = JSONObject()
     for (output, node) in self.outputs.sorted(by: { $0.key < $1.key }) {
@@ -79,8 +79,8 @@ extension Graph {
     }
     try self.init(
       family: reader.string("family"), nodes: nodes, outputs: outputs, transforms: transforms,
-      activations: activations, vocabularySize: reader.optionalSize("vocabulary_size"),
-      contextLength: reader.optionalSize("context_length"),
+      activations: activations, vocabularySize: reader.optionalSize("vocabularySize"),
+      contextLength: reader.optionalSize("contextLength"),
       missing: reader.strings("missing", isOptional: true), file: file)
   }
 }

@@ -27,14 +27,14 @@ extension Operation {
     switch self {
     case .embedding(let embedding):
       object["table"] = .string(embedding.table)
-      object["row_count"] = .integer(embedding.rowCount)
+      object["rowCount"] = .integer(embedding.rowCount)
       object["size"] = .integer(embedding.size)
-      object["row_offset"] = .integer(embedding.rowOffset)
+      object["rowOffset"] = .integer(embedding.rowOffset)
     case .linear(let linear):
       object["weight"] = .string(linear.weight)
       object["bias"] = linear.bias.map { .string($0) }
-      object["in_features"] = .integer(linear.inFeatures)
-      object["out_features"] = .integer(linear.outFeatures)
+      object["inFeatures"] = .integer(linear.inFeatures)
+      object["outFeatures"] = .integer(linear.outFeatures)
       object["role"] = .string(linear.role.rawValue)
     case .layerNorm(let norm), .rmsNorm(let norm):
       object["gamma"] = norm.gamma.map { .string($0) }
@@ -42,16 +42,16 @@ extension Operation {
       object["epsilon"] = .number(shortest(norm.epsilon))
       object["size"] = .integer(norm.size)
     case .attention(let attention):
-      object["head_count"] = .integer(attention.headCount)
-      object["key_value_head_count"] = .integer(attention.keyValueHeadCount)
-      object["head_size"] = .integer(attention.headSize)
+      object["headCount"] = .integer(attention.headCount)
+      object["keyValueHeadCount"] = .integer(attention.keyValueHeadCount)
+      object["headSize"] = .integer(attention.headSize)
       object["scale"] = .number(shortest(attention.scale))
-      object["is_causal"] = .bool(attention.isCausal)
+      object["isCausal"] = .bool(attention.isCausal)
       object["positions"] = attention.positions.json
     case .headSlice(let slice):
       object["part"] = .integer(slice.part)
-      object["part_count"] = .integer(slice.partCount)
-      object["head_size"] = .integer(slice.headSize)
+      object["partCount"] = .integer(slice.partCount)
+      object["headSize"] = .integer(slice.headSize)
     case .activation(let kind):
       object["kind"] = .string(kind.rawValue)
     case .tokenIDs, .positionIDs, .tokenTypeIDs, .multiply, .add, .firstToken, .affine:
@@ -67,8 +67,8 @@ extension Operation {
     case "embedding":
       self = .embedding(
         Embedding(
-          table: try reader.string("table"), rowCount: try reader.integer("row_count"),
-          size: try reader.integer("size"), rowOffset: try reader.integer("row_offset")))
+          table: try reader.string("table"), rowCount: try reader.integer("rowCount"),
+          size: try reader.integer("size"), rowOffset: try reader.integer("rowOffset")))
     case "linear":
       guard let role = Linear.Role(rawValue: try reader.string("role")) else {
         throw reader.refusal("the role is neither block nor head")
@@ -76,23 +76,23 @@ extension Operation {
       self = .linear(
         Linear(
           weight: try reader.string("weight"), bias: try reader.optionalString("bias"),
-          inFeatures: try reader.integer("in_features"),
-          outFeatures: try reader.integer("out_features"), role: role))
+          inFeatures: try reader.integer("inFeatures"),
+          outFeatures: try reader.integer("outFeatures"), role: role))
     case "layer_norm": self = .layerNorm(try Norm(reader: reader))
     case "rms_norm": self = .rmsNorm(try Norm(reader: reader))
     case "attention":
       self = .attention(
         Attention(
-          headCount: try reader.integer("head_count"),
-          keyValueHeadCount: try reader.integer("key_value_head_count"),
-          headSize: try reader.integer("head_size"), scale: Float(try reader.number("scale")),
-          isCausal: try reader.flag("is_causal"),
+          headCount: try reader.integer("headCount"),
+          keyValueHeadCount: try reader.integer("keyValueHeadCount"),
+          headSize: try reader.integer("headSize"), scale: Float(try reader.number("scale")),
+          isCausal: try reader.flag("isCausal"),
           positions: try Attention.Positions(reader: reader.child("positions"))))
     case "head_slice":
       self = .headSlice(
         HeadSlice(
-          part: try reader.integer("part"), partCount: try reader.integer("part_count"),
-          headSize: try reader.integer("head_size")))
+          part: try reader.integer("part"), partCount: try reader.integer("partCount"),
+          headSize: try reader.integer("headSize")))
     case "activation":
       guard let kind = ActivationKind(rawValue: try reader.string("kind")) else {
         throw reader.refusal("the activation is not known")
@@ -132,8 +132,8 @@ extension Attention.Positions {
       case .llama3(let factor, let low, let high, let contextLength):
         object["scaling"] = .object([
           "kind": .string("llama3"), "factor": .number(factor),
-          "low_frequency_factor": .number(low), "high_frequency_factor": .number(high),
-          "original_context_length": .integer(contextLength),
+          "lowFrequencyFactor": .number(low), "highFrequencyFactor": .number(high),
+          "originalContextLength": .integer(contextLength),
         ])
       }
       return .object(object)
@@ -165,9 +165,9 @@ extension Rotary.Scaling {
     case "linear": self = .linear(factor: try scaling.number("factor"))
     case "llama3":
       self = .llama3(
-        factor: try scaling.number("factor"), low: try scaling.number("low_frequency_factor"),
-        high: try scaling.number("high_frequency_factor"),
-        contextLength: try scaling.integer("original_context_length"))
+        factor: try scaling.number("factor"), low: try scaling.number("lowFrequencyFactor"),
+        high: try scaling.number("highFrequencyFactor"),
+        contextLength: try scaling.integer("originalContextLength"))
     case let kind: throw scaling.refusal("'\(kind)' is not known")
     }
   }

@@ -8,6 +8,7 @@ public struct JSONLimits: Sendable {
   /// files need, which write 10^30 for "no limit") instead of refused.
   public var readsLargeIntegersAsDoubles: Bool
 
+  /// Limits; integers outside Int are refused unless told otherwise.
   public init(byteCount: Int, depth: Int = 32, readsLargeIntegersAsDoubles: Bool = false) {
     self.byteCount = byteCount
     self.depth = depth

@@ -10,10 +10,15 @@ public enum JSONValue: Sendable, Hashable {
   case array([JSONValue])
   case object(JSONObject)
 
+  /// The text of a string, else nil.
   public var string: String? { if case .string(let value) = self { value } else { nil } }
+  /// A boolean, else nil.
   public var bool: Bool? { if case .bool(let value) = self { value } else { nil } }
+  /// An integer, else nil.
   public var integer: Int? { if case .integer(let value) = self { value } else { nil } }
+  /// The elements of an array, else nil.
   public var array: [JSONValue]? { if case .array(let value) = self { value } else { nil } }
+  /// The members of an object, else nil.
   public var object: JSONObject? { if case .object(let value) = self { value } else { nil } }
   /// The value as a double, be it written as an integer or not.
   public var double: Double? {
@@ -29,11 +34,14 @@ public enum JSONValue: Sendable, Hashable {
 
 /// The members of a JSON object, in order, with constant-time look-up.
 public struct JSONObject: Sendable, Hashable {
+  /// Names of members in their order.
   public private(set) var keys: [String] = []
   private var values: [String: JSONValue] = [:]
 
+  /// An object without members.
   public init() {}
 
+  /// The value of a member; nil when there is none, and setting nil removes it.
   public subscript(key: String) -> JSONValue? {
     get { values[key] }
     set {
@@ -45,6 +53,7 @@ public struct JSONObject: Sendable, Hashable {
     }
   }
 
+  /// Number of members.
   public var count: Int { keys.count }
   /// Members in the order in which they were written.
   public var members: [(key: String, value: JSONValue)] {
@@ -53,6 +62,7 @@ public struct JSONObject: Sendable, Hashable {
 }
 
 extension JSONObject: ExpressibleByDictionaryLiteral {
+  /// Members in the order written; of equal names the last value counts.
   public init(dictionaryLiteral elements: (String, JSONValue)...) {
     for (key, value) in elements { self[key] = value }
   }

@@ -45,12 +45,14 @@ public enum InstructionSet: String, Sendable, CaseIterable {
   public static func check(forced name: String) throws {
     guard let set = InstructionSet(rawValue: name) else {
       throw Refusal(
-        "instruction-set-unknown", "\(environmentVariable) is '\(name)', which is no instruction set",
+        "instruction-set-unknown",
+        "\(environmentVariable) is '\(name)', which is no instruction set",
         remedy: "use one of \(available.map(\.rawValue).joined(separator: ", "))")
     }
     guard Kernels(set) != nil else {
       throw Refusal(
-        "instruction-set-unavailable", "\(environmentVariable) is '\(name)', which this machine lacks",
+        "instruction-set-unavailable",
+        "\(environmentVariable) is '\(name)', which this machine lacks",
         remedy: "use one of \(available.map(\.rawValue).joined(separator: ", "))")
     }
   }

@@ -27,7 +27,8 @@ extension Kernels {
     let tileByteCount = layout.packedRowTileByteCount(bits: bits)
     let width = layout.paddedColumnCount
     precondition(rowTiles.lowerBound >= 0 && rowTiles.upperBound <= layout.rowTileCount)
-    precondition(packed.count == tileByteCount * layout.rowTileCount, "not the codes of this layout")
+    precondition(
+      packed.count == tileByteCount * layout.rowTileCount, "not the codes of this layout")
     precondition(columns.lowerBound >= 0 && columns.upperBound <= width)
     precondition(columns.lowerBound % 16 == 0 && columns.upperBound % 16 == 0)
     precondition(columns.count <= Kernels.maximumProductColumnCount, "sums could overflow")

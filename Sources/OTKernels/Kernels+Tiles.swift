@@ -14,7 +14,9 @@ extension Kernels {
   /// Arranges 16 rows of codes, `[16, paddedColumnCount]`, as one row tile.
   ///
   /// - Precondition: both buffers have the same count, a multiple of 1,024.
-  public func interleave(_ rows: UnsafeBufferPointer<UInt8>, into tile: UnsafeMutableBufferPointer<UInt8>) {
+  public func interleave(
+    _ rows: UnsafeBufferPointer<UInt8>, into tile: UnsafeMutableBufferPointer<UInt8>
+  ) {
     let columnCount = Kernels.columnCount(ofTile: tile.count)
     precondition(rows.count == tile.count, "counts differ")
     guard let from = rows.baseAddress, let to = tile.baseAddress, columnCount > 0 else { return }
@@ -24,7 +26,9 @@ extension Kernels {
   /// Arranges one row tile as 16 rows of codes, `[16, paddedColumnCount]`.
   ///
   /// - Precondition: both buffers have the same count, a multiple of 1,024.
-  public func deinterleave(_ tile: UnsafeBufferPointer<UInt8>, into rows: UnsafeMutableBufferPointer<UInt8>) {
+  public func deinterleave(
+    _ tile: UnsafeBufferPointer<UInt8>, into rows: UnsafeMutableBufferPointer<UInt8>
+  ) {
     let columnCount = Kernels.columnCount(ofTile: tile.count)
     precondition(rows.count == tile.count, "counts differ")
     guard let from = tile.baseAddress, let to = rows.baseAddress, columnCount > 0 else { return }
@@ -63,7 +67,9 @@ extension Kernels {
   }
 
   /// Index of the first code outside `range`; nil when there is none.
-  public func firstCode(in codes: UnsafeBufferPointer<UInt8>, outside range: ClosedRange<UInt8>) -> Int? {
+  public func firstCode(in codes: UnsafeBufferPointer<UInt8>, outside range: ClosedRange<UInt8>)
+    -> Int?
+  {
     guard let base = codes.baseAddress else { return nil }
     let index = table.pointee.first_outside(base, codes.count, range.lowerBound, range.upperBound)
     return index < 0 ? nil : index
@@ -77,7 +83,8 @@ extension Kernels {
     inRowTile rowTile: Int, of layout: TileLayout, _ tile: UnsafeBufferPointer<UInt8>,
     codes range: ClosedRange<UInt8>
   ) -> Int? {
-    precondition((0..<layout.rowTileCount).contains(rowTile) && tile.count == layout.rowTileByteCount)
+    precondition(
+      (0..<layout.rowTileCount).contains(rowTile) && tile.count == layout.rowTileByteCount)
     let rowCount = min(16, layout.rowCount - rowTile * 16)
     // The columns that fill their group of 4 have no padding in a full tile.
     let denseCount = rowCount == 16 ? layout.columnCount / 4 * 64 : 0

@@ -19,6 +19,7 @@ import OTTensor
 /// This type fences the unsafe C kernels. Buffers must not overlap unless they
 /// are the same.
 public struct Kernels: @unchecked Sendable {
+  /// The set whose form this is.
   public let instructionSet: InstructionSet
   /// A constant of the C module: immutable, and never freed.
   let table: UnsafePointer<ot_kernels>
@@ -60,10 +61,13 @@ extension Kernels {
   /// - Precondition: `type.isConvertibleFloat`, and `source` holds exactly the
   ///   elements of `target`; its alignment does not matter.
   public func convert(
-    _ source: UnsafeRawBufferPointer, from type: ElementType, to target: UnsafeMutableBufferPointer<Float>
+    _ source: UnsafeRawBufferPointer, from type: ElementType,
+    to target: UnsafeMutableBufferPointer<Float>
   ) {
     precondition(source.count * 8 == target.count * type.bitWidth, "counts differ")
-    guard let from = source.baseAddress, let to = target.baseAddress, !target.isEmpty else { return }
+    guard let from = source.baseAddress, let to = target.baseAddress, !target.isEmpty else {
+      return
+    }
     switch type {
     case .f32: memcpy(to, from, source.count)
     case .f16: table.pointee.f32_from_f16(from, to, target.count)
@@ -79,17 +83,21 @@ extension Kernels {
   /// - Precondition: `type.isConvertibleFloat`, and `target` has exactly the
   ///   bytes of the elements.
   public func convert(
-    _ source: UnsafeBufferPointer<Float>, to type: ElementType, into target: UnsafeMutableRawBufferPointer
+    _ source: UnsafeBufferPointer<Float>, to type: ElementType,
+    into target: UnsafeMutableRawBufferPointer
   ) {
     precondition(target.count * 8 == source.count * type.bitWidth, "counts differ")
-    guard let from = source.baseAddress, let to = target.baseAddress, !source.isEmpty else { return }
+    guard let from = source.baseAddress, let to = target.baseAddress, !source.isEmpty else {
+      return
+    }
     switch type {
     case .f32: memcpy(to, from, target.count)
     case .f16: table.pointee.f16_from_f32(from, to, source.count)
     case .bf16: table.pointee.bf16_from_f32(from, to, source.count)
     case .f64:
       for (index, value) in source.enumerated() {
-        target.storeBytes(of: Double(value).bitPattern.littleEndian, toByteOffset: index * 8, as: UInt64.self)
+        target.storeBytes(
+          of: Double(value).bitPattern.littleEndian, toByteOffset: index * 8, as: UInt64.self)
       }
     default: preconditionFailure("\(type.rawValue) is not converted from float32")
     }
@@ -101,7 +109,8 @@ extension Kernels {
 extension Kernels {
   /// x[k] = (x[k] · columnScale[k]) / rowScale, in place; nil leaves a step out.
   public func transform(
-    _ row: UnsafeMutableBufferPointer<Float>, columnScale: UnsafeBufferPointer<Float>?, rowScale: Float?
+    _ row: UnsafeMutableBufferPointer<Float>, columnScale: UnsafeBufferPointer<Float>?,
+    rowScale: Float?
   ) {
     precondition(columnScale.map { $0.count == row.count } ?? true, "counts differ")
     guard let x = row.baseAddress, !row.isEmpty else { return }
@@ -127,6 +136,7 @@ extension Kernels {
     /// Index of the first NaN or infinity; nil when there is none.
     public let firstNonFinite: Int?
 
+    /// A range as found.
     public init(minimum: Float, maximum: Float, firstNonFinite: Int?) {
       self.minimum = minimum
       self.maximum = maximum
@@ -136,7 +146,9 @@ extension Kernels {
 
   /// The extremes of a row.
   public func range(_ row: UnsafeBufferPointer<Float>) -> RowRange {
-    guard let x = row.baseAddress else { return RowRange(minimum: 0, maximum: 0, firstNonFinite: nil) }
+    guard let x = row.baseAddress else {
+      return RowRange(minimum: 0, maximum: 0, firstNonFinite: nil)
+    }
     let range = table.pointee.range(x, row.count)
     return RowRange(
       minimum: range.minimum, maximum: range.maximum,
@@ -178,8 +190,10 @@ extension Kernels {
     }
     var error = ot_error(squared_error: 0, squares: 0, maximum: 0)
     table.pointee.quantize_row(
-      x, row.count, scale, Int32(zeroPoint), Int32(codes.lowerBound), Int32(codes.upperBound), u, &error)
-    return RowError(squaredError: error.squared_error, squares: error.squares, maximum: error.maximum)
+      x, row.count, scale, Int32(zeroPoint), Int32(codes.lowerBound), Int32(codes.upperBound), u,
+      &error)
+    return RowError(
+      squaredError: error.squared_error, squares: error.squares, maximum: error.maximum)
   }
 
   /// x[k] = scale · (u[k] − zeroPoint).
@@ -203,7 +217,8 @@ extension Kernels {
   /// - Precondition: `bits` is 2 ... 8; `target` has at least as many elements
   ///   as `row`. Those beyond are set to 0.
   public func quantizeActivations(
-    _ row: UnsafeBufferPointer<Float>, scale: Float, bits: Int, into target: UnsafeMutableBufferPointer<Int8>
+    _ row: UnsafeBufferPointer<Float>, scale: Float, bits: Int,
+    into target: UnsafeMutableBufferPointer<Int8>
   ) {
     let largest = Kernels.largestActivationCode(bits: bits)
     quantizeActivations(row, scale: scale, codes: (-largest - 1)...largest, into: target)

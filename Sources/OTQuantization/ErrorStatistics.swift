@@ -23,6 +23,7 @@ public struct ErrorStatistics: Sendable, Equatable {
   /// Those of no weights.
   public init() { self.init(squaredError: 0, squares: 0, maximumErrorInSteps: 0, count: 0) }
 
+  /// Sums as given.
   public init(squaredError: Double, squares: Double, maximumErrorInSteps: Float, count: Int) {
     self.squaredError = squaredError
     self.squares = squares

@@ -31,7 +31,9 @@ struct StepChoice: Sendable, Equatable {
       scale = width == 0 ? 1 : max(width / largestCode, .leastNormalMagnitude)
       // −lo ≤ hi − lo, so this is at most 2^b − 1 but for rounding.
       zeroPoint = Int(min((-low / scale).rounded(.toNearestOrEven), largestCode))
-      guard (scale * Float(max(zeroPoint, scheme.maximumCode - zeroPoint))).isFinite else { return nil }
+      guard (scale * Float(max(zeroPoint, scheme.maximumCode - zeroPoint))).isFinite else {
+        return nil
+      }
     }
   }
 }

@@ -7,7 +7,9 @@ import OTTensor
 /// float tensors, verification and the float executor. With the identity a
 /// tensor of any rank will do; a row is one index of its first dimension.
 public struct TransformedRows: Sendable {
+  /// The source.
   public let view: TensorView
+  /// What is done to each row.
   public let transform: WeightTransform
   let kernels: Kernels
 
@@ -54,12 +56,13 @@ public struct TransformedRows: Sendable {
   /// Values are not checked: what is NaN or infinite stays so.
   /// - Precondition: `rows` are rows of the tensor, and `target` has exactly
   ///   their elements.
-  public func read(rows: Range<Int>, into target: UnsafeMutableBufferPointer<Float>) throws {
+  public func read(rows: Range<Int>, into target: UnsafeMutableBufferPointer<Float>) {
     readOriginal(rows: rows, into: target)
     guard !transform.keepsWeights else { return }
     for row in rows {
       let start = (row - rows.lowerBound) * rowElementCount
-      applyTransform(row: row, UnsafeMutableBufferPointer(rebasing: target[start..<start + rowElementCount]))
+      applyTransform(
+        row: row, UnsafeMutableBufferPointer(rebasing: target[start..<start + rowElementCount]))
     }
   }
 
@@ -109,10 +112,12 @@ public struct TransformedRows: Sendable {
         let bits = bytes.loadUnaligned(fromByteOffset: column * 8, as: UInt64.self)
         return Double(bitPattern: UInt64(littleEndian: bits)).isFinite
       }
-      let element = UnsafeRawBufferPointer(rebasing: bytes[column * byteCount..<(column + 1) * byteCount])
+      let element = UnsafeRawBufferPointer(
+        rebasing: bytes[column * byteCount..<(column + 1) * byteCount])
       var value: Float = 0
       withUnsafeMutablePointer(to: &value) {
-        kernels.convert(element, from: view.elementType, to: UnsafeMutableBufferPointer(start: $0, count: 1))
+        kernels.convert(
+          element, from: view.elementType, to: UnsafeMutableBufferPointer(start: $0, count: 1))
       }
       return value.isFinite
     }

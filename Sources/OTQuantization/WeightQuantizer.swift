@@ -5,6 +5,7 @@ import OTTensor
 ///
 /// The blocks of all row tiles, put one after another, are the whole weight.
 public struct QuantizedBlock: Sendable {
+  /// The row tiles that it has.
   public let rowTiles: Range<Int>
   /// One code to a byte in the order of `TileLayout`; padding is 0.
   public let codes: [UInt8]
@@ -16,6 +17,7 @@ public struct QuantizedBlock: Sendable {
   /// W·columnShift of the block's rows of the original weight, where the
   /// transform has a shift.
   public let shiftProduct: [Float]?
+  /// What quantizing them lost.
   public let statistics: ErrorStatistics
 }
 
@@ -27,12 +29,15 @@ public struct QuantizedBlock: Sendable {
 /// memory is kept between calls, and the source's pages that `quantize` reads
 /// are left to the caller to release.
 public struct WeightQuantizer: Sendable {
+  /// How weights are made integer.
   public let scheme: QuantizationScheme
+  /// Where each code goes.
   public let layout: TileLayout
   let rows: TransformedRows
   /// The one choice for the whole weight, when the scheme is per tensor.
   let tensorStep: StepChoice?
 
+  /// Row tiles of the weight.
   public var rowTileCount: Int { layout.rowTileCount }
 
   /// Per tensor, reads the whole weight once to find its range, releasing the
@@ -76,7 +81,8 @@ public struct WeightQuantizer: Sendable {
         let start = (tile - rowTiles.lowerBound) * layout.rowTileByteCount
         rows.kernels.interleave(
           UnsafeBufferPointer(scratch.codes),
-          into: UnsafeMutableBufferPointer(rebasing: buffer[start..<start + layout.rowTileByteCount]))
+          into: UnsafeMutableBufferPointer(
+            rebasing: buffer[start..<start + layout.rowTileByteCount]))
       }
       initializedCount = byteCount
     }
@@ -153,7 +159,8 @@ extension WeightQuantizer {
       }
     }
     // Padding rows of the last tile, over what the tile before has left.
-    UnsafeMutableBufferPointer(rebasing: scratch.codes[(tileRows.count * padded)...]).update(repeating: 0)
+    UnsafeMutableBufferPointer(rebasing: scratch.codes[(tileRows.count * padded)...]).update(
+      repeating: 0)
   }
 
   private func quantize(
@@ -194,12 +201,15 @@ extension WeightQuantizer {
 
 extension WeightQuantizer {
   /// Chooses for the weights of a row from `column` on.
-  private func chooseStep(row: Int, column: Int, _ values: UnsafeBufferPointer<Float>) throws -> StepChoice {
+  private func chooseStep(row: Int, column: Int, _ values: UnsafeBufferPointer<Float>) throws
+    -> StepChoice
+  {
     let range = rows.kernels.range(values)
     if let index = range.firstNonFinite {
       throw rows.nonFiniteRefusal(row: row, column: column + index)
     }
-    guard let step = StepChoice(minimum: range.minimum, maximum: range.maximum, scheme: scheme) else {
+    guard let step = StepChoice(minimum: range.minimum, maximum: range.maximum, scheme: scheme)
+    else {
       throw WeightQuantizer.rangeRefusal(rows, range, place: "row \(row)")
     }
     return step
@@ -215,9 +225,10 @@ extension WeightQuantizer {
     let blockCount = (rowCount + blockRowCount - 1) / blockRowCount
     let ranges = try mapBlocks(blockCount, threadCount: threadCount) { block in
       let blockRows = block * blockRowCount..<min((block + 1) * blockRowCount, rowCount)
-      let values = UnsafeMutableBufferPointer<Float>.allocate(capacity: blockRows.count * columnCount)
+      let values = UnsafeMutableBufferPointer<Float>.allocate(
+        capacity: blockRows.count * columnCount)
       defer { values.deallocate() }
-      try rows.read(rows: blockRows, into: values)
+      rows.read(rows: blockRows, into: values)
       rows.view.release(blockRows)
       let range = rows.kernels.range(UnsafeBufferPointer(values))
       if let index = range.firstNonFinite {
@@ -229,7 +240,8 @@ extension WeightQuantizer {
     let range = Kernels.RowRange(
       minimum: ranges.map(\.minimum).min() ?? 0, maximum: ranges.map(\.maximum).max() ?? 0,
       firstNonFinite: nil)
-    guard let step = StepChoice(minimum: range.minimum, maximum: range.maximum, scheme: scheme) else {
+    guard let step = StepChoice(minimum: range.minimum, maximum: range.maximum, scheme: scheme)
+    else {
       throw rangeRefusal(rows, range, place: "the weight")
     }
     return step
@@ -239,7 +251,8 @@ extension WeightQuantizer {
     _ rows: TransformedRows, _ range: Kernels.RowRange, place: String
   ) -> Refusal {
     Refusal(
-      "weight-range", "\(place) reaches from \(range.minimum) to \(range.maximum), too wide for float32",
+      "weight-range",
+      "\(place) reaches from \(range.minimum) to \(range.maximum), too wide for float32",
       file: rows.view.file.path, tensor: rows.view.name)
   }
 

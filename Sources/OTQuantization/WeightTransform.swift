@@ -13,6 +13,7 @@ public struct WeightTransform: Sendable {
   /// The transform that leaves every weight as it is.
   public static let identity = WeightTransform()
 
+  /// A transform; vectors that are nil change nothing.
   public init(columnScale: [Float]? = nil, columnShift: [Float]? = nil, rowScale: [Float]? = nil) {
     self.columnScale = columnScale
     self.columnShift = columnShift

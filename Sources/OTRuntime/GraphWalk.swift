@@ -46,7 +46,9 @@ struct ModelInput: Sendable {
         "run-token-id", "token \(index) is \(tokenIDs[index]), the vocabulary has 0...\(size - 1)",
         remedy: "use the tokenizer that belongs to the model")
     }
-    for (count, what) in [(tokenTypeIDs?.count, "token types"), (attentionMask?.count, "mask entries")] {
+    for (count, what) in [
+      (tokenTypeIDs?.count, "token types"), (attentionMask?.count, "mask entries"),
+    ] {
       if let count, count != tokenIDs.count {
         throw Refusal("run-input-length", "\(count) \(what) for \(tokenIDs.count) tokens")
       }
@@ -68,7 +70,8 @@ struct GraphWalk: Sendable {
   init(_ graph: Graph) throws {
     guard graph.missing.isEmpty else {
       throw Refusal(
-        "run-incomplete", "the model cannot be run, for lack of \(graph.missing.joined(separator: ", "))",
+        "run-incomplete",
+        "the model cannot be run, for lack of \(graph.missing.joined(separator: ", "))",
         remedy: "put the model's config.json beside the checkpoint")
     }
     var lastReader: [String: Int] = [:]

@@ -8,10 +8,15 @@
 
 /// What tells one file on disk from another, and whether it changed.
 public struct FileIdentity: Sendable, Hashable {
+  /// Number of the file system.
   public let device: UInt64
+  /// Number of the file in it.
   public let inode: UInt64
+  /// Size in bytes.
   public let byteCount: Int
+  /// Time of the last change, in seconds since 1970.
   public let modifiedSeconds: Int
+  /// The rest of that time, in nanoseconds.
   public let modifiedNanoseconds: Int
 
   /// Whether both are the same file, changed or not.
@@ -49,10 +54,12 @@ public struct FileIdentity: Sendable, Hashable {
 public final class MappedFile: @unchecked Sendable {
   /// The path as it was given.
   public let path: String
+  /// Which file it was when it was opened.
   public let identity: FileIdentity
   private let descriptor: Int32
   private let base: UnsafeMutableRawPointer?
 
+  /// Size in bytes when it was opened.
   public var byteCount: Int { identity.byteCount }
 
   /// Opens and maps the file; symbolic links are followed.
@@ -122,7 +129,9 @@ public final class MappedFile: @unchecked Sendable {
       let count = pread(descriptor, buffer.baseAddress.map { $0 + done }, buffer.count - done, off_t(byteOffset + done))
       if count < 0 {
         if errno == EINTR { continue }
-        throw Refusal("file-unreadable", "cannot be read: \(String(cString: strerror(errno)))", file: path, byteOffset: byteOffset + done)
+        throw Refusal(
+          "file-unreadable", "cannot be read: \(String(cString: strerror(errno)))", file: path,
+          byteOffset: byteOffset + done)
       }
       guard count > 0 else {
         throw Refusal("file-changed", "became shorter while it was read", file: path, byteOffset: byteOffset + done)
@@ -148,7 +157,8 @@ public final class MappedFile: @unchecked Sendable {
     guard fstat(descriptor, &status) == 0, FileIdentity(status) == identity,
       FileIdentity(path: path) == identity
     else {
-      throw Refusal("file-changed", "changed while it was read", file: path, remedy: "run again when nothing writes to it")
+      throw Refusal(
+        "file-changed", "changed while it was read", file: path, remedy: "run again when nothing writes to it")
     }
   }
 }

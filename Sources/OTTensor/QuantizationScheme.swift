@@ -19,7 +19,9 @@ public struct QuantizationScheme: Sendable, Hashable {
 
   /// Bits of a code, 2 ... 8.
   public let bits: Int
+  /// Whether the zero point is in the middle, and not stored.
   public let isSymmetric: Bool
+  /// Which weights share a scale.
   public let granularity: Granularity
 
   /// Sizes a group may have: multiples of 16 up to 65,536.

@@ -3,7 +3,9 @@
 /// Every value is one whose element count fits in an Int and whose dimensions
 /// multiply without overflow even beside a zero.
 public struct Shape: Sendable, Hashable {
+  /// Dimensions, outermost first.
   public let dimensions: [Int]
+  /// Their product; 1 for a scalar.
   public let elementCount: Int
 
   /// The most dimensions that this package accepts.
@@ -25,6 +27,7 @@ public struct Shape: Sendable, Hashable {
     self.elementCount = hasZero ? 0 : product
   }
 
+  /// Number of dimensions.
   public var rank: Int { dimensions.count }
 
   /// The first dimension; 1 for a scalar.
@@ -47,5 +50,6 @@ public struct Shape: Sendable, Hashable {
 }
 
 extension Shape: CustomStringConvertible {
+  /// `[out, in]`.
   public var description: String { "[" + dimensions.map(String.init).joined(separator: ", ") + "]" }
 }

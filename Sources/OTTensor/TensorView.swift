@@ -4,11 +4,15 @@
 /// `strides` (in elements, none negative); its maker has checked that every
 /// element is inside the file.
 public struct TensorView: Sendable {
+  /// Name in the checkpoint.
   public let name: String
+  /// Type of the elements.
   public let elementType: ElementType
+  /// Dimensions, outermost first.
   public let shape: Shape
   /// Element strides, one per dimension. Stride 0 repeats an element.
   public let strides: [Int]
+  /// The file that holds the bytes.
   public let file: MappedFile
   /// Where the element at index zero starts in the file.
   public let byteOffset: Int

@@ -12,10 +12,14 @@
 /// - 6 bits: of four consecutive vectors v0…v3, three are stored:
 ///   `v0 | (v3 & 3) << 6`, `v1 | (v3 >> 2 & 3) << 6`, `v2 | (v3 >> 4) << 6`.
 public struct TileLayout: Sendable, Hashable {
+  /// Rows of the weight: output channels.
   public let rowCount: Int
+  /// Columns of the weight: input channels.
   public let columnCount: Int
 
+  /// Rows of a row tile.
   public static let tileRowCount = 16
+  /// Columns are padded to a multiple of this.
   public static let columnUnit = 64
 
   /// - Precondition: both counts come from a valid `Shape`.
@@ -24,7 +28,9 @@ public struct TileLayout: Sendable, Hashable {
     self.columnCount = columnCount
   }
 
+  /// Columns with padding.
   public var paddedColumnCount: Int { columnCount.roundedUp(toMultipleOf: TileLayout.columnUnit) }
+  /// Row tiles, the last perhaps padded.
   public var rowTileCount: Int { (rowCount + TileLayout.tileRowCount - 1) / TileLayout.tileRowCount }
   /// Bytes of one row tile with one code to a byte.
   public var rowTileByteCount: Int { TileLayout.tileRowCount * paddedColumnCount }

@@ -18,6 +18,11 @@ struct IndexFault: Sendable, CustomTestStringConvertible {
   /// Of a weight map, in JSON.
   static func map(_ members: String) -> String { "{\"weight_map\":{\(members)}}" }
 
+  /// A weight map of tensors 'a' and 'b' in these shards.
+  static func pair(_ a: String, _ b: String) -> String {
+    map("\"a\":\"\(a).safetensors\",\"b\":\"\(b).safetensors\"")
+  }
+
   static let all: [IndexFault] =
     [
       "/tmp/s1.safetensors", "../s1.safetensors", "x/s1.safetensors", "x\\\\s1", "..", ".", "",
@@ -54,16 +59,16 @@ struct IndexFault: Sendable, CustomTestStringConvertible {
         index: "{\"a\":" + String(repeating: "[", count: 100_000)),
       .init(
         number: 39, rule: "index-mixed-sets",
-        index: map("\"a\":\"m-00001-of-00002.safetensors\",\"b\":\"m-00002-of-00003.safetensors\"")),
+        index: pair("m-00001-of-00002", "m-00002-of-00003")),
       .init(
         number: 39, rule: "index-mixed-sets",
-        index: map("\"a\":\"m-00001-of-00002.safetensors\",\"b\":\"n-00002-of-00002.safetensors\"")),
+        index: pair("m-00001-of-00002", "n-00002-of-00002")),
       .init(
         number: 39, rule: "index-incomplete-set",
-        index: map("\"a\":\"m-00001-of-00003.safetensors\",\"b\":\"m-00002-of-00003.safetensors\"")),
+        index: pair("m-00001-of-00003", "m-00002-of-00003")),
       .init(
         number: 39, rule: "index-incomplete-set",
-        index: map("\"a\":\"m-00001-of-00002.safetensors\",\"b\":\"m-00003-of-00002.safetensors\"")),
+        index: pair("m-00001-of-00002", "m-00003-of-00002")),
     ]
 }
 

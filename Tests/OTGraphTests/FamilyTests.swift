@@ -141,16 +141,18 @@ struct FamilyTests {
     #expect(graph.family == "llama")
   }
 
-  @Test(arguments: GraphFixture.all, [
-    ("num_hidden_layers", "-1"), ("n_layer", "0"), ("hidden_size", "1e3"),
-    ("hidden_size", "9223372036854775807"), ("vocab_size", #""many""#), ("vocab_size", "2047"),
-    ("num_attention_heads", "3"), ("n_head", "7"), ("num_hidden_layers", "2147483648"),
-    ("n_layer", "1000000"), ("hidden_act", #""snake""#), ("activation_function", "1"),
-    ("layer_norm_eps", "-1"), ("rms_norm_eps", #""x""#), ("layer_norm_epsilon", "1e300"),
-    ("position_embedding_type", #""relative_key""#), ("enable_bias", "1"),
-    ("rope_parameters", "3"), ("head_dim", "31"), ("rope_parameters", #"{"rope_type": "linear"}"#),
-    ("rope_parameters", #"{"rope_theta": 0}"#), ("num_key_value_heads", "3"),
-  ])
+  @Test(
+    arguments: GraphFixture.all,
+    [
+      ("num_hidden_layers", "-1"), ("n_layer", "0"), ("hidden_size", "1e3"),
+      ("hidden_size", "9223372036854775807"), ("vocab_size", #""many""#), ("vocab_size", "2047"),
+      ("num_attention_heads", "3"), ("n_head", "7"), ("num_hidden_layers", "2147483648"),
+      ("n_layer", "1000000"), ("hidden_act", #""snake""#), ("activation_function", "1"),
+      ("layer_norm_eps", "-1"), ("rms_norm_eps", #""x""#), ("layer_norm_epsilon", "1e300"),
+      ("position_embedding_type", #""relative_key""#), ("enable_bias", "1"),
+      ("rope_parameters", "3"), ("head_dim", "31"), ("rope_parameters", #"{"rope_type": "linear"}"#),
+      ("rope_parameters", #"{"rope_theta": 0}"#), ("num_key_value_heads", "3"),
+    ])
   func unusableConfigurations(_ fixture: GraphFixture, _ member: (String, String)) throws {
     var configuration = try #require(try fixture.configuration().object)
     // BLOOM's configuration has its own names for some members.

@@ -64,10 +64,10 @@ struct GraphJSONTests {
   private static let plain = """
     {"family": "test", "outputs": {"hidden": "norm"}, "nodes": [
      {"name": "ids", "operation": "token_ids"},
-     {"name": "table", "operation": "embedding", "inputs": ["ids"], "table": "t", "row_count": 8,
-      "size": 4, "row_offset": 0},
+     {"name": "table", "operation": "embedding", "inputs": ["ids"], "table": "t", "rowCount": 8,
+      "size": 4, "rowOffset": 0},
      {"name": "first", "operation": "linear", "inputs": ["table"], "weight": "w",
-      "in_features": 4, "out_features": 4, "role": "block"},
+      "inFeatures": 4, "outFeatures": 4, "role": "block"},
      {"name": "norm", "operation": "layer_norm", "inputs": ["first"], "epsilon": 1e-5, "size": 4}],
      "transforms": {}, "activations": {}}
     """
@@ -96,13 +96,13 @@ struct GraphJSONTests {
     (#""inputs": ["table"]"#, #""inputs": [3]"#, "graph-json"),
     (#""inputs": ["table"]"#, #""inputs": ["ids"]"#, "graph-channels"),
     (#""inputs": ["ids"]"#, #""inputs": "ids""#, "graph-json"),
-    (#""in_features": 4"#, #""in_features": 5"#, "graph-channels"),
-    (#""in_features": 4"#, #""in_features": 4.0"#, "graph-json"),
-    (#""out_features": 4"#, #""out_features": -4"#, "graph-channels"),
-    (#""out_features": 4"#, #""out_features": 9223372036854775807"#, "graph-channels"),
-    (#""row_count": 8"#, #""row_count": 0"#, "graph-channels"),
-    (#""row_offset": 0"#, #""row_offset": 8"#, "graph-channels"),
-    (#""row_offset": 0"#, #""row_offset": -1"#, "graph-channels"),
+    (#""inFeatures": 4"#, #""inFeatures": 5"#, "graph-channels"),
+    (#""inFeatures": 4"#, #""inFeatures": 4.0"#, "graph-json"),
+    (#""outFeatures": 4"#, #""outFeatures": -4"#, "graph-channels"),
+    (#""outFeatures": 4"#, #""outFeatures": 9223372036854775807"#, "graph-channels"),
+    (#""rowCount": 8"#, #""rowCount": 0"#, "graph-channels"),
+    (#""rowOffset": 0"#, #""rowOffset": 8"#, "graph-channels"),
+    (#""rowOffset": 0"#, #""rowOffset": -1"#, "graph-channels"),
     (#""role": "block""#, #""role": "other""#, "graph-json"),
     (#""epsilon": 1e-5"#, #""epsilon": -1"#, "graph-channels"),
     (#""epsilon": 1e-5"#, #""epsilon": 1e300"#, "graph-channels"),
@@ -119,8 +119,8 @@ struct GraphJSONTests {
     ),
     (#""activations": {}"#, #""activations": {"table": {"kind": "static"}}"#, "graph-json"),
     (#""activations": {}"#, #""activations": {"table": {"kind": "x"}}"#, "graph-json"),
-    (#""family""#, #""vocabulary_size": 0, "family""#, "graph-json"),
-    (#""family""#, #""context_length": 9223372036854775807, "family""#, "graph-json"),
+    (#""family""#, #""vocabularySize": 0, "family""#, "graph-json"),
+    (#""family""#, #""contextLength": 9223372036854775807, "family""#, "graph-json"),
     (#""family""#, #""missing": "x", "family""#, "graph-json"),
   ])
   func hostileGraphs(_ change: (old: String, new: String, rule: String)) throws {

@@ -108,9 +108,13 @@ struct RuleCase: Sendable, CustomTestStringConvertible {
       testDescription: "norm that feeds a residual",
       nodes: [
         linear("first", "norm", width, width),
-        Node("shared", .layerNorm(Norm(gamma: "s", beta: "t", epsilon: 1e-5, size: width)), inputs: ["first"]),
+        Node(
+          "shared", .layerNorm(Norm(gamma: "s", beta: "t", epsilon: 1e-5, size: width)),
+          inputs: ["first"]),
         Node("other", .add, inputs: ["shared", "norm"]),
-        Node("affine", .rmsNorm(Norm(gamma: "u", beta: nil, epsilon: 1e-5, size: width)), inputs: ["other"]),
+        Node(
+          "affine", .rmsNorm(Norm(gamma: "u", beta: nil, epsilon: 1e-5, size: width)),
+          inputs: ["other"]),
         Node("both", .add, inputs: ["affine", "shared"]),
         linear("third", "both", width, width),
       ], producer: "shared", size: width, shiftGoesTo: ["shared.affine"],

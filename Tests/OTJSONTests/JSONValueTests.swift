@@ -42,7 +42,8 @@ import Testing
   }
 
   @Test func readsEveryKindOfValue() throws {
-    let value = try parse(Array(" {\"b\":[true,false,null],\"a\":-12,\"x\":1.5e2,\"s\":\"\\u00e9\\ud83d\\ude00\\n/\\u0000\"} ".utf8))
+    let value = try parse(
+      Array(" {\"b\":[true,false,null],\"a\":-12,\"x\":1.5e2,\"s\":\"\\u00e9\\ud83d\\ude00\\n/\\u0000\"} ".utf8))
     #expect(value.object?.keys == ["b", "a", "x", "s"])
     #expect(value["b"]?.array == [.bool(true), .bool(false), .null])
     #expect(value["a"]?.integer == -12)

@@ -17,14 +17,18 @@ import _OTTestSupport
         let x = HardRows.row(count: count, scale: scale, nonFinite: nonFinite, using: &generator)
         let y = HardRows.row(count: count, scale: 1, using: &generator)
         let context: Comment = "seed \(generator.seed), count \(count)"
-        for (columnScale, rowScale) in [(y, nil), (nil, 3), (y, 0.7), (nil, nil)] as [([Float]?, Float?)] {
+        for (columnScale, rowScale) in [(y, nil), (nil, 3), (y, 0.7), (nil, nil)]
+          as [([Float]?, Float?)]
+        {
           let actual = kernels.transform(x, columnScale: columnScale, rowScale: rowScale)
           let expected = Kernels.scalar.transform(x, columnScale: columnScale, rowScale: rowScale)
           #expect(Self.agree(actual, expected), context)
         }
         #expect(Self.agree([kernels.dot(x, y)], [Kernels.scalar.dot(x, y)]), context)
-        #expect(Self.agree([kernels.absoluteMaximum(x)], [Kernels.scalar.absoluteMaximum(x)]), context)
-        let range = kernels.range(x), expectedRange = Kernels.scalar.range(x)
+        #expect(
+          Self.agree([kernels.absoluteMaximum(x)], [Kernels.scalar.absoluteMaximum(x)]), context)
+        let range = kernels.range(x)
+        let expectedRange = Kernels.scalar.range(x)
         #expect(
           [range.minimum, range.maximum].bitPatterns
             == [expectedRange.minimum, expectedRange.maximum].bitPatterns, context)
@@ -41,13 +45,16 @@ import _OTTestSupport
       let bytes = (0..<count * 8).map { _ in UInt8.random(in: 0...255, using: &generator) }
       for type in [ElementType.f16, .bf16, .f32, .f64] {
         let actual = kernels.convert(bytes, from: type)
-        #expect(actual.bitPatterns == Kernels.scalar.convert(bytes, from: type).bitPatterns, context)
+        #expect(
+          actual.bitPatterns == Kernels.scalar.convert(bytes, from: type).bitPatterns, context)
       }
       let values =
         HardRows.row(count: count, scale: 1, nonFinite: true, using: &generator)
-        + (0..<count).map { _ in Float(bitPattern: UInt32.random(in: 0 ... .max, using: &generator)) }
+        + (0..<count).map { _ in Float(bitPattern: UInt32.random(in: 0 ... .max, using: &generator))
+        }
       for type in [ElementType.f16, .bf16, .f32, .f64] {
-        #expect(kernels.convert(values, to: type) == Kernels.scalar.convert(values, to: type), context)
+        #expect(
+          kernels.convert(values, to: type) == Kernels.scalar.convert(values, to: type), context)
       }
     }
   }
@@ -63,19 +70,24 @@ import _OTTestSupport
       let scale = Float.random(in: 1e-3...2, using: &generator)
       let row = HardRows.row(count: count, scale: scale, using: &generator)
       let context: Comment = "seed \(generator.seed), count \(count), bits \(bits)"
-      let actual = kernels.quantize(row, scale: scale, zeroPoint: zeroPoint, codes: lowest...highest)
-      let expected = Kernels.scalar.quantize(row, scale: scale, zeroPoint: zeroPoint, codes: lowest...highest)
+      let actual = kernels.quantize(
+        row, scale: scale, zeroPoint: zeroPoint, codes: lowest...highest)
+      let expected = Kernels.scalar.quantize(
+        row, scale: scale, zeroPoint: zeroPoint, codes: lowest...highest)
       #expect(actual.codes == expected.codes, context)
-      #expect(actual.error.squaredError.bitPattern == expected.error.squaredError.bitPattern, context)
+      #expect(
+        actual.error.squaredError.bitPattern == expected.error.squaredError.bitPattern, context)
       #expect(actual.error.squares.bitPattern == expected.error.squares.bitPattern, context)
       #expect(actual.error.maximum.bitPattern == expected.error.maximum.bitPattern, context)
       let restored = kernels.dequantize(actual.codes, scale: scale, zeroPoint: zeroPoint)
-      let expectedRestored = Kernels.scalar.dequantize(actual.codes, scale: scale, zeroPoint: zeroPoint)
+      let expectedRestored = Kernels.scalar.dequantize(
+        actual.codes, scale: scale, zeroPoint: zeroPoint)
       #expect(restored.bitPatterns == expectedRestored.bitPatterns, context)
 
       let hard = HardRows.row(count: count, scale: scale, nonFinite: true, using: &generator)
       let codes = kernels.quantizeActivations(hard, scale: scale, bits: bits, paddedTo: count + 3)
-      let expectedCodes = Kernels.scalar.quantizeActivations(hard, scale: scale, bits: bits, paddedTo: count + 3)
+      let expectedCodes = Kernels.scalar.quantizeActivations(
+        hard, scale: scale, bits: bits, paddedTo: count + 3)
       #expect(codes == expectedCodes, context)
       #expect(kernels.sum(codes) == Kernels.scalar.sum(codes), context)
       for row in [row, hard] {
@@ -99,7 +111,8 @@ import _OTTestSupport
         let codes = bytes.map { $0 >> (8 - bits) }
         #expect(kernels.pack(codes, bits: bits) == Kernels.scalar.pack(codes, bits: bits), context)
         let packed = Array(bytes.prefix(unitCount * 128 * bits))
-        #expect(kernels.unpack(packed, bits: bits) == Kernels.scalar.unpack(packed, bits: bits), context)
+        #expect(
+          kernels.unpack(packed, bits: bits) == Kernels.scalar.unpack(packed, bits: bits), context)
       }
       var codes = bytes.map { 1 + $0 % 63 }.prefix(unitCount * 1024 - unitCount)
       #expect(kernels.firstCode(in: Array(codes), outside: 1...63) == nil, context)

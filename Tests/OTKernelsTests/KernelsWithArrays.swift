@@ -27,7 +27,9 @@ extension Kernels {
     var result = row
     result.withUnsafeMutableBufferPointer { target in
       if let columnScale {
-        columnScale.withUnsafeBufferPointer { transform(target, columnScale: $0, rowScale: rowScale) }
+        columnScale.withUnsafeBufferPointer {
+          transform(target, columnScale: $0, rowScale: rowScale)
+        }
       } else {
         transform(target, columnScale: nil, rowScale: rowScale)
       }
@@ -41,7 +43,9 @@ extension Kernels {
 
   func range(_ row: [Float]) -> RowRange { row.withUnsafeBufferPointer { range($0) } }
 
-  func absoluteMaximum(_ row: [Float]) -> Float { row.withUnsafeBufferPointer { absoluteMaximum($0) } }
+  func absoluteMaximum(_ row: [Float]) -> Float {
+    row.withUnsafeBufferPointer { absoluteMaximum($0) }
+  }
 
   func quantize(
     _ row: [Float], scale: Float, zeroPoint: Int, codes: ClosedRange<Int>
@@ -68,7 +72,9 @@ extension Kernels {
   func quantizeActivations(_ row: [Float], scale: Float, bits: Int, paddedTo count: Int) -> [Int8] {
     var result = [Int8](repeating: 7, count: count)
     row.withUnsafeBufferPointer { row in
-      result.withUnsafeMutableBufferPointer { quantizeActivations(row, scale: scale, bits: bits, into: $0) }
+      result.withUnsafeMutableBufferPointer {
+        quantizeActivations(row, scale: scale, bits: bits, into: $0)
+      }
     }
     return result
   }
@@ -76,7 +82,9 @@ extension Kernels {
   func quantizeActivationsDynamically(_ row: [Float], bits: Int) -> (codes: [Int8], scale: Float) {
     var result = [Int8](repeating: 7, count: row.count)
     let scale = row.withUnsafeBufferPointer { row in
-      result.withUnsafeMutableBufferPointer { quantizeActivationsDynamically(row, bits: bits, into: $0) }
+      result.withUnsafeMutableBufferPointer {
+        quantizeActivationsDynamically(row, bits: bits, into: $0)
+      }
     }
     return (result, scale)
   }
@@ -127,7 +135,8 @@ extension Kernels {
         result.withUnsafeMutableBufferPointer {
           multiply(
             packed, layout: layout, bits: bits, rowTiles: rowTiles, columns: columns,
-            activations: activations, rowCount: rowCount, into: $0, resultStride: rowTiles.count * 16)
+            activations: activations, rowCount: rowCount, into: $0,
+            resultStride: rowTiles.count * 16)
         }
       }
     }
@@ -147,8 +156,11 @@ enum HardRows {
       case 0: (Float(Int.random(in: -140...140, using: &generator)) + 0.5) * scale
       case 1: Float(bitPattern: UInt32.random(in: 0...0x7F_FFFF, using: &generator))
       case 2: Bool.random(using: &generator) ? -0.0 : 0.0
-      case 3: Float(sign: .minus, exponent: Int.random(in: -140...60, using: &generator), significand: 1.25)
-      case 4: Float(sign: .plus, exponent: Int.random(in: -24...24, using: &generator), significand: 1.75)
+      case 3:
+        Float(
+          sign: .minus, exponent: Int.random(in: -140...60, using: &generator), significand: 1.25)
+      case 4:
+        Float(sign: .plus, exponent: Int.random(in: -24...24, using: &generator), significand: 1.75)
       case 5, 6: Float.random(in: -150...150, using: &generator) * scale
       case 7: Bool.random(using: &generator) ? .infinity : -.infinity
       // A signalling NaN now and then, whose bits must come out alike.

@@ -24,11 +24,16 @@ import _OTTestSupport
     let width = layout.paddedColumnCount
     for bits in 2...8 {
       let weights = (0..<shape.rowCount).map { _ in
-        (0..<shape.columnCount).map { _ in UInt8.random(in: 0...UInt8(1 << bits - 1), using: &generator) }
+        (0..<shape.columnCount).map { _ in
+          UInt8.random(in: 0...UInt8(1 << bits - 1), using: &generator)
+        }
       }
       let packed = Self.pack(weights, layout: layout, bits: bits)
-      let activations = (0..<shape.activationCount * width).map { _ in Int8.random(in: -128...127, using: &generator) }
-      let rowTiles = Int.random(in: 0..<layout.rowTileCount, using: &generator)..<layout.rowTileCount
+      let activations = (0..<shape.activationCount * width).map { _ in
+        Int8.random(in: -128...127, using: &generator)
+      }
+      let rowTiles =
+        Int.random(in: 0..<layout.rowTileCount, using: &generator)..<layout.rowTileCount
       for columns in [0..<width, 16..<48, 32..<32] {
         let result = kernels.multiply(
           packed, layout: layout, bits: bits, rowTiles: rowTiles, columns: columns,
@@ -66,7 +71,9 @@ import _OTTestSupport
   private static func pack(_ weights: [[UInt8]], layout: TileLayout, bits: Int) -> [UInt8] {
     var codes = [UInt8](repeating: 0, count: layout.byteCount)
     for (row, values) in weights.enumerated() {
-      for (column, code) in values.enumerated() { codes[layout.index(row: row, column: column)] = code }
+      for (column, code) in values.enumerated() {
+        codes[layout.index(row: row, column: column)] = code
+      }
     }
     return Kernels.scalar.pack(codes, bits: bits)
   }

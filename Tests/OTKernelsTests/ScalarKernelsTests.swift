@@ -39,11 +39,12 @@ import _OTTestSupport
     }
   #endif
 
-  @Test(arguments: [
-    (0x3F80_0000, 0x3F80), (0x3F80_7FFF, 0x3F80), (0x3F80_8000, 0x3F80), (0x3F80_8001, 0x3F81),
-    (0x3F81_8000, 0x3F82), (0x7F7F_FFFF, 0x7F80), (0x8000_0000, 0x8000), (0x0000_8000, 0x0000),
-    (0x0000_8001, 0x0001), (0x7F80_0000, 0x7F80), (0x7F80_0001, 0x7FC0), (0xFFC1_2345, 0xFFC1),
-  ] as [(UInt32, UInt16)])
+  @Test(
+    arguments: [
+      (0x3F80_0000, 0x3F80), (0x3F80_7FFF, 0x3F80), (0x3F80_8000, 0x3F80), (0x3F80_8001, 0x3F81),
+      (0x3F81_8000, 0x3F82), (0x7F7F_FFFF, 0x7F80), (0x8000_0000, 0x8000), (0x0000_8000, 0x0000),
+      (0x0000_8001, 0x0001), (0x7F80_0000, 0x7F80), (0x7F80_0001, 0x7FC0), (0xFFC1_2345, 0xFFC1),
+    ] as [(UInt32, UInt16)])
   func roundingToBrainFloat(_ single: UInt32, _ expected: UInt16) {
     #expect(kernels.convert([Float(bitPattern: single)], to: .bf16).pairs == [expected])
   }
@@ -52,7 +53,9 @@ import _OTTestSupport
     let halves: [UInt8] = [0x80, 0x3F, 0x00, 0xC0, 0x01, 0x00]
     #expect(kernels.convert(halves, from: .bf16) == [1, -2, Float(bitPattern: 0x1_0000)])
     let doubles: [Double] = [1 / 3, -1e300, 1e-46, 7e-46, 0x1.000001p0, 0x1.000003p0]
-    let bytes = doubles.flatMap { value in (0..<8).map { UInt8(truncatingIfNeeded: value.bitPattern >> ($0 * 8)) } }
+    let bytes = doubles.flatMap { value in
+      (0..<8).map { UInt8(truncatingIfNeeded: value.bitPattern >> ($0 * 8)) }
+    }
     #expect(kernels.convert(bytes, from: .f64) == doubles.map { Float($0) })
     #expect(kernels.convert([1.5], to: .f64) == [0, 0, 0, 0, 0, 0, 0xF8, 0x3F])
   }
@@ -78,7 +81,8 @@ import _OTTestSupport
     #expect(kernels.range([]) == .init(minimum: 0, maximum: 0, firstNonFinite: nil))
     #expect(kernels.range([3, -2, 7]) == .init(minimum: -2, maximum: 7, firstNonFinite: nil))
     #expect(
-      kernels.range([.nan, 3, .infinity, -1]) == .init(minimum: -1, maximum: .infinity, firstNonFinite: 0))
+      kernels.range([.nan, 3, .infinity, -1])
+        == .init(minimum: -1, maximum: .infinity, firstNonFinite: 0))
     #expect(kernels.range([-0.0, -0.0]).maximum.sign == .plus)
     #expect(kernels.absoluteMaximum([3, -8, 7]) == 8)
     #expect(kernels.absoluteMaximum([3, -.infinity, 7]) == .infinity)
@@ -118,7 +122,8 @@ import _OTTestSupport
       let code = (value / scale).rounded(.toNearestOrEven) + Float(zeroPoint)
       return UInt8(min(max(code, 0), Float(1 << bits - 1)))
     }
-    let (codes, error) = kernels.quantize(row, scale: scale, zeroPoint: zeroPoint, codes: 0...(1 << bits - 1))
+    let (codes, error) = kernels.quantize(
+      row, scale: scale, zeroPoint: zeroPoint, codes: 0...(1 << bits - 1))
     #expect(codes == expected, "seed \(generator.seed)")
     let restored = codes.map { scale * Float(Int($0) - zeroPoint) }
     #expect(kernels.dequantize(codes, scale: scale, zeroPoint: zeroPoint) == restored)
@@ -134,10 +139,12 @@ import _OTTestSupport
 
   @Test func activations() {
     let row: [Float] = [0, 1, -1, 300, -300, .infinity, -.infinity, .nan]
-    #expect(kernels.quantizeActivations(row, scale: 1, bits: 8, paddedTo: 10)
-      == [0, 1, -1, 127, -128, 127, -128, -128, 0, 0])
-    #expect(kernels.quantizeActivations(row, scale: 1, bits: 6, paddedTo: 8)
-      == [0, 1, -1, 31, -32, 31, -32, -32])
+    #expect(
+      kernels.quantizeActivations(row, scale: 1, bits: 8, paddedTo: 10)
+        == [0, 1, -1, 127, -128, 127, -128, -128, 0, 0])
+    #expect(
+      kernels.quantizeActivations(row, scale: 1, bits: 6, paddedTo: 8)
+        == [0, 1, -1, 31, -32, 31, -32, -32])
     let dynamic = kernels.quantizeActivationsDynamically([2, -127, 63.4], bits: 8)
     #expect(dynamic.scale == 1 && dynamic.codes == [2, -127, 63])
     let sixBits = kernels.quantizeActivationsDynamically([1, -3.1, 0.26], bits: 6)

@@ -21,7 +21,9 @@ func withWeight<Result>(
         case .bf16: UInt64(Float(value).bitPattern >> 16)
         default: UInt64(Kernels.halfBits(Float(value)))
         }
-      for byte in 0..<type.bitWidth / 8 { data.append(UInt8(truncatingIfNeeded: bits >> (byte * 8))) }
+      for byte in 0..<type.bitWidth / 8 {
+        data.append(UInt8(truncatingIfNeeded: bits >> (byte * 8)))
+      }
     }
     let path = folder + "/weight"
     try data.write(to: URL(fileURLWithPath: path))
@@ -47,7 +49,7 @@ extension Kernels {
 extension TransformedRows {
   func read(_ rows: Range<Int>) throws -> [Float] {
     var result = [Float](repeating: 7, count: rows.count * rowElementCount)
-    try result.withUnsafeMutableBufferPointer { try read(rows: rows, into: $0) }
+    result.withUnsafeMutableBufferPointer { read(rows: rows, into: $0) }
     return result
   }
 }
@@ -60,6 +62,7 @@ extension WeightQuantizer {
 func randomWeights(_ count: Int, using generator: inout SeededGenerator) -> [Double] {
   (0..<count).map { _ in
     let exponent = Int.random(in: -9...0, using: &generator)
-    return Double(Int.random(in: -127...127, using: &generator)) / 128 * Double(sign: .plus, exponent: exponent, significand: 1)
+    return Double(Int.random(in: -127...127, using: &generator)) / 128
+      * Double(sign: .plus, exponent: exponent, significand: 1)
   }
 }

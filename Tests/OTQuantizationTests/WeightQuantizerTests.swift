@@ -11,7 +11,9 @@ import _OTTestSupport
   /// All bits, symmetric and not, at every granularity.
   static let schemes = granularities.flatMap { granularity in
     (2...8).flatMap { bits in
-      [true, false].map { QuantizationScheme(bits: bits, isSymmetric: $0, granularity: granularity)! }
+      [true, false].map {
+        QuantizationScheme(bits: bits, isSymmetric: $0, granularity: granularity)!
+      }
     }
   }
 
@@ -27,7 +29,8 @@ import _OTTestSupport
       rowScale: (0..<rowCount).map { _ in Float.random(in: 0.1...3, using: &generator) })
     let type = [ElementType.f16, .bf16, .f32, .f64].randomElement(using: &generator)!
     try withWeight(weights, shape: [rowCount, columnCount], type: type) { view in
-      let quantizer = try WeightQuantizer(view: view, scheme: scheme, transform: transform, threadCount: 2)
+      let quantizer = try WeightQuantizer(
+        view: view, scheme: scheme, transform: transform, threadCount: 2)
       let block = try quantizer.quantizeAll()
       let layout = quantizer.layout
       #expect(block.scales.count == scheme.scaleCount(rowCount: rowCount, columnCount: columnCount))
@@ -45,9 +48,12 @@ import _OTTestSupport
       for row in 0..<rowCount {
         for (group, start) in stride(from: 0, to: columnCount, by: groupSize).enumerated() {
           let columns = start..<min(start + groupSize, columnCount)
-          let sharing = scheme.granularity == .perTensor ? matrix.flatMap { $0 } : Array(matrix[row][columns])
+          let sharing =
+            scheme.granularity == .perTensor ? matrix.flatMap { $0 } : Array(matrix[row][columns])
           let (scale, zeroPoint) = Self.step(sharing, scheme)
-          let index = scheme.granularity == .perTensor ? 0 : row * scheme.groupCount(columnCount: columnCount) + group
+          let index =
+            scheme.granularity == .perTensor
+            ? 0 : row * scheme.groupCount(columnCount: columnCount) + group
           #expect(block.scales[index] == scale, context)
           if !scheme.isSymmetric { #expect(Int(block.zeroPoints[index]) == zeroPoint, context) }
           for column in columns {
@@ -97,7 +103,8 @@ import _OTTestSupport
       ).quantizeAll()
       for set in InstructionSet.available {
         let quantizer = try WeightQuantizer(
-          view: view, scheme: scheme, transform: transform, threadCount: 7, kernels: #require(Kernels(set)))
+          view: view, scheme: scheme, transform: transform, threadCount: 7,
+          kernels: #require(Kernels(set)))
         let blocks = try mapBlocks(3, threadCount: 3) { block in
           try quantizer.quantize(rowTiles: [0..<1, 1..<4, 4..<5][block])
         }
@@ -114,7 +121,9 @@ import _OTTestSupport
       let product = try #require(whole.shiftProduct)
       #expect(product.count == rowCount)
       for row in 0..<rowCount {
-        let exact = (0..<columnCount).reduce(0.0) { $0 + weights[row * columnCount + $1] * Double(shift[$1]) }
+        let exact = (0..<columnCount).reduce(0.0) {
+          $0 + weights[row * columnCount + $1] * Double(shift[$1])
+        }
         #expect(abs(Double(product[row]) - exact) < 1e-4, "seed \(generator.seed)")
       }
     }
@@ -123,7 +132,8 @@ import _OTTestSupport
   @Test func halfTiesGoToEven() throws {
     // max|w| = 31 makes the step 1 at 6 bits.
     let weights = [31, 0.5, 1.5, 2.5, -0.5, -1.5, -2.5, -31]
-    let scheme = try #require(QuantizationScheme(bits: 6, isSymmetric: true, granularity: .perChannel))
+    let scheme = try #require(
+      QuantizationScheme(bits: 6, isSymmetric: true, granularity: .perChannel))
     try withWeight(weights, shape: [1, 8]) { view in
       let quantizer = try WeightQuantizer(view: view, scheme: scheme)
       let block = try quantizer.quantizeAll()
@@ -133,12 +143,15 @@ import _OTTestSupport
     }
   }
 
-  @Test(arguments: schemes.filter { $0.bits == 8 }) func zeroAndEmptyWeights(_ scheme: QuantizationScheme) throws {
+  @Test(arguments: schemes.filter { $0.bits == 8 }) func zeroAndEmptyWeights(
+    _ scheme: QuantizationScheme
+  ) throws {
     try withWeight([Double](repeating: -0.0, count: 18 * 40), shape: [18, 40]) { view in
       let quantizer = try WeightQuantizer(view: view, scheme: scheme)
       let block = try quantizer.quantizeAll()
       #expect(block.scales.allSatisfy { $0 == 1 } && block.zeroPoints.allSatisfy { $0 == 0 })
-      #expect(block.codes[quantizer.layout.index(row: 17, column: 39)] == (scheme.isSymmetric ? 128 : 0))
+      #expect(
+        block.codes[quantizer.layout.index(row: 17, column: 39)] == (scheme.isSymmetric ? 128 : 0))
       #expect(block.codes.reduce(0) { $0 + Int($1) } == (scheme.isSymmetric ? 128 * 18 * 40 : 0))
       #expect(block.statistics.sqnrDecibels == .infinity)
     }
@@ -156,7 +169,8 @@ import _OTTestSupport
     var generator = SeededGenerator()
     let weights = randomWeights(20 * 30, using: &generator)
     let transposed = (0..<30).flatMap { row in (0..<20).map { weights[$0 * 30 + row] } }
-    let scheme = try #require(QuantizationScheme(bits: 6, isSymmetric: false, granularity: .perChannel))
+    let scheme = try #require(
+      QuantizationScheme(bits: 6, isSymmetric: false, granularity: .perChannel))
     let expected = try withWeight(transposed, shape: [30, 20], type: .f16) {
       try WeightQuantizer(view: $0, scheme: scheme).quantizeAll()
     }
@@ -167,7 +181,8 @@ import _OTTestSupport
   }
 
   @Test func subnormalWeightsTakeTheSmallestStep() throws {
-    let scheme = try #require(QuantizationScheme(bits: 8, isSymmetric: false, granularity: .perChannel))
+    let scheme = try #require(
+      QuantizationScheme(bits: 8, isSymmetric: false, granularity: .perChannel))
     try withWeight([1e-44, -1e-44, 0], shape: [1, 3]) { view in
       let block = try WeightQuantizer(view: view, scheme: scheme).quantizeAll()
       #expect(block.scales == [.leastNormalMagnitude] && block.zeroPoints == [0])

@@ -16,7 +16,8 @@ import _OTTestSupport
     _ view: TensorView, _ scheme: QuantizationScheme, _ transform: WeightTransform = .identity
   ) -> Refusal? {
     #expect(throws: Refusal.self) {
-      _ = try WeightQuantizer(view: view, scheme: scheme, transform: transform, threadCount: 2).quantizeAll()
+      _ = try WeightQuantizer(view: view, scheme: scheme, transform: transform, threadCount: 2)
+        .quantizeAll()
     }
   }
 
@@ -58,7 +59,9 @@ import _OTTestSupport
     }
   }
 
-  @Test(arguments: schemes.filter { !$0.isSymmetric }) func tooWideARange(_ scheme: QuantizationScheme) throws {
+  @Test(arguments: schemes.filter { !$0.isSymmetric }) func tooWideARange(
+    _ scheme: QuantizationScheme
+  ) throws {
     try withWeight([3e38, -3e38, 0, 0], shape: [1, 4]) { view in
       #expect(refusal(view, scheme)?.rule == "weight-range")
     }
@@ -66,13 +69,16 @@ import _OTTestSupport
 
   /// Whatever is accepted can be restored: no scale × code is infinite.
   @Test(arguments: 2...8, [true, false]) func largestFloats(_ bits: Int, _ isSymmetric: Bool) throws {
-    let scheme = try #require(QuantizationScheme(bits: bits, isSymmetric: isSymmetric, granularity: .perChannel))
+    let scheme = try #require(
+      QuantizationScheme(bits: bits, isSymmetric: isSymmetric, granularity: .perChannel))
     let largest = Double(Float.greatestFiniteMagnitude)
     for weights in [[largest, 0], [0, -largest], [largest / 2, -largest / 2]] {
       try withWeight(weights, shape: [1, 2]) { view in
         do {
           let block = try WeightQuantizer(view: view, scheme: scheme).quantizeAll()
-          #expect(block.statistics.squaredError.isFinite && block.statistics.maximumErrorInSteps <= 0.50001)
+          #expect(
+            block.statistics.squaredError.isFinite
+              && block.statistics.maximumErrorInSteps <= 0.50001)
         } catch let refusal as Refusal {
           #expect(refusal.rule == "weight-range")
         }
@@ -84,14 +90,17 @@ import _OTTestSupport
     let scheme = Self.schemes[0]
     try withWeight([1, 2, 3, 4], shape: [4]) { view in
       #expect(refusal(view, scheme)?.rule == "weight-not-matrix")
-      #expect(refusal(view, scheme, WeightTransform(rowScale: [1, 1, 1, 1]))?.rule == "weight-not-matrix")
+      #expect(
+        refusal(view, scheme, WeightTransform(rowScale: [1, 1, 1, 1]))?.rule == "weight-not-matrix")
       let integers = TensorView(
-        name: "i", elementType: .i32, shape: view.shape, file: view.file, byteOffset: view.byteOffset)
+        name: "i", elementType: .i32, shape: view.shape, file: view.file,
+        byteOffset: view.byteOffset)
       #expect(refusal(integers, scheme)?.rule == "weight-not-float")
     }
     try withWeight([1, 2, 3, 4], shape: [2, 2]) { view in
       for transform in [
-        WeightTransform(columnScale: [1]), WeightTransform(columnShift: [1, 2, 3]), WeightTransform(rowScale: []),
+        WeightTransform(columnScale: [1]), WeightTransform(columnShift: [1, 2, 3]),
+        WeightTransform(rowScale: []),
       ] {
         #expect(refusal(view, scheme, transform)?.rule == "transform-mismatch")
       }

@@ -107,6 +107,7 @@ import _OTTestSupport
       ], outputs: ["hidden": "x"])
     let use = try #require(graph.parameterUses.first)
     let read = try CheckpointParameters([view]).values(of: use)
-    #expect(read.map(\.bitPattern) == [0, 2, 4, 6, 1, 3, 5, 7].map { Float(values[$0]).bitPattern })
+    #expect(
+      read.map(\.bitPattern) == [0, 2, 4, 6, 1, 3, 5, 7].map { Float(values[$0]).bitPattern })
   }
 }

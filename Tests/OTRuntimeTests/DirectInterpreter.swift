@@ -123,7 +123,8 @@ struct DirectInterpreter {
           (!attention.isCausal || j <= i) && (mask?[j] ?? true)
         }
         let scores = visible.map { j in
-          var score = zip(query, turned(keys[j], j)).map { $0 * $1 }.reduce(0, +)
+          var score =
+            zip(query, turned(keys[j], j)).map { $0 * $1 }.reduce(0, +)
             * Double(attention.scale)
           // Distances instead of positions: a row's softmax does not tell them apart.
           if case .alibi = attention.positions {

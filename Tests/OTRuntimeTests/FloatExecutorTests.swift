@@ -27,7 +27,9 @@ import _OTTestSupport
       family: "test",
       nodes: [
         Node("ids", .tokenIDs),
-        Node("table", .embedding(Embedding(table: "table", rowCount: vocabulary, size: width)), inputs: ["ids"]),
+        Node(
+          "table", .embedding(Embedding(table: "table", rowCount: vocabulary, size: width)),
+          inputs: ["ids"]),
         Node(
           "norm", .layerNorm(Norm(gamma: "g", beta: "b", epsilon: 1e-5, size: width)),
           inputs: ["table"]),
@@ -77,8 +79,11 @@ import _OTTestSupport
   static let llama3 = Rotary.Scaling.llama3(factor: 8, low: 1, high: 4, contextLength: 64)
   static let cases = [
     Case(description: "plain", heads: 4, groups: 4, headSize: 8, isCausal: true, positions: .none),
-    Case(description: "both ways", heads: 3, groups: 3, headSize: 5, isCausal: false, positions: .none),
-    Case(description: "one group", heads: 6, groups: 1, headSize: 8, isCausal: true, positions: .none),
+    Case(
+      description: "both ways", heads: 3, groups: 3, headSize: 5, isCausal: false,
+      positions: .none),
+    Case(
+      description: "one group", heads: 6, groups: 1, headSize: 8, isCausal: true, positions: .none),
     Case(
       description: "rotary", heads: 6, groups: 2, headSize: 8, isCausal: true,
       positions: .rotary(Rotary(theta: 10000, dimensions: 8))),
@@ -88,10 +93,15 @@ import _OTTestSupport
     Case(
       description: "rotary, llama3", heads: 2, groups: 2, headSize: 16, isCausal: true,
       positions: .rotary(Rotary(theta: 500, dimensions: 16, scaling: llama3))),
-    Case(description: "alibi 8", heads: 8, groups: 8, headSize: 4, isCausal: true, positions: .alibi),
-    Case(description: "alibi 6", heads: 6, groups: 6, headSize: 4, isCausal: true, positions: .alibi),
-    Case(description: "alibi 1", heads: 1, groups: 1, headSize: 4, isCausal: true, positions: .alibi),
-    Case(description: "alibi 13", heads: 13, groups: 13, headSize: 2, isCausal: false, positions: .alibi),
+    Case(
+      description: "alibi 8", heads: 8, groups: 8, headSize: 4, isCausal: true, positions: .alibi),
+    Case(
+      description: "alibi 6", heads: 6, groups: 6, headSize: 4, isCausal: true, positions: .alibi),
+    Case(
+      description: "alibi 1", heads: 1, groups: 1, headSize: 4, isCausal: true, positions: .alibi),
+    Case(
+      description: "alibi 13", heads: 13, groups: 13, headSize: 2, isCausal: false,
+      positions: .alibi),
   ]
 
   @Test(arguments: cases) func attentionAgreesWithDirectLoops(_ test: Case) throws {
@@ -125,16 +135,24 @@ import _OTTestSupport
       family: "test",
       nodes: [
         Node("ids", .tokenIDs), Node("positions", .positionIDs), Node("types", .tokenTypeIDs),
-        Node("words", .embedding(Embedding(table: "words", rowCount: 50, size: size)), inputs: ["ids"]),
+        Node(
+          "words", .embedding(Embedding(table: "words", rowCount: 50, size: size)),
+          inputs: ["ids"]),
         Node(
           "places",
           .embedding(Embedding(table: "places", rowCount: 42, size: size, rowOffset: 2)),
           inputs: ["positions"]),
-        Node("kinds", .embedding(Embedding(table: "kinds", rowCount: 2, size: size)), inputs: ["types"]),
+        Node(
+          "kinds", .embedding(Embedding(table: "kinds", rowCount: 2, size: size)), inputs: ["types"]
+        ),
         Node("sum", .add, inputs: ["words", "places"]),
         Node("all", .add, inputs: ["sum", "kinds"]),
-        Node("bare", .layerNorm(Norm(gamma: nil, beta: nil, epsilon: 1e-12, size: size)), inputs: ["all"]),
-        Node("rms", .rmsNorm(Norm(gamma: "g", beta: nil, epsilon: 1e-6, size: size)), inputs: ["bare"]),
+        Node(
+          "bare", .layerNorm(Norm(gamma: nil, beta: nil, epsilon: 1e-12, size: size)),
+          inputs: ["all"]),
+        Node(
+          "rms", .rmsNorm(Norm(gamma: "g", beta: nil, epsilon: 1e-6, size: size)),
+          inputs: ["bare"]),
         Node("a", .headSlice(part(0)), inputs: ["rms"]),
         Node("b", .headSlice(part(1)), inputs: ["rms"]),
         Node("c", .headSlice(part(2)), inputs: ["rms"]),

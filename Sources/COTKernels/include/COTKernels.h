@@ -11,6 +11,7 @@
 // - A sum over a row uses 16 lanes: lane j takes elements j, j+16, ...; the
 //   elements of an incomplete last step go to lanes 0, 1, ... The lanes are then
 //   added in a fixed tree: lane i and i+8, then i+4, i+2, i+1.
+// - Only which NaN arithmetic gives is left open, as IEEE 754 leaves it.
 // Pointers need no alignment beyond that of their element type, and those named
 // `source` or `target` none at all. Counts are in elements.
 

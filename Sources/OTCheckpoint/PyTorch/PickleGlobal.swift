@@ -34,7 +34,9 @@ struct PickleGlobal: Sendable, Equatable {
 
   static func lookUp(module: String, name: String) -> Lookup {
     let path = module + "." + name
-    if let meaning = meanings[path] { return .permitted(PickleGlobal(name: path, meaning: meaning)) }
+    if let meaning = meanings[path] {
+      return .permitted(PickleGlobal(name: path, meaning: meaning))
+    }
     return unsupported.contains(path) ? .unsupported : .forbidden
   }
 
@@ -76,10 +78,14 @@ struct PickleGlobal: Sendable, Equatable {
       "torch._utils._rebuild_meta_tensor_no_storage", "torch.complex32", "torch.complex64",
       "torch.complex128",
     ]
-    for name in ["ComplexFloat", "ComplexDouble", "QInt8", "QUInt8", "QInt32", "QUInt4x2", "QUInt2x4"] {
+    for name in [
+      "ComplexFloat", "ComplexDouble", "QInt8", "QUInt8", "QInt32", "QUInt4x2", "QUInt2x4",
+    ] {
       names.insert("torch.\(name)Storage")
     }
-    for name in ["qint8", "quint8", "qint32", "quint4x2", "quint2x4"] { names.insert("torch.\(name)") }
+    for name in ["qint8", "quint8", "qint32", "quint4x2", "quint2x4"] {
+      names.insert("torch.\(name)")
+    }
     return names
   }()
 }

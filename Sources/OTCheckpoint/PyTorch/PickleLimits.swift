@@ -15,5 +15,9 @@ enum PickleLimits {
   static let nameByteCount = 4096
   /// Bytes of all dotted paths together.
   static let totalNameByteCount = 64 << 20
-  static let tensorCount = 1_000_000
+  static let tensorCount = 500_000
+  /// Dictionaries, lists and tuples; a tensor takes about five.
+  static let containerCount = 1_000_000
+  /// Pairs that Python 2 passes to OrderedDict in one list.
+  static let pairCount = 500_000
 }

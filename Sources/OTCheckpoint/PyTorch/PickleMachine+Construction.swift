@@ -25,7 +25,9 @@ extension PickleMachine {
       guard values.isEmpty else { throw badArguments(global) }
       return heap.add(PickleContainer(.dictionary))
     case .size:
-      guard values.count == 1, let dimensions = heap.tuple(values[0]) else { throw badArguments(global) }
+      guard values.count == 1, let dimensions = heap.tuple(values[0]) else {
+        throw badArguments(global)
+      }
       return heap.add(PickleContainer(.tuple, dimensions))
     case .rebuildTensor:
       guard values.count == 4 else { throw badArguments(global) }
@@ -42,7 +44,10 @@ extension PickleMachine {
       return try tensor(global, values, elementType: elementType)
     case .parameter:
       guard values.count == 1 || values.count == 2 else { throw badArguments(global) }
-      if values.count == 2, case .bool = values[1] {} else if values.count == 2 { throw badArguments(global) }
+      if values.count == 2, case .bool = values[1] {
+      } else if values.count == 2 {
+        throw badArguments(global)
+      }
       return try parameter(global, values[0])
     case .rebuildParameter:
       guard values.count == 3 else { throw badArguments(global) }
@@ -56,13 +61,15 @@ extension PickleMachine {
   /// only looked at to see that it could not change what was built.
   func checkBuild(_ object: PickleValue, _ state: PickleValue) throws {
     guard heap.container(state)?.isDictionary == true else {
-      throw refuse("pickle-build", "gives an object a state that is \(state.kindName), not a dictionary")
+      throw refuse(
+        "pickle-build", "gives an object a state that is \(state.kindName), not a dictionary")
     }
     switch object {
     case .container(let index) where heap.containers[index].kind == .orderedDictionary: return
     case .tensor(let index) where heap.tensors[index].isParameter: return
     default:
-      throw refuse("pickle-build", "gives attributes to something other than an OrderedDict or Parameter")
+      throw refuse(
+        "pickle-build", "gives attributes to something other than an OrderedDict or Parameter")
     }
   }
 
@@ -73,11 +80,13 @@ extension PickleMachine {
     let result = heap.add(PickleContainer(.orderedDictionary))
     // Python 2 passes the items as one list of pairs.
     guard let argument = values.first else { return result }
-    guard case .container(let index) = result, let items = heap.container(argument), items.kind == .list else {
+    guard case .container(let index) = result, let items = heap.container(argument),
+      items.kind == .list
+    else {
       throw badArguments(global)
     }
     pairCount += items.values.count
-    guard pairCount <= PickleLimits.opcodeCount else { throw tooLarge("pairs") }
+    guard pairCount <= PickleLimits.pairCount else { throw tooLarge("pairs") }
     for item in items.values {
       guard let pair = heap.container(item), !pair.isDictionary, pair.values.count == 2 else {
         throw badArguments(global)
@@ -89,7 +98,9 @@ extension PickleMachine {
 
   // MARK: Tensors
 
-  private mutating func parameter(_ global: PickleGlobal, _ value: PickleValue) throws -> PickleValue {
+  private mutating func parameter(_ global: PickleGlobal, _ value: PickleValue) throws
+    -> PickleValue
+  {
     guard case .tensor(let index) = value else { throw badArguments(global) }
     let tensor = heap.tensors[index]
     heap.tensors.append(
@@ -100,7 +111,8 @@ extension PickleMachine {
   }
 
   private func checkFlags(
-    _ global: PickleGlobal, _ requiresGradient: PickleValue, hooks: PickleValue, metadata: PickleValue?
+    _ global: PickleGlobal, _ requiresGradient: PickleValue, hooks: PickleValue,
+    metadata: PickleValue?
   ) throws {
     guard case .bool = requiresGradient else { throw badArguments(global) }
     switch hooks {
@@ -115,7 +127,9 @@ extension PickleMachine {
       guard heap.containers[index].values.count <= 16 else { throw badArguments(global) }
       for (key, value) in zip(heap.containers[index].keys, heap.containers[index].values) {
         if case .bool(false) = value { continue }
-        throw refuse("pytorch-metadata-bit", "has a tensor marked '\(key)', whose values are not the stored ones")
+        throw refuse(
+          "pytorch-metadata-bit",
+          "has a tensor marked '\(key)', whose values are not the stored ones")
       }
     default: throw badArguments(global)
     }
@@ -134,11 +148,13 @@ extension PickleMachine {
     case (nil, let stated?): type = stated
     case (let stored?, let stated?):
       guard stored == stated else {
-        throw refuse("pytorch-storage-dtype", "reads a storage of \(stored.rawValue) as \(stated.rawValue)")
+        throw refuse(
+          "pytorch-storage-dtype", "reads a storage of \(stored.rawValue) as \(stated.rawValue)")
       }
       type = stated
     case (nil, nil):
-      throw refuse("pytorch-storage-dtype", "has a tensor over an untyped storage without an element type")
+      throw refuse(
+        "pytorch-storage-dtype", "has a tensor over an untyped storage without an element type")
     }
     let offset = try count(values[1], global)
     let dimensions = try counts(values[2], global)
@@ -148,21 +164,23 @@ extension PickleMachine {
     else {
       throw refuse(
         "pytorch-bad-view",
-        "has a tensor of size \(dimensions), strides \(strides), offset \(offset): negative, too large, "
-          + "of more than \(Shape.maximumRank) dimensions, or of two ranks")
+        "has a tensor of size \(dimensions), strides \(strides), offset \(offset): negative, "
+          + "too large, of more than \(Shape.maximumRank) dimensions, or of two ranks")
     }
     let byteWidth = type.bitWidth / 8
     let available = storage.elementType == nil ? view.range.count / byteWidth : view.range.count
     guard let end = PickleMachine.end(of: shape, strides, offset), end <= available else {
       throw refuse(
         "pytorch-view-outside",
-        "has a tensor of size \(dimensions), strides \(strides), offset \(offset) over a storage of "
-          + "only \(available) elements")
+        "has a tensor of size \(dimensions), strides \(strides), offset \(offset) over a "
+          + "storage of only \(available) elements")
     }
     // Repeated elements take no room in the file, but do once they are read.
     let permitted = max((available.multipliedChecked(by: 16) ?? .max), 1 << 20)
-    guard shape.elementCount <= permitted, type.byteCount(elementCount: shape.elementCount) != nil else {
-      throw refuse("pytorch-expansion", "expands \(available) elements to a tensor of size \(dimensions)")
+    guard shape.elementCount <= permitted, type.byteCount(elementCount: shape.elementCount) != nil
+    else {
+      throw refuse(
+        "pytorch-expansion", "expands \(available) elements to a tensor of size \(dimensions)")
     }
     let unit = (storage.elementType?.bitWidth ?? 8) / 8
     heap.tensors.append(
@@ -212,10 +230,13 @@ extension PickleMachine {
       case .storage(let elementType) = global.meaning, case .string(let key) = values[2],
       case .string(let location) = values[3], key.utf8.count <= PickleLimits.nameByteCount
     else {
-      throw refuse("pickle-persistent-id", "has a persistent id other than ('storage', class, key, location, count)")
+      throw refuse(
+        "pickle-persistent-id",
+        "has a persistent id other than ('storage', class, key, location, count)")
     }
     guard location != "meta" else {
-      throw refuse("pytorch-unsupported-tensor", "holds a tensor on the 'meta' device, which has no data")
+      throw refuse(
+        "pytorch-unsupported-tensor", "holds a tensor on the 'meta' device, which has no data")
     }
     if case .bigInteger = values[4] {
       throw refuse("pickle-big-integer", "has a storage size of more than 8 bytes")
@@ -254,7 +275,9 @@ extension PickleMachine {
     if case .none = value { return 0..<count }
     guard let values = heap.tuple(value), values.count == 3, case .string = values[0],
       case .integer(let offset) = values[1], case .integer(let length) = values[2]
-    else { throw refuse("pickle-persistent-id", "has a storage view other than (key, offset, count)") }
+    else {
+      throw refuse("pickle-persistent-id", "has a storage view other than (key, offset, count)")
+    }
     guard offset >= 0, length >= 0, let end = offset.addingChecked(length), end <= count else {
       throw refuse("legacy-view-outside", "has a storage view that reaches outside its storage")
     }

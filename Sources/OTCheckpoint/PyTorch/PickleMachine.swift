@@ -64,9 +64,14 @@ struct PickleMachine {
         return Result(root: root, heap: heap, end: cursor.position)
       }
       try execute(opcode)
+      guard heap.containers.count <= PickleLimits.containerCount,
+        heap.tensors.count <= PickleLimits.tensorCount
+      else { throw tooLarge("containers or tensors") }
     }
     opcodeOffset = cursor.position
-    throw refuse("pickle-no-stop", "has a pickle that ends without STOP, or is over \(PickleLimits.byteCount) bytes")
+    throw refuse(
+      "pickle-no-stop",
+      "has a pickle that ends without STOP, or is over \(PickleLimits.byteCount) bytes")
   }
 
   private mutating func execute(_ opcode: PickleOpcode) throws {
@@ -133,8 +138,11 @@ struct PickleMachine {
       let state = try pop()
       try checkBuild(try top(), state)
     case .binPersistentID: try push(try persistentStorage(try pop()))
-    case .instance, .object, .extension1, .extension2, .extension4, .persistentID, .newObjectExtended:
-      throw refuse("pickle-forbidden-opcode", "uses the opcode \(opcode), which runs code or names objects elsewhere")
+    case .instance, .object, .extension1, .extension2, .extension4, .persistentID,
+      .newObjectExtended:
+      throw refuse(
+        "pickle-forbidden-opcode",
+        "uses the opcode \(opcode), which runs code or names objects elsewhere")
     }
   }
 
@@ -179,53 +187,7 @@ struct PickleMachine {
     guard memo.count <= PickleLimits.memoCount else { throw tooLarge("memos") }
   }
 
-  // MARK: Operands
-
-  private mutating func checkProtocol() throws {
-    let version = try number(1)
-    guard version <= 5 else {
-      throw refuse("pickle-protocol", "is of pickle protocol \(version); 5 is the last known")
-    }
-  }
-
-  private mutating func number(_ byteCount: Int) throws -> Int {
-    guard let value = cursor.unsigned(byteCount) else { throw truncated() }
-    return Int(truncatingIfNeeded: value)
-  }
-
-  private mutating func bytes(_ count: Int) throws -> UnsafeRawBufferPointer {
-    guard let bytes = cursor.take(count) else { throw truncated() }
-    return bytes
-  }
-
-  private mutating func longLength() throws -> Int {
-    guard let length = cursor.long() else { throw truncated() }
-    return length
-  }
-
-  private mutating func string(_ byteCount: Int) throws -> String {
-    try text(try bytes(byteCount))
-  }
-
-  private mutating func line() throws -> String {
-    guard let bytes = cursor.take(through: 0x0A) else { throw truncated() }
-    return try text(bytes)
-  }
-
-  private func text(_ bytes: UnsafeRawBufferPointer) throws -> String {
-    guard let text = String(validating: bytes, as: UTF8.self) else {
-      throw refuse("pickle-utf8", "has a string that is not UTF-8")
-    }
-    return text
-  }
-
-  /// Little-endian two's complement; no bytes are zero.
-  private func integer(_ bytes: UnsafeRawBufferPointer) -> PickleValue {
-    guard bytes.count <= 8 else { return .bigInteger(Array(bytes)) }
-    let isNegative = (bytes.last ?? 0) & 0x80 != 0
-    let bits = bytes.reversed().reduce(isNegative ? -1 : 0) { $0 << 8 | Int($1) }
-    return .integer(bits)
-  }
+  // MARK: Containers
 
   private mutating func pushBytes(_ count: Int) throws {
     _ = try bytes(count)
@@ -235,8 +197,6 @@ struct PickleMachine {
   private mutating func pushTuple(_ values: [PickleValue]) throws {
     try push(heap.add(PickleContainer(.tuple, values)))
   }
-
-  // MARK: Containers
 
   private mutating func append(_ values: [PickleValue], to kind: PickleContainer.Kind) throws {
     guard case .container(let index) = try top(), heap.containers[index].kind == kind else {
@@ -263,7 +223,8 @@ struct PickleMachine {
     }
     // A long key recalled from the memo would be hashed again and again.
     guard name.utf8.count <= PickleLimits.nameByteCount else {
-      throw refuse("pickle-key", "has a dictionary key longer than \(PickleLimits.nameByteCount) bytes")
+      throw refuse(
+        "pickle-key", "has a dictionary key longer than \(PickleLimits.nameByteCount) bytes")
     }
     guard heap.containers[index].insert(value, forKey: name) else {
       throw refuse("pickle-key", "has the dictionary key '\(name)' twice")
@@ -274,7 +235,9 @@ struct PickleMachine {
     switch PickleGlobal.lookUp(module: module, name: name) {
     case .permitted(let global): try push(.global(global))
     case .unsupported:
-      throw refuse("pytorch-unsupported-tensor", "holds a quantized, sparse, nested, meta or complex tensor ('\(module).\(name)')")
+      throw refuse(
+        "pytorch-unsupported-tensor",
+        "holds a quantized, sparse, nested, meta or complex tensor ('\(module).\(name)')")
     case .forbidden:
       let path = String("\(module).\(name)".prefix(200))
       throw Refusal(
@@ -290,7 +253,7 @@ struct PickleMachine {
     Refusal(rule, message, file: cursor.file.path, byteOffset: opcodeOffset)
   }
 
-  private func truncated() -> Refusal {
+  func truncated() -> Refusal {
     refuse("pickle-truncated", "has a pickle that ends inside an opcode")
   }
 

@@ -72,7 +72,8 @@ struct PickleTensorPaths {
         }
         let name = try path(to: key)
         nameByteCount += name.utf8.count
-        guard nameByteCount <= PickleLimits.totalNameByteCount, tensors.count < PickleLimits.tensorCount
+        guard nameByteCount <= PickleLimits.totalNameByteCount,
+          tensors.count < PickleLimits.tensorCount
         else { throw refuse("pickle-too-large", "has too many tensors, or too long names") }
         guard names.insert(name).inserted else {
           throw refuse("pickle-key", "has two tensors under the path '\(name)'")
@@ -94,7 +95,9 @@ struct PickleTensorPaths {
     isOnPath[container] = true
     let before = levels.last?.pathByteCount ?? 0
     levels.append(
-      Level(container: container, key: key, pathByteCount: before + (key.map { $0.utf8.count + 1 } ?? 0)))
+      Level(
+        container: container, key: key, pathByteCount: before + (key.map { $0.utf8.count + 1 } ?? 0)
+      ))
   }
 
   private func path(to key: String) throws -> String {

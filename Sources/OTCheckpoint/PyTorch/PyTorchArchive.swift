@@ -29,14 +29,16 @@ enum PyTorchArchive {
     let pickle = try PickleMachine.read(file, pickleRecord.range, .archive)
     guard pickle.end == pickleRecord.range.upperBound else {
       throw Refusal(
-        "pickle-trailing-bytes", "has bytes behind its pickle's STOP", file: file.path, byteOffset: pickle.end)
+        "pickle-trailing-bytes", "has bytes behind its pickle's STOP", file: file.path,
+        byteOffset: pickle.end)
     }
     let records = try pickle.heap.storages.map { storage in
       let record = try record("data/\(storage.key)", archive, from: storage.byteOffset)
       guard record.range.count == storage.byteCount else {
         throw Refusal(
           "pytorch-storage-mismatch",
-          "has a record '\(record.name)' of \(record.range.count) bytes where its storage has \(storage.byteCount)",
+          "has a record '\(record.name)' of \(record.range.count) bytes where its storage has "
+            + "\(storage.byteCount)",
           file: file.path, byteOffset: record.range.lowerBound)
       }
       return record
@@ -50,11 +52,14 @@ enum PyTorchArchive {
   }
 
   private static func refuseOtherKinds(_ archive: ZipArchive) throws {
-    let isScript = archive["constants.pkl"] != nil || archive.records.contains { $0.name.hasPrefix("code/") }
-    let isExport = archive["archive_format"] != nil || archive["serialized_exported_program.json"] != nil
+    let isScript =
+      archive["constants.pkl"] != nil || archive.records.contains { $0.name.hasPrefix("code/") }
+    let isExport =
+      archive["archive_format"] != nil || archive["serialized_exported_program.json"] != nil
     guard !isScript, !isExport else {
       throw Refusal(
-        "pytorch-program", "is \(isScript ? "a TorchScript program" : "an exported program (.pt2)"), not a checkpoint",
+        "pytorch-program",
+        "is \(isScript ? "a TorchScript program" : "an exported program (.pt2)"), not a checkpoint",
         file: archive.file.path, remedy: "save its state dict with torch.save")
     }
   }
@@ -64,7 +69,8 @@ enum PyTorchArchive {
   ) throws -> ZipArchive.Record {
     guard let record = archive[name] else {
       throw Refusal(
-        "pytorch-record-missing", "has no record '\(name)'", file: archive.file.path, byteOffset: byteOffset,
+        "pytorch-record-missing", "has no record '\(name)'", file: archive.file.path,
+        byteOffset: byteOffset,
         remedy: "the file is incomplete or not a checkpoint; fetch it again")
     }
     return record
@@ -91,6 +97,8 @@ enum PyTorchArchive {
   private static func warnings(_ unchecked: [String], _ file: MappedFile) -> [String] {
     guard let first = unchecked.first else { return [] }
     let others = unchecked.count > 1 ? " and \(unchecked.count - 1) others" : ""
-    return ["\(file.path): no checksum was written for '\(first)'\(others), so damage would go unnoticed"]
+    return [
+      "\(file.path): no checksum was written for '\(first)'\(others), so damage would go unnoticed"
+    ]
   }
 }

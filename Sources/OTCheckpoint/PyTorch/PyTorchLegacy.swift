@@ -20,7 +20,8 @@ enum PyTorchLegacy {
 
     guard case .bigInteger(magic) = try next().root else {
       throw Refusal(
-        "legacy-magic", "is a pickle without the magic number of torch.save", file: file.path, byteOffset: 0,
+        "legacy-magic", "is a pickle without the magic number of torch.save", file: file.path,
+        byteOffset: 0,
         remedy: "load it in Python and save a state dict with torch.save")
     }
     var start = position
@@ -34,26 +35,35 @@ enum PyTorchLegacy {
     let keys = try storageKeys(try next(), file, start)
     guard keys.count == object.heap.storages.count else {
       throw refuse(
-        "legacy-keys", "lists \(keys.count) storages where its tensors use \(object.heap.storages.count)", start)
+        "legacy-keys",
+        "lists \(keys.count) storages where its tensors use \(object.heap.storages.count)", start)
     }
-    let offsets = try storageOffsets(object.heap.storages, keys, file, from: position, listedAt: start)
-    return PyTorchContents(pickle: object, storageOffsets: offsets, isBigEndian: false, warnings: [])
+    let offsets = try storageOffsets(
+      object.heap.storages, keys, file, from: position, listedAt: start)
+    return PyTorchContents(
+      pickle: object, storageOffsets: offsets, isBigEndian: false, warnings: [])
   }
 
-  private static func checkSystem(_ system: PickleMachine.Result, _ file: MappedFile, _ offset: Int) throws {
+  private static func checkSystem(_ system: PickleMachine.Result, _ file: MappedFile, _ offset: Int)
+    throws
+  {
     guard let facts = system.heap.container(system.root), facts.isDictionary else {
-      throw Refusal("legacy-system", "lacks its description of the system", file: file.path, byteOffset: offset)
+      throw Refusal(
+        "legacy-system", "lacks its description of the system", file: file.path, byteOffset: offset)
     }
     switch facts["protocol_version"] {
     case nil, .integer(protocolVersion): break
     default:
-      throw Refusal("legacy-protocol", "is not of serialisation protocol \(protocolVersion)", file: file.path, byteOffset: offset)
+      throw Refusal(
+        "legacy-protocol", "is not of serialisation protocol \(protocolVersion)", file: file.path,
+        byteOffset: offset)
     }
     switch facts["little_endian"] {
     case nil, .bool(true): break
     default:
       throw Refusal(
-        "legacy-byte-order", "was written on a big-endian machine", file: file.path, byteOffset: offset,
+        "legacy-byte-order", "was written on a big-endian machine", file: file.path,
+        byteOffset: offset,
         remedy: "load it in PyTorch and save it again")
     }
   }
@@ -67,28 +77,33 @@ enum PyTorchLegacy {
     }
     guard let values, let keys, keys.count == values.count, Set(keys).count == keys.count else {
       throw Refusal(
-        "legacy-keys", "does not end in a list of distinct storage keys", file: file.path, byteOffset: offset)
+        "legacy-keys", "does not end in a list of distinct storage keys", file: file.path,
+        byteOffset: offset)
     }
     return keys
   }
 
   /// Where each storage starts, the payload being read in the order of `keys`.
   private static func storageOffsets(
-    _ storages: [PickleStorage], _ keys: [String], _ file: MappedFile, from start: Int, listedAt listOffset: Int
+    _ storages: [PickleStorage], _ keys: [String], _ file: MappedFile, from start: Int,
+    listedAt listOffset: Int
   ) throws -> [Int] {
     let indices = Dictionary(uniqueKeysWithValues: storages.enumerated().map { ($1.key, $0) })
     var offsets = [Int](repeating: 0, count: storages.count)
     var cursor = FileCursor(file, start..<file.byteCount)
     for key in keys {
       guard let index = indices[key] else {
-        throw Refusal("legacy-keys", "lists a storage '\(key)' that no tensor uses", file: file.path, byteOffset: listOffset)
+        throw Refusal(
+          "legacy-keys", "lists a storage '\(key)' that no tensor uses", file: file.path,
+          byteOffset: listOffset)
       }
       let storage = storages[index]
       let place = cursor.position
       guard cursor.remaining >= 8 else { throw truncated(file) }
       guard cursor.long() == storage.count else {
         throw Refusal(
-          "legacy-storage-size", "has a storage '\(key)' that is not of the \(storage.count) elements its tensors expect",
+          "legacy-storage-size",
+          "has a storage '\(key)' that is not of the \(storage.count) elements its tensors expect",
           file: file.path, byteOffset: place)
       }
       offsets[index] = cursor.position
@@ -96,7 +111,8 @@ enum PyTorchLegacy {
     }
     guard cursor.remaining == 0 else {
       throw Refusal(
-        "legacy-trailing-bytes", "has \(cursor.remaining) bytes behind its last storage", file: file.path,
+        "legacy-trailing-bytes", "has \(cursor.remaining) bytes behind its last storage",
+        file: file.path,
         byteOffset: cursor.position)
     }
     return offsets
@@ -104,7 +120,8 @@ enum PyTorchLegacy {
 
   private static func truncated(_ file: MappedFile) -> Refusal {
     Refusal(
-      "legacy-truncated", "ends before its last storage", file: file.path, byteOffset: file.byteCount,
+      "legacy-truncated", "ends before its last storage", file: file.path,
+      byteOffset: file.byteCount,
       remedy: "the file is incomplete; fetch it again")
   }
 }

@@ -31,7 +31,8 @@ extension ZipArchive {
     var start = range.lowerBound
     while start < range.upperBound {
       let block = start..<min(start + blockByteCount, range.upperBound)
-      value = crc32_z(value, file.bytes(in: block).bindMemory(to: UInt8.self).baseAddress, block.count)
+      value = crc32_z(
+        value, file.bytes(in: block).bindMemory(to: UInt8.self).baseAddress, block.count)
       if range.count > blockByteCount { file.release(block) }
       start = block.upperBound
     }

@@ -63,7 +63,9 @@ struct ZipArchive {
         "zip-name", "has an entry named '\(entry.name)', \(what)", file: file.path,
         byteOffset: entry.headerOffset)
     }
-    if entry.name.unicodeScalars.contains(where: { $0.value < 0x20 || $0 == "\\" || $0.value == 0x7F }) {
+    if entry.name.unicodeScalars.contains(where: {
+      $0.value < 0x20 || $0 == "\\" || $0.value == 0x7F
+    }) {
       throw refuse("with a control character or backslash")
     }
     var parts = entry.name.split(separator: "/", omittingEmptySubsequences: false)

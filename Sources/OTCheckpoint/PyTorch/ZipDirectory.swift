@@ -29,7 +29,8 @@ struct ZipDirectory {
   func entries() throws -> [Entry] {
     let extent = try locate()
     guard extent.entryCount <= ZipArchive.maximumRecordCount else {
-      throw refuse("zip-too-many-records", "lists \(extent.entryCount) entries", extent.range.lowerBound)
+      throw refuse(
+        "zip-too-many-records", "lists \(extent.entryCount) entries", extent.range.lowerBound)
     }
     var cursor = FileCursor(file, extent.range)
     var entries: [Entry] = []
@@ -38,7 +39,8 @@ struct ZipDirectory {
     }
     guard entries.count == extent.entryCount else {
       throw refuse(
-        "zip-directory", "lists \(entries.count) entries where its end record says \(extent.entryCount)",
+        "zip-directory",
+        "lists \(entries.count) entries where its end record says \(extent.entryCount)",
         extent.range.lowerBound)
     }
     try verifyDisjoint(entries)
@@ -69,7 +71,8 @@ struct ZipDirectory {
       }
     } else {
       guard !hasSentinel else {
-        throw refuse("zip-zip64-locator", "lacks the ZIP64 locator that its end record calls for", end)
+        throw refuse(
+          "zip-zip64-locator", "lacks the ZIP64 locator that its end record calls for", end)
       }
       guard disk == 0, firstDisk == 0, onDisk == entryCount else {
         throw refuse("zip-end-record", "is one disk of a split archive", end)
@@ -77,7 +80,8 @@ struct ZipDirectory {
       extent = Extent(range: try directory(offset, byteCount, end), entryCount: entryCount)
     }
     guard extent.range.upperBound == directoryEnd else {
-      throw refuse("zip-directory", "has bytes between its directory and its end record", directoryEnd)
+      throw refuse(
+        "zip-directory", "has bytes between its directory and its end record", directoryEnd)
     }
     return extent
   }
@@ -88,7 +92,9 @@ struct ZipDirectory {
     let last = bytes.count - 22
     if last >= 0 {
       for start in stride(from: last, through: max(0, last - 0xFFFF), by: -1)
-      where bytes[start] == 0x50 && bytes[start + 1] == 0x4B && bytes[start + 2] == 5 && bytes[start + 3] == 6 {
+      where bytes[start] == 0x50 && bytes[start + 1] == 0x4B && bytes[start + 2] == 5
+        && bytes[start + 3] == 6
+      {
         if Int(bytes[start + 20]) | Int(bytes[start + 21]) << 8 == last - start { return start }
       }
     }
@@ -102,7 +108,8 @@ struct ZipDirectory {
     var locator = FileCursor(file, end - 20..<end)
     guard locator.word() == 0x0706_4B50 else { return nil }
     func refusal(_ what: String) -> Refusal { refuse("zip-zip64-locator", what, end - 20) }
-    guard locator.word() == 0, let offset = locator.long(), let diskCount = locator.word(), diskCount <= 1
+    guard locator.word() == 0, let offset = locator.long(), let diskCount = locator.word(),
+      diskCount <= 1
     else { throw refusal("has a ZIP64 locator that leads outside the file") }
     // A version-1 record is 56 bytes long and ends where the locator starts.
     guard offset <= end - 20 - 56 else {
@@ -121,7 +128,8 @@ struct ZipDirectory {
   private func directory(_ offset: Int, _ byteCount: Int, _ limit: Int) throws -> Range<Int> {
     guard let end = offset.addingChecked(byteCount), end <= limit else {
       throw refuse(
-        "zip-directory-outside", "has a directory at \(offset) of \(byteCount) bytes, past its end record",
+        "zip-directory-outside",
+        "has a directory at \(offset) of \(byteCount) bytes, past its end record",
         limit)
     }
     return offset..<end
@@ -135,7 +143,8 @@ struct ZipDirectory {
     guard cursor.word() == 0x0201_4B50, cursor.take(4) != nil, let flags = cursor.half(),
       let method = cursor.half(), cursor.take(4) != nil, let checksum = cursor.unsigned(4),
       let compressedField = cursor.word(), let sizeField = cursor.word(),
-      let nameLength = cursor.half(), let extraLength = cursor.half(), let commentLength = cursor.half(),
+      let nameLength = cursor.half(), let extraLength = cursor.half(),
+      let commentLength = cursor.half(),
       let disk = cursor.half(), cursor.take(6) != nil, let offsetField = cursor.word(),
       let nameBytes = cursor.take(nameLength), let extraStart = Optional(cursor.position),
       cursor.take(extraLength) != nil, cursor.take(commentLength) != nil
@@ -144,7 +153,9 @@ struct ZipDirectory {
       let name = String(validating: nameBytes, as: UTF8.self)
     else { throw refuse("zip-name", "has an entry whose name is not UTF-8 or too long", start) }
     guard flags & ~Self.permittedFlags == 0 else {
-      let what = flags & 0x2041 != 0 ? "is encrypted" : "has flag bits \(String(flags, radix: 16)) (hexadecimal)"
+      let what =
+        flags & 0x2041 != 0
+        ? "is encrypted" : "has flag bits \(String(flags, radix: 16)) (hexadecimal)"
       throw refuse("zip-flags", "has an entry '\(name)' that \(what)", start)
     }
     guard method == 0 else {
@@ -165,16 +176,20 @@ struct ZipDirectory {
     let compressed = try widened(compressedField)
     let offset = try widened(offsetField)
     guard size == compressed else {
-      throw refuse("zip-sizes", "has a stored entry '\(name)' with two sizes, \(size) and \(compressed)", start)
+      throw refuse(
+        "zip-sizes", "has a stored entry '\(name)' with two sizes, \(size) and \(compressed)", start
+      )
     }
     guard disk == 0 || disk == Self.unknownHalf, offset <= directoryStart else {
       throw refuse("zip-directory", "has an entry '\(name)' outside the file", start)
     }
     let central = Central(
-      nameBytes: nameBytes, name: name, flags: flags, size: size, checksum: UInt32(truncatingIfNeeded: checksum))
+      nameBytes: nameBytes, name: name, flags: flags, size: size,
+      checksum: UInt32(truncatingIfNeeded: checksum))
     let dataStart = try dataStart(of: central, at: offset, before: directoryStart)
     guard let dataEnd = dataStart.addingChecked(size), dataEnd <= directoryStart else {
-      throw refuse("zip-record-outside", "has an entry '\(name)' that reaches past the data", offset)
+      throw refuse(
+        "zip-record-outside", "has an entry '\(name)' that reaches past the data", offset)
     }
     return Entry(
       name: name, headerOffset: offset, range: dataStart..<dataEnd, checksum: central.checksum)
@@ -197,10 +212,14 @@ struct ZipDirectory {
       let compressed = cursor.word(), let size = cursor.word(),
       let nameLength = cursor.half(), let extraLength = cursor.half(),
       let name = cursor.take(nameLength), cursor.take(extraLength) != nil
-    else { throw refuse("zip-local-header", "has no local header for the entry '\(central.name)'", offset) }
+    else {
+      throw refuse(
+        "zip-local-header", "has no local header for the entry '\(central.name)'", offset)
+    }
     guard name.elementsEqual(central.nameBytes) else {
       throw refuse(
-        "zip-local-name", "calls the entry '\(central.name)' something else in its local header", offset)
+        "zip-local-name", "calls the entry '\(central.name)' something else in its local header",
+        offset)
     }
     let follows = flags & 8 != 0
     func agrees(_ field: Int) -> Bool {
@@ -210,7 +229,8 @@ struct ZipDirectory {
       checksum == central.checksum || follows && checksum == 0
     else {
       throw refuse(
-        "zip-local-header", "has a local header that contradicts the directory on '\(central.name)'", offset)
+        "zip-local-header",
+        "has a local header that contradicts the directory on '\(central.name)'", offset)
     }
     return cursor.position
   }
@@ -232,7 +252,8 @@ struct ZipDirectory {
     var end = 0
     for entry in entries.sorted(by: { $0.headerOffset < $1.headerOffset }) {
       guard entry.headerOffset >= end else {
-        throw refuse("zip-overlap", "has an entry '\(entry.name)' that overlaps another", entry.headerOffset)
+        throw refuse(
+          "zip-overlap", "has an entry '\(entry.name)' that overlaps another", entry.headerOffset)
       }
       end = entry.range.upperBound
     }

@@ -7,11 +7,14 @@ import OTTensor
 /// residual. `hidden` is always an output, `logits` with the masked-LM head,
 /// `pooled` with the pooler.
 public enum BERTFamily: ModelFamily {
+  /// The family's name.
   public static let name = "bert"
+  /// Values of `model_type` in config.json.
   public static let modelTypes = ["bert"]
 
   private static let prefixes = ["bert.", ""]
 
+  /// Whether a checkpoint without configuration has this family's names.
   public static func recognizes(tensorNames: Set<String>) -> Bool {
     prefixes.contains {
       tensorNames.contains($0 + "embeddings.token_type_embeddings.weight")
@@ -19,6 +22,7 @@ public enum BERTFamily: ModelFamily {
     }
   }
 
+  /// The model as a graph.
   public static func graph(configuration: JSONValue?, tensors: TensorCatalog) throws -> Graph {
     let configuration = try Configuration(configuration, file: tensors.file)
     let prefix = tensors.prefix(of: prefixes, with: "embeddings.word_embeddings.weight")

@@ -8,11 +8,14 @@ import OTTensor
 /// value then have head size 0, and migration puts what it would push through
 /// them on the edge instead.
 public enum BLOOMFamily: ModelFamily {
+  /// The family's name.
   public static let name = "bloom"
+  /// Values of `model_type` in config.json.
   public static let modelTypes = ["bloom"]
 
   private static let prefixes = ["transformer.", ""]
 
+  /// Whether a checkpoint without configuration has this family's names.
   public static func recognizes(tensorNames: Set<String>) -> Bool {
     prefixes.contains {
       tensorNames.contains($0 + "word_embeddings_layernorm.weight")
@@ -20,6 +23,7 @@ public enum BLOOMFamily: ModelFamily {
     }
   }
 
+  /// The model as a graph.
   public static func graph(configuration: JSONValue?, tensors: TensorCatalog) throws -> Graph {
     let configuration = try Configuration(configuration, file: tensors.file)
     let prefix = tensors.prefix(of: prefixes, with: "word_embeddings.weight")

@@ -8,11 +8,14 @@ import OTTensor
 /// A sliding attention window is no operation of this graph: it limits
 /// `Graph.contextLength`, within which it makes no difference.
 public enum LLaMAFamily: ModelFamily {
+  /// The family's name.
   public static let name = "llama"
+  /// Values of `model_type` in config.json.
   public static let modelTypes = ["llama", "mistral", "qwen2"]
 
   private static let prefixes = ["model.", ""]
 
+  /// Whether a checkpoint without configuration has this family's names.
   public static func recognizes(tensorNames: Set<String>) -> Bool {
     prefixes.contains { prefix in
       let has = { tensorNames.contains(prefix + $0) }
@@ -24,6 +27,7 @@ public enum LLaMAFamily: ModelFamily {
     }
   }
 
+  /// The model as a graph.
   public static func graph(configuration: JSONValue?, tensors: TensorCatalog) throws -> Graph {
     let configuration = try Configuration(configuration, file: tensors.file)
     let prefix = tensors.prefix(of: prefixes, with: "embed_tokens.weight")

@@ -1,0 +1,183 @@
+import OTKernels
+import OTTensor
+
+// The data of tensors.
+extension Container {
+  /// Steps of a quantized tensor, `[row, group]`: positive and finite.
+  ///
+  /// - Throws: `Refusal` with rule `otq-scale`, `otq-checksum`, `otq-frame` or `otq-frame-data`.
+  public func scales(of tensor: StoredTensor) throws -> [Float] {
+    guard let plane = tensor.planes["scales"] else { return [] }
+    let scales = Container.floats(try bytes(of: plane.extents, name: "tensor '\(tensor.name)'"))
+    if let index = scales.firstIndex(where: { !($0 > 0 && $0.isFinite) }) {
+      throw Refusal("otq-scale", "scale \(index) is \(scales[index])", file: file.path, tensor: tensor.name)
+    }
+    return scales
+  }
+
+  /// Zero points of a quantized tensor, one to a scale.
+  ///
+  /// - Throws: `Refusal` with rule `otq-zero-point`, or as `scales(of:)`.
+  public func zeroPoints(of tensor: StoredTensor) throws -> [UInt8] {
+    guard let scheme = tensor.scheme else { return [] }
+    guard let plane = tensor.planes["zeroPoints"] else {
+      let count = scheme.scaleCount(rowCount: tensor.layout.rowCount, columnCount: tensor.layout.columnCount)
+      return [UInt8](repeating: UInt8(scheme.symmetricZeroPoint), count: count)
+    }
+    let points = try bytes(of: plane.extents, name: "tensor '\(tensor.name)'")
+    if let index = points.firstIndex(where: { $0 > scheme.maximumCode }) {
+      throw Refusal(
+        "otq-zero-point", "zero point \(index) is \(points[index])", file: file.path, tensor: tensor.name)
+    }
+    return points
+  }
+
+  /// Codes of some row tiles, one to a byte in tile order.
+  ///
+  /// - Precondition: the tensor is quantized and the tiles are its own.
+  /// - Throws: `Refusal` with rule `otq-code`, or as `scales(of:)`.
+  public func codes(of tensor: StoredTensor, rowTiles: Range<Int>) throws -> [UInt8] {
+    guard case .quantized(let scheme, let form, let rowTilesPerChunk) = tensor.content,
+      let plane = tensor.planes["codes"]
+    else { preconditionFailure("not a quantized tensor") }
+    precondition(rowTiles.lowerBound >= 0 && rowTiles.upperBound <= tensor.layout.rowTileCount)
+    guard !rowTiles.isEmpty else { return [] }
+    let layout = tensor.layout
+    let chunks = rowTiles.lowerBound / rowTilesPerChunk...(rowTiles.upperBound - 1) / rowTilesPerChunk
+    var result: [UInt8] = []
+    for chunk in chunks {
+      let extent = extents[plane.extents.lowerBound + chunk]
+      var codes = try Container.bytes(of: extent, in: file, name: "tensor '\(tensor.name)'")
+      if form == .packed { codes = Container.unpacked(codes, bits: scheme.bits) }
+      let first = chunk * rowTilesPerChunk
+      let wanted = max(rowTiles.lowerBound, first)..<min(rowTiles.upperBound, first + rowTilesPerChunk)
+      for tile in wanted {
+        let start = (tile - first) * layout.rowTileByteCount
+        let part = codes[start..<start + layout.rowTileByteCount]
+        try check(part, tile, tensor, scheme, extent)
+        result += part
+      }
+    }
+    return result
+  }
+
+  private func check(
+    _ part: ArraySlice<UInt8>, _ tile: Int, _ tensor: StoredTensor, _ scheme: QuantizationScheme, _ extent: Extent
+  ) throws {
+    let invalid = part.withUnsafeBufferPointer {
+      Kernels.current.firstInvalidCode(
+        inRowTile: tile, of: tensor.layout, $0, codes: UInt8(scheme.minimumCode)...UInt8(scheme.maximumCode))
+    }
+    guard let invalid else { return }
+    throw Refusal(
+      "otq-code", "code \(part[part.startIndex + invalid]) of row tile \(tile) is not one of \(scheme.bits) bits",
+      file: file.path, tensor: tensor.name, byteOffset: extent.byteOffset)
+  }
+
+  private static func unpacked(_ packed: [UInt8], bits: Int) -> [UInt8] {
+    let count = packed.count * 8 / TileLayout.packedBitWidth(bits: bits)
+    return [UInt8](unsafeUninitializedCapacity: count) { buffer, initialized in
+      packed.withUnsafeBufferPointer {
+        Kernels.current.unpack($0, bits: bits, into: UnsafeMutableBufferPointer(rebasing: buffer[..<count]))
+      }
+      initialized = count
+    }
+  }
+
+  /// The packed codes of a tensor where they lie in the mapped file, ready for
+  /// the kernels; nil when the file has them one to a byte.
+  ///
+  /// Nothing is read or checked: `verify(threadCount:)` does that.
+  public func mappedPackedCodes(of tensor: StoredTensor) -> UnsafeRawBufferPointer? {
+    guard case .quantized(_, .packed, _) = tensor.content, let run = tensor.planes["codes"]?.extents,
+      let first = run.first, let last = run.last
+    else { return nil }
+    // Packed row tiles are multiples of 64 bytes, so no padding lies between.
+    return file.bytes(in: extents[first].byteOffset..<extents[last].end)
+  }
+
+  /// Elements of a tensor stored as it is, row-major and little-endian.
+  ///
+  /// - Precondition: the tensor is plain.
+  /// - Throws: as `scales(of:)`.
+  public func values(of tensor: StoredTensor) throws -> [UInt8] {
+    guard case .plain = tensor.content, let plane = tensor.planes["values"] else {
+      preconditionFailure("not a plain tensor")
+    }
+    return try bytes(of: plane.extents, name: "tensor '\(tensor.name)'")
+  }
+
+  /// Calls `body` with the bytes of a plain tensor, extent after extent: about
+  /// 256 KiB at a time, so that memory does not grow with the tensor.
+  ///
+  /// - Throws: as `scales(of:)`, and what `body` throws.
+  public func forEachExtent(of tensor: StoredTensor, _ body: ([UInt8]) throws -> Void) throws {
+    guard let plane = tensor.planes["values"] else { return }
+    for extent in extents[plane.extents] {
+      try body(Container.bytes(of: extent, in: file, name: "tensor '\(tensor.name)'"))
+    }
+  }
+
+  /// Float elements of a plain tensor as float32.
+  ///
+  /// - Precondition: the tensor is plain and of a float type.
+  /// - Throws: as `scales(of:)`.
+  public func floats(of tensor: StoredTensor) throws -> [Float] {
+    guard case .plain(let type) = tensor.content else { preconditionFailure("not a plain tensor") }
+    let bytes = try values(of: tensor)
+    return [Float](unsafeUninitializedCapacity: tensor.shape.elementCount) { buffer, count in
+      bytes.withUnsafeBytes {
+        Kernels.current.convert(
+          $0, from: type, to: UnsafeMutableBufferPointer(rebasing: buffer[..<tensor.shape.elementCount]))
+      }
+      count = tensor.shape.elementCount
+    }
+  }
+
+  /// Dequantized rows of a tile-aligned range, row-major: `scale × (u − zeroPoint)`.
+  ///
+  /// - Precondition: the tensor is quantized; `scales` and `zeroPoints` are its own.
+  /// - Throws: as `codes(of:rowTiles:)`.
+  public func dequantized(
+    _ tensor: StoredTensor, rowTiles: Range<Int>, scales: [Float], zeroPoints: [UInt8]
+  ) throws -> [Float] {
+    guard let scheme = tensor.scheme else { preconditionFailure("not a quantized tensor") }
+    let layout = tensor.layout
+    let codes = try codes(of: tensor, rowTiles: rowTiles)
+    let rows = rowTiles.lowerBound * 16..<min(rowTiles.upperBound * 16, layout.rowCount)
+    var result = [Float](repeating: 0, count: rows.count * layout.columnCount)
+    let plain = UnsafeMutableBufferPointer<UInt8>.allocate(capacity: layout.rowTileByteCount)
+    defer { plain.deallocate() }
+    let groupCount = scheme.groupCount(columnCount: layout.columnCount)
+    let groupSize: Int = if case .perGroup(let size) = scheme.granularity { size } else { max(layout.columnCount, 1) }
+    codes.withUnsafeBufferPointer { codes in
+      result.withUnsafeMutableBufferPointer { result in
+        for row in rows {
+          let tile = row / 16 - rowTiles.lowerBound
+          if row % 16 == 0 {
+            let start = tile * layout.rowTileByteCount
+            Kernels.current.deinterleave(
+              UnsafeBufferPointer(rebasing: codes[start..<start + layout.rowTileByteCount]), into: plain)
+          }
+          for group in 0..<groupCount {
+            let columns = group * groupSize..<min((group + 1) * groupSize, layout.columnCount)
+            let step = scheme.granularity == .perTensor ? 0 : row * groupCount + group
+            let from = row % 16 * layout.paddedColumnCount + columns.lowerBound
+            let to = (row - rows.lowerBound) * layout.columnCount + columns.lowerBound
+            Kernels.current.dequantize(
+              UnsafeBufferPointer(rebasing: plain[from..<from + columns.count]), scale: scales[step],
+              zeroPoint: Int(zeroPoints[step]),
+              into: UnsafeMutableBufferPointer(rebasing: result[to..<to + columns.count]))
+          }
+        }
+      }
+    }
+    return result
+  }
+
+  static func floats(_ bytes: [UInt8]) -> [Float] {
+    bytes.withUnsafeBytes { bytes in
+      (0..<bytes.count / 4).map { Float(bitPattern: bytes.littleEndian(at: $0 * 4)) }
+    }
+  }
+}

@@ -1,0 +1,169 @@
+import OTJSON
+import OTTensor
+
+/// An open `.otq` file whose header, table, metadata and index have been checked.
+///
+/// Data are checked when they are read: the checksum of every extent, frames,
+/// and that every code is one that its scheme has.
+public struct Container: Sendable {
+  /// The mapped file.
+  public let file: MappedFile
+  /// Members of the metadata, `tensors` and `attachments` among them.
+  public let metadata: JSONValue
+  /// Tensors in the order of the file; names are unique.
+  public let tensors: [StoredTensor]
+  /// Names of the attached files.
+  public let attachmentNames: [String]
+  let extents: [Extent]
+  private let positions: [String: Int]
+  private let attachments: [String: Range<Int>]
+
+  /// Opens and checks a file.
+  ///
+  /// - Throws: `Refusal` with a rule `otq-…`, `json-…` or `file-…`.
+  public init(path: String) throws {
+    guard !path.hasSuffix(".partial") else {
+      throw Refusal(
+        "otq-partial", "is the unfinished output of an interrupted run", file: path,
+        remedy: "convert again, then remove this file")
+    }
+    try self.init(MappedFile(path: path))
+  }
+
+  /// Checks a mapped file.
+  ///
+  /// - Throws: as `init(path:)`.
+  public init(_ file: MappedFile) throws {
+    let header = try ContainerHeader(file)
+    let table = try ExtentTable(file, header: header)
+    self.file = file
+    extents = table.extents
+    let section = header.metadata
+    guard header.metadataDecodedByteCount <= ContainerFormat.maximumMetadataByteCount,
+      header.metadataCodec == .zstd || section.storedByteCount == header.metadataDecodedByteCount
+    else { throw Refusal("otq-metadata", "metadata has a wrong size", file: file.path, byteOffset: 48) }
+    let extent = Extent(
+      byteOffset: section.byteOffset, storedByteCount: section.storedByteCount,
+      decodedByteCount: header.metadataDecodedByteCount, codec: header.metadataCodec, checksum: section.checksum)
+    let text = try Container.bytes(of: extent, in: file, name: "metadata")
+    metadata = try text.withUnsafeBytes {
+      try JSONValue.parse(
+        $0, limits: JSONLimits(byteCount: ContainerFormat.maximumMetadataByteCount, depth: 64), file: file.path)
+    }
+    guard let entries = metadata["tensors"]?.array else {
+      throw Refusal("otq-metadata", "metadata has no list of tensors", file: file.path)
+    }
+    tensors = try entries.map { try StoredTensor(json: $0, extents: table.extents, file: file.path) }
+    var positions: [String: Int] = [:]
+    for (index, tensor) in tensors.enumerated() {
+      guard positions.updateValue(index, forKey: tensor.name) == nil else {
+        throw Refusal("otq-duplicate-name", "two tensors have this name", file: file.path, tensor: tensor.name)
+      }
+    }
+    self.positions = positions
+    for tensor in tensors {
+      guard case .alias(let name) = tensor.content else { continue }
+      // An alias of an alias could close a circle.
+      guard let target = positions[name].map({ entries[$0] }), target["alias"] == nil,
+        target["shape"] == .array(tensor.shape.dimensions.map { .integer($0) })
+      else {
+        throw Refusal(
+          "otq-alias", "stands for '\(name)', which is missing, an alias or of another shape", file: file.path,
+          tensor: tensor.name)
+      }
+    }
+    var attachments: [String: Range<Int>] = [:]
+    var names: [String] = []
+    for entry in metadata["attachments"]?.array ?? [] {
+      guard let name = entry["name"]?.string, let run = entry["extents"]?.array, run.count == 2,
+        let first = run[0].integer, let count = run[1].integer, first >= 0, count >= 0,
+        let end = first.addingChecked(count), end <= extents.count,
+        attachments.updateValue(first..<end, forKey: name) == nil
+      else { throw Refusal("otq-attachment", "an attachment's entry is invalid", file: file.path) }
+      names.append(name)
+    }
+    self.attachments = attachments
+    attachmentNames = names
+  }
+
+  /// The tensor of that name, aliases followed; nil when there is none.
+  public subscript(name: String) -> StoredTensor? {
+    guard let tensor = positions[name].map({ tensors[$0] }) else { return nil }
+    guard case .alias(let target) = tensor.content else { return tensor }
+    return positions[target].map { tensors[$0] }
+  }
+
+  /// The bytes of an attached file; nil when there is none of that name.
+  ///
+  /// - Throws: `Refusal` with rule `otq-checksum`, `otq-frame` or `otq-frame-data`.
+  public func attachment(_ name: String) throws -> [UInt8]? {
+    try attachments[name].map { try bytes(of: $0, name: name) }
+  }
+
+  /// Bytes that a tensor takes in the file, padding left out.
+  public func storedByteCount(of tensor: StoredTensor) -> Int {
+    tensor.planes.values.reduce(0) { $0 + extents[$1.extents].reduce(0) { $0 + $1.storedByteCount } }
+  }
+
+  /// Checks every extent: checksum and frame, and that codes and scales are
+  /// what their scheme allows.
+  ///
+  /// - Throws: the first `Refusal` in the order of the file.
+  public func verify(threadCount: Int) throws {
+    _ = try mapBlocks(extents.count, threadCount: threadCount) { index in
+      let extent = extents[index]
+      let bytes = file.bytes(in: extent.byteOffset..<extent.end)
+      guard checksum(bytes) == extent.checksum else { throw damaged(extent, name: "extent \(index)") }
+      file.release(extent.byteOffset..<extent.end)
+    }
+    for tensor in tensors {
+      guard case .quantized(_, _, let rowTilesPerChunk) = tensor.content else { continue }
+      _ = try scales(of: tensor)
+      _ = try zeroPoints(of: tensor)
+      let chunkCount = tensor.planes["codes"]?.extents.count ?? 0
+      _ = try mapBlocks(chunkCount, threadCount: threadCount) { chunk in
+        let first = chunk * rowTilesPerChunk
+        let tiles = first..<min(first + rowTilesPerChunk, tensor.layout.rowTileCount)
+        _ = try codes(of: tensor, rowTiles: tiles)
+      }
+    }
+  }
+}
+
+// MARK: - Extents
+
+extension Container {
+  func bytes(of range: Range<Int>, name: String) throws -> [UInt8] {
+    // Grown as extents decode, never by what the table merely claims.
+    var result: [UInt8] = []
+    for extent in extents[range] { result += try Container.bytes(of: extent, in: file, name: name) }
+    return result
+  }
+
+  static func bytes(of extent: Extent, in file: MappedFile, name: String) throws -> [UInt8] {
+    let stored = file.bytes(in: extent.byteOffset..<extent.end)
+    guard checksum(stored) == extent.checksum else {
+      throw Refusal(
+        "otq-checksum", "\(name) is damaged: its checksum differs", file: file.path, byteOffset: extent.byteOffset,
+        remedy: "copy or convert the file again")
+    }
+    guard extent.codec == .zstd else { return Array(stored) }
+    do {
+      return try [UInt8](unsafeUninitializedCapacity: extent.decodedByteCount) { buffer, count in
+        try ZstdCodec.decode(
+          stored, into: UnsafeMutableRawBufferPointer(start: buffer.baseAddress, count: extent.decodedByteCount))
+        count = extent.decodedByteCount
+      }
+    } catch var refusal as Refusal {
+      refusal.file = file.path
+      refusal.byteOffset = extent.byteOffset
+      throw refusal
+    }
+  }
+
+  func damaged(_ extent: Extent, name: String) -> Refusal {
+    Refusal(
+      "otq-checksum", "\(name) is damaged: its checksum differs", file: file.path, byteOffset: extent.byteOffset,
+      remedy: "copy or convert the file again")
+  }
+}

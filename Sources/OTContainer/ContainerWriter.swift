@@ -1,0 +1,210 @@
+import OTJSON
+import OTKernels
+import OTTensor
+
+/// How the bytes of a file are stored.
+public enum Compression: Sendable, Hashable {
+  /// Codes one to a byte, every chunk a zstd frame of its own where that is smaller.
+  case zstd(level: Int)
+  /// Codes packed into 4, 6 or 8 bits, in place for the kernels; nothing compressed.
+  case none
+
+  /// zstd at the level that conversion uses unless told otherwise.
+  public static let standard = Compression.zstd(level: 1)
+}
+
+/// Bytes that are ready to be written: the work that many threads can do.
+public struct EncodedChunk: Sendable {
+  let bytes: [UInt8]
+  let decodedByteCount: Int
+  let codec: Extent.Codec
+  let checksum: UInt32
+}
+
+/// Encodes chunks; usable from many threads at once.
+public struct ChunkEncoder: Sendable {
+  /// How bytes are stored.
+  public let compression: Compression
+  private let codec: ZstdCodec?
+
+  /// An encoder with contexts of its own.
+  public init(_ compression: Compression) {
+    self.compression = compression
+    if case .zstd(let level) = compression { codec = ZstdCodec(level: level) } else { codec = nil }
+  }
+
+  /// How codes lie in the file.
+  public var codeForm: StoredTensor.CodeForm { codec == nil ? .packed : .bytes }
+
+  /// Encodes bytes that are no codes.
+  ///
+  /// - Throws: `Refusal` with rule `zstd-failed`.
+  public func encode(_ bytes: UnsafeRawBufferPointer) throws -> EncodedChunk {
+    if let frame = try codec?.encode(bytes) {
+      return EncodedChunk(
+        bytes: frame, decodedByteCount: bytes.count, codec: .zstd, checksum: frame.withUnsafeBytes(checksum))
+    }
+    return EncodedChunk(
+      bytes: Array(bytes), decodedByteCount: bytes.count, codec: .raw, checksum: checksum(bytes))
+  }
+
+  /// Encodes whole row tiles of codes, one code to a byte in tile order.
+  ///
+  /// - Throws: `Refusal` with rule `zstd-failed`.
+  public func encode(codes: [UInt8], bits: Int) throws -> EncodedChunk {
+    guard codec == nil else { return try codes.withUnsafeBytes(encode) }
+    let packedCount = codes.count / 8 * TileLayout.packedBitWidth(bits: bits)
+    let packed = [UInt8](unsafeUninitializedCapacity: packedCount) { buffer, count in
+      codes.withUnsafeBufferPointer {
+        Kernels.current.pack($0, bits: bits, into: UnsafeMutableBufferPointer(rebasing: buffer[..<packedCount]))
+      }
+      count = packedCount
+    }
+    return try packed.withUnsafeBytes(encode)
+  }
+
+  /// Row tiles that a chunk of codes takes: about 256 KiB of codes.
+  public static func rowTilesPerChunk(_ layout: TileLayout) -> Int {
+    max(1, ContainerFormat.chunkByteCount / max(layout.rowTileByteCount, 1))
+  }
+}
+
+/// Writes an `.otq` file, chunk after chunk, holding none of them.
+///
+/// The file appears whole under its name with `commit`, or not at all: see
+/// `AtomicFile`. The bytes depend only on what is appended.
+public final class ContainerWriter {
+  /// Encodes what is appended; also for use on other threads.
+  public let encoder: ChunkEncoder
+  private let file: AtomicFile
+  private var extents: [Extent] = []
+  private var tensors: [StoredTensor] = []
+  private var attachments: [JSONValue] = []
+
+  /// - Parameter inputs: files that must not be overwritten, `force` or not.
+  /// - Throws: `Refusal` with a rule `output-…`.
+  public init(
+    path: String, force: Bool = false, inputs: [FileIdentity] = [], compression: Compression = .standard
+  ) throws {
+    encoder = ChunkEncoder(compression)
+    file = try AtomicFile(path: path, force: force, inputs: inputs)
+    try file.append([UInt8](repeating: 0, count: ContainerFormat.headerByteCount))
+  }
+
+  /// Bytes written so far.
+  public var byteCount: Int { file.byteCount }
+  /// Extents written so far: the first one of what comes next.
+  public var extentCount: Int { extents.count }
+
+  /// Writes a chunk behind all others.
+  ///
+  /// - Throws: `Refusal` with rule `output-write-failed`.
+  public func append(_ chunk: EncodedChunk) throws {
+    try pad()
+    extents.append(
+      Extent(
+        byteOffset: file.byteCount, storedByteCount: chunk.bytes.count,
+        decodedByteCount: chunk.decodedByteCount, codec: chunk.codec, checksum: chunk.checksum))
+    try file.append(chunk.bytes)
+  }
+
+  /// Encodes and writes bytes as one or more chunks; returns their extents.
+  ///
+  /// - Throws: `Refusal` with rule `output-write-failed` or `zstd-failed`.
+  public func append(plane bytes: UnsafeRawBufferPointer) throws -> Range<Int> {
+    let first = extents.count
+    for start in stride(from: 0, to: bytes.count, by: ContainerFormat.chunkByteCount) {
+      let end = min(start + ContainerFormat.chunkByteCount, bytes.count)
+      try append(encoder.encode(UnsafeRawBufferPointer(rebasing: bytes[start..<end])))
+    }
+    return first..<extents.count
+  }
+
+  /// Adds a quantized weight whose codes lie in extents `codes`, in chunks of
+  /// `ChunkEncoder.rowTilesPerChunk` row tiles.
+  ///
+  /// - Throws: `Refusal` with rule `output-write-failed` or `zstd-failed`.
+  public func addQuantized(
+    name: String, shape: Shape, scheme: QuantizationScheme, codes: Range<Int>, scales: [Float],
+    zeroPoints: [UInt8], source: StoredTensor.Source?, error: QuantizationError?
+  ) throws {
+    let layout = TileLayout(rowCount: shape.rowCount, columnCount: shape.rowElementCount)
+    precondition(
+      scales.count == scheme.scaleCount(rowCount: layout.rowCount, columnCount: layout.columnCount)
+        && zeroPoints.count == (scheme.isSymmetric ? 0 : scales.count))
+    var planes = ["codes": StoredTensor.Plane(extents: codes)]
+    planes["scales"] = .init(extents: try scales.map { $0.bitPattern.littleEndian }.withUnsafeBytes(append(plane:)))
+    if !scheme.isSymmetric {
+      planes["zeroPoints"] = .init(extents: try zeroPoints.withUnsafeBytes(append(plane:)))
+    }
+    tensors.append(
+      StoredTensor(
+        name: name, shape: shape,
+        content: .quantized(
+          scheme, form: encoder.codeForm, rowTilesPerChunk: ChunkEncoder.rowTilesPerChunk(layout)),
+        source: source, error: error, planes: planes))
+  }
+
+  /// Adds a tensor stored as it is, whose bytes lie in extents `values`.
+  public func addPlain(
+    name: String, shape: Shape, elementType: ElementType, values: Range<Int>, source: StoredTensor.Source?
+  ) {
+    tensors.append(
+      StoredTensor(
+        name: name, shape: shape, content: .plain(elementType), source: source, error: nil,
+        planes: ["values": .init(extents: values)]))
+  }
+
+  /// Adds a name for a tensor that is in the file under another.
+  public func addAlias(name: String, of target: String, shape: Shape, source: StoredTensor.Source?) {
+    tensors.append(
+      StoredTensor(
+        name: name, shape: shape, content: .alias(of: target), source: source, error: nil, planes: [:]))
+  }
+
+  /// Adds a file, byte for byte.
+  ///
+  /// - Throws: `Refusal` with rule `output-write-failed` or `zstd-failed`.
+  public func addAttachment(name: String, _ bytes: UnsafeRawBufferPointer) throws {
+    let extents = try append(plane: bytes)
+    attachments.append(
+      .object([
+        "name": .string(name), "byteCount": .integer(bytes.count),
+        "extents": .array([.integer(extents.lowerBound), .integer(extents.count)]),
+      ]))
+  }
+
+  /// Writes index, table and header, and gives the file its name.
+  ///
+  /// - Parameter metadata: members of the metadata beside `tensors` and
+  ///   `attachments`.
+  /// - Throws: `Refusal` with a rule `output-…` or `zstd-failed`.
+  public func commit(metadata: JSONObject) throws {
+    var metadata = metadata
+    metadata["attachments"] = .array(attachments)
+    metadata["tensors"] = .array(tensors.map(\.json))
+    let text = Array(JSONValue.object(metadata).text().utf8)
+    let chunk = try text.withUnsafeBytes(encoder.encode)
+    var header = ContainerHeader()
+    try pad()
+    header.metadata = .init(
+      byteOffset: file.byteCount, storedByteCount: chunk.bytes.count, checksum: chunk.checksum)
+    header.metadataDecodedByteCount = chunk.decodedByteCount
+    header.metadataCodec = chunk.codec
+    try file.append(chunk.bytes)
+    try pad()
+    var table: [UInt8] = []
+    for extent in extents { extent.append(to: &table) }
+    header.table = .init(
+      byteOffset: file.byteCount, storedByteCount: table.count, checksum: table.withUnsafeBytes(checksum))
+    try file.append(table)
+    header.fileByteCount = file.byteCount
+    try header.encoded.withUnsafeBytes { try file.write($0, at: 0) }
+    try file.commit()
+  }
+
+  private func pad() throws {
+    let end = file.byteCount.roundedUp(toMultipleOf: ContainerFormat.alignment)
+    if end > file.byteCount { try file.append([UInt8](repeating: 0, count: end - file.byteCount)) }
+  }
+}

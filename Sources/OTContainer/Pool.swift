@@ -1,0 +1,17 @@
+import Foundation
+
+/// Objects of a C library that are dear to make and used by one thread at a time.
+final class Pool<Element>: @unchecked Sendable {
+  private let lock = NSLock()
+  private var idle: [Element] = []
+  private let free: (Element) -> Void
+
+  init(free: @escaping (Element) -> Void) { self.free = free }
+  deinit { idle.forEach(free) }
+
+  /// An idle object, now the caller's; nil when there is none.
+  func take() -> Element? { lock.withLock { idle.popLast() } }
+
+  /// Takes an object back.
+  func give(_ element: Element) { lock.withLock { idle.append(element) } }
+}

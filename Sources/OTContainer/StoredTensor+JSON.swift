@@ -1,0 +1,148 @@
+import OTJSON
+import OTTensor
+
+extension StoredTensor {
+  /// The entry of the tensor index: `formats/otq.md`, section "Tensor index".
+  var json: JSONValue {
+    var entry: JSONObject = ["name": .string(name), "shape": .array(shape.dimensions.map { .integer($0) })]
+    if let source {
+      entry["source"] = .object([
+        "name": .string(source.name), "dtype": .string(source.elementType.rawValue),
+      ])
+    }
+    switch content {
+    case .alias(let target): entry["alias"] = .string(target)
+    case .plain(let type): entry["dtype"] = .string(type.rawValue)
+    case .quantized(let scheme, let form, let rowTilesPerChunk):
+      entry["bits"] = .integer(scheme.bits)
+      entry["symmetric"] = .bool(scheme.isSymmetric)
+      switch scheme.granularity {
+      case .perTensor: entry["granularity"] = .string("tensor")
+      case .perChannel: entry["granularity"] = .string("channel")
+      case .perGroup(let size):
+        entry["granularity"] = .string("group")
+        entry["groupSize"] = .integer(size)
+      }
+      entry["form"] = .string(form.rawValue)
+      entry["rowTilesPerChunk"] = .integer(rowTilesPerChunk)
+    }
+    if !planes.isEmpty {
+      var runs = JSONObject()
+      for name in planes.keys.sorted() {
+        guard let plane = planes[name] else { continue }
+        runs[name] = .array([.integer(plane.extents.lowerBound), .integer(plane.extents.count)])
+      }
+      entry["planes"] = .object(runs)
+    }
+    if let error {
+      entry["error"] = .object([
+        "sqnrDecibels": error.sqnrDecibels.map { .number($0) } ?? .null,
+        "maximumInSteps": .number(error.maximumInSteps),
+      ])
+    }
+    return .object(entry)
+  }
+
+  /// Reads an entry and checks it against the extents.
+  ///
+  /// - Throws: `Refusal` with rule `otq-tensor` or `otq-plane`.
+  init(json: JSONValue, extents: [Extent], file: String) throws {
+    let name = json["name"]?.string ?? ""
+    func refuse(_ message: String, _ rule: String = "otq-tensor") -> Refusal {
+      Refusal(rule, message, file: file, tensor: name)
+    }
+    guard !name.isEmpty else { throw refuse("a tensor has no name") }
+    let dimensions = (json["shape"]?.array ?? [.null]).map(\.integer)
+    guard !dimensions.contains(nil), let shape = Shape(dimensions.compactMap { $0 }) else {
+      throw refuse("has no valid shape")
+    }
+    self.name = name
+    self.shape = shape
+    source = try json["source"].map {
+      guard let source = $0["name"]?.string, let type = $0["dtype"]?.string.flatMap(ElementType.init) else {
+        throw refuse("has no valid source")
+      }
+      return Source(name: source, elementType: type)
+    }
+    error = try json["error"].map {
+      guard let maximum = $0["maximumInSteps"]?.double else { throw refuse("has no valid error") }
+      return QuantizationError(sqnrDecibels: $0["sqnrDecibels"]?.double, maximumInSteps: maximum)
+    }
+    var planes: [String: Plane] = [:]
+    for (plane, run) in json["planes"]?.object?.members ?? [] {
+      guard let bounds = run.array, bounds.count == 2, let first = bounds[0].integer, let count = bounds[1].integer,
+        first >= 0, count >= 0, let end = first.addingChecked(count), end <= extents.count
+      else { throw refuse("plane '\(plane)' names extents that do not exist", "otq-plane") }
+      planes[plane] = Plane(extents: first..<end)
+    }
+    self.planes = planes
+    if let target = json["alias"]?.string {
+      content = .alias(of: target)
+      guard planes.isEmpty else { throw refuse("an alias has planes") }
+    } else if let type = json["dtype"]?.string.flatMap(ElementType.init) {
+      content = .plain(type)
+      guard let byteCount = type.byteCount(elementCount: shape.elementCount) else {
+        throw refuse("has elements that are not whole bytes")
+      }
+      try StoredTensor.check(planes, ["values": byteCount], extents, refuse)
+    } else {
+      content = try StoredTensor.quantizedContent(json, shape: shape, planes: planes, extents: extents, refuse)
+    }
+  }
+
+  private static func quantizedContent(
+    _ json: JSONValue, shape: Shape, planes: [String: Plane], extents: [Extent],
+    _ refuse: (String, String) -> Refusal
+  ) throws -> Content {
+    let granularity: QuantizationScheme.Granularity
+    switch (json["granularity"]?.string, json["groupSize"]?.integer) {
+    case ("tensor", nil): granularity = .perTensor
+    case ("channel", nil): granularity = .perChannel
+    case ("group", let size?): granularity = .perGroup(size: size)
+    default: throw refuse("has no valid granularity", "otq-tensor")
+    }
+    guard let bits = json["bits"]?.integer, let isSymmetric = json["symmetric"]?.bool,
+      let scheme = QuantizationScheme(bits: bits, isSymmetric: isSymmetric, granularity: granularity),
+      let form = json["form"]?.string.flatMap(CodeForm.init),
+      let rowTilesPerChunk = json["rowTilesPerChunk"]?.integer, rowTilesPerChunk > 0
+    else { throw refuse("has no valid scheme: bits 2 to 8, symmetric, form, rowTilesPerChunk", "otq-scheme") }
+    guard shape.rank == 2, (shape.dimensions.max() ?? 0) < 1 << 31 else {
+      throw refuse("is quantized but no matrix", "otq-scheme")
+    }
+    // Both dimensions are below 2^31: padded products fit.
+    let layout = TileLayout(rowCount: shape.rowCount, columnCount: shape.rowElementCount)
+    let byteCount = form == .bytes ? layout.byteCount : layout.packedByteCount(bits: bits)
+    let scaleCount = scheme.scaleCount(rowCount: layout.rowCount, columnCount: layout.columnCount)
+    var expected = ["codes": byteCount, "scales": scaleCount * 4]
+    if !isSymmetric { expected["zeroPoints"] = scaleCount }
+    try check(planes, expected, extents, refuse)
+    let codes = planes["codes"]?.extents ?? 0..<0
+    let tileByteCount = form == .bytes ? layout.rowTileByteCount : layout.packedRowTileByteCount(bits: bits)
+    for (index, extent) in extents[codes].enumerated() {
+      let firstTile = index.multipliedChecked(by: rowTilesPerChunk) ?? .max
+      let tileCount = min(rowTilesPerChunk, layout.rowTileCount - min(firstTile, layout.rowTileCount))
+      guard extent.decodedByteCount == tileCount.multipliedChecked(by: tileByteCount),
+        form == .bytes || extent.codec == .raw
+      else { throw refuse("chunk \(index) of the codes has a wrong length", "otq-plane") }
+    }
+    return .quantized(scheme, form: form, rowTilesPerChunk: rowTilesPerChunk)
+  }
+
+  /// Checks that exactly the expected planes are there, each of its length.
+  private static func check(
+    _ planes: [String: Plane], _ byteCounts: [String: Int], _ extents: [Extent],
+    _ refuse: (String, String) -> Refusal
+  ) throws {
+    guard Set(planes.keys) == Set(byteCounts.keys) else {
+      throw refuse("has planes \(planes.keys.sorted()), not \(byteCounts.keys.sorted())", "otq-plane")
+    }
+    for (name, plane) in planes {
+      var total: Int? = 0
+      for extent in extents[plane.extents] { total = total?.addingChecked(extent.decodedByteCount) }
+      guard total == byteCounts[name] else {
+        throw refuse(
+          "plane '\(name)' holds \(total ?? -1) bytes, its shape needs \(byteCounts[name] ?? -1)", "otq-plane")
+      }
+    }
+  }
+}

@@ -1,0 +1,98 @@
+import OTContainer
+import OTJSON
+import OTTensor
+
+/// A regular expression over names, as the user wrote it.
+public struct NamePattern: Sendable {
+  /// The expression.
+  public let text: String
+  private nonisolated(unsafe) let regex: Regex<AnyRegexOutput>
+
+  /// Nil when `text` is no regular expression.
+  public init?(_ text: String) {
+    guard let regex = try? Regex(text) else { return nil }
+    self.text = text
+    self.regex = regex
+  }
+
+  /// Whether the expression is found anywhere in `name`.
+  public func matches(_ name: String) -> Bool { (try? regex.firstMatch(in: name)) ?? nil != nil }
+}
+
+/// What a conversion is told to do.
+public struct ConversionOptions: Sendable {
+  /// Bits of the weights of blocks, 2 … 8.
+  public var bits = 8
+  /// Bits of activations; nil: as many as the weights they meet.
+  public var activationBits: Int?
+  /// Whether weights' codes are symmetric around 0.
+  public var isSymmetric = false
+  /// Which weights share a scale.
+  public var granularity = QuantizationScheme.Granularity.perChannel
+  /// Bits of embeddings, the output head and other linears outside the blocks:
+  /// 8 (quantized per row), or 16 (float16).
+  public var embeddingBits = 8
+  /// Linears and embeddings that stay as they are, with their fused groups.
+  public var exclude: [NamePattern] = []
+  /// Bits for linears and embeddings by name, the last match counting, for
+  /// whole fused groups.
+  public var bitsFor: [(pattern: NamePattern, bits: Int)] = []
+  /// A family's name, instead of what the configuration says.
+  public var family: String?
+  /// Whether activations stay float; then models of unknown families can be packed too.
+  public var isWeightsOnly = false
+  /// How the file is stored.
+  public var compression = Compression.standard
+  /// Threads to use; the output does not depend on it.
+  public var threadCount = 1
+
+  /// The defaults: 8 bits, asymmetric, per channel, zstd.
+  public init() {}
+
+  /// The options that shape the file, for its metadata. Threads do not.
+  var json: JSONValue {
+    var members: JSONObject = [
+      "bits": .integer(bits), "symmetric": .bool(isSymmetric), "embeddingBits": .integer(embeddingBits),
+      "weightsOnly": .bool(isWeightsOnly),
+    ]
+    if let activationBits { members["activationBits"] = .integer(activationBits) }
+    switch granularity {
+    case .perTensor: members["granularity"] = .string("tensor")
+    case .perChannel: members["granularity"] = .string("channel")
+    case .perGroup(let size): members["groupSize"] = .integer(size)
+    }
+    if !exclude.isEmpty { members["exclude"] = .array(exclude.map { .string($0.text) }) }
+    if !bitsFor.isEmpty {
+      members["bitsFor"] = .array(bitsFor.map { .array([.string($0.pattern.text), .integer($0.bits)]) })
+    }
+    if let family { members["family"] = .string(family) }
+    switch compression {
+    case .zstd(let level): members["zstdLevel"] = .integer(level)
+    case .none: members["compression"] = .string("none")
+    }
+    return .object(members)
+  }
+
+  /// What the user asked for a fused group of names: bits, or nil to leave it as it is.
+  func bits(forGroup names: [String], otherwise standard: Int) -> Int? {
+    if exclude.contains(where: { pattern in names.contains(where: pattern.matches) }) { return nil }
+    return bitsFor.last { rule in names.contains(where: rule.pattern.matches) }?.bits ?? standard
+  }
+}
+
+/// Files of activation statistics, as the reference implementations write them.
+public struct StatisticsFiles: Sendable {
+  /// Path of max|x| per channel; with symmetrizations, of max|x − z|.
+  public var scales: String
+  /// Path of the summed midpoints.
+  public var symmetrizations: String?
+  /// Samples that the symmetrizations are sums over.
+  public var sampleCount = 1
+
+  /// Files as named; they are read by the plan.
+  public init(scales: String, symmetrizations: String? = nil, sampleCount: Int = 1) {
+    self.scales = scales
+    self.symmetrizations = symmetrizations
+    self.sampleCount = sampleCount
+  }
+}

@@ -1,0 +1,157 @@
+import OTCheckpoint
+import OTContainer
+import OTGraph
+import OTJSON
+import OTQuantization
+import OTTensor
+
+/// One tensor of the output, and how it is made.
+public struct PlannedTensor: Sendable {
+  /// What becomes of a tensor.
+  public enum Treatment: Sendable {
+    /// Transformed and quantized.
+    case quantized(QuantizationScheme)
+    /// Evaluated as float32: norms, biases, and weights that are transformed but not quantized.
+    case evaluated
+    /// Converted to another float type, row by row.
+    case converted(ElementType)
+    /// Carried through byte for byte.
+    case unchanged
+    /// The same elements as an earlier tensor of the output.
+    case alias(of: String)
+    /// A vector of the graph's transforms.
+    case vector([Float])
+  }
+
+  /// Name in the output.
+  public let outputName: String
+  /// Dimensions, those of the source where there is one.
+  public let shape: Shape
+  /// The source; nil for what conversion brings into being.
+  public let view: TensorView?
+  /// What the graph uses it for; nil for tensors that no node uses.
+  public let use: ParameterUse?
+  /// What becomes of it.
+  public let treatment: Treatment
+
+  /// Whether it is the weight of a linear inside a block.
+  public var isBlockWeight: Bool { use?.role == .weight && use?.linearRole == .block }
+
+  /// The element type of a tensor that is stored as it is.
+  var plainType: ElementType? {
+    switch treatment {
+    case .quantized, .alias: nil
+    case .evaluated, .vector: .f32
+    case .converted(let type): type
+    case .unchanged: view?.elementType
+    }
+  }
+
+  var transform: WeightTransform {
+    WeightTransform(
+      columnScale: use?.input.scale, columnShift: use?.input.shift, rowScale: use?.output.scale)
+  }
+}
+
+/// All that a conversion will do, decided from headers and statistics alone:
+/// no weight has been read.
+public struct ConversionPlan: Sendable {
+  /// The source.
+  public let checkpoint: Checkpoint
+  /// The rewritten graph; nil for a model of an unknown family.
+  public let graph: Graph?
+  /// Every tensor of the output, in the order of writing.
+  public let tensors: [PlannedTensor]
+  /// The method that chose shifts, scales and activations.
+  public let methodName: String
+  /// What the user asked for.
+  public let options: ConversionOptions
+  /// The statistics' files, if there are some.
+  public let statistics: StatisticsFiles?
+  /// What the user should know, a line each.
+  public let warnings: [String]
+
+  /// Weights of blocks with fewer rows than a row tile stay as they are: padded
+  /// to 16 rows they would grow.
+  static let leastRowCount = TileLayout.tileRowCount
+
+  /// Decides everything about converting `checkpoint`.
+  ///
+  /// - Throws: `Refusal` with a rule `family-…`, `graph-…`, `statistics-…`,
+  ///   `scales-…` or `tensor-type`.
+  public init(
+    checkpoint: Checkpoint, options: ConversionOptions, statistics: StatisticsFiles? = nil
+  ) throws {
+    self.checkpoint = checkpoint
+    self.options = options
+    self.statistics = statistics
+    var warnings = checkpoint.warnings
+    let catalog = TensorCatalog(checkpoint.tensors, file: checkpoint.files.first?.path)
+    for view in checkpoint.tensors where !view.elementType.isConvertibleFloat && !view.elementType.isInteger {
+      throw Refusal(
+        "tensor-type", "elements of type \(view.elementType.rawValue) cannot be converted", file: view.file.path,
+        tensor: view.name, remedy: "convert the checkpoint to F32, F16 or BF16 first")
+    }
+    let configuration = try checkpoint.attachments.json(.configuration)
+    var graph: Graph?
+    do {
+      graph = try Families.graph(configuration: configuration, tensors: catalog, override: options.family)
+    } catch let refusal as Refusal where refusal.rule == "family-unknown" && options.isWeightsOnly {
+      warnings.append("the model's family is unknown: every matrix is packed, and the file cannot be run")
+    } catch var refusal as Refusal where refusal.rule == "family-unknown" {
+      refusal.remedy = [refusal.remedy, "--weights-only packs the matrices of any model"].compactMap { $0 }
+        .joined(separator: "; ")
+      throw refusal
+    }
+    var groupBits: [String: Int] = [:]
+    if let plain = graph {
+      if !plain.missing.isEmpty {
+        warnings.append(
+          "the file can be unpacked but not run: \(plain.missing.joined(separator: ", ")) not known"
+            + (configuration == nil ? " (no config.json beside the checkpoint)" : ""))
+      }
+      let method = try ConversionPlan.method(options, statistics, plain)
+      methodName = type(of: method).name
+      graph = try ConversionPlan.rewrite(plain, by: method, options: options, groupBits: &groupBits)
+    } else {
+      guard statistics == nil else {
+        throw Refusal("statistics-no-graph", "activation statistics need a model of a known family")
+      }
+      methodName = WeightsOnly.name
+    }
+    self.graph = graph
+    self.warnings = warnings
+    let planner = TensorPlanner(checkpoint: checkpoint, catalog: catalog, options: options, groupBits: groupBits)
+    tensors = try graph.map(planner.tensors) ?? planner.tensorsWithoutGraph()
+  }
+
+  private static func method(
+    _ options: ConversionOptions, _ files: StatisticsFiles?, _ graph: Graph
+  ) throws -> any QuantizationMethod {
+    guard let files else { return options.isWeightsOnly ? WeightsOnly() : PerToken() }
+    let statistics = try ActivationStatistics(
+      absoluteMaxima: ActivationScaleFile.read(path: files.scales, kind: .absoluteMaximum),
+      midpointSums: files.symmetrizations.map { try ActivationScaleFile.read(path: $0, kind: .midpointSum) },
+      sampleCount: files.sampleCount, graph: graph, file: files.scales, midpointFile: files.symmetrizations)
+    return OutlierTune(statistics: statistics)
+  }
+
+  /// Asks the method about every site and moves its answers into the graph.
+  private static func rewrite(
+    _ graph: Graph, by method: any QuantizationMethod, options: ConversionOptions, groupBits: inout [String: Int]
+  ) throws -> Graph {
+    var result = graph
+    var activations: [String: ActivationQuantization] = [:]
+    for site in graph.sites {
+      guard let bits = options.bits(forGroup: site.consumers, otherwise: options.bits) else { continue }
+      for linear in site.consumers { groupBits[linear] = bits }
+      let decision = try method.decision(for: site, in: graph, bits: options.activationBits ?? bits)
+      // Migration may put an affine node before the linears: they name the site then.
+      result = decision.transform.isIdentity ? result : try result.migrating(site, by: decision.transform)
+      if let linear = site.consumers.first, let producer = result[linear]?.inputs.first {
+        activations[producer] = decision.activation
+      }
+    }
+    return try result.quantizing(activations)
+  }
+}

@@ -1,0 +1,97 @@
+import Foundation
+import OTCheckpoint
+import OTContainer
+import OTGraph
+import OTJSON
+import OTKernels
+import OTQuantization
+import OTTensor
+
+/// Carries out a plan: reads, transforms, quantizes, encodes and writes, block
+/// by block, so that memory does not grow with the model.
+public struct Converter: Sendable {
+  /// Called on the converting thread with the bytes of source done and in all.
+  public typealias Progress = (_ doneByteCount: Int, _ totalByteCount: Int) -> Void
+
+  /// The name and version that files carry.
+  public static let producer = "otq 0.1.0"
+
+  /// What is carried out.
+  public let plan: ConversionPlan
+
+  /// A converter for a plan.
+  public init(_ plan: ConversionPlan) { self.plan = plan }
+
+  /// Writes the file; it appears whole or not at all.
+  ///
+  /// - Throws: `Refusal` with a rule `output-…`, `weight-…`, `parameter-…` or `file-…`.
+  public func run(to path: String, force: Bool = false, progress: Progress? = nil) throws {
+    var inputs = plan.checkpoint.files.map(\.mapped.identity)
+    let attachments = try attachedFiles()
+    inputs += attachments.map(\.file.identity)
+    inputs += statisticsPaths.compactMap { FileIdentity(path: $0) }
+    let writer = try ContainerWriter(
+      path: path, force: force, inputs: inputs, compression: plan.options.compression)
+    try checkSpace(beside: path)
+
+    let digests = SourceDigests(
+      try plan.checkpoint.files.map { ($0.name, $0.mapped) } + attachments.map { ($0.name, $0.file) }
+        + statisticsPaths.map { ($0.lastPathComponent, try MappedFile(path: $0)) },
+      isConcurrent: plan.options.threadCount > 1)
+    // Also when something is refused: the program must not end under the thread.
+    defer { digests.cancel() }
+    for (name, file) in attachments { try writer.addAttachment(name: name, file.bytes) }
+    var run = ConversionRun(plan: plan, writer: writer, progress: progress)
+    try run.writeTensors()
+    let sources = try digests.finish()
+    try plan.checkpoint.verifyUnchanged()
+    try writer.commit(metadata: metadata(sources: sources))
+  }
+
+  private var statisticsPaths: [String] {
+    [plan.statistics?.scales, plan.statistics?.symmetrizations].compactMap { $0 }
+  }
+
+  private func attachedFiles() throws -> [(name: String, file: MappedFile)] {
+    try ModelAttachments.Kind.allCases.compactMap { kind in
+      try plan.checkpoint.attachments.file(kind).map { (kind.rawValue, $0) }
+    }
+  }
+
+  /// - Throws: `Refusal` with rule `output-no-space` when the file system has
+  ///   clearly less room than the file will take.
+  private func checkSpace(beside path: String) throws {
+    let folder = URL(fileURLWithPath: path).deletingLastPathComponent().path
+    guard let attributes = try? FileManager.default.attributesOfFileSystem(forPath: folder),
+      let free = (attributes[.systemFreeSize] as? NSNumber)?.intValue
+    else { return }
+    let needed = plan.estimate.leastStoredByteCount
+    guard free >= needed else {
+      throw Refusal(
+        "output-no-space", "the file will take at least \(needed) bytes, \(free) are free", file: path,
+        remedy: "free some space or write elsewhere")
+    }
+  }
+
+  private func metadata(sources: JSONValue) -> JSONObject {
+    var method: JSONObject = ["name": .string(plan.methodName)]
+    if let statistics = plan.statistics {
+      method["scales"] = .string(statistics.scales.lastPathComponent)
+      if let file = statistics.symmetrizations {
+        method["symmetrizations"] = .string(file.lastPathComponent)
+        method["symmetrizationSamples"] = .integer(statistics.sampleCount)
+      }
+    }
+    return [
+      "producer": .string(Converter.producer),
+      "sourceFormat": .string(plan.checkpoint.format.rawValue),
+      "family": plan.graph.map { .string($0.family) } ?? .null,
+      "method": .object(method), "options": plan.options.json, "sources": sources,
+      "graph": plan.graph?.json ?? .null,
+    ]
+  }
+}
+
+extension String {
+  fileprivate var lastPathComponent: String { URL(fileURLWithPath: self).lastPathComponent }
+}

@@ -1,0 +1,49 @@
+import OTContainer
+import OTGraph
+import OTJSON
+import OTTensor
+
+/// An open `.otq` file with its graph: what inspection, verification and
+/// unpacking share.
+public struct PackedFile: Sendable {
+  /// The file's tensors and metadata.
+  public let container: Container
+  /// Nil for a model of an unknown family.
+  public let graph: Graph?
+  /// What the graph uses each tensor of the file for, by output name; of
+  /// several uses the first.
+  public let uses: [String: ParameterUse]
+
+  /// Opens a file and checks graph and tensors against each other.
+  ///
+  /// - Throws: `Refusal` with a rule `otq-…`, `graph-…`, `json-…` or `file-…`.
+  public init(path: String) throws {
+    let container = try Container(path: path)
+    self.container = container
+    guard let json = container.metadata["graph"], json != .null else {
+      graph = nil
+      uses = [:]
+      return
+    }
+    let graph = try Graph(json: json, file: path) { name in
+      guard let tensor = container[name], case .plain(.f32) = tensor.content, tensor.shape.rank == 1 else {
+        throw Refusal("otq-graph", "the graph names a vector that is not in the file", file: path, tensor: name)
+      }
+      return try container.floats(of: tensor)
+    }
+    var uses: [String: ParameterUse] = [:]
+    for use in graph.parameterUses {
+      guard let tensor = container[use.outputName], tensor.shape == use.shape else {
+        throw Refusal(
+          "otq-graph", "node '\(use.node)' needs a \(use.role.rawValue) of shape \(use.shape)", file: path,
+          tensor: use.outputName)
+      }
+      if uses[use.outputName] == nil { uses[use.outputName] = use }
+    }
+    self.graph = graph
+    self.uses = uses
+  }
+
+  /// The path as it was given.
+  public var path: String { container.file.path }
+}

@@ -1,0 +1,97 @@
+import OTCheckpoint
+import OTGraph
+import OTTensor
+
+/// Decides for each tensor how it is stored.
+struct TensorPlanner {
+  let checkpoint: Checkpoint
+  let catalog: TensorCatalog
+  let options: ConversionOptions
+  /// Bits of the block linears that are quantized, by node.
+  let groupBits: [String: Int]
+
+  /// Every parameter of the graph in execution order, then the transforms'
+  /// vectors, then the source's tensors that no node uses.
+  func tensors(_ graph: Graph) throws -> [PlannedTensor] {
+    var planned: [PlannedTensor] = []
+    var names: Set<String> = []
+    let aliases = checkpoint.aliases
+    for use in graph.parameterUses where use.role != .shift && use.role != .scale {
+      guard names.insert(use.outputName).inserted else { continue }
+      let view = use.tensor.flatMap { checkpoint[$0] }
+      var tensor = PlannedTensor(
+        outputName: use.outputName, shape: use.shape, view: view, use: use,
+        treatment: try treatment(of: use, view))
+      if let target = aliases[use.outputName], let original = planned.first(where: { $0.outputName == target }),
+        isSame(original, tensor)
+      {
+        tensor = PlannedTensor(
+          outputName: tensor.outputName, shape: tensor.shape, view: view, use: use, treatment: .alias(of: target))
+      }
+      planned.append(tensor)
+    }
+    for (name, values) in graph.transformVectors {
+      guard let shape = Shape([values.count]) else { continue }
+      planned.append(
+        PlannedTensor(outputName: name, shape: shape, view: nil, use: nil, treatment: .vector(values)))
+    }
+    for name in graph.unusedTensors(in: catalog) {
+      guard let view = checkpoint[name] else { continue }
+      let target = aliases[name].flatMap { target in
+        planned.first { $0.outputName == target && $0.transform.keepsWeights }
+      }
+      planned.append(
+        PlannedTensor(
+          outputName: name, shape: view.shape, view: view, use: nil,
+          treatment: target.map { .alias(of: $0.outputName) } ?? .unchanged))
+    }
+    return planned
+  }
+
+  /// For a model of an unknown family: every float matrix is quantized.
+  func tensorsWithoutGraph() -> [PlannedTensor] {
+    let aliases = checkpoint.aliases
+    return checkpoint.tensors.map { view in
+      let bits = options.bits(forGroup: [view.name], otherwise: options.bits)
+      let treatment: PlannedTensor.Treatment =
+        if let target = aliases[view.name] { .alias(of: target) } else { quantized(view, bits) ?? .unchanged }
+      return PlannedTensor(outputName: view.name, shape: view.shape, view: view, use: nil, treatment: treatment)
+    }
+  }
+
+  private func treatment(of use: ParameterUse, _ view: TensorView?) throws -> PlannedTensor.Treatment {
+    switch (use.role, use.linearRole, view) {
+    case (.weight, .block?, let view?):
+      return quantized(view, groupBits[use.node]) ?? (use.isUnchanged ? .unchanged : .evaluated)
+    case (.weight, _, let view?), (.table, _, let view?):
+      guard let bits = options.bits(forGroup: [use.node, use.outputName], otherwise: options.embeddingBits) else {
+        return use.isUnchanged ? .unchanged : .evaluated
+      }
+      if bits <= 8, let treatment = quantized(view, bits) { return treatment }
+      guard use.isUnchanged else { return .evaluated }
+      return view.elementType.bitWidth == 16 ? .unchanged : .converted(.f16)
+    default:
+      return .evaluated
+    }
+  }
+
+  /// Nil when the tensor is not to be quantized or is no matrix worth it.
+  private func quantized(_ view: TensorView, _ bits: Int?) -> PlannedTensor.Treatment? {
+    guard let bits, view.shape.rank == 2, view.elementType.isConvertibleFloat,
+      view.shape.rowCount >= ConversionPlan.leastRowCount, view.shape.rowElementCount > 0,
+      let scheme = QuantizationScheme(
+        bits: bits, isSymmetric: options.isSymmetric, granularity: options.granularity)
+    else { return nil }
+    return .quantized(scheme)
+  }
+
+  private func isSame(_ a: PlannedTensor, _ b: PlannedTensor) -> Bool {
+    guard a.transform.keepsWeights, b.transform.keepsWeights else { return false }
+    switch (a.treatment, b.treatment) {
+    case (.quantized(let first), .quantized(let second)): return first == second
+    case (.converted(let first), .converted(let second)): return first == second
+    case (.unchanged, .unchanged): return true
+    default: return false
+    }
+  }
+}

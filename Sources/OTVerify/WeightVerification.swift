@@ -1,0 +1,294 @@
+import OTCheckpoint
+import OTContainer
+import OTConversion
+import OTGraph
+import OTJSON
+import OTKernels
+import OTQuantization
+import OTTensor
+
+/// What verification found of one tensor of the source.
+public struct TensorFinding: Sendable {
+  /// Name in the source.
+  public let name: String
+  /// How the file stores it: `6-bit asymmetric`, `F32`, `alias of …`.
+  public let storage: String
+  /// Signal to quantization noise after the transform; nil unless quantized.
+  public let sqnrDecibels: Double?
+  /// Largest |w − ŵ| in steps where the code is not at an end of its range;
+  /// for float parameters, relative to the largest of the tensor.
+  public let maximumError: Double
+  /// What is wrong, in words; empty when all is as it must be.
+  public let faults: [String]
+}
+
+/// The result of recomputing every weight of a packed file from its source.
+public struct WeightVerification: Sendable {
+  /// A finding for every tensor of the source, and of the file.
+  public let findings: [TensorFinding]
+  /// What is odd but no fault.
+  public let notes: [String]
+
+  /// Findings with faults.
+  public var offenders: [TensorFinding] { findings.filter { !$0.faults.isEmpty } }
+  /// Whether no finding has a fault.
+  public var hasPassed: Bool { offenders.isEmpty }
+
+  /// Compares `file` with the checkpoint it was made from.
+  ///
+  /// Every tensor of the source must be in the file and every tensor of the
+  /// file with a source must be in the source; every weight must be within
+  /// half a step of the transformed source or at the end of its range.
+  ///
+  /// - Throws: `Refusal` when the file is damaged or the source cannot be read.
+  public init(
+    of file: PackedFile, reference: Checkpoint, tolerance: Tolerance = Tolerance(), threadCount: Int = 1,
+    progress: ((Int, Int) -> Void)? = nil
+  ) throws {
+    try file.container.verify(threadCount: threadCount)
+    var stored: [String: StoredTensor] = [:]
+    for tensor in file.container.tensors {
+      if let source = tensor.source { stored[source.name] = tensor }
+    }
+    let comparison = Comparison(
+      file: file, reference: reference, parameters: CheckpointParameters(reference.tensors),
+      tolerance: tolerance, threadCount: threadCount)
+    var findings: [TensorFinding] = []
+    for (index, view) in reference.tensors.enumerated() {
+      guard let tensor = stored.removeValue(forKey: view.name) else {
+        findings.append(
+          TensorFinding(
+            name: view.name, storage: "missing", sqnrDecibels: nil, maximumError: 0,
+            faults: ["is in the source and not in the file"]))
+        continue
+      }
+      findings.append(try comparison.finding(tensor, view))
+      progress?(index + 1, reference.tensors.count)
+    }
+    for name in stored.keys.sorted() {
+      findings.append(
+        TensorFinding(
+          name: name, storage: "foreign", sqnrDecibels: nil, maximumError: 0,
+          faults: ["is in the file and not in the source"]))
+    }
+    for tensor in file.container.tensors where tensor.source == nil {
+      if let finding = try comparison.gained(tensor) { findings.append(finding) }
+    }
+    self.findings = findings
+    notes = WeightVerification.notes(file, reference)
+  }
+
+  /// Whether the source has the sizes that the file has recorded.
+  private static func notes(_ file: PackedFile, _ reference: Checkpoint) -> [String] {
+    let recorded = file.container.metadata["sources"]?.array ?? []
+    return reference.files.compactMap { source in
+      let entry = recorded.first { $0["name"]?.string == source.name }
+      guard let entry else { return "the file was not made from a source named \(source.name)" }
+      guard entry["byteCount"]?.integer == source.mapped.byteCount else {
+        return "\(source.name) has another size than the source that was converted"
+      }
+      return nil
+    }
+  }
+}
+
+/// Compares tensors one by one.
+private struct Comparison {
+  let file: PackedFile
+  let reference: Checkpoint
+  let parameters: CheckpointParameters
+  let tolerance: Tolerance
+  let threadCount: Int
+
+  func finding(_ tensor: StoredTensor, _ view: TensorView) throws -> TensorFinding {
+    var faults: [String] = []
+    if tensor.shape != view.shape { faults.append("has shape \(tensor.shape), the source \(view.shape)") }
+    if tensor.source?.elementType != view.elementType {
+      faults.append(
+        "is recorded as \(tensor.source?.elementType.rawValue ?? "?"), the source is \(view.elementType.rawValue)")
+    }
+    guard faults.isEmpty else { return result(tensor, faults: faults) }
+    switch tensor.content {
+    case .alias(let target):
+      let isTied = reference[target].map { $0.sharesElements(with: view) || haveSameBytes($0, view) } ?? false
+      return result(tensor, faults: isTied ? [] : ["stands for '\(target)', which differs in the source"])
+    case .quantized(let scheme, _, _): return try quantized(tensor, view, scheme)
+    case .plain(let type):
+      guard let use = file.uses[tensor.name], !(type == view.elementType && use.isUnchanged) else {
+        return try unchanged(tensor, view)
+      }
+      return try evaluated(tensor, use, type)
+    }
+  }
+
+  /// A norm's or linear's bias that migration brought into being.
+  func gained(_ tensor: StoredTensor) throws -> TensorFinding? {
+    guard let use = file.uses[tensor.name], use.role != .shift, use.role != .scale else { return nil }
+    return try evaluated(tensor, use, .f32)
+  }
+
+  // MARK: Quantized
+
+  private func quantized(_ tensor: StoredTensor, _ view: TensorView, _ scheme: QuantizationScheme) throws
+    -> TensorFinding
+  {
+    let use = file.uses[tensor.name]
+    let rows = try TransformedRows(
+      view: view, transform: WeightTransform(columnScale: use?.input.scale, rowScale: use?.output.scale))
+    let scales = try file.container.scales(of: tensor)
+    let zeroPoints = try file.container.zeroPoints(of: tensor)
+    let layout = tensor.layout
+    let step = ChunkEncoder.rowTilesPerChunk(layout)
+    let blockCount = (layout.rowTileCount + step - 1) / step
+    let blocks = try mapBlocks(blockCount, threadCount: threadCount) { block in
+      let tiles = block * step..<min((block + 1) * step, layout.rowTileCount)
+      return try compare(tensor, rows, scheme, scales, zeroPoints, tiles)
+    }
+    var total = BlockError()
+    for block in blocks { total.merge(block) }
+    let statistics = ErrorStatistics(
+      squaredError: total.squaredError, squares: total.squares, maximumErrorInSteps: Float(total.maximum),
+      count: view.shape.elementCount)
+    var faults: [String] = []
+    if let worst = total.worst, total.maximum > tolerance.maximumErrorInSteps {
+      faults.append(
+        "element [\(worst.row), \(worst.column)] is \(total.maximum.rounded(toPlaces: 3)) steps off, "
+          + "\(tolerance.maximumErrorInSteps) are allowed")
+    }
+    let decibels = statistics.sqnrDecibels
+    if let least = tolerance.minimumSQNRDecibels[scheme.bits], decibels < least {
+      faults.append("SQNR is \(decibels.rounded(toPlaces: 2)) dB, \(least) are demanded")
+    }
+    return result(tensor, sqnr: decibels, maximum: total.maximum, faults: faults)
+  }
+
+  private struct BlockError: Sendable {
+    var squaredError = 0.0
+    var squares = 0.0
+    var maximum = 0.0
+    var worst: (row: Int, column: Int)?
+
+    mutating func merge(_ other: BlockError) {
+      squaredError += other.squaredError
+      squares += other.squares
+      if other.maximum > maximum { (maximum, worst) = (other.maximum, other.worst) }
+    }
+  }
+
+  private func compare(
+    _ tensor: StoredTensor, _ source: TransformedRows, _ scheme: QuantizationScheme, _ scales: [Float],
+    _ zeroPoints: [UInt8], _ tiles: Range<Int>
+  ) throws -> BlockError {
+    let layout = tensor.layout
+    let rows = tiles.lowerBound * 16..<min(tiles.upperBound * 16, layout.rowCount)
+    var values = [Float](repeating: 0, count: rows.count * layout.columnCount)
+    values.withUnsafeMutableBufferPointer { source.read(rows: rows, into: $0) }
+    source.view.release(rows)
+    let codes = try file.container.codes(of: tensor, rowTiles: tiles)
+    let groupCount = scheme.groupCount(columnCount: layout.columnCount)
+    let groupSize: Int = if case .perGroup(let size) = scheme.granularity { size } else { max(layout.columnCount, 1) }
+    var error = BlockError()
+    for row in rows {
+      let start = (row - rows.lowerBound) * layout.columnCount
+      let tileStart = (row / 16 - tiles.lowerBound) * layout.rowTileByteCount + row % 16 * 4
+      for column in 0..<layout.columnCount {
+        let value = values[start + column]
+        let code = Int(codes[tileStart + column / 4 * 64 + column % 4])
+        let step = scheme.granularity == .perTensor ? 0 : row * groupCount + column / groupSize
+        let difference = Double(value) - Double(scales[step]) * Double(code - Int(zeroPoints[step]))
+        error.squaredError += difference * difference
+        error.squares += Double(value) * Double(value)
+        let inSteps = abs(difference) / Double(scales[step])
+        // A weight beyond the range is stored at its end: clipped, not wrong.
+        let isClipped =
+          code == scheme.maximumCode && difference > 0 || code == scheme.minimumCode && difference < 0
+        if !isClipped, !(inSteps <= error.maximum) { (error.maximum, error.worst) = (inSteps, (row, column)) }
+      }
+    }
+    return error
+  }
+
+  // MARK: Plain
+
+  private func unchanged(_ tensor: StoredTensor, _ view: TensorView) throws -> TensorFinding {
+    var offset = 0
+    var isEqual = true
+    let bytes = try file.container.values(of: tensor)
+    let rowByteCount = view.shape.rowElementCount * view.elementType.bitWidth / 8
+    let step = max(1, (1 << 20) / max(rowByteCount, 1))
+    for first in stride(from: 0, to: view.shape.rowCount, by: step) {
+      let rows = first..<min(first + step, view.shape.rowCount)
+      view.withRowBytes(rows) { source in
+        isEqual =
+          isEqual && offset + source.count <= bytes.count
+          && bytes[offset..<offset + source.count].elementsEqual(source)
+        offset += source.count
+      }
+      view.release(rows)
+    }
+    return result(tensor, faults: isEqual && offset == bytes.count ? [] : ["bytes differ from the source"])
+  }
+
+  private func evaluated(_ tensor: StoredTensor, _ use: ParameterUse, _ type: ElementType) throws -> TensorFinding {
+    let expected = try parameters.values(of: use, rows: 0..<tensor.shape.rowCount)
+    let actual = try file.container.floats(of: tensor)
+    // float16 keeps 11 bits, bfloat16 8.
+    let allowed =
+      switch type {
+      case .f16: 0x1p-10
+      case .bf16: 0x1p-7
+      default: tolerance.maximumRelativeError
+      }
+    let largest = expected.reduce(Float.leastNormalMagnitude) { max($0, abs($1)) }
+    var worst = 0.0
+    for (a, b) in zip(expected, actual) {
+      let difference = Double(abs(a - b)) / Double(largest)
+      if !(difference <= worst) { worst = difference }
+    }
+    let isWithin = expected.count == actual.count && worst <= allowed
+    return result(
+      tensor, maximum: worst,
+      faults: isWithin ? [] : ["differs from the source by \(worst) of its largest value, \(allowed) are allowed"])
+  }
+
+  private func haveSameBytes(_ a: TensorView, _ b: TensorView) -> Bool {
+    a.elementType == b.elementType && a.shape == b.shape
+      && a.withRowBytes(0..<a.shape.rowCount) { first in
+        b.withRowBytes(0..<b.shape.rowCount) { first.elementsEqual($0) }
+      }
+  }
+
+  private func result(
+    _ tensor: StoredTensor, sqnr: Double? = nil, maximum: Double = 0, faults: [String]
+  ) -> TensorFinding {
+    TensorFinding(
+      name: tensor.source?.name ?? tensor.name, storage: tensor.storageDescription, sqnrDecibels: sqnr,
+      maximumError: maximum, faults: faults)
+  }
+}
+
+extension StoredTensor {
+  /// How the tensor is stored, in words.
+  public var storageDescription: String {
+    switch content {
+    case .alias(let target): return "alias of \(target)"
+    case .plain(let type): return type.rawValue
+    case .quantized(let scheme, _, _):
+      let sign = scheme.isSymmetric ? "sym" : "asym"
+      switch scheme.granularity {
+      case .perTensor: return "int\(scheme.bits) \(sign) tensor"
+      case .perChannel: return "int\(scheme.bits) \(sign) channel"
+      case .perGroup(let size): return "int\(scheme.bits) \(sign) group \(size)"
+      }
+    }
+  }
+}
+
+extension Double {
+  /// Rounded for a sentence.
+  func rounded(toPlaces places: Int) -> Double {
+    var factor = 1.0
+    for _ in 0..<places { factor *= 10 }
+    return (self * factor).rounded() / factor
+  }
+}

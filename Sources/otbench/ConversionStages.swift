@@ -1,0 +1,48 @@
+import Foundation
+import OTCheckpoint
+import OTContainer
+import OTConversion
+import OTQuantization
+import OTTensor
+
+/// Where the time of a conversion goes: each stage alone, on one thread, over
+/// every quantized weight of a model.
+struct ConversionStages {
+  /// Seconds by stage, in the order of the pipeline.
+  let seconds: [(stage: String, value: Double)]
+  let sourceByteCount: Int
+
+  init(_ plan: ConversionPlan) throws {
+    var read = 0.0, quantize = 0.0, encode = 0.0, byteCount = 0
+    let encoder = ChunkEncoder(plan.options.compression)
+    for tensor in plan.tensors {
+      guard case .quantized(let scheme) = tensor.treatment, let view = tensor.view else { continue }
+      byteCount += view.byteCount
+      let quantizer = try WeightQuantizer(view: view, scheme: scheme)
+      let rows = try TransformedRows(view: view)
+      let step = ChunkEncoder.rowTilesPerChunk(quantizer.layout)
+      for first in stride(from: 0, to: quantizer.rowTileCount, by: step) {
+        let tiles = first..<min(first + step, quantizer.rowTileCount)
+        let range = tiles.lowerBound * 16..<min(tiles.upperBound * 16, view.shape.rowCount)
+        var values = [Float](repeating: 0, count: range.count * view.shape.rowElementCount)
+        read += time { values.withUnsafeMutableBufferPointer { rows.read(rows: range, into: $0) } }
+        var block: QuantizedBlock?
+        quantize += try time { block = try quantizer.quantize(rowTiles: tiles) }
+        if let block { encode += try time { _ = try encoder.encode(codes: block.codes, bits: scheme.bits) } }
+      }
+    }
+    let hash = try time { for file in plan.checkpoint.files { _ = try SHA256Digest.hex(of: file.mapped) } }
+    sourceByteCount = byteCount
+    seconds = [
+      ("read and convert to float32", read), ("quantize (reads again) and interleave", max(quantize - read, 0)),
+      ("encode: zstd, decode, compare, CRC-32", encode), ("SHA-256 of the source", hash),
+    ]
+  }
+}
+
+/// Seconds that `body` takes.
+func time(_ body: () throws -> Void) rethrows -> Double {
+  let start = ContinuousClock.now
+  try body()
+  return (ContinuousClock.now - start) / .seconds(1)
+}

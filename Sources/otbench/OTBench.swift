@@ -1,0 +1,9 @@
+import ArgumentParser
+
+@main
+struct OTBench: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "otbench",
+    abstract: "Measure otq on this machine: medians of several runs.",
+    subcommands: [ConvertBenchmark.self])
+}

@@ -1,0 +1,161 @@
+import ArgumentParser
+import Foundation
+import OTContainer
+import OTConversion
+import OTGraph
+import OTTensor
+
+/// How many threads a command uses.
+struct ThreadArguments: ParsableArguments {
+  @Option(help: ArgumentHelp("Threads to use.", discussion: "The output does not depend on it.", valueName: "N"))
+  var threads: Int = ProcessInfo.processInfo.activeProcessorCount
+
+  mutating func validate() throws {
+    guard (1...1024).contains(threads) else { throw ValidationError("--threads must be 1 to 1024.") }
+  }
+}
+
+/// What a command prints while it works.
+struct OutputArguments: ParsableArguments {
+  @Flag(help: "Print nothing but errors.")
+  var quiet = false
+
+  @Flag(help: "Print the result as JSON on standard output.")
+  var json = false
+}
+
+enum WeightScheme: String, ExpressibleByArgument, CaseIterable {
+  case symmetric, asymmetric
+}
+
+enum CompressionChoice: String, ExpressibleByArgument, CaseIterable {
+  case zstd, none
+}
+
+/// The options that decide what a converted file holds.
+struct ConversionArguments: ParsableArguments {
+  @Option(help: "Bits of the weights of blocks, 2 to 8.")
+  var bits = 8
+
+  @Option(help: ArgumentHelp("Bits of activations, 2 to 8. [default: as the weights]", valueName: "bits"))
+  var activationBits: Int?
+
+  @Option(help: "Range of a weight's codes: symmetric around 0, or from its minimum to its maximum.")
+  var weightScheme = WeightScheme.asymmetric
+
+  @Option(
+    help: ArgumentHelp(
+      "Weights of a row that share a scale: a multiple of 16. [default: the whole row]", valueName: "N"))
+  var groupSize: Int?
+
+  @Flag(help: "One scale for a whole weight matrix.")
+  var perTensor = false
+
+  @Option(help: "Bits of embeddings and the output head: 8, or 16 for float16.")
+  var embeddingBits = 8
+
+  @Option(
+    help: ArgumentHelp(
+      "Leave linears and embeddings with matching names as they are, with their fused group (repeatable).",
+      valueName: "regex"))
+  var exclude: [String] = []
+
+  @Option(
+    help: ArgumentHelp(
+      "Bits for matching names, for the whole fused group; the last match counts (repeatable).",
+      valueName: "regex=bits"))
+  var bitsFor: [String] = []
+
+  @Option(
+    help: ArgumentHelp(
+      "Model family, instead of what config.json or the tensors' names say.", valueName: "name"))
+  var family: String?
+
+  @Flag(help: "Quantize weights only; activations stay float. Packs models of unknown families too.")
+  var weightsOnly = false
+
+  @Option(help: "How the file is stored: compressed, or packed for use in place.")
+  var compression = CompressionChoice.zstd
+
+  @Option(
+    help: ArgumentHelp(
+      "Activation scales (.pt or .safetensors, SmoothQuant's or OutlierTune's layout): applies OutlierTune.",
+      valueName: "file"))
+  var actScales: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "Symmetrization sums; the activation scales are then those measured after it.", valueName: "file"))
+  var symmetrization: String?
+
+  @Option(
+    help: ArgumentHelp("Samples that the symmetrizations are sums over.", valueName: "N"))
+  var symmetrizationSamples: Int?
+
+  mutating func validate() throws {
+    guard (2...8).contains(bits) else { throw ValidationError("--bits must be 2 to 8.") }
+    if let activationBits, !(2...8).contains(activationBits) {
+      throw ValidationError("--activation-bits must be 2 to 8.")
+    }
+    if let groupSize {
+      guard QuantizationScheme.isValidGroupSize(groupSize) else {
+        throw ValidationError("--group-size must be a multiple of 16 up to 65536.")
+      }
+      guard !perTensor else { throw ValidationError("--group-size and --per-tensor exclude each other.") }
+    }
+    guard embeddingBits == 8 || embeddingBits == 16 else {
+      throw ValidationError("--embedding-bits must be 8 or 16.")
+    }
+    if let family, !Families.all.contains(where: { $0.name == family }) {
+      throw ValidationError(
+        "--family must be one of \(Families.all.map { $0.name }.joined(separator: ", ")).")
+    }
+    guard symmetrization == nil || actScales != nil else {
+      throw ValidationError("--symmetrization needs --act-scales, measured after it.")
+    }
+    guard (symmetrization == nil) == (symmetrizationSamples == nil) else {
+      throw ValidationError("--symmetrization and --symmetrization-samples need each other.")
+    }
+    if let symmetrizationSamples, symmetrizationSamples < 1 {
+      throw ValidationError("--symmetrization-samples must be positive.")
+    }
+    guard actScales == nil || !weightsOnly else {
+      throw ValidationError("--weights-only leaves activations alone, so --act-scales has no use.")
+    }
+    _ = try options(threadCount: 1)
+  }
+
+  func options(threadCount: Int) throws -> ConversionOptions {
+    var options = ConversionOptions()
+    options.bits = bits
+    options.activationBits = activationBits
+    options.isSymmetric = weightScheme == .symmetric
+    options.granularity = groupSize.map { .perGroup(size: $0) } ?? (perTensor ? .perTensor : .perChannel)
+    options.embeddingBits = embeddingBits
+    options.exclude = try exclude.map { try ConversionArguments.pattern($0, "--exclude") }
+    options.bitsFor = try bitsFor.map { rule in
+      guard let mark = rule.lastIndex(of: "="), let bits = Int(rule[rule.index(after: mark)...]),
+        (2...8).contains(bits)
+      else { throw ValidationError("--bits-for '\(rule)' is not REGEX=BITS with bits 2 to 8.") }
+      return (try ConversionArguments.pattern(String(rule[..<mark]), "--bits-for"), bits)
+    }
+    options.family = family
+    options.isWeightsOnly = weightsOnly
+    options.compression = compression == .zstd ? .standard : .none
+    options.threadCount = threadCount
+    return options
+  }
+
+  var statistics: StatisticsFiles? {
+    actScales.map {
+      StatisticsFiles(scales: $0, symmetrizations: symmetrization, sampleCount: symmetrizationSamples ?? 1)
+    }
+  }
+
+  private static func pattern(_ text: String, _ option: String) throws -> NamePattern {
+    guard let pattern = NamePattern(text) else {
+      throw ValidationError("\(option) '\(text)' is not a regular expression.")
+    }
+    return pattern
+  }
+}

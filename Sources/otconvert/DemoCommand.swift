@@ -1,0 +1,54 @@
+import ArgumentParser
+import Foundation
+import OTCheckpoint
+import OTConversion
+import OTTensor
+import OTVerify
+
+struct DemoCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "demo",
+    abstract: "Convert a small OPT model at 6 bits with OutlierTune, verify it and print the tables.",
+    discussion: "The model, trained on a public-domain text, comes with the program.")
+
+  @OptionGroup var threads: ThreadArguments
+
+  func run() throws {
+    try OTConvert.prepare()
+    let folder = FileManager.default.temporaryDirectory.appendingPathComponent("otconvert-demo-\(UUID().uuidString)")
+    try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+    defer { try? FileManager.default.removeItem(at: folder) }
+    let model = Bundle.module.bundleURL.appendingPathComponent("opt-mini").path
+    let output = folder.appendingPathComponent("opt-mini.otq").path
+    let restored = folder.appendingPathComponent("opt-mini-restored.safetensors").path
+
+    var options = ConversionOptions()
+    options.bits = 6
+    options.threadCount = threads.threads
+    let statistics = StatisticsFiles(
+      scales: model + "/act_scales_sym.pt", symmetrizations: model + "/symmetrizations.pt", sampleCount: 32)
+    print(
+      """
+      $ otconvert opt-mini/ opt-mini.otq --bits 6 --act-scales act_scales_sym.pt \\
+          --symmetrization symmetrizations.pt --symmetrization-samples 32
+      """)
+    let checkpoint = try Checkpoint.open(model)
+    let plan = try ConversionPlan(checkpoint: checkpoint, options: options, statistics: statistics)
+    try Converter(plan).run(to: output)
+    let file = try PackedFile(path: output)
+    let summary = FileSummary(file)
+    print("opt-mini.otq: \(summary.headline)\n\n$ otconvert inspect opt-mini.otq\n\(summary.text)\n")
+
+    print("$ otconvert verify opt-mini.otq --reference opt-mini/")
+    let result = try WeightVerification(of: file, reference: checkpoint, threadCount: threads.threads)
+    print(VerifyCommand.table(result))
+    guard result.hasPassed else {
+      throw Refusal("verify-failed", "the demo's file differs from its source", file: output)
+    }
+    print("verified: \(result.findings.count) tensors match opt-mini/\n")
+
+    print("$ otconvert unpack opt-mini.otq opt-mini-restored.safetensors")
+    try Unpacker(file).run(to: restored)
+    print("opt-mini-restored.safetensors: \(byteText(try MappedFile(path: restored).byteCount))")
+  }
+}

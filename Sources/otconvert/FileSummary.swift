@@ -1,0 +1,115 @@
+import OTContainer
+import OTConversion
+import OTJSON
+import OTTensor
+import OTVerify
+
+/// Sizes and errors of an `.otq` file, as `inspect` and `convert` print them.
+struct FileSummary {
+  let file: PackedFile
+
+  init(_ file: PackedFile) { self.file = file }
+
+  private var container: Container { file.container }
+
+  /// Bits that an element of the tensor takes in the file, scales and all.
+  func bitsPerWeight(_ tensor: StoredTensor) -> Double? {
+    guard tensor.shape.elementCount > 0 else { return nil }
+    return Double(container.storedByteCount(of: tensor) * 8) / Double(tensor.shape.elementCount)
+  }
+
+  /// Weights of the blocks' linears.
+  var linears: [StoredTensor] {
+    container.tensors.filter { tensor in
+      guard tensor.scheme != nil else { return false }
+      guard file.graph != nil else { return true }
+      guard let use = file.uses[tensor.name] else { return false }
+      return use.role == .weight && use.linearRole == .block
+    }
+  }
+
+  private func sums(_ tensors: [StoredTensor]) -> (elements: Int, bytes: Int) {
+    tensors.reduce((0, 0)) { ($0.0 + $1.shape.elementCount, $0.1 + container.storedByteCount(of: $1)) }
+  }
+
+  /// Bits per weight of the blocks' linears on disk, scales and zero points included.
+  var linearBitsPerWeight: Double {
+    let total = sums(linears)
+    return Double(total.bytes * 8) / Double(max(total.elements, 1))
+  }
+
+  private var sourceByteCount: Int {
+    container.tensors.reduce(0) { sum, tensor in
+      guard let source = tensor.source else { return sum }
+      if case .alias = tensor.content { return sum }
+      return sum + tensor.shape.elementCount * source.elementType.bitWidth / 8
+    }
+  }
+
+  var headline: String {
+    let size = container.file.byteCount
+    let source = sourceByteCount
+    let ratio = source > 0 ? fixed(Double(size) / Double(source) * 100, 1) : "–"
+    return "\(byteText(size)), \(ratio) % of \(byteText(source)); "
+      + "linears \(fixed(linearBitsPerWeight, 3)) bits per weight"
+  }
+
+  /// Totals as JSON.
+  func totals(adding members: JSONObject = [:]) -> JSONValue {
+    let all = sums(container.tensors)
+    var result: JSONObject = [
+      "file": .string(file.path), "byteCount": .integer(container.file.byteCount),
+      "sourceByteCount": .integer(sourceByteCount), "tensorCount": .integer(container.tensors.count),
+      "storedTensorByteCount": .integer(all.bytes),
+      "linearWeightCount": .integer(sums(linears).elements),
+      "linearBitsPerWeight": .number(linearBitsPerWeight),
+    ]
+    for (key, value) in members.members { result[key] = value }
+    return .object(result)
+  }
+
+  /// Everything as JSON.
+  var json: JSONValue {
+    var members: JSONObject = [:]
+    for key in ["producer", "sourceFormat", "family", "method", "options", "sources"] {
+      if let value = container.metadata[key] { members[key] = value }
+    }
+    members["attachments"] = .array(container.attachmentNames.map { .string($0) })
+    members["tensors"] = .array(
+      container.tensors.map { tensor in
+        var entry: JSONObject = [
+          "name": .string(tensor.name), "shape": .array(tensor.shape.dimensions.map { .integer($0) }),
+          "storage": .string(tensor.storageDescription),
+          "storedByteCount": .integer(container.storedByteCount(of: tensor)),
+        ]
+        if let scheme = tensor.scheme { entry["bits"] = .integer(scheme.bits) }
+        if let bits = bitsPerWeight(tensor) { entry["bitsPerWeight"] = .number(bits) }
+        if let error = tensor.error {
+          entry["sqnrDecibels"] = error.sqnrDecibels.map { .number($0) } ?? .null
+          entry["maximumErrorInSteps"] = .number(error.maximumInSteps)
+        }
+        if let source = tensor.source { entry["source"] = .string("\(source.name) \(source.elementType.rawValue)") }
+        return .object(entry)
+      })
+    return totals(adding: members)
+  }
+
+  /// The table for people.
+  var text: String {
+    var table = TextTable([
+      ("tensor", .left), ("shape", .left), ("stored as", .left), ("bytes", .right), ("bits/weight", .right),
+      ("SQNR dB", .right), ("max err/step", .right),
+    ])
+    for tensor in container.tensors {
+      table.append([
+        Refusal.printable(tensor.name), tensor.shape.description, Refusal.printable(tensor.storageDescription),
+        "\(container.storedByteCount(of: tensor))", bitsPerWeight(tensor).map { fixed($0, 3) } ?? "–",
+        tensor.error.map { $0.sqnrDecibels.map { fixed($0, 2) } ?? "∞" } ?? "",
+        tensor.error.map { fixed($0.maximumInSteps, 4) } ?? "",
+      ])
+    }
+    let method = container.metadata["method"]?["name"]?.string ?? "–"
+    let family = container.metadata["family"]?.string ?? "unknown"
+    return table.text + "\n\nfamily \(family), method \(method), \(container.tensors.count) tensors\n" + headline
+  }
+}

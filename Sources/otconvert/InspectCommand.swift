@@ -1,0 +1,67 @@
+import ArgumentParser
+import Foundation
+import OTCheckpoint
+import OTContainer
+import OTConversion
+import OTJSON
+import OTTensor
+
+struct InspectCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "inspect",
+    abstract: "List the tensors of an .otq file or of a checkpoint.",
+    discussion: """
+      EXAMPLES
+        otconvert inspect model.otq
+        otconvert inspect model.otq --json
+        otconvert inspect model.safetensors
+      """)
+
+  @Argument(help: "An .otq file or a checkpoint.", completion: .file()) var input: String
+  @Flag(help: "Print JSON.") var json = false
+
+  func run() throws {
+    try OTConvert.prepare()
+    if InspectCommand.isPacked(input) {
+      let summary = FileSummary(try PackedFile(path: input))
+      print(json ? summary.json.text(pretty: true) : summary.text)
+    } else {
+      try inspectCheckpoint()
+    }
+  }
+
+  /// Whether the file begins as an `.otq` file does, or bears its name.
+  static func isPacked(_ path: String) -> Bool {
+    if path.hasSuffix(".otq") || path.hasSuffix(".partial") { return true }
+    guard let handle = FileHandle(forReadingAtPath: path) else { return false }
+    return (try? handle.read(upToCount: 8)).map { $0.elementsEqual(ContainerFormat.magic) } ?? false
+  }
+
+  private func inspectCheckpoint() throws {
+    let checkpoint = try Checkpoint.open(input)
+    checkpoint.warnings.forEach(warn)
+    if json {
+      let tensors = checkpoint.tensors.map { view in
+        JSONValue.object([
+          "name": .string(view.name), "shape": .array(view.shape.dimensions.map { .integer($0) }),
+          "dtype": .string(view.elementType.rawValue), "byteCount": .integer(view.byteCount),
+        ])
+      }
+      let members: JSONObject = [
+        "format": .string(checkpoint.format.rawValue), "files": .array(checkpoint.files.map { .string($0.name) }),
+        "tensors": .array(tensors),
+      ]
+      print(JSONValue.object(members).text(pretty: true))
+      return
+    }
+    var table = TextTable([("tensor", .left), ("shape", .left), ("type", .left), ("bytes", .right)])
+    for view in checkpoint.tensors {
+      table.append([
+        Refusal.printable(view.name), view.shape.description, view.elementType.rawValue, "\(view.byteCount)",
+      ])
+    }
+    let total = checkpoint.tensors.reduce(0) { $0 + $1.byteCount }
+    print(table.text)
+    print("\n\(checkpoint.format.rawValue), \(checkpoint.tensors.count) tensors, \(byteText(total))")
+  }
+}

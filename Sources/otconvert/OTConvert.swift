@@ -1,0 +1,36 @@
+import ArgumentParser
+import Foundation
+import OTKernels
+
+@main
+struct OTConvert: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "otconvert",
+    abstract: "Convert language-model checkpoints to packed int6/int8 .otq files, and prove the files.",
+    discussion: """
+      EXAMPLES
+        otconvert model.safetensors model.otq --bits 6
+        otconvert opt-125m/ opt.otq --bits 6 --act-scales act_scales.pt \\
+          --symmetrization symmetrizations.pt --symmetrization-samples 128
+        otconvert verify model.otq --reference model.safetensors
+        otconvert inspect model.otq
+        otconvert unpack model.otq model-restored.safetensors
+        otconvert plan llama-7b/ --bits 6
+
+      Exit status: 0 success, 1 a refusal or a failed check, 64 wrong usage.
+      """,
+    version: "0.1.0",
+    subcommands: [
+      ConvertCommand.self, InspectCommand.self, VerifyCommand.self, UnpackCommand.self, PlanCommand.self,
+      DemoCommand.self,
+    ],
+    defaultSubcommand: ConvertCommand.self)
+
+  /// What every command does before it starts.
+  static func prepare() throws {
+    // A file over the size limit or a closed pipe is an error to report, not a death.
+    signal(SIGXFSZ, SIG_IGN)
+    signal(SIGPIPE, SIG_IGN)
+    try InstructionSet.checkEnvironment()
+  }
+}

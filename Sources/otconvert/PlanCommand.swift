@@ -1,0 +1,160 @@
+import ArgumentParser
+import OTCheckpoint
+import OTContainer
+import OTConversion
+import OTGraph
+import OTJSON
+import OTTensor
+import OTVerify
+
+struct PlanCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "plan",
+    abstract: "Tell what a conversion would do, from headers alone.",
+    discussion: """
+      EXAMPLES
+        otconvert plan llama-7b/ --bits 6
+        otconvert plan opt/ --bits 6 --act-scales act_scales.pt --json
+      """)
+
+  @Argument(help: "The checkpoint.", completion: .file()) var input: String
+  @OptionGroup(title: "Conversion") var conversion: ConversionArguments
+  @Flag(help: "Print JSON.") var json = false
+
+  /// Memory of a conversion beside the mapped source: blocks in flight, the
+  /// index and the program itself, as measured.
+  private static let conversionByteCount = 100_000_000
+
+  func run() throws {
+    try OTConvert.prepare()
+    let checkpoint = try Checkpoint.open(input)
+    let options = try conversion.options(threadCount: 1)
+    let plan = try ConversionPlan(checkpoint: checkpoint, options: options, statistics: conversion.statistics)
+    let alternatives = try PlanCommand.alternatives(checkpoint, options, conversion.statistics)
+    if json {
+      print(jsonReport(plan, alternatives).text(pretty: true))
+      return
+    }
+    plan.warnings.forEach(warn)
+    var table = TextTable([
+      ("tensor", .left), ("shape", .left), ("type", .left), ("becomes", .left), ("bytes", .right),
+    ])
+    for tensor in plan.tensors {
+      table.append([
+        Refusal.printable(tensor.outputName), tensor.shape.description, tensor.view?.elementType.rawValue ?? "–",
+        Refusal.printable(tensor.treatmentText), "\(tensor.storedByteCount(options.compression))",
+      ])
+    }
+    print(table.text)
+    let estimate = plan.estimate
+    print("")
+    if let graph = plan.graph { print("family \(graph.family), method \(plan.methodName)") }
+    print(PlanCommand.siteLines(plan).joined(separator: "\n"))
+    print(
+      "source \(byteText(estimate.sourceByteCount)), file about \(byteText(estimate.storedByteCount)), "
+        + "loaded \(byteText(estimate.loadedByteCount)), converting takes about "
+        + "\(byteText(PlanCommand.conversionByteCount)) of memory\n")
+    var choices = TextTable([
+      ("options", .left), ("file", .right), ("of source", .right), ("bits/weight of linears", .right),
+    ])
+    for choice in alternatives {
+      choices.append([
+        choice.options, byteText(choice.byteCount),
+        "\(fixed(Double(choice.byteCount) / Double(max(estimate.sourceByteCount, 1)) * 100, 1)) %",
+        fixed(choice.bitsPerWeight, 2),
+      ])
+    }
+    print(choices.text)
+  }
+
+  /// What sites become: how many, and where a transform stays on the edge.
+  private static func siteLines(_ plan: ConversionPlan) -> [String] {
+    guard let graph = plan.graph else { return [] }
+    var counts: [String: Int] = [:]
+    for site in graph.sites {
+      switch graph.activations[site.producer] ?? .float {
+      case .float: counts["float", default: 0] += 1
+      case .dynamic(let bits): counts["int\(bits), a scale per token", default: 0] += 1
+      case .static(let bits): counts["int\(bits), static scales in the weights", default: 0] += 1
+      }
+    }
+    let affines = graph.nodes.filter { if case .affine = $0.operation { true } else { false } }.count
+    var lines = counts.keys.sorted().map { "\(counts[$0] ?? 0) sites: \($0)" }
+    if affines > 0 { lines.append("\(affines) sites keep an explicit shift and scale on the edge to the linears") }
+    return lines
+  }
+
+  struct Alternative {
+    let options: String
+    let byteCount: Int
+    let bitsPerWeight: Double
+  }
+
+  private static func alternatives(
+    _ checkpoint: Checkpoint, _ base: ConversionOptions, _ statistics: StatisticsFiles?
+  ) throws -> [Alternative] {
+    var result: [Alternative] = []
+    for bits in [8, 6, 4] {
+      for isSymmetric in [false, true] {
+        for compression in [Compression.standard, .none] {
+          var options = base
+          (options.bits, options.isSymmetric, options.compression) = (bits, isSymmetric, compression)
+          let plan = try ConversionPlan(checkpoint: checkpoint, options: options, statistics: statistics)
+          let linears = plan.tensors.filter { $0.isBlockWeight || plan.graph == nil }
+          let elements = linears.reduce(0) { $0 + $1.shape.elementCount }
+          let bytes = linears.reduce(0) { $0 + $1.storedByteCount(compression) }
+          result.append(
+            Alternative(
+              options: "--bits \(bits) --weight-scheme \(isSymmetric ? "symmetric" : "asymmetric")"
+                + (compression == .none ? " --compression none" : ""),
+              byteCount: plan.estimate.storedByteCount,
+              bitsPerWeight: Double(bytes * 8) / Double(max(elements, 1))))
+        }
+      }
+    }
+    return result
+  }
+
+  private func jsonReport(_ plan: ConversionPlan, _ alternatives: [Alternative]) -> JSONValue {
+    let estimate = plan.estimate
+    return .object([
+      "family": plan.graph.map { .string($0.family) } ?? .null, "method": .string(plan.methodName),
+      "sourceByteCount": .integer(estimate.sourceByteCount),
+      "estimatedByteCount": .integer(estimate.storedByteCount),
+      "loadedByteCount": .integer(estimate.loadedByteCount),
+      "conversionMemoryByteCount": .integer(PlanCommand.conversionByteCount),
+      "warnings": .array(plan.warnings.map { .string($0) }),
+      "tensors": .array(
+        plan.tensors.map { tensor in
+          .object([
+            "name": .string(tensor.outputName), "shape": .array(tensor.shape.dimensions.map { .integer($0) }),
+            "becomes": .string(tensor.treatmentText),
+            "estimatedByteCount": .integer(tensor.storedByteCount(plan.options.compression)),
+          ])
+        }),
+      "alternatives": .array(
+        alternatives.map {
+          .object([
+            "options": .string($0.options), "estimatedByteCount": .integer($0.byteCount),
+            "linearBitsPerWeight": .number($0.bitsPerWeight),
+          ])
+        }),
+    ])
+  }
+}
+
+extension PlannedTensor {
+  /// What becomes of the tensor, in words.
+  var treatmentText: String {
+    switch treatment {
+    case .quantized(let scheme):
+      let transform = use.map { !$0.input.isIdentity || !$0.output.isIdentity } ?? false
+      return "int\(scheme.bits) \(scheme.isSymmetric ? "sym" : "asym")" + (transform ? ", transformed" : "")
+    case .evaluated: return "F32"
+    case .converted(let type): return type.rawValue
+    case .unchanged: return "unchanged"
+    case .alias(let target): return "alias of \(target)"
+    case .vector: return "F32 (a site's shift or scale)"
+    }
+  }
+}

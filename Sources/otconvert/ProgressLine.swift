@@ -1,0 +1,62 @@
+import Foundation
+
+/// Progress on standard error: a bar on a terminal; elsewhere a line for every
+/// tenth of what takes longer than a second.
+final class ProgressLine {
+  private let verb: String
+  private let isQuiet: Bool
+  private let isTerminal = isatty(STDERR_FILENO) == 1
+  private let start = Date()
+  private var lastDrawn = Date.distantPast
+  private var lastTenth = 0
+
+  init(_ verb: String, isQuiet: Bool) {
+    self.verb = verb
+    self.isQuiet = isQuiet
+  }
+
+  /// Shows that `done` of `total` bytes are done.
+  func update(_ done: Int, _ total: Int) {
+    guard !isQuiet, total > 0 else { return }
+    let fraction = Double(done) / Double(total)
+    let elapsed = Date().timeIntervalSince(start)
+    if isTerminal {
+      guard Date().timeIntervalSince(lastDrawn) > 0.1 || done == total else { return }
+      lastDrawn = Date()
+      let width = 30
+      let filled = Int(fraction * Double(width))
+      let bar = String(repeating: "█", count: filled) + String(repeating: "░", count: width - filled)
+      write("\r\u{1B}[K\(verb) \(bar) \(Int(fraction * 100)) %\(rate(done, elapsed, fraction))")
+      if done == total { write("\r\u{1B}[K") }
+    } else if elapsed > 1, Int(fraction * 10) > lastTenth {
+      lastTenth = Int(fraction * 10)
+      write("\(verb) \(lastTenth * 10) %\(rate(done, elapsed, fraction))\n")
+    }
+  }
+
+  private func rate(_ done: Int, _ elapsed: TimeInterval, _ fraction: Double) -> String {
+    guard elapsed > 0.5, fraction > 0 else { return "" }
+    let left = elapsed / fraction - elapsed
+    return ", \(byteText(Int(Double(done) / elapsed)))/s, \(Int(left.rounded())) s left"
+  }
+
+  private func write(_ text: String) { FileHandle.standardError.write(Data(text.utf8)) }
+}
+
+/// A count of bytes for a person: `12.3 MB`, powers of 1000.
+func byteText(_ count: Int) -> String {
+  var value = Double(count)
+  for unit in ["B", "kB", "MB", "GB", "TB"] {
+    if value < 1000 || unit == "TB" {
+      return unit == "B" ? "\(count) B" : "\(fixed(value, value < 10 ? 2 : 1)) \(unit)"
+    }
+    value /= 1000
+  }
+  return "\(count) B"
+}
+
+/// A number with a fixed count of decimals.
+func fixed(_ value: Double, _ places: Int) -> String { String(format: "%.\(places)f", value) }
+
+/// A line of warning on standard error.
+func warn(_ text: String) { FileHandle.standardError.write(Data("warning: \(text)\n".utf8)) }

@@ -1,0 +1,132 @@
+import Foundation
+import OTJSON
+import Testing
+import _OTTestSupport
+
+/// Exit statuses, messages, and that nothing is written when something is refused.
+@Suite struct CommandLineTests {
+  static let model = Fixtures.path("models/opt-mini")
+
+  @Test(arguments: [
+    [], ["a"], ["a", "b", "c"], ["a", "b", "--bits", "9"], ["a", "b", "--bits", "x"], ["a", "b", "--bogus"],
+    ["a", "b", "--group-size", "17"], ["a", "b", "--group-size", "32", "--per-tensor"],
+    ["a", "b", "--embedding-bits", "4"], ["a", "b", "--threads", "0"], ["a", "b", "--exclude", "("],
+    ["a", "b", "--bits-for", "fc1"], ["a", "b", "--bits-for", "fc1=12"], ["a", "b", "--family", "gpt"],
+    ["a", "b", "--symmetrization", "s"], ["a", "b", "--act-scales", "s", "--symmetrization", "s"],
+    ["a", "b", "--act-scales", "s", "--symmetrization-samples", "3"],
+    ["a", "b", "--act-scales", "s", "--weights-only"], ["a", "b", "--weight-scheme", "odd"],
+    ["verify"], ["verify", "a", "--tolerance", "t"], ["unpack", "a"], ["inspect"], ["plan"],
+  ])
+  func wrongUsageIs64(arguments: [String]) throws {
+    let outcome = try Tool.finish(Tool.process(arguments))
+    #expect(outcome.status == 64)
+    #expect(outcome.output.isEmpty && !outcome.errors.isEmpty)
+  }
+
+  @Test(arguments: ["convert", "inspect", "verify", "unpack", "plan", "demo"])
+  func helpHasExamples(command: String) throws {
+    let outcome = try Tool.run(command, "--help")
+    #expect(outcome.status == 0)
+    #expect(outcome.output.contains("EXAMPLES") || command == "demo")
+    #expect(outcome.output.contains("USAGE"))
+  }
+
+  /// A refusal: status 1, one line that names file and rule, nothing written.
+  func expectRefusal(
+    _ rule: String, naming name: String, _ arguments: [String], in folder: String,
+    sourceLocation: SourceLocation = #_sourceLocation
+  ) throws {
+    let before = try FileManager.default.contentsOfDirectory(atPath: folder).sorted()
+    let outcome = try Tool.finish(Tool.process(arguments))
+    #expect(outcome.status == 1, sourceLocation: sourceLocation)
+    #expect(outcome.errorLines.count == 1, "\(outcome.errors)", sourceLocation: sourceLocation)
+    #expect(outcome.errors.contains("[\(rule)]"), "\(outcome.errors)", sourceLocation: sourceLocation)
+    #expect(outcome.errors.contains(name), "\(outcome.errors)", sourceLocation: sourceLocation)
+    #expect(
+      try FileManager.default.contentsOfDirectory(atPath: folder).sorted() == before, sourceLocation: sourceLocation)
+  }
+
+  @Test func outputs() throws {
+    try withTemporaryFolder { folder in
+      let source = folder + "/model.safetensors"
+      try FileManager.default.copyItem(atPath: Self.model + "/model.safetensors", toPath: source)
+      let original = try contents(source)
+      try FileManager.default.createSymbolicLink(atPath: folder + "/link.otq", withDestinationPath: source)
+      try FileManager.default.linkItem(atPath: source, toPath: folder + "/hard.otq")
+      try Data("old".utf8).write(to: URL(fileURLWithPath: folder + "/old.otq"))
+      // 124
+      for output in [source, folder + "/link.otq", folder + "/hard.otq"] {
+        try expectRefusal("output-is-input", naming: output, [source, output, "--force"], in: folder)
+      }
+      // 125
+      try expectRefusal("output-exists", naming: "old.otq", [source, folder + "/old.otq"], in: folder)
+      try expectRefusal("output-no-parent", naming: "missing", [source, folder + "/missing/x.otq"], in: folder)
+      #expect(try contents(source) == original)
+      #expect(try contents(folder + "/old.otq") == Data("old".utf8))
+      #expect(try Tool.run(source, folder + "/old.otq", "--force", "--family", "opt").status == 0)
+      // The packed file must not be overwritten by unpacking it either.
+      try expectRefusal(
+        "output-is-input", naming: "old.otq", ["unpack", folder + "/old.otq", folder + "/old.otq", "--force"],
+        in: folder)
+      // 123
+      try FileManager.default.moveItem(atPath: folder + "/old.otq", toPath: folder + "/x.partial")
+      try expectRefusal("otq-partial", naming: "x.partial", ["inspect", folder + "/x.partial"], in: folder)
+      try expectRefusal(
+        "file-missing", naming: "nothing", [folder + "/nothing", folder + "/y.otq"], in: folder)
+    }
+  }
+
+  @Test func unknownFamilies() throws {
+    try withTemporaryFolder { folder in
+      try FileManager.default.copyItem(atPath: Self.model + "/model.safetensors", toPath: folder + "/model.safetensors")
+      try Data("{\"model_type\":\"mamba\"}".utf8).write(to: URL(fileURLWithPath: folder + "/config.json"))
+      try expectRefusal("family-unknown", naming: "bloom", [folder, folder + "/m.otq"], in: folder)
+      let packed = try Tool.run(folder, folder + "/m.otq", "--weights-only", "--bits", "6")
+      #expect(packed.status == 0 && packed.errors.contains("warning: "), "\(packed.errors)")
+      #expect(try Tool.run("verify", folder + "/m.otq", "--reference", folder).status == 0)
+      #expect(try Tool.run("unpack", folder + "/m.otq", folder + "/m.safetensors").status == 0)
+    }
+  }
+
+  @Test func badNumbersInWeightsAreNamed() throws {
+    try withTemporaryFolder { folder in
+      var bytes = try contents(Self.model + "/model.safetensors")
+      // The last two bytes of the file: an infinite float16.
+      bytes.replaceSubrange(bytes.count - 2..<bytes.count, with: [0x00, 0x7C])
+      try bytes.write(to: URL(fileURLWithPath: folder + "/model.safetensors"))
+      try FileManager.default.copyItem(atPath: Self.model + "/config.json", toPath: folder + "/config.json")
+      try expectRefusal(
+        "weight-not-finite", naming: "model.decoder", [folder, folder + "/m.otq", "--bits", "6"], in: folder)
+    }
+  }
+
+  /// Scale files, rules 88 and 89 and the reader's own.
+  @Test func statisticsOfAnotherModel() throws {
+    try withTemporaryFolder { folder in
+      let convert = [Self.model, folder + "/m.otq", "--bits", "6", "--act-scales"]
+      try expectRefusal(
+        "statistics-unknown-name", naming: "act_scales.pt",
+        convert + [Fixtures.path("models/llama-mini/act_scales.pt")], in: folder)
+      try expectRefusal(
+        "safetensors-is-json", naming: "config.json", convert + [Self.model + "/config.json"], in: folder)
+    }
+  }
+
+  @Test func instructionSets() throws {
+    let outcome = try Tool.run("inspect", Self.model, environment: ["OTQ_ISA": "mmx"])
+    #expect(outcome.status == 1 && outcome.errors.contains("[instruction-set-unknown]"), "\(outcome.errors)")
+  }
+
+  @Test func planReadsHeadersOnly() throws {
+    try withTemporaryFolder { folder in
+      let plan = try JSONValue.parse(try Tool.run("plan", Self.model, "--bits", "6", "--json").output)
+      let estimate = try #require(plan["estimatedByteCount"]?.integer)
+      #expect(try Tool.run(Self.model, folder + "/m.otq", "--bits", "6").status == 0)
+      let size = try contents(folder + "/m.otq").count
+      // The tokenizer, 124 kB, and the index are not in the estimate.
+      #expect(abs(size - estimate) < 100_000, "\(size) against \(estimate)")
+      #expect(plan["alternatives"]?.array?.count == 12)
+      #expect(plan["family"]?.string == "opt")
+    }
+  }
+}

@@ -1,0 +1,103 @@
+import Foundation
+import OTJSON
+import Testing
+import _OTTestSupport
+
+/// What `verify` must find.
+@Suite struct VerificationTests {
+  /// A copy of opt-mini, and a file made from it.
+  func withPackedModel(_ body: (_ folder: String, _ packed: String) throws -> Void) throws {
+    try withTemporaryFolder { folder in
+      for name in ["model.safetensors", "config.json"] {
+        try FileManager.default.copyItem(
+          atPath: Fixtures.path("models/opt-mini/\(name)"), toPath: "\(folder)/\(name)")
+      }
+      let packed = folder + "/m.otq"
+      #expect(try Tool.run(folder, packed, "--bits", "6").status == 0)
+      try body(folder, packed)
+    }
+  }
+
+  /// Where the data of a tensor lie in a safetensors file.
+  func range(of tensor: String, in file: Data) throws -> Range<Int> {
+    let length = file.prefix(8).reversed().reduce(0) { $0 << 8 | Int($1) }
+    let header = try JSONValue.parse(String(decoding: file[8..<8 + length], as: UTF8.self))
+    let entry = try #require(header[tensor])
+    let offsets = (entry["data_offsets"]?.array ?? []).compactMap(\.integer)
+    return 8 + length + offsets[0]..<8 + length + offsets[1]
+  }
+
+  @Test func aChangedWeightIsNamed() throws {
+    try withPackedModel { folder, packed in
+      var file = try contents(folder + "/model.safetensors")
+      let name = "model.decoder.layers.2.fc1.weight"
+      let range = try range(of: name, in: file)
+      // One float16 of the middle becomes 2.0, or −2.0 where it was 2 or more.
+      let middle = range.lowerBound + range.count / 4 * 2
+      file.replaceSubrange(middle..<middle + 2, with: [0x00, 0x40])
+      try file.write(to: URL(fileURLWithPath: folder + "/model.safetensors"))
+      let outcome = try Tool.run("verify", packed, "--reference", folder)
+      #expect(outcome.status == 1)
+      #expect(outcome.errorLines.count == 1 && outcome.errors.contains(name), "\(outcome.errors)")
+      let json = try JSONValue.parse(try Tool.run("verify", packed, "--reference", folder, "--json").output)
+      #expect(json["passed"]?.bool == false)
+      let offenders = (json["tensors"]?.array ?? []).filter { $0["faults"]?.array?.isEmpty == false }
+      #expect(offenders.compactMap { $0["name"]?.string } == [name])
+    }
+  }
+
+  @Test func aChangedNormIsNamed() throws {
+    try withPackedModel { folder, packed in
+      var file = try contents(folder + "/model.safetensors")
+      let name = "model.decoder.layers.1.final_layer_norm.weight"
+      let range = try range(of: name, in: file)
+      file[range.lowerBound] ^= 0x20
+      try file.write(to: URL(fileURLWithPath: folder + "/model.safetensors"))
+      let outcome = try Tool.run("verify", packed, "--reference", folder)
+      #expect(outcome.status == 1 && outcome.errors.contains(name), "\(outcome.errors)")
+    }
+  }
+
+  @Test func missingAndForeignTensorsAreNamed() throws {
+    try withPackedModel { folder, packed in
+      var file = try contents(folder + "/model.safetensors")
+      let old = Data("layers.3.fc2.bias".utf8), new = Data("layers.3.fc9.bias".utf8)
+      let place = try #require(file.range(of: old))
+      file.replaceSubrange(place, with: new)
+      try file.write(to: URL(fileURLWithPath: folder + "/model.safetensors"))
+      let outcome = try Tool.run("verify", packed, "--reference", folder)
+      #expect(outcome.status == 1)
+      #expect(outcome.errors.contains("layers.3.fc9.bias' is in the source and not in the file"), "\(outcome.errors)")
+      #expect(outcome.errors.contains("layers.3.fc2.bias' is in the file and not in the source"), "\(outcome.errors)")
+    }
+  }
+
+  @Test(arguments: [
+    ("{\"minimumSqnrDecibels\": 90}", 1, "verify-failed"),
+    ("{\"minimumSqnrDecibels\": {\"6\": 90}}", 1, "verify-failed"),
+    ("{\"maximumErrorInSteps\": 0.1}", 1, "verify-failed"), ("{\"minimumSqnrDecibels\": 5}", 0, ""),
+    ("{\"maximumErorr\": 1}", 1, "tolerance-unknown"), ("[]", 1, "tolerance-value"), ("{", 1, "json-truncated"),
+  ])
+  func tolerances(text: String, status: Int32, rule: String) throws {
+    try withPackedModel { folder, packed in
+      try text.write(toFile: folder + "/t.json", atomically: true, encoding: .utf8)
+      let outcome = try Tool.run("verify", packed, "--reference", folder, "--tolerance", folder + "/t.json", "--quiet")
+      #expect(outcome.status == status, "\(outcome.errors)")
+      #expect(rule.isEmpty ? outcome.errors.isEmpty : outcome.errors.contains(rule))
+    }
+  }
+
+  @Test func damageIsFound() throws {
+    try withPackedModel { folder, packed in
+      var random = SeededGenerator(seed: 7)
+      let whole = try contents(packed)
+      for _ in 0..<25 {
+        var file = whole
+        file[Int.random(in: 0..<file.count, using: &random)] ^= 1 << UInt8.random(in: 0..<8, using: &random)
+        try file.write(to: URL(fileURLWithPath: packed))
+        let outcome = try Tool.run("verify", packed)
+        #expect(outcome.status == 1 && outcome.errorLines.count == 1, "seed \(random.seed): \(outcome.errors)")
+      }
+    }
+  }
+}

@@ -1,0 +1,178 @@
+import OTCheckpoint
+import OTContainer
+import OTConversion
+import OTGraph
+import OTTensor
+import Testing
+import _OTTestSupport
+
+@Suite struct ConversionPlanTests {
+  /// Bits of the quantized tensors of a plan, by name.
+  func bits(_ plan: ConversionPlan) -> [String: Int] {
+    var bits: [String: Int] = [:]
+    for tensor in plan.tensors {
+      if case .quantized(let scheme) = tensor.treatment { bits[tensor.outputName] = scheme.bits }
+    }
+    return bits
+  }
+
+  @Test func everySourceTensorHasExactlyOnePlace() throws {
+    for name in ["opt-mini", "bloom-mini", "llama-mini", "bert-mini", "bert-mini/pytorch_model.bin"] {
+      let checkpoint = try fixture(name)
+      let plan = try ConversionPlan(checkpoint: checkpoint, options: ConversionOptions())
+      #expect(plan.tensors.compactMap { $0.view?.name }.sorted() == checkpoint.tensors.map(\.name).sorted())
+    }
+  }
+
+  @Test func rulesActOnFusedGroupsAndTheLastMatchCounts() throws {
+    var options = ConversionOptions()
+    options.bits = 6
+    options.exclude = [try pattern(#"layers\.1\.self_attn\.k_proj"#)]
+    options.bitsFor = [
+      (try pattern("gate_proj"), 4), (try pattern(#"layers\.2\.mlp\.up_proj"#), 8), (try pattern("embed"), 5),
+    ]
+    let plan = try ConversionPlan(checkpoint: fixture("llama-mini"), options: options)
+    let bits = bits(plan)
+    for part in ["q", "k", "v"] {
+      #expect(bits["model.layers.0.self_attn.\(part)_proj.weight"] == 6)
+      #expect(bits["model.layers.1.self_attn.\(part)_proj.weight"] == nil)
+    }
+    for part in ["gate", "up"] {
+      #expect(bits["model.layers.0.mlp.\(part)_proj.weight"] == 4)
+      #expect(bits["model.layers.2.mlp.\(part)_proj.weight"] == 8)
+    }
+    #expect(bits["model.layers.1.self_attn.o_proj.weight"] == 6)
+    #expect(bits["model.embed_tokens.weight"] == 5)
+    #expect(bits["lm_head.weight"] == 8)
+    let graph = try #require(plan.graph)
+    #expect(graph.activations["model.layers.1.input_layernorm"] == nil)
+    #expect(graph.activations["model.layers.0.input_layernorm"] == .dynamic(bits: 6))
+    #expect(graph.activations["model.layers.2.post_attention_layernorm"] == .dynamic(bits: 8))
+  }
+
+  @Test func statisticsMakeTheSitesOfNormsStatic() throws {
+    var options = ConversionOptions()
+    options.bits = 6
+    let plan = try ConversionPlan(
+      checkpoint: fixture("opt-mini"), options: options, statistics: statistics("opt-mini"))
+    let graph = try #require(plan.graph)
+    #expect(plan.methodName == "outliertune")
+    for site in graph.sites {
+      #expect(graph.activations[site.producer] == (site.isNormFed ? .static(bits: 6) : .dynamic(bits: 6)))
+      #expect((graph.transforms[site.producer]?.shift != nil) == site.isNormFed)
+    }
+    #expect(!graph.nodes.contains { if case .affine = $0.operation { true } else { false } })
+  }
+
+  /// σ = max(act_scales_sym, 1e-5) / 31 and z = symmetrizations / 32, and γ, β, W
+  /// and b follow, each computed here from the files by the formulas.
+  @Test func parametersFollowTheReference() throws {
+    try withTemporaryFolder { folder in
+      var options = ConversionOptions()
+      options.bits = 6
+      let checkpoint = try fixture("opt-mini")
+      let file = try convert(checkpoint, options, statistics("opt-mini"), to: folder + "/m.otq")
+      let model = Fixtures.path("models/opt-mini")
+      let maxima = try ActivationScaleFile.read(path: model + "/act_scales_sym.pt", kind: .absoluteMaximum)
+      let sums = try ActivationScaleFile.read(path: model + "/symmetrizations.pt", kind: .midpointSum)
+      let linear = "model.decoder.layers.2.fc1", norm = "model.decoder.layers.2.final_layer_norm"
+      let steps = try #require(maxima[linear]).map { max($0, 1e-5) / 31 }
+      let shifts = try #require(sums[linear]).map { $0 / 32 }
+      func source(_ name: String) throws -> [Float] {
+        let view = try #require(checkpoint[name])
+        return view.withRowBytes(0..<view.shape.rowCount) { bytes in
+          (0..<view.shape.elementCount).map {
+            Float(Float16(bitPattern: bytes.loadUnaligned(fromByteOffset: $0 * 2, as: UInt16.self)))
+          }
+        }
+      }
+      func stored(_ name: String) throws -> [Float] {
+        try file.container.floats(of: try #require(file.container[name]))
+      }
+      let gamma = try source(norm + ".weight"), beta = try source(norm + ".bias")
+      #expect(try stored(norm + ".weight") == zip(gamma, steps).map { $0 / $1 })
+      #expect(try stored(norm + ".bias") == zip(zip(beta, shifts), steps).map { ($0.0 - $0.1) / $1 })
+      let weights = try source(linear + ".weight"), bias = try source(linear + ".bias")
+      let storedBias = try stored(linear + ".bias")
+      let tensor = try #require(file.container[linear + ".weight"])
+      let scales = try file.container.scales(of: tensor)
+      for row in 0..<bias.count {
+        let original = weights[row * steps.count..<(row + 1) * steps.count]
+        let scaled = zip(original, steps).map { $0 * $1 }
+        let high = max(scaled.max() ?? 0, 0), low = min(scaled.min() ?? 0, 0)
+        #expect(scales[row] == (high - low) / 63)
+        let product = zip(original, shifts).reduce(0.0) { $0 + Double($1.0) * Double($1.1) }
+        #expect(abs(Double(storedBias[row]) - (Double(bias[row]) + product)) < 1e-3)
+      }
+    }
+  }
+
+  @Test func postNormModelsKeepAnExplicitAffine() throws {
+    // Scales under the names of bert-mini's linears, as SmoothQuant writes them.
+    try withTemporaryFolder { folder in
+      let checkpoint = try fixture("bert-mini")
+      let graph = try #require(try ConversionPlan(checkpoint: checkpoint, options: ConversionOptions()).graph)
+      var builder = CheckpointBuilder()
+      for site in graph.sites {
+        for linear in site.consumers {
+          builder.add(linear, [site.size], floats: (0..<site.size).map { 1 + Float($0 % 7) })
+        }
+      }
+      _ = try builder.write(to: folder + "/scales.safetensors")
+      let file = try convert(
+        checkpoint, ConversionOptions(), StatisticsFiles(scales: folder + "/scales.safetensors"), to: folder + "/m.otq")
+      let affines = try #require(file.graph).nodes.filter { if case .affine = $0.operation { true } else { false } }
+      // Two norms feed each of 4 layers: the embeddings' or the layer's before, and the attention's.
+      #expect(affines.count == 8)
+      for affine in affines { #expect(file.container[affine.name + ".scale"] != nil) }
+    }
+  }
+
+  @Test func sixteenBitEmbeddingsStayAsTheyAre() throws {
+    var options = ConversionOptions()
+    options.embeddingBits = 16
+    let plan = try ConversionPlan(checkpoint: fixture("opt-mini"), options: options)
+    for tensor in plan.tensors where tensor.use?.role == .table {
+      guard case .unchanged = tensor.treatment else {
+        Issue.record("\(tensor.outputName) is \(tensor.treatment)")
+        continue
+      }
+    }
+  }
+
+  @Test func statisticsMustFitTheModel() throws {
+    try withTemporaryFolder { folder in
+      let checkpoint = try fixture("opt-mini")
+      let path = folder + "/s.safetensors"
+      func rule(_ change: (inout CheckpointBuilder) -> Void) throws -> String? {
+        var builder = CheckpointBuilder()
+        for layer in 0..<4 {
+          for part in ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "fc1"] {
+            builder.add("model.decoder.layers.\(layer).\(part)", [128], floats: Array(repeating: 1, count: 128))
+          }
+        }
+        change(&builder)
+        try? FileManagerFile.remove(path)
+        _ = try builder.write(to: path)
+        do {
+          _ = try ConversionPlan(
+            checkpoint: checkpoint, options: ConversionOptions(), statistics: StatisticsFiles(scales: path))
+          return nil
+        } catch { return (error as? Refusal)?.rule }
+      }
+      #expect(try rule { _ in } == nil)
+      // 88
+      #expect(try rule { $0.tensors[0].name = "model.decoder.layers.0.self_attn.x_proj" } == "statistics-unknown-name")
+      #expect(try rule { $0.tensors.removeLast() } == "statistics-missing")
+      // 89
+      #expect(
+        try rule { $0.add("model.decoder.layers.0.fc2", [128], floats: Array(repeating: 1, count: 128)) }
+          == "statistics-length")
+      // 90
+      #expect(
+        try rule { $0.tensors[3].bytes = [UInt8](repeating: 0, count: 512) } == "scales-all-zero")
+      #expect(
+        try rule { $0.tensors[0].bytes.replaceSubrange(0..<4, with: [0, 0, 0, 0x40]) } == "statistics-disagree")
+    }
+  }
+}

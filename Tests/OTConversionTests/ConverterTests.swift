@@ -1,0 +1,125 @@
+import Foundation
+import OTCheckpoint
+import OTContainer
+import OTConversion
+import OTGraph
+import OTRuntime
+import OTTensor
+import OTVerify
+import Testing
+import _OTTestSupport
+
+enum FileManagerFile {
+  static func remove(_ path: String) throws { try FileManager.default.removeItem(atPath: path) }
+}
+
+@Suite struct ConverterTests {
+  /// Logits of a checkpoint by the float executor.
+  func logits(_ path: String) throws -> [Float] {
+    let checkpoint = try Checkpoint.open(path)
+    let graph = try #require(try ConversionPlan(checkpoint: checkpoint, options: ConversionOptions()).graph)
+    let executor = try FloatExecutor(
+      graph: graph, parameters: CheckpointParameters(checkpoint.tensors), threadCount: 2)
+    let tokens = (0..<48).map { 5 + $0 * 37 % 2000 }
+    return try executor.run(tokenIDs: tokens).output("logits").values
+  }
+
+  /// What is unpacked is the model again: the float outputs of source and
+  /// unpacked file agree as closely as 8 bits allow, transformations or not.
+  @Test(arguments: ["opt-mini", "bloom-mini", "llama-mini", "bert-mini"], [false, true])
+  func unpackedModelsComputeTheSame(model: String, isTransformed: Bool) throws {
+    guard model != "bert-mini" || !isTransformed else { return }
+    try withTemporaryFolder { folder in
+      let file = try convert(
+        fixture(model), ConversionOptions(),
+        isTransformed ? statistics(model, isSymmetrized: model != "llama-mini") : nil,
+        to: folder + "/m.otq")
+      try Unpacker(file).run(to: folder + "/model.safetensors")
+      try FileManager.default.copyItem(
+        atPath: Fixtures.path("models/\(model)/config.json"), toPath: folder + "/config.json")
+      let expected = try logits(Fixtures.path("models/\(model)"))
+      let actual = try logits(folder)
+      let range = (expected.max() ?? 0) - (expected.min() ?? 0)
+      let worst = zip(expected, actual).map { abs($0 - $1) }.max() ?? .infinity
+      #expect(worst < 0.05 * range, "\(worst) of \(range)")
+      #expect(worst > 0)
+    }
+  }
+
+  @Test func allFloatTypesAndCarriedTypes() throws {
+    try withTemporaryFolder { folder in
+      var random = SeededGenerator(seed: 3)
+      let values = (0..<32 * 48).map { _ in Float.random(in: -1...1, using: &random) }
+      var builder = CheckpointBuilder()
+      builder.add("f32", [32, 48], floats: values)
+      builder.tensors.append(("f64", .f64, [32, 48], values.map(Double.init).withUnsafeBytes { Array($0) }))
+      builder.tensors.append(
+        (
+          "bf16", .bf16, [32, 48],
+          values.map { UInt16(truncatingIfNeeded: $0.bitPattern >> 16) }.withUnsafeBytes { Array($0) }
+        ))
+      builder.tensors.append(
+        ("f16", .f16, [32, 48], values.map { Float16($0).bitPattern }.withUnsafeBytes { Array($0) }))
+      builder.tensors.append(("i64", .i64, [2, 3], (0..<48).map { UInt8($0) }))
+      builder.tensors.append(("bool", .bool, [5], [0, 1, 1, 0, 1]))
+      builder.tensors.append(("empty", .f32, [0, 4], []))
+      builder.tensors.append(("scalar", .f32, [], [0, 0, 0x80, 0x3F]))
+      let checkpoint = try builder.write(to: folder + "/model.safetensors")
+      var options = ConversionOptions()
+      options.isWeightsOnly = true
+      let file = try convert(checkpoint, options, to: folder + "/m.otq")
+      for name in ["f32", "f64", "bf16", "f16"] { #expect(file.container[name]?.scheme?.bits == 8) }
+      #expect(try WeightVerification(of: file, reference: checkpoint).hasPassed)
+      try Unpacker(file).run(to: folder + "/u.safetensors")
+      let unpacked = try Checkpoint.open(folder + "/u.safetensors")
+      for view in checkpoint.tensors {
+        let other = try #require(unpacked[view.name])
+        #expect(other.elementType == view.elementType && other.shape == view.shape)
+        guard file.container[view.name]?.scheme == nil else { continue }
+        let same = view.withRowBytes(0..<view.shape.rowCount) { a in
+          other.withRowBytes(0..<view.shape.rowCount) { a.elementsEqual($0) }
+        }
+        #expect(same, "\(view.name)")
+      }
+    }
+  }
+
+  @Test func tiedEmbeddingsAreStoredOnce() throws {
+    // bert-mini's PyTorch file lists the decoder beside the table it is tied to.
+    try withTemporaryFolder { folder in
+      let checkpoint = try fixture("bert-mini/pytorch_model.bin")
+      let file = try convert(checkpoint, to: folder + "/m.otq")
+      let aliases = file.container.tensors.filter { if case .alias = $0.content { true } else { false } }
+      #expect(Set(aliases.map(\.name)) == Set(checkpoint.aliases.keys))
+      #expect(try WeightVerification(of: file, reference: checkpoint).hasPassed)
+    }
+  }
+
+  @Test(arguments: [Float.nan, .infinity, -.infinity]) func badWeightsAreNamed(value: Float) throws {
+    try withTemporaryFolder { folder in
+      var values = [Float](repeating: 0.5, count: 32 * 20)
+      values[7 * 20 + 3] = value
+      var builder = CheckpointBuilder()
+      builder.add("w", [32, 20], floats: values)
+      let checkpoint = try builder.write(to: folder + "/model.safetensors")
+      var options = ConversionOptions()
+      options.isWeightsOnly = true
+      let error = #expect(throws: Refusal.self) { try convert(checkpoint, options, to: folder + "/m.otq") }
+      #expect(error?.rule == "weight-not-finite" && error?.tensor == "w")
+      #expect(error?.message.contains("[7, 3]") == true, "\(error.map(\.description) ?? "")")
+      #expect(try FileManager.default.contentsOfDirectory(atPath: folder) == ["model.safetensors"])
+    }
+  }
+
+  @Test func unsupportedTypesAreNamed() throws {
+    try withTemporaryFolder { folder in
+      var builder = CheckpointBuilder()
+      builder.tensors.append(("q", .f8e4m3, [4], [1, 2, 3, 4]))
+      let checkpoint = try builder.write(to: folder + "/model.safetensors")
+      let error = #expect(throws: Refusal.self) {
+        try ConversionPlan(checkpoint: checkpoint, options: ConversionOptions())
+      }
+      #expect(error?.rule == "tensor-type" && error?.tensor == "q")
+    }
+  }
+}
