@@ -56,39 +56,40 @@ struct CharacterCategories: OptionSet {
 
 extension CharacterCategories {
   init(_ category: Unicode.GeneralCategory) {
-    self = switch category {
-    case .uppercaseLetter: .uppercaseLetter
-    case .lowercaseLetter: .lowercaseLetter
-    case .titlecaseLetter: .titlecaseLetter
-    case .modifierLetter: .modifierLetter
-    case .otherLetter: .otherLetter
-    case .nonspacingMark: .nonspacingMark
-    case .spacingMark: .spacingMark
-    case .enclosingMark: .enclosingMark
-    case .decimalNumber: .decimalNumber
-    case .letterNumber: .letterNumber
-    case .otherNumber: .otherNumber
-    case .connectorPunctuation: .connectorPunctuation
-    case .dashPunctuation: .dashPunctuation
-    case .openPunctuation: .openPunctuation
-    case .closePunctuation: .closePunctuation
-    case .initialPunctuation: .initialPunctuation
-    case .finalPunctuation: .finalPunctuation
-    case .otherPunctuation: .otherPunctuation
-    case .mathSymbol: .mathSymbol
-    case .currencySymbol: .currencySymbol
-    case .modifierSymbol: .modifierSymbol
-    case .otherSymbol: .otherSymbol
-    case .spaceSeparator: .spaceSeparator
-    case .lineSeparator: .lineSeparator
-    case .paragraphSeparator: .paragraphSeparator
-    case .control: .control
-    case .format: .format
-    case .surrogate: .surrogate
-    case .privateUse: .privateUse
-    case .unassigned: .unassigned
-    @unknown default: .unassigned
-    }
+    self =
+      switch category {
+      case .uppercaseLetter: .uppercaseLetter
+      case .lowercaseLetter: .lowercaseLetter
+      case .titlecaseLetter: .titlecaseLetter
+      case .modifierLetter: .modifierLetter
+      case .otherLetter: .otherLetter
+      case .nonspacingMark: .nonspacingMark
+      case .spacingMark: .spacingMark
+      case .enclosingMark: .enclosingMark
+      case .decimalNumber: .decimalNumber
+      case .letterNumber: .letterNumber
+      case .otherNumber: .otherNumber
+      case .connectorPunctuation: .connectorPunctuation
+      case .dashPunctuation: .dashPunctuation
+      case .openPunctuation: .openPunctuation
+      case .closePunctuation: .closePunctuation
+      case .initialPunctuation: .initialPunctuation
+      case .finalPunctuation: .finalPunctuation
+      case .otherPunctuation: .otherPunctuation
+      case .mathSymbol: .mathSymbol
+      case .currencySymbol: .currencySymbol
+      case .modifierSymbol: .modifierSymbol
+      case .otherSymbol: .otherSymbol
+      case .spaceSeparator: .spaceSeparator
+      case .lineSeparator: .lineSeparator
+      case .paragraphSeparator: .paragraphSeparator
+      case .control: .control
+      case .format: .format
+      case .surrogate: .surrogate
+      case .privateUse: .privateUse
+      case .unassigned: .unassigned
+      @unknown default: .unassigned
+      }
   }
 }
 

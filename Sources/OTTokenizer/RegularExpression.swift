@@ -3,8 +3,11 @@
 /// The first alternative that matches wins and quantifiers are greedy, as in
 /// the engine of the reference, whose results it gives. What it lacks, it
 /// refuses: back references, look-behind, lazy quantifiers, and an unbounded
-/// quantifier on anything but one character. That last rule leaves no pattern
-/// whose time is exponential; those of published tokenizers take linear time.
+/// quantifier on anything but one character.
+///
+/// The patterns of published tokenizers take linear time. No pattern takes
+/// exponential time: a match tries no place of the pattern twice at the same
+/// character.
 struct RegularExpression: Sendable {
   enum Instruction: Sendable {
     case one(set: Int)
@@ -51,6 +54,9 @@ private struct Matcher {
     var last: Int
   }
 
+  /// From this many retries on, places tried are remembered.
+  private static let patience = 1024
+
   let expression: RegularExpression
   private var retries: [Retry] = []
 
@@ -63,6 +69,8 @@ private struct Matcher {
   ) -> Int? {
     let base = retries.count
     defer { retries.removeSubrange(base...) }
+    var retryCount = 0
+    var tried: Set<Int> = []
     var position = start
     var instruction = entry
     while true {
@@ -101,15 +109,20 @@ private struct Matcher {
       case .accept:
         return position
       }
-      if isMatch { continue }
-      guard retries.count > base else { return nil }
-      let top = retries.count - 1
-      instruction = retries[top].instruction
-      position = retries[top].last
-      if position > retries[top].first {
-        retries[top].last -= 1
-      } else {
-        retries.removeLast()
+      while !isMatch {
+        guard retries.count > base else { return nil }
+        let top = retries.count - 1
+        instruction = retries[top].instruction
+        position = retries[top].last
+        if position > retries[top].first {
+          retries[top].last -= 1
+        } else {
+          retries.removeLast()
+        }
+        retryCount += 1
+        isMatch =
+          retryCount < Self.patience
+          || tried.insert((position - start) * expression.program.count + instruction).inserted
       }
     }
   }

@@ -55,7 +55,8 @@ enum TokenModel {
 
   init(_ section: TokenizerSection) throws {
     // Files older than the member `type` are told by their other members.
-    let type = try section.optionalString("type")
+    let type =
+      try section.optionalString("type")
       ?? (section.optional("merges") == nil ? "WordPiece" : "BPE")
     switch type {
     case "BPE": self = .bytePair(try BytePairModel(section))
