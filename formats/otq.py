@@ -1,195 +1,362 @@
 #!/usr/bin/env python3
-"""Reference reader of .otq files: formats/otq.md in Python, section by section.
+"""Reference reader of .otq files, in the order of formats/otq.md. Needs numpy and zstandard.
 
-    python3 otq.py FILE                          list the tensors
-    python3 otq.py FILE --dequantize OUT.npz     write every tensor as stored, quantized ones dequantized to float32
-
-Needs numpy and zstandard. Bfloat16 comes back as its uint16 bits.
+    otq.py FILE                                    list the tensors
+    otq.py FILE --verify                           read and check everything
+    otq.py FILE --dequantize OUT.npz|.safetensors  write the tensors, dequantized
 """
+import argparse
 import json
+import math
+import mmap
 import struct
-import sys
+import unicodedata
 import zlib
+from typing import NamedTuple
 
 import numpy as np
 import zstandard
 
 MAGIC = b"\x89OTQ\r\n\x1a\n"
-HEADER = struct.Struct("<8sHHIQQQQQQIIQQI32xI")
-ENTRY = struct.Struct("<QQQII")
-DTYPES = {
-    "BOOL": "?", "U8": "u1", "I8": "i1", "I16": "<i2", "U16": "<u2", "F16": "<f2", "BF16": "<u2", "I32": "<i4",
-    "U32": "<u4", "F32": "<f4", "F64": "<f8", "I64": "<i8", "U64": "<u8",
-}
+NUMPY = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "U64": "<u8",
+         "I32": "<i4", "U32": "<u4", "I16": "<i2", "U16": "<u2", "I8": "i1", "U8": "u1",
+         "BOOL": "?", "C64": "<c8"}
+BITS = {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8,
+        "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8} | {n: np.dtype(d).itemsize * 8 for n, d in NUMPY.items()}
 
 
-class OtqError(Exception):
+class OtqError(ValueError):
     """The file breaks a rule of formats/otq.md."""
 
 
-def check(condition, rule):
+def require(condition, message):
     if not condition:
-        raise OtqError(rule)
+        raise OtqError(message)
 
 
-def round_up(value, unit):
-    return -(-value // unit) * unit
+class Extent(NamedTuple):
+    offset: int
+    stored: int
+    decoded: int
+    codec: int
+    crc: int
 
 
-def unique(pairs):
-    keys = [key for key, _ in pairs]
-    check(len(keys) == len(set(keys)), "json-duplicate-key")
-    return dict(pairs)
+def is_count(value):
+    return type(value) is int and value >= 0
+
+
+def strict_json(data):
+    def members(pairs):
+        require(len({k for k, _ in pairs}) == len(pairs), "metadata: duplicate member")
+        return dict(pairs)
+
+    def constant(word):
+        raise OtqError(f"metadata: {word}")
+
+    try:
+        value = json.loads(data.decode("utf-8"), object_pairs_hook=members, parse_constant=constant)
+        json.dumps(value, ensure_ascii=False).encode("utf-8")  # lone surrogates
+    except (ValueError, RecursionError) as error:
+        raise OtqError(f"metadata: {error}") from error
+    require(type(value) is dict, "metadata: no object")
+    return value
+
+
+def check_name(name):
+    require(type(name) is str and 0 < len(name.encode()) <= 4096, "name: empty or too long")
+    require(not any(ord(c) < 32 or 127 <= ord(c) < 160 for c in name), "name: control character")
 
 
 class Otq:
-    """An open file; the header, the table and the metadata have been checked."""
+    """An open file; all but the data of its extents has been checked.
+
+    `metadata` is the whole object, `tensors` maps names to their entries in it.
+    """
 
     def __init__(self, data):
-        self.data = data
-        check(data[:8] == MAGIC, "otq-magic")
-        check(len(data) >= 128, "otq-truncated")
-        (_, major, _, header_size, required, _, size, meta_offset, meta_stored, meta_decoded, meta_codec, meta_crc,
-         table_offset, table_size, table_crc, header_crc) = HEADER.unpack_from(data)
-        check(major == 1, "otq-version")
-        check(zlib.crc32(data[:124]) == header_crc, "otq-header-checksum")
-        check(header_size == 128 and not any(data[92:124]), "otq-header")
-        check(required == 0, "otq-required-feature")
-        check(size == len(data), "otq-truncated")
-        # Extent table: the end of the file.
-        check(table_size % 32 == 0 and table_offset + table_size == size, "otq-table")
-        check(zlib.crc32(data[table_offset:]) == table_crc, "otq-table-checksum")
-        self.extents, end = [], 128
-        for offset, stored, decoded, codec, crc in ENTRY.iter_unpack(data[table_offset:]):
-            check(offset == round_up(end, 64) and offset + stored <= table_offset, "otq-extent")
-            check(codec in (0, 1) and decoded <= 1 << 30 and (codec or stored == decoded), "otq-codec")
-            check(not any(data[end:offset]), "otq-padding")
-            self.extents.append((offset, stored, decoded, codec, crc))
-            end = offset + stored
-        check(meta_offset == round_up(end, 64), "otq-table")
-        meta_end = meta_offset + meta_stored
-        check(round_up(meta_end, 64) == table_offset, "otq-table")
-        check(not any(data[end:meta_offset]) and not any(data[meta_end:table_offset]), "otq-padding")
-        check(meta_codec in (0, 1) and meta_decoded <= 1 << 28, "otq-metadata")
-        text = self._decode((meta_offset, meta_stored, meta_decoded, meta_codec, meta_crc))
-        self.metadata = json.loads(text.decode("utf-8"), object_pairs_hook=unique)
-        self.tensors = {entry["name"]: entry for entry in self.metadata["tensors"]}
-        check(len(self.tensors) == len(self.metadata["tensors"]), "otq-duplicate-name")
+        self.data = memoryview(data)
+        require(len(data) >= 128, "header: file too short")
+        self._read_header()
+        self._read_table()
+        self.metadata = strict_json(self._decode(Extent(*self.metadata_place)))
+        self._read_index()
 
+    # Section "Header"
+    def _read_header(self):
+        header = bytes(self.data[:128])
+        require(header[:8] == MAGIC, "header: not an .otq file")
+        major, self.minor, size, required, _, length = struct.unpack_from("<HHIQQQ", header, 8)
+        require(major == 1, f"header: version {major}, this reader reads 1")
+        require(zlib.crc32(header[:124]) == struct.unpack_from("<I", header, 124)[0], "header: CRC")
+        require(size == 128 and not any(header[92:124]), "header: size or reserved bytes")
+        require(required == 0, f"header: unknown required features {required:#x}")
+        require(length == len(self.data), f"header: {length} bytes expected, {len(self.data)} found")
+        self.metadata_place = struct.unpack_from("<QQQII", header, 40)
+        self.table_place = struct.unpack_from("<QQI", header, 72)
+        require(self.metadata_place[2] <= 1 << 28, "metadata: too long")
+
+    # Section "Extent table"
+    def _read_table(self):
+        start, length, crc = self.table_place
+        require(length % 32 == 0 and length // 32 <= 1 << 26, "table: length")
+        require(start >= 128 and start + length == len(self.data), "table: not the end of the file")
+        require(zlib.crc32(self.data[start:]) == crc, "table: CRC")
+        self.extents, end = [], 128
+        for entry in struct.iter_unpack("<QQQII", self.data[start:]):
+            extent = Extent(*entry)
+            require(extent.decoded <= 1 << 26, "extent: too long")
+            end = self._place(extent, end)
+            self.extents.append(extent)
+        end = self._place(Extent(*self.metadata_place), end)
+        require(-(-end // 64) * 64 == start and not any(self.data[end:start]), "table: place or padding")
+
+    def _place(self, extent, end):
+        start = -(-end // 64) * 64
+        require(extent.offset == start and extent.stored > 0, "extent: overlap, gap or empty")
+        require(extent.offset + extent.stored <= self.table_place[0], "extent: past the table")
+        require(not any(self.data[end:start]), "padding: not zero")
+        require(extent.codec in (0, 1), "extent: codec")
+        require(extent.decoded > 0 and (extent.decoded == extent.stored if extent.codec == 0
+                else extent.decoded // (1 << 15) <= extent.stored), "extent: impossible size")
+        return extent.offset + extent.stored
+
+    # Section "Extents"
     def _decode(self, extent):
-        """The bytes of an extent, checksum and frame checked."""
-        offset, stored, decoded, codec, crc = extent
-        data = bytes(self.data[offset:offset + stored])
-        check(zlib.crc32(data) == crc, "otq-checksum")
-        if codec == 0:
-            return data
-        frame = zstandard.get_frame_parameters(data)
-        check(frame.content_size == decoded, "otq-frame")
-        check(frame.window_size <= 1 << 23 and frame.dict_id == 0 and frame.has_checksum, "otq-frame")
-        decompressor = zstandard.ZstdDecompressor().decompressobj()
-        result = decompressor.decompress(data)
-        check(decompressor.eof and not decompressor.unused_data and len(result) == decoded, "otq-frame-data")
+        stored = self.data[extent.offset:extent.offset + extent.stored]
+        require(zlib.crc32(stored) == extent.crc, f"extent at {extent.offset}: CRC")
+        if extent.codec == 0:
+            return bytes(stored)
+        try:
+            frame = zstandard.get_frame_parameters(stored)
+            require(bytes(stored[:4]) == b"\x28\xb5\x2f\xfd", "frame: magic")
+            require(stored[4] & 0x0B == 0 and frame.has_checksum, "frame: header")
+            require(frame.content_size == extent.decoded, "frame: size")
+            require(frame.window_size <= 1 << 23, "frame: window")
+            result = zstandard.ZstdDecompressor().decompress(
+                stored, max_output_size=extent.decoded, allow_extra_data=False)
+        except zstandard.ZstdError as error:
+            raise OtqError(f"extent at {extent.offset}: {error}") from error
+        require(len(result) == extent.decoded, "frame: size")
         return result
 
-    def _plane(self, entry, name):
-        first, count = entry["planes"][name]
-        check(first >= 0 and count >= 0 and first + count <= len(self.extents), "otq-plane")
-        return b"".join(self._decode(extent) for extent in self.extents[first:first + count])
+    def _run(self, pair):
+        require(type(pair) is list and len(pair) == 2 and all(map(is_count, pair)), "run: form")
+        require(sum(pair) <= len(self.extents), "run: extents that do not exist")
+        return range(pair[0], sum(pair))
 
-    def attachment(self, name):
-        """An attached file, byte for byte."""
-        entry = next(a for a in self.metadata["attachments"] if a["name"] == name)
-        first, count = entry["extents"]
-        return b"".join(self._decode(extent) for extent in self.extents[first:first + count])
+    def _bytes(self, run):
+        return b"".join(self._decode(self.extents[i]) for i in run)
+
+    def _decoded_size(self, run):
+        return sum(self.extents[i].decoded for i in run)
+
+    # Section "Tensor index"
+    def _read_index(self):
+        self.tensors, self.attachments, names, runs = {}, {}, set(), []
+        for key in ("tensors", "attachments"):
+            require(type(self.metadata.get(key)) is list, f"metadata: no {key}")
+            require(all(type(entry) is dict for entry in self.metadata[key]), f"{key}: no object")
+        for entry in self.metadata["tensors"]:
+            runs += self._check_tensor(entry)
+            normalized = unicodedata.normalize("NFC", entry["name"])
+            require(normalized not in names, f"{entry['name']}: duplicate name")
+            names.add(normalized)
+            self.tensors[entry["name"]] = entry
+        for name, entry in self.tensors.items():
+            if "alias" in entry:
+                target = self.tensors.get(entry["alias"]) if type(entry["alias"]) is str else None
+                require(target and "alias" not in target and target["shape"] == entry["shape"], f"{name}: alias")
+        for entry in self.metadata["attachments"]:
+            name, run = entry.get("name"), self._run(entry.get("extents"))
+            check_name(name)
+            require(not {"", ".", ".."} & set(name.split("/")) and "\\" not in name, "attachment: name")
+            require(name not in self.attachments, "attachment: duplicate name")
+            require(entry.get("byteCount") == self._decoded_size(run), "attachment: size")
+            self.attachments[name] = run
+        used = sorted(i for run in runs + list(self.attachments.values()) for i in run)
+        require(used == list(range(len(self.extents))), "extents: not each used once")
+
+    def _check_tensor(self, entry):
+        """Checks an entry against the table; returns its runs."""
+        name, shape, source, error = (entry.get(key) for key in ("name", "shape", "source", "error"))
+        check_name(name)
+        require(type(shape) is list and len(shape) <= 8 and all(map(is_count, shape)), f"{name}: shape")
+        require(math.prod(d or 1 for d in shape) < 1 << 63, f"{name}: shape")
+        require("source" not in entry or (type(source) is dict and type(source.get("name")) is str
+                and source.get("dtype") in BITS), f"{name}: source")
+        require("error" not in entry or (type(error) is dict and type(error.get("maximumInSteps"))
+                in (int, float)), f"{name}: error")
+        require(sum(key in entry for key in ("alias", "dtype", "bits")) == 1, f"{name}: kind")
+        planes = entry.get("planes", {})
+        require(type(planes) is dict, f"{name}: planes")
+        runs = {plane: self._run(run) for plane, run in planes.items()}
+        expected = {}
+        if "dtype" in entry:
+            require(entry["dtype"] in BITS, f"{name}: dtype")
+            bits = math.prod(shape) * BITS[entry["dtype"]]
+            require(bits % 8 == 0, f"{name}: not whole bytes")
+            expected = {"values": bits // 8}
+        elif "bits" in entry:
+            expected = self._expected_planes(entry)
+        sizes = {plane: self._decoded_size(run) for plane, run in runs.items()}
+        require(sizes == expected, f"{name}: planes {sizes}, expected {expected}")
+        if "bits" in entry:
+            _, tiles, tile_size, _ = layout(entry)
+            per_chunk = entry["rowTilesPerChunk"]
+            for number, index in enumerate(runs["codes"]):
+                rest = min(per_chunk, tiles - number * per_chunk)
+                require(self.extents[index].decoded == rest * tile_size, f"{name}: chunk {number}")
+                require(entry["form"] == "bytes" or self.extents[index].codec == 0, f"{name}: codec")
+        return list(runs.values())
+
+    def _expected_planes(self, entry):
+        name, shape = entry["name"], entry["shape"]
+        require(len(shape) == 2 and max(shape) < 1 << 31, f"{name}: no matrix")
+        require(is_count(entry["bits"]) and 2 <= entry["bits"] <= 8, f"{name}: bits")
+        require(type(entry.get("symmetric")) is bool, f"{name}: symmetric")
+        require(entry.get("form") in ("bytes", "packed"), f"{name}: form")
+        chunk, granularity, size = (entry.get(key) for key in ("rowTilesPerChunk", "granularity", "groupSize"))
+        require(is_count(chunk) and 1 <= chunk <= 1 << 31, f"{name}: rowTilesPerChunk")
+        if granularity == "group":
+            require(is_count(size) and 16 <= size <= 65536 and size % 16 == 0, f"{name}: group")
+        else:
+            require(granularity in ("tensor", "channel") and "groupSize" not in entry, f"{name}: granularity")
+        _, tiles, tile_size, groups = layout(entry)
+        scales = 1 if granularity == "tensor" else shape[0] * groups
+        expected = {"codes": tiles * tile_size, "scales": 4 * scales}
+        return expected if entry["symmetric"] else expected | {"zeroPoints": scales}
 
     def resolve(self, name):
         """The entry of a tensor, an alias followed."""
         entry = self.tensors[name]
-        if "alias" not in entry:
-            return entry
-        target = self.tensors.get(entry["alias"], {"alias": None})
-        check("alias" not in target and target["shape"] == entry["shape"], "otq-alias")
-        return target
+        return self.tensors[entry["alias"]] if "alias" in entry else entry
 
+    def _plane(self, entry, plane):
+        return self._bytes(self._run(entry["planes"][plane]))
+
+    # Section "Codes"
     def codes(self, name):
-        """Codes u of a quantized tensor, uint8 [rows, columns]."""
+        """Codes of a quantized tensor, uint8 [rows, columns]."""
         entry = self.resolve(name)
-        rows, columns = entry["shape"]
-        bits = entry["bits"]
-        check(2 <= bits <= 8 and entry["form"] in ("bytes", "packed"), "otq-scheme")
-        plane = np.frombuffer(self._plane(entry, "codes"), np.uint8)
-        if entry["form"] == "packed":
-            plane = unpack(plane, bits)
-        padded_rows, padded_columns = round_up(rows, 16), round_up(columns, 64)
-        check(plane.size == padded_rows * padded_columns, "otq-plane")
+        (rows, columns), bits = entry["shape"], entry["bits"]
+        padded, tiles, _, _ = layout(entry)
+        codes = np.frombuffer(self._plane(entry, "codes"), np.uint8)
+        if entry["form"] == "packed" and bits <= 4:
+            v = codes.reshape(-1, 64)
+            codes = np.stack([v & 15, v >> 4], axis=1)
+        elif entry["form"] == "packed" and bits <= 6:
+            v = codes.reshape(-1, 3, 64)
+            last = v[:, 0] >> 6 | v[:, 1] >> 6 << 2 | v[:, 2] >> 6 << 4
+            codes = np.concatenate([v & 63, last[:, None]], axis=1)
         # [row tile, group of 4 columns, row in tile, column in group] -> [row, column]
-        tiles = plane.reshape(padded_rows // 16, padded_columns // 4, 16, 4).transpose(0, 2, 1, 3)
-        matrix = tiles.reshape(padded_rows, padded_columns)
-        check(not matrix[rows:].any() and not matrix[:, columns:].any(), "otq-code")
-        matrix = matrix[:rows, :columns]
+        codes = codes.reshape(tiles, padded // 4, 16, 4).transpose(0, 2, 1, 3).reshape(tiles * 16, padded)
+        require(not codes[rows:].any() and not codes[:, columns:].any(), f"{name}: padding codes")
+        codes = codes[:rows, :columns]
         least = 1 if entry["symmetric"] else 0
-        check(matrix.size == 0 or (matrix.min() >= least and matrix.max() < 1 << bits), "otq-code")
-        return matrix
+        require(codes.size == 0 or (codes.min() >= least and codes.max() < 1 << bits), f"{name}: code")
+        return codes
+
+    def scales(self, name):
+        scales = np.frombuffer(self._plane(self.resolve(name), "scales"), "<f4")
+        require(bool((np.isfinite(scales) & (scales > 0)).all()), f"{name}: scale")
+        return scales
+
+    def zero_points(self, name):
+        entry = self.resolve(name)
+        if entry["symmetric"]:
+            return np.full(self.scales(name).shape, 1 << entry["bits"] - 1, np.uint8)
+        points = np.frombuffer(self._plane(entry, "zeroPoints"), np.uint8)
+        require(bool((points < 1 << entry["bits"]).all()), f"{name}: zero point")
+        return points
 
     def dequantize(self, name):
-        """scale * (u - zeroPoint) in float32, or the values of a plain tensor."""
+        """scale * (u - zeroPoint) in float32, or the elements of a plain tensor (BF16 as its 16 bits)."""
         entry = self.resolve(name)
         if "dtype" in entry:
-            values = np.frombuffer(self._plane(entry, "values"), DTYPES[entry["dtype"]])
-            return values.reshape(entry["shape"])
-        codes = self.codes(name)
-        rows, columns = codes.shape
-        scales = np.frombuffer(self._plane(entry, "scales"), "<f4")
-        check(np.isfinite(scales).all() and (scales > 0).all(), "otq-scale")
-        if entry["symmetric"]:
-            zero_points = np.full(scales.shape, 1 << (entry["bits"] - 1), np.uint8)
-        else:
-            zero_points = np.frombuffer(self._plane(entry, "zeroPoints"), np.uint8)
-            check((zero_points < 1 << entry["bits"]).all(), "otq-zero-point")
+            data, dtype = self._plane(entry, "values"), NUMPY.get(entry["dtype"])
+            # Types that numpy lacks come as their bytes, without a shape.
+            return np.frombuffer(data, dtype).reshape(entry["shape"]) if dtype else np.frombuffer(data, np.uint8)
+        rows, columns = entry["shape"]
+        groups = layout(entry)[3]
+        group = np.arange(columns) // (entry.get("groupSize") or max(columns, 1))
+        stored = (1, 1) if entry["granularity"] == "tensor" else (rows, groups)
+        scales, points = (np.broadcast_to(a.reshape(stored), (rows, groups))[:, group]
+                          for a in (self.scales(name), self.zero_points(name).astype(np.int16)))
+        return scales * (self.codes(name).astype(np.int16) - points).astype(np.float32)
 
-        def spread(steps):
-            if entry["granularity"] == "tensor":
-                return np.broadcast_to(steps.reshape(1, 1), codes.shape)
-            if entry["granularity"] == "channel":
-                return np.broadcast_to(steps.reshape(rows, 1), codes.shape)
-            size = entry["groupSize"]
-            return np.repeat(steps.reshape(rows, -(-columns // size)), size, axis=1)[:, :columns]
+    def attachment(self, name):
+        """An attached file, byte for byte."""
+        return self._bytes(self.attachments[name])
 
-        steps = codes.astype(np.int32) - spread(zero_points).astype(np.int32)
-        return spread(scales) * steps.astype(np.float32)
+    def verify(self):
+        """Reads and checks everything."""
+        for name in self.tensors:
+            self.dequantize(name)
+        for name in self.attachments:
+            self.attachment(name)
 
 
-def unpack(packed, bits):
-    """Packed codes to one code a byte: 64-byte vectors v0, v1, … of the tile order."""
-    if bits > 6:
-        return packed
-    if bits > 4:
-        a, b, c = packed.reshape(-1, 3, 64).transpose(1, 0, 2)
-        last = (a >> 6) | ((b >> 6) << 2) | ((c >> 6) << 4)
-        return np.stack([a & 63, b & 63, c & 63, last], axis=1).reshape(-1)
-    pairs = packed.reshape(-1, 64)
-    return np.stack([pairs & 15, pairs >> 4], axis=1).reshape(-1)
+def layout(entry):
+    """Padded columns, row tiles, bytes of a row tile as stored, groups in a row."""
+    (rows, columns), bits = entry["shape"], entry["bits"]
+    padded = -(-columns // 64) * 64
+    width = 8 if entry["form"] == "bytes" or bits > 6 else 6 if bits > 4 else 4
+    groups = -(-columns // entry["groupSize"]) if entry["granularity"] == "group" else 1
+    return padded, -(-rows // 16), 16 * padded * width // 8, groups
 
 
 def read(path):
-    """Opens a file and checks its header, table and metadata."""
+    """Opens a file and checks all but its data."""
     with open(path, "rb") as file:
-        return Otq(file.read())
+        require(file.seek(0, 2) > 0, "header: file too short")
+        return Otq(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+
+def write_tensors(otq, path):
+    arrays = {name: otq.dequantize(name) for name in otq.tensors}
+    types = {name: otq.resolve(name).get("dtype", "F32") for name in arrays}
+    if path.endswith(".npz"):
+        np.savez(path, **arrays)
+        return
+    header, position = {}, 0
+    for name, array in arrays.items():
+        header[name] = {"dtype": types[name], "shape": otq.tensors[name]["shape"],
+                        "data_offsets": [position, position + array.nbytes]}
+        position += array.nbytes
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with open(path, "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for array in arrays.values():
+            file.write(array.tobytes())
+
+
+def list_tensors(otq):
+    for name, entry in otq.tensors.items():
+        stored = sum(otq.extents[i].stored for run in entry.get("planes", {}).values() for i in otq._run(run))
+        kind = entry.get("dtype") or (f"alias of {entry['alias']}" if "alias" in entry else
+               f"int{entry['bits']} per {entry['granularity']}, {'' if entry['symmetric'] else 'a'}symmetric")
+        print(name, entry["shape"], kind, stored, sep="\t")
 
 
 def main():
-    if len(sys.argv) not in (2, 4) or (len(sys.argv) == 4 and sys.argv[2] != "--dequantize"):
-        sys.exit(__doc__)
+    parser = argparse.ArgumentParser(description="Reads .otq files.")
+    parser.add_argument("file")
+    parser.add_argument("--list", action="store_true", help="list the tensors (the default)")
+    parser.add_argument("--verify", action="store_true", help="read and check everything")
+    parser.add_argument("--dequantize", metavar="OUT", help="write .npz or .safetensors")
+    options = parser.parse_args()
     try:
-        otq = read(sys.argv[1])
-        if len(sys.argv) == 4:
-            np.savez(sys.argv[3], **{name: otq.dequantize(name) for name in otq.tensors})
-            return
-        for name, entry in otq.tensors.items():
-            kind = entry.get("dtype") or (f"alias of {entry['alias']}" if "alias" in entry else f"int{entry['bits']}")
-            print(name, entry["shape"], kind)
+        otq = read(options.file)
+        if options.verify:
+            otq.verify()
+        if options.dequantize:
+            write_tensors(otq, options.dequantize)
+        if options.list or not (options.verify or options.dequantize):
+            list_tensors(otq)
     except OtqError as error:
-        sys.exit(f"{sys.argv[1]}: {error}")
+        raise SystemExit(f"{options.file}: {error}")
 
 
 if __name__ == "__main__":

@@ -41,8 +41,9 @@ extension Container {
       let plane = tensor.planes["codes"]
     else { preconditionFailure("not a quantized tensor") }
     precondition(rowTiles.lowerBound >= 0 && rowTiles.upperBound <= tensor.layout.rowTileCount)
-    guard !rowTiles.isEmpty else { return [] }
     let layout = tensor.layout
+    // A matrix without columns has row tiles, but no extents.
+    guard !rowTiles.isEmpty, layout.rowTileByteCount > 0 else { return [] }
     let chunks = rowTiles.lowerBound / rowTilesPerChunk...(rowTiles.upperBound - 1) / rowTilesPerChunk
     var result: [UInt8] = []
     for chunk in chunks {

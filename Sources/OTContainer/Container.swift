@@ -16,7 +16,7 @@ public struct Container: Sendable {
   public let attachmentNames: [String]
   let extents: [Extent]
   private let positions: [String: Int]
-  private let attachments: [String: Range<Int>]
+  let attachments: [String: Range<Int>]
 
   /// Opens and checks a file.
   ///
@@ -40,7 +40,8 @@ public struct Container: Sendable {
     extents = table.extents
     let section = header.metadata
     guard header.metadataDecodedByteCount <= ContainerFormat.maximumMetadataByteCount,
-      header.metadataCodec == .zstd || section.storedByteCount == header.metadataDecodedByteCount
+      Extent.isPossible(
+        header.metadataCodec, stored: section.storedByteCount, decoded: header.metadataDecodedByteCount)
     else { throw Refusal("otq-metadata", "metadata has a wrong size", file: file.path, byteOffset: 48) }
     let extent = Extent(
       byteOffset: section.byteOffset, storedByteCount: section.storedByteCount,
@@ -72,18 +73,10 @@ public struct Container: Sendable {
           tensor: tensor.name)
       }
     }
-    var attachments: [String: Range<Int>] = [:]
-    var names: [String] = []
-    for entry in metadata["attachments"]?.array ?? [] {
-      guard let name = entry["name"]?.string, let run = entry["extents"]?.array, run.count == 2,
-        let first = run[0].integer, let count = run[1].integer, first >= 0, count >= 0,
-        let end = first.addingChecked(count), end <= extents.count,
-        attachments.updateValue(first..<end, forKey: name) == nil
-      else { throw Refusal("otq-attachment", "an attachment's entry is invalid", file: file.path) }
-      names.append(name)
-    }
-    self.attachments = attachments
-    attachmentNames = names
+    let attached = try Container.attachments(metadata, extents: table.extents, file: file.path)
+    attachments = Dictionary(uniqueKeysWithValues: attached)
+    attachmentNames = attached.map(\.0)
+    try Container.checkUse(of: extents, by: tensors, and: attached.map(\.1), file: file.path)
   }
 
   /// The tensor of that name, aliases followed; nil when there is none.
@@ -103,30 +96,6 @@ public struct Container: Sendable {
   /// Bytes that a tensor takes in the file, padding left out.
   public func storedByteCount(of tensor: StoredTensor) -> Int {
     tensor.planes.values.reduce(0) { $0 + extents[$1.extents].reduce(0) { $0 + $1.storedByteCount } }
-  }
-
-  /// Checks every extent: checksum and frame, and that codes and scales are
-  /// what their scheme allows.
-  ///
-  /// - Throws: the first `Refusal` in the order of the file.
-  public func verify(threadCount: Int) throws {
-    _ = try mapBlocks(extents.count, threadCount: threadCount) { index in
-      let extent = extents[index]
-      let bytes = file.bytes(in: extent.byteOffset..<extent.end)
-      guard checksum(bytes) == extent.checksum else { throw damaged(extent, name: "extent \(index)") }
-      file.release(extent.byteOffset..<extent.end)
-    }
-    for tensor in tensors {
-      guard case .quantized(_, _, let rowTilesPerChunk) = tensor.content else { continue }
-      _ = try scales(of: tensor)
-      _ = try zeroPoints(of: tensor)
-      let chunkCount = tensor.planes["codes"]?.extents.count ?? 0
-      _ = try mapBlocks(chunkCount, threadCount: threadCount) { chunk in
-        let first = chunk * rowTilesPerChunk
-        let tiles = first..<min(first + rowTilesPerChunk, tensor.layout.rowTileCount)
-        _ = try codes(of: tensor, rowTiles: tiles)
-      }
-    }
   }
 }
 
@@ -149,6 +118,7 @@ extension Container {
     }
     guard extent.codec == .zstd else { return Array(stored) }
     do {
+      try ZstdCodec.checkHeader(stored, decodedByteCount: extent.decodedByteCount)
       return try [UInt8](unsafeUninitializedCapacity: extent.decodedByteCount) { buffer, count in
         try ZstdCodec.decode(
           stored, into: UnsafeMutableRawBufferPointer(start: buffer.baseAddress, count: extent.decodedByteCount))
@@ -159,11 +129,5 @@ extension Container {
       refusal.byteOffset = extent.byteOffset
       throw refusal
     }
-  }
-
-  func damaged(_ extent: Extent, name: String) -> Refusal {
-    Refusal(
-      "otq-checksum", "\(name) is damaged: its checksum differs", file: file.path, byteOffset: extent.byteOffset,
-      remedy: "copy or convert the file again")
   }
 }

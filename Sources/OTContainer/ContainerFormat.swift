@@ -19,8 +19,13 @@ public enum ContainerFormat {
   static let maximumExtentCount = 1 << 26
   /// The longest metadata, decoded.
   static let maximumMetadataByteCount = 1 << 28
-  /// The most bytes that one extent may decode to.
-  static let maximumDecodedByteCount = 1 << 30
+  /// The most bytes that one extent may decode to: a row tile of 4 million columns.
+  static let maximumDecodedByteCount = 1 << 26
+  /// How many bytes one byte of zstd can stand for at most: a block of 4 bytes
+  /// decodes to 128 KiB. What claims more is refused before memory is taken.
+  static let maximumExpansion = 1 << 15
+  /// The longest name of a tensor or attachment, in bytes.
+  static let maximumNameByteCount = 4096
   /// Decoded bytes a chunk aims at.
   static let chunkByteCount = 1 << 18
   /// The largest window a frame may ask for.

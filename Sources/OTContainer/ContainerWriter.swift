@@ -81,6 +81,8 @@ public final class ContainerWriter {
   private var tensors: [StoredTensor] = []
   private var attachments: [JSONValue] = []
 
+  /// Begins a file beside `path`.
+  ///
   /// - Parameter inputs: files that must not be overwritten, `force` or not.
   /// - Throws: `Refusal` with a rule `output-…`.
   public init(
@@ -96,10 +98,16 @@ public final class ContainerWriter {
   /// Extents written so far: the first one of what comes next.
   public var extentCount: Int { extents.count }
 
-  /// Writes a chunk behind all others.
+  /// Writes a chunk behind all others; one without bytes leaves no extent.
   ///
-  /// - Throws: `Refusal` with rule `output-write-failed`.
+  /// - Throws: `Refusal` with rule `output-write-failed`, or `otq-row-too-long`
+  ///   for rows whose chunk no reader accepts.
   public func append(_ chunk: EncodedChunk) throws {
+    guard chunk.decodedByteCount > 0 else { return }
+    guard chunk.decodedByteCount <= ContainerFormat.maximumDecodedByteCount else {
+      throw Refusal(
+        "otq-row-too-long", "a chunk of \(chunk.decodedByteCount) bytes is more than the format has", file: file.path)
+    }
     try pad()
     extents.append(
       Extent(
@@ -178,12 +186,20 @@ public final class ContainerWriter {
   ///
   /// - Parameter metadata: members of the metadata beside `tensors` and
   ///   `attachments`.
-  /// - Throws: `Refusal` with a rule `output-…` or `zstd-failed`.
+  /// - Throws: `Refusal` with a rule `output-…` or `zstd-failed`;
+  ///   `otq-duplicate-name` or `otq-metadata` when no reader would accept the file.
   public func commit(metadata: JSONObject) throws {
     var metadata = metadata
+    var names = Set<String>()
+    for tensor in tensors where !names.insert(tensor.name).inserted {
+      throw Refusal("otq-duplicate-name", "two tensors have this name", file: file.path, tensor: tensor.name)
+    }
     metadata["attachments"] = .array(attachments)
     metadata["tensors"] = .array(tensors.map(\.json))
     let text = Array(JSONValue.object(metadata).text().utf8)
+    guard text.count <= ContainerFormat.maximumMetadataByteCount else {
+      throw Refusal("otq-metadata", "metadata of \(text.count) bytes are more than the format has", file: file.path)
+    }
     let chunk = try text.withUnsafeBytes(encoder.encode)
     var header = ContainerHeader()
     try pad()

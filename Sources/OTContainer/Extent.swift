@@ -18,6 +18,14 @@ struct Extent: Sendable, Hashable {
 
   var end: Int { byteOffset + storedByteCount }
 
+  /// Whether so many stored bytes can decode to so many.
+  static func isPossible(_ codec: Codec, stored: Int, decoded: Int) -> Bool {
+    switch codec {
+    case .raw: stored == decoded
+    case .zstd: decoded / ContainerFormat.maximumExpansion <= stored
+    }
+  }
+
   func append(to bytes: inout [UInt8]) {
     bytes.appendLittleEndian(UInt64(byteOffset))
     bytes.appendLittleEndian(UInt64(storedByteCount))
@@ -61,8 +69,9 @@ struct ExtentTable: Sendable {
       guard Int(exactly: bytes.littleEndian(at: start, as: UInt64.self)) == expected,
         let stored = Int(exactly: bytes.littleEndian(at: start + 8, as: UInt64.self)),
         let decoded = Int(exactly: bytes.littleEndian(at: start + 16, as: UInt64.self)),
-        let next = expected.addingChecked(stored), next <= section.byteOffset,
-        decoded <= ContainerFormat.maximumDecodedByteCount, codec == .zstd || stored == decoded
+        let next = expected.addingChecked(stored), next <= section.byteOffset, stored > 0,
+        (1...ContainerFormat.maximumDecodedByteCount).contains(decoded),
+        Extent.isPossible(codec, stored: stored, decoded: decoded)
       else {
         throw refuse("otq-extent", "extent \(extents.count) overlaps, leaves a gap or has a wrong size", at: place)
       }

@@ -51,7 +51,9 @@ extension StoredTensor {
     func refuse(_ message: String, _ rule: String = "otq-tensor") -> Refusal {
       Refusal(rule, message, file: file, tensor: name)
     }
-    guard !name.isEmpty else { throw refuse("a tensor has no name") }
+    if let fault = StoredTensor.nameFault(name) { throw refuse("a tensor's name \(fault)") }
+    let kinds = ["alias", "dtype", "bits"].filter { json[$0] != nil }
+    guard kinds.count == 1 else { throw refuse("is not one of alias, plain and quantized") }
     let dimensions = (json["shape"]?.array ?? [.null]).map(\.integer)
     guard !dimensions.contains(nil), let shape = Shape(dimensions.compactMap { $0 }) else {
       throw refuse("has no valid shape")
@@ -70,16 +72,18 @@ extension StoredTensor {
     }
     var planes: [String: Plane] = [:]
     for (plane, run) in json["planes"]?.object?.members ?? [] {
-      guard let bounds = run.array, bounds.count == 2, let first = bounds[0].integer, let count = bounds[1].integer,
-        first >= 0, count >= 0, let end = first.addingChecked(count), end <= extents.count
-      else { throw refuse("plane '\(plane)' names extents that do not exist", "otq-plane") }
-      planes[plane] = Plane(extents: first..<end)
+      guard let run = StoredTensor.run(run, of: extents) else {
+        throw refuse("plane '\(plane)' names extents that do not exist", "otq-plane")
+      }
+      planes[plane] = Plane(extents: run)
     }
     self.planes = planes
-    if let target = json["alias"]?.string {
+    if let alias = json["alias"] {
+      guard let target = alias.string else { throw refuse("is an alias of no name") }
       content = .alias(of: target)
       guard planes.isEmpty else { throw refuse("an alias has planes") }
-    } else if let type = json["dtype"]?.string.flatMap(ElementType.init) {
+    } else if let name = json["dtype"] {
+      guard let type = name.string.flatMap(ElementType.init) else { throw refuse("has no known element type") }
       content = .plain(type)
       guard let byteCount = type.byteCount(elementCount: shape.elementCount) else {
         throw refuse("has elements that are not whole bytes")
@@ -88,6 +92,25 @@ extension StoredTensor {
     } else {
       content = try StoredTensor.quantizedContent(json, shape: shape, planes: planes, extents: extents, refuse)
     }
+  }
+
+  /// The extents that `[first, count]` means; nil when they do not exist.
+  static func run(_ json: JSONValue?, of extents: [Extent]) -> Range<Int>? {
+    guard let bounds = json?.array, bounds.count == 2, let first = bounds[0].integer,
+      let count = bounds[1].integer, first >= 0, count >= 0, let end = first.addingChecked(count),
+      end <= extents.count
+    else { return nil }
+    return first..<end
+  }
+
+  /// What is wrong with the name of a tensor or an attachment; nil if nothing.
+  static func nameFault(_ name: String) -> String? {
+    if name.isEmpty { return "is empty or missing" }
+    if name.utf8.count > ContainerFormat.maximumNameByteCount {
+      return "is longer than \(ContainerFormat.maximumNameByteCount) bytes"
+    }
+    let hasControls = name.unicodeScalars.contains { $0.value < 0x20 || (0x7F...0x9F).contains($0.value) }
+    return hasControls ? "contains a control character" : nil
   }
 
   private static func quantizedContent(
@@ -99,12 +122,13 @@ extension StoredTensor {
     case ("tensor", nil): granularity = .perTensor
     case ("channel", nil): granularity = .perChannel
     case ("group", let size?): granularity = .perGroup(size: size)
-    default: throw refuse("has no valid granularity", "otq-tensor")
+    default: throw refuse("has no valid granularity", "otq-scheme")
     }
+    // Chunks are counted in Int; 2^31 row tiles are more than any tensor has.
     guard let bits = json["bits"]?.integer, let isSymmetric = json["symmetric"]?.bool,
       let scheme = QuantizationScheme(bits: bits, isSymmetric: isSymmetric, granularity: granularity),
       let form = json["form"]?.string.flatMap(CodeForm.init),
-      let rowTilesPerChunk = json["rowTilesPerChunk"]?.integer, rowTilesPerChunk > 0
+      let rowTilesPerChunk = json["rowTilesPerChunk"]?.integer, (1...1 << 31).contains(rowTilesPerChunk)
     else { throw refuse("has no valid scheme: bits 2 to 8, symmetric, form, rowTilesPerChunk", "otq-scheme") }
     guard shape.rank == 2, (shape.dimensions.max() ?? 0) < 1 << 31 else {
       throw refuse("is quantized but no matrix", "otq-scheme")
@@ -137,8 +161,7 @@ extension StoredTensor {
       throw refuse("has planes \(planes.keys.sorted()), not \(byteCounts.keys.sorted())", "otq-plane")
     }
     for (name, plane) in planes {
-      var total: Int? = 0
-      for extent in extents[plane.extents] { total = total?.addingChecked(extent.decodedByteCount) }
+      let total = extents.decodedByteCount(plane.extents)
       guard total == byteCounts[name] else {
         throw refuse(
           "plane '\(name)' holds \(total ?? -1) bytes, its shape needs \(byteCounts[name] ?? -1)", "otq-plane")

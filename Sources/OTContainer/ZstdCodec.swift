@@ -48,12 +48,10 @@ final class ZstdCodec: @unchecked Sendable {
     return frame
   }
 
-  /// Decodes one frame that must fill `target` exactly.
+  /// Decodes one frame, whose header has been checked, that must fill `target` exactly.
   ///
-  /// - Throws: `Refusal` without a file, with rule `otq-frame` for a frame whose
-  ///   header is not as the format demands, `otq-frame-data` when decoding fails.
+  /// - Throws: `Refusal` without a file, with rule `otq-frame-data` when decoding fails.
   static func decode(_ frame: UnsafeRawBufferPointer, into target: UnsafeMutableRawBufferPointer) throws {
-    try checkHeader(frame, decodedByteCount: target.count)
     guard let context = decompressors.take() ?? ZSTD_createDCtx() else {
       throw Refusal("zstd-failed", "no memory for zstd")
     }
@@ -67,8 +65,11 @@ final class ZstdCodec: @unchecked Sendable {
     }
   }
 
-  /// RFC 8878, 3.1.1.1: magic number, descriptor, window, dictionary, content size.
-  private static func checkHeader(_ frame: UnsafeRawBufferPointer, decodedByteCount: Int) throws {
+  /// Checks a frame before memory is taken for what it holds: RFC 8878,
+  /// 3.1.1.1: magic number, descriptor, window, dictionary, content size.
+  ///
+  /// - Throws: `Refusal` without a file, with rule `otq-frame`.
+  static func checkHeader(_ frame: UnsafeRawBufferPointer, decodedByteCount: Int) throws {
     func refuse(_ message: String) -> Refusal { Refusal("otq-frame", message) }
     guard frame.count >= 9, frame.littleEndian(at: 0, as: UInt32.self) == 0xFD2F_B528 else {
       throw refuse("is not a zstd frame")
@@ -77,12 +78,12 @@ final class ZstdCodec: @unchecked Sendable {
     guard descriptor & 0x08 == 0 else { throw refuse("a reserved bit of a zstd frame is set") }
     guard descriptor & 0x03 == 0 else { throw refuse("a zstd frame needs a dictionary") }
     guard descriptor & 0x04 != 0 else { throw refuse("a zstd frame has no checksum") }
-    if descriptor & 0x20 == 0 {
-      let exponent = Int(frame[5] >> 3), mantissa = Int(frame[5] & 7)
-      let window = (1 << (10 + exponent)) + (1 << (10 + exponent)) / 8 * mantissa
-      guard window <= ContainerFormat.maximumWindowByteCount else {
-        throw refuse("a zstd frame asks for a window of \(window) bytes")
-      }
+    // A frame of a single segment has its content for a window.
+    let hasWindow = descriptor & 0x20 == 0
+    let unit = 1 << (10 + Int(frame[5] >> 3))
+    let window = hasWindow ? unit + unit / 8 * Int(frame[5] & 7) : decodedByteCount
+    guard window <= ContainerFormat.maximumWindowByteCount else {
+      throw refuse("a zstd frame asks for a window of \(window) bytes")
     }
     let size = ZSTD_getFrameContentSize(frame.baseAddress, frame.count)
     guard size == UInt64(decodedByteCount) else {

@@ -44,12 +44,13 @@ public struct Unpacker: Sendable {
     let order = SafetensorsWriter.Entry.aligned(entries)
     var writer = try SafetensorsWriter(path: path, entries: order, force: force, inputs: [file.container.file.identity])
     let byName = Dictionary(written.map { ($0.source.name, $0.tensor) }, uniquingKeysWith: { first, _ in first })
-    let total = order.reduce(0) { $0 + $1.shape.elementCount }
+    let byteCounts = order.map { $0.shape.elementCount * $0.elementType.bitWidth / 8 }
+    let total = byteCounts.reduce(0, +)
     var done = 0
-    for entry in order {
+    for (entry, byteCount) in zip(order, byteCounts) {
       guard let tensor = byName[entry.name] else { continue }
       try write(tensor, as: entry, to: &writer)
-      done += entry.shape.elementCount
+      done += byteCount
       progress?(done, total)
     }
     try writer.commit()

@@ -54,7 +54,9 @@ public struct WeightVerification: Sendable {
       file: file, reference: reference, parameters: CheckpointParameters(reference.tensors),
       tolerance: tolerance, threadCount: threadCount)
     var findings: [TensorFinding] = []
-    for (index, view) in reference.tensors.enumerated() {
+    let totalByteCount = reference.tensors.reduce(0) { $0 + $1.byteCount }
+    var doneByteCount = 0
+    for view in reference.tensors {
       guard let tensor = stored.removeValue(forKey: view.name) else {
         findings.append(
           TensorFinding(
@@ -63,7 +65,8 @@ public struct WeightVerification: Sendable {
         continue
       }
       findings.append(try comparison.finding(tensor, view))
-      progress?(index + 1, reference.tensors.count)
+      doneByteCount += view.byteCount
+      progress?(doneByteCount, totalByteCount)
     }
     for name in stored.keys.sorted() {
       findings.append(

@@ -10,9 +10,9 @@ struct RandomCheckpoint {
   let layerCount: Int
   let vocabularySize: Int
 
-  /// About 4 GB: 2.0 billion weights of 16 bits.
+  /// About 4 GB: 2.0 billion float16 weights.
   static let large = RandomCheckpoint(
-    hiddenSize: 2048, intermediateSize: 5632, layerCount: 36, vocabularySize: 32_000)
+    hiddenSize: 2048, intermediateSize: 5632, layerCount: 42, vocabularySize: 32_000)
 
   private typealias Entry = SafetensorsWriter.Entry
 

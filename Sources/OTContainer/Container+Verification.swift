@@ -1,0 +1,97 @@
+import OTJSON
+import OTTensor
+
+// What is checked beyond single entries.
+extension Container {
+  /// Checks all data: every checksum and frame, and that codes, scales and
+  /// zero points are what their scheme allows.
+  ///
+  /// - Throws: a `Refusal`, the same one for every number of threads.
+  public func verify(threadCount: Int) throws {
+    for tensor in tensors {
+      guard case .quantized(_, _, let rowTilesPerChunk) = tensor.content else {
+        for plane in tensor.planes.values {
+          try verify(plane.extents, "tensor '\(tensor.name)'", threadCount: threadCount)
+        }
+        continue
+      }
+      _ = try scales(of: tensor)
+      _ = try zeroPoints(of: tensor)
+      guard let chunks = tensor.planes["codes"]?.extents else { continue }
+      _ = try mapBlocks(chunks.count, threadCount: threadCount) { chunk in
+        let first = chunk * rowTilesPerChunk
+        _ = try codes(
+          of: tensor, rowTiles: first..<min(first + rowTilesPerChunk, tensor.layout.rowTileCount))
+        release(chunks.lowerBound + chunk)
+      }
+    }
+    for name in attachmentNames {
+      if let run = attachments[name] { try verify(run, name, threadCount: threadCount) }
+    }
+  }
+
+  private func verify(_ run: Range<Int>, _ name: String, threadCount: Int) throws {
+    _ = try mapBlocks(run.count, threadCount: threadCount) { index in
+      _ = try Container.bytes(of: extents[run.lowerBound + index], in: file, name: name)
+      release(run.lowerBound + index)
+    }
+  }
+
+  private func release(_ index: Int) {
+    file.release(extents[index].byteOffset..<extents[index].end)
+  }
+
+  /// The runs of the attachments, in the order of the metadata.
+  ///
+  /// - Throws: `Refusal` with rule `otq-attachment`.
+  static func attachments(
+    _ metadata: JSONValue, extents: [Extent], file: String
+  ) throws -> [(String, Range<Int>)] {
+    func refuse(_ message: String) -> Refusal { Refusal("otq-attachment", message, file: file) }
+    guard let entries = metadata["attachments"]?.array else { throw refuse("metadata has no list of attachments") }
+    var names = Set<String>()
+    return try entries.map { entry in
+      let name = entry["name"]?.string ?? ""
+      if let fault = StoredTensor.nameFault(name) { throw refuse("an attachment's name \(fault)") }
+      // Whoever extracts attachments makes paths below a folder of these names.
+      let parts = name.split(separator: "/", omittingEmptySubsequences: false)
+      guard !name.contains("\\"), !parts.contains(where: { $0.isEmpty || $0 == "." || $0 == ".." }) else {
+        throw refuse("attachment '\(name)' is no plain relative path")
+      }
+      guard names.insert(name).inserted else { throw refuse("two attachments are named '\(name)'") }
+      guard let run = StoredTensor.run(entry["extents"], of: extents) else {
+        throw refuse("attachment '\(name)' names extents that do not exist")
+      }
+      guard entry["byteCount"]?.integer == extents.decodedByteCount(run) else {
+        throw refuse("attachment '\(name)' has another size than its extents")
+      }
+      return (name, run)
+    }
+  }
+
+  /// Checks that every extent belongs to one plane or attachment, and only one.
+  ///
+  /// - Throws: `Refusal` with rule `otq-extent-use`.
+  static func checkUse(
+    of extents: [Extent], by tensors: [StoredTensor], and attachments: [Range<Int>], file: String
+  ) throws {
+    func refuse(_ index: Int, _ message: String) -> Refusal {
+      Refusal("otq-extent-use", "extent \(index) \(message)", file: file, byteOffset: extents[index].byteOffset)
+    }
+    let runs = (tensors.flatMap { $0.planes.values.map(\.extents) } + attachments).filter { !$0.isEmpty }
+    var end = 0
+    for run in runs.sorted(by: { $0.lowerBound < $1.lowerBound }) {
+      guard run.lowerBound >= end else { throw refuse(run.lowerBound, "is used twice") }
+      guard run.lowerBound == end else { throw refuse(end, "is used by nothing") }
+      end = run.upperBound
+    }
+    guard end == extents.count else { throw refuse(end, "is used by nothing") }
+  }
+}
+
+extension [Extent] {
+  /// Bytes that a run of extents decodes to; nil when they do not fit in Int.
+  func decodedByteCount(_ run: Range<Int>) -> Int? {
+    self[run].reduce(0 as Int?) { $0?.addingChecked($1.decodedByteCount) }
+  }
+}

@@ -1,0 +1,172 @@
+import OTJSON
+
+/// What two neighbouring tokens merge into.
+struct Merge {
+  /// Place in the list of merges; the lowest is applied first.
+  let rank: UInt32
+  let id: Int32
+}
+
+/// Byte-pair encoding (Sennrich et al., arXiv:1508.07909, section 3.2), over
+/// bytes spelled as characters or, in the manner of SentencePiece, over
+/// characters with a fall back to bytes.
+struct BytePairModel {
+  private struct Symbol {
+    var id: Int32
+    /// −1 at the ends of the word; a symbol merged into its left neighbour
+    /// has next == −2.
+    var previous: Int32
+    var next: Int32
+  }
+
+  let vocabulary: Vocabulary
+  private var merges: [UInt64: Merge] = [:]
+  private let unknownID: Int?
+  private let fusesUnknown: Bool
+  /// Tokens `<0x00>` … `<0xFF>`; empty without byte fall back.
+  private var byteIDs: [Int?] = []
+  /// Whether a word that is a token is taken whole, whatever the merges say.
+  private let ignoresMerges: Bool
+  private let prefix: [Unicode.Scalar]
+  private let suffix: [Unicode.Scalar]
+
+  init(_ model: TokenizerSection) throws {
+    if let dropout = model.optional("dropout"), dropout.json.double != 0 {
+      throw dropout.unsupported("dropout, which makes tokens random,")
+    }
+    vocabulary = try Vocabulary(model)
+    fusesUnknown = try model.bool("fuse_unk", default: false)
+    ignoresMerges = try model.bool("ignore_merges", default: false)
+    prefix = Array((try model.optionalString("continuing_subword_prefix") ?? "").unicodeScalars)
+    suffix = Array((try model.optionalString("end_of_word_suffix") ?? "").unicodeScalars)
+    if let unknown = try model.optionalString("unk_token") {
+      guard let id = vocabulary[TokenText(unknown)] else {
+        throw model.refusal("tokenizer-vocabulary", "unk_token '\(unknown)' is no token")
+      }
+      unknownID = id
+    } else {
+      unknownID = nil
+    }
+    if try model.bool("byte_fallback", default: false) {
+      byteIDs = (0..<256).map { byte in
+        let digits = String(byte, radix: 16, uppercase: true)
+        return vocabulary[TokenText("<0x\(byte < 16 ? "0" : "")\(digits)>")]
+      }
+    }
+    try readMerges(model)
+  }
+
+  private mutating func readMerges(_ model: TokenizerSection) throws {
+    let list = try model.sections("merges")
+    merges.reserveCapacity(list.count)
+    var rank: UInt32 = 0
+    for entry in list {
+      let pair: [String]
+      if let text = entry.json.string {
+        if text.hasPrefix("#version") { continue }
+        pair = text.split(separator: " ", omittingEmptySubsequences: false).map(String.init)
+      } else {
+        pair = entry.json.array?.compactMap(\.string) ?? []
+      }
+      guard pair.count == 2 else { throw entry.refusal("tokenizer-syntax", "is no pair of tokens") }
+      let merged = Array(pair[0].unicodeScalars) + pair[1].unicodeScalars.dropFirst(prefix.count)
+      guard let left = vocabulary[TokenText(pair[0])], let right = vocabulary[TokenText(pair[1])],
+        let id = vocabulary[TokenText(merged)]
+      else {
+        throw entry.refusal("tokenizer-vocabulary", "merges '\(pair[0])' and '\(pair[1])': no token")
+      }
+      merges[Self.key(Int32(left), Int32(right))] = Merge(rank: rank, id: Int32(id))
+      rank += 1
+    }
+  }
+
+  private static func key(_ left: Int32, _ right: Int32) -> UInt64 {
+    UInt64(UInt32(bitPattern: left)) << 32 | UInt64(UInt32(bitPattern: right))
+  }
+
+  /// Appends the tokens of one word.
+  ///
+  /// - Complexity: O(n log n) in the length of the word.
+  func encode(_ word: [Unicode.Scalar], into ids: inout [Int]) {
+    if ignoresMerges, let id = vocabulary[TokenText(word)] {
+      ids.append(id)
+      return
+    }
+    let start = ids.count
+    appendCharacters(of: word, to: &ids)
+    guard ids.count - start > 1 else { return }
+    let merged = merge(ids[start...])
+    ids.removeSubrange(start...)
+    ids.append(contentsOf: merged)
+  }
+
+  /// Appends the token of each character, its bytes, or the unknown token.
+  private func appendCharacters(of word: [Unicode.Scalar], to ids: inout [Int]) {
+    var hasPendingUnknown = false
+    for index in word.indices {
+      if let id = characterID(word, index) {
+        if hasPendingUnknown, let unknownID { ids.append(unknownID) }
+        hasPendingUnknown = false
+        ids.append(id)
+        continue
+      }
+      if !byteIDs.isEmpty {
+        let bytes = characterText(word, index).bytes.map { byteIDs[Int($0)] }
+        if !bytes.contains(nil) {
+          // An unknown token that waits to be fused stays behind the bytes,
+          // as in the reference.
+          ids.append(contentsOf: bytes.compactMap { $0 })
+          continue
+        }
+      }
+      if hasPendingUnknown, !fusesUnknown, let unknownID { ids.append(unknownID) }
+      hasPendingUnknown = unknownID != nil
+    }
+    if hasPendingUnknown, let unknownID { ids.append(unknownID) }
+  }
+
+  private func characterID(_ word: [Unicode.Scalar], _ index: Int) -> Int? {
+    if prefix.isEmpty && suffix.isEmpty { return vocabulary.scalarIDs[word[index]] }
+    return vocabulary[characterText(word, index)]
+  }
+
+  private func characterText(_ word: [Unicode.Scalar], _ index: Int) -> TokenText {
+    var text = index > 0 ? prefix : []
+    text.append(word[index])
+    if index == word.count - 1 { text += suffix }
+    return TokenText(text)
+  }
+
+  private func merge(_ ids: ArraySlice<Int>) -> [Int] {
+    let count = ids.count
+    var symbols = ids.enumerated().map { index, id in
+      Symbol(
+        id: Int32(id), previous: Int32(index - 1),
+        next: index + 1 < count ? Int32(index + 1) : -1)
+    }
+    var queue = MergeQueue()
+    func enqueue(_ left: Int, _ right: Int) {
+      if let merge = merges[Self.key(symbols[left].id, symbols[right].id)] {
+        queue.insert(MergeCandidate(merge, at: left))
+      }
+    }
+    for index in 1..<count { enqueue(index - 1, index) }
+    while let candidate = queue.popFirst() {
+      let place = candidate.place
+      let next = Int(symbols[place].next)
+      // The symbol is gone, is the last, or has another neighbour by now.
+      guard next >= 0,
+        merges[Self.key(symbols[place].id, symbols[next].id)]?.id == candidate.id
+      else { continue }
+      symbols[place].id = candidate.id
+      let following = symbols[next].next
+      symbols[place].next = following
+      symbols[next].next = -2
+      if following >= 0 { symbols[Int(following)].previous = Int32(place) }
+      let previous = Int(symbols[place].previous)
+      if previous >= 0 { enqueue(previous, place) }
+      if following >= 0 { enqueue(place, Int(following)) }
+    }
+    return symbols.lazy.filter { $0.next != -2 }.map { Int($0.id) }
+  }
+}

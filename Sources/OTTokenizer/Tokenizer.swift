@@ -1,0 +1,140 @@
+import OTJSON
+import OTTensor
+
+/// A tokenizer read from a Hugging Face `tokenizer.json`: text to token ids
+/// and back, token for token as the package `tokenizers` (0.23).
+///
+/// ```swift
+/// let tokenizer = try Tokenizer(path: "model/tokenizer.json")
+/// let ids = tokenizer.encode("Hello", addSpecialTokens: true)
+/// let text = tokenizer.decode(ids, skipSpecialTokens: true)
+/// ```
+///
+/// Models: byte-pair encoding (byte-level or with Metaspace and byte fall
+/// back) and WordPiece. The file's `truncation` and `padding` are not applied;
+/// see `maximumLength`. Unigram models are refused.
+public struct Tokenizer: Sendable {
+  let normalizer: Normalizer?
+  let preTokenizer: PreTokenizer?
+  let model: TokenModel
+  let addedTokens: AddedTokens
+  let postProcessor: PostProcessor
+  let decoder: Decoder?
+
+  /// Length to which the file asks to truncate, in tokens, special ones
+  /// included; nil when it asks for none.
+  public let maximumLength: Int?
+
+  /// One more than the largest token id: what a model's embedding must have.
+  public let vocabularySize: Int
+
+  /// Builds a tokenizer from a parsed `tokenizer.json`.
+  ///
+  /// - Parameter file: named in errors.
+  /// - Throws: `Refusal` `tokenizer-syntax` (a member missing or of the wrong
+  ///   kind), `tokenizer-unsupported` (a component this type lacks),
+  ///   `tokenizer-regex` (a pattern it cannot run) or `tokenizer-vocabulary`
+  ///   (tokens or merges that contradict each other).
+  public init(json: JSONValue, file: String) throws {
+    let root = TokenizerSection(json: json, path: "", file: file)
+    guard json.object != nil else {
+      throw root.refusal("tokenizer-syntax", "is no tokenizer: no JSON object")
+    }
+    normalizer = try root.optional("normalizer").map(Normalizer.init)
+    preTokenizer = try root.optional("pre_tokenizer").map(PreTokenizer.init)
+    model = try TokenModel(try root.section("model"))
+    addedTokens = try AddedTokens(root, vocabulary: model.vocabulary, normalizer: normalizer)
+    postProcessor = try root.optional("post_processor").map(PostProcessor.init) ?? PostProcessor()
+    decoder = try root.optional("decoder").map(Decoder.init)
+    maximumLength = try root.optional("truncation").map { try $0.count("max_length") }
+    vocabularySize = max(model.vocabulary.largestID, addedTokens.byID.keys.max() ?? -1) + 1
+  }
+
+  /// Reads a `tokenizer.json`.
+  ///
+  /// - Throws: `Refusal`, as `init(json:file:)`, or with a rule `json-…` or
+  ///   of `MappedFile`.
+  public init(path: String) throws {
+    let mapped = try MappedFile(path: path)
+    self = try Tokenizer(json: try JSONValue.parse(contentsOf: mapped), file: path)
+  }
+}
+
+// MARK: - Tokens
+
+extension Tokenizer {
+  /// The id of a token, spelled as in the vocabulary: `Ġthe`, `[CLS]`.
+  public func id(of token: String) -> Int? {
+    let text = TokenText(token)
+    return addedTokens.byText[text]?.id ?? model.vocabulary[text]
+  }
+
+  /// The spelling of a token in the vocabulary (of an added token, as it is
+  /// found in the text); nil for an id without token.
+  public func token(_ id: Int) -> String? {
+    if let token = addedTokens.byID[id] { return String(String.UnicodeScalarView(token.spelling)) }
+    return model.vocabulary.text(id)
+  }
+
+  /// Whether decoding can leave the token out.
+  public func isSpecial(_ id: Int) -> Bool { addedTokens.byID[id]?.isSpecial ?? false }
+}
+
+// MARK: - Encoding
+
+extension Tokenizer {
+  /// The token ids of `text`.
+  ///
+  /// - Parameter addSpecialTokens: whether to add what the file's
+  ///   post-processor puts around a text (`[CLS]` … `[SEP]`, `<s>`). Special
+  ///   tokens written in the text are found in any case.
+  /// - Complexity: O(n log n) in the length of the text.
+  public func encode(_ text: String, addSpecialTokens: Bool) -> [Int] {
+    var ids = addSpecialTokens ? postProcessor.leading : []
+    let whole = Piece(text: Array(text.unicodeScalars), isFirst: true)
+    for part in addedTokens.splitRaw(whole) {
+      switch part {
+      case .token(let id): ids.append(id)
+      case .text(var piece):
+        piece.text = normalizer?.normalize(piece.text) ?? piece.text
+        encode(normalized: piece, into: &ids)
+      }
+    }
+    return addSpecialTokens ? ids + postProcessor.trailing : ids
+  }
+
+  /// The token ids of UTF-8 text; each maximal part that is no UTF-8 counts as
+  /// one U+FFFD.
+  public func encode(_ bytes: some Collection<UInt8>, addSpecialTokens: Bool) -> [Int] {
+    encode(String(decoding: bytes, as: UTF8.self), addSpecialTokens: addSpecialTokens)
+  }
+
+  private func encode(normalized whole: Piece, into ids: inout [Int]) {
+    for part in addedTokens.splitNormalized(whole) {
+      switch part {
+      case .token(let id): ids.append(id)
+      case .text(let piece):
+        for word in preTokenizer?.split(piece) ?? [piece] where !word.text.isEmpty {
+          model.encode(word.text, into: &ids)
+        }
+      }
+    }
+  }
+}
+
+// MARK: - Decoding
+
+extension Tokenizer {
+  /// The text of `ids`; ids without token are left out.
+  ///
+  /// Bytes that form no UTF-8 become U+FFFD. Encoding the text again need not
+  /// give the same ids.
+  public func decode(_ ids: some Sequence<Int>, skipSpecialTokens: Bool) -> String {
+    let tokens: [[Unicode.Scalar]] = ids.compactMap { id in
+      if skipSpecialTokens && isSpecial(id) { return nil }
+      return token(id).map { Array($0.unicodeScalars) }
+    }
+    let parts = decoder?.decode(tokens) ?? [Array(tokens.joined(separator: [" "]))]
+    return String(String.UnicodeScalarView(parts.joined()))
+  }
+}
