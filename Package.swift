@@ -4,6 +4,7 @@ import PackageDescription
 let package = Package(
   name: "otq",
   products: [
+    .library(name: "OTQ", targets: ["OTQ"]),
     .executable(name: "otconvert", targets: ["otconvert"]),
     .executable(name: "otbench", targets: ["otbench"]),
   ],
@@ -38,6 +39,12 @@ let package = Package(
         "OTRuntime", "OTTensor",
       ]),
     .target(
+      name: "OTQ",
+      dependencies: [
+        "OTCheckpoint", "OTContainer", "OTConversion", "OTGraph", "OTJSON", "OTQuantization", "OTRuntime", "OTTensor",
+        "OTTokenizer",
+      ]),
+    .target(
       name: "OTVerify",
       dependencies: [
         "OTCheckpoint", "OTContainer", "OTConversion", "OTGraph", "OTJSON", "OTKernels", "OTQuantization", "OTTensor",
@@ -47,7 +54,7 @@ let package = Package(
     .executableTarget(
       name: "otconvert",
       dependencies: [
-        "OTCheckpoint", "OTContainer", "OTConversion", "OTGraph", "OTJSON", "OTKernels", "OTRuntime", "OTTensor",
+        "OTCheckpoint", "OTContainer", "OTConversion", "OTGraph", "OTJSON", "OTKernels", "OTQ", "OTRuntime", "OTTensor",
         "OTVerify",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
@@ -88,6 +95,11 @@ let package = Package(
       ]),
     .testTarget(
       name: "OTTokenizerTests", dependencies: ["OTJSON", "OTTensor", "OTTokenizer", "_OTTestSupport"]),
+    .testTarget(
+      name: "OTQTests",
+      dependencies: [
+        "OTCheckpoint", "OTConversion", "OTJSON", "OTQ", "OTRuntime", "OTTensor", "OTTokenizer", "_OTTestSupport",
+      ]),
     .testTarget(
       name: "EndToEndTests", dependencies: ["OTCheckpoint", "OTJSON", "OTTensor", "_OTTestSupport", "otconvert"]),
   ],
