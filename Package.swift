@@ -30,6 +30,7 @@ let package = Package(
     .target(name: "OTQuantization", dependencies: ["OTGraph", "OTKernels", "OTTensor"]),
     .target(name: "OTContainer", dependencies: ["CZlib", "CZstd", "OTJSON", "OTKernels", "OTTensor"]),
     .target(name: "OTTokenizer", dependencies: ["OTJSON", "OTTensor"]),
+    .target(name: "OTText", dependencies: ["CZstd", "OTJSON", "OTTensor", "OTTokenizer"]),
     .target(name: "OTRuntime", dependencies: ["COpenBLAS", "OTContainer", "OTGraph", "OTKernels", "OTTensor"]),
     .target(
       name: "OTConversion",
@@ -88,6 +89,8 @@ let package = Package(
       ]),
     .testTarget(
       name: "OTTokenizerTests", dependencies: ["OTJSON", "OTTensor", "OTTokenizer", "_OTTestSupport"]),
+    .testTarget(
+      name: "OTTextTests", dependencies: ["CZstd", "OTTensor", "OTText", "OTTokenizer", "_OTTestSupport"]),
     .testTarget(
       name: "EndToEndTests", dependencies: ["OTCheckpoint", "OTJSON", "OTTensor", "_OTTestSupport", "otconvert"]),
   ],
