@@ -51,10 +51,20 @@ public enum TokenSampling {
         }
       }
     }
-    var generator = SplitMix64(seed: seed ^ 0x6F74_712D_7361_6D70)
     let documents = try documents(reservoir.finish(), files, maximumByteCount: budget)
+    let samples = samples(ofDocuments: documents, tokenizer: tokenizer, count: count, length: length, seed: seed)
+    guard !samples.isEmpty else { throw empty(paths) }
+    return samples
+  }
+
+  /// Samples of documents that are in memory, as `samples(of:)` draws them;
+  /// none when the documents have no tokens.
+  public static func samples(
+    ofDocuments documents: [String], tokenizer: Tokenizer, count: Int, length: Int, seed: UInt64
+  ) -> [[Int]] {
     let tokens = tokens(of: documents, tokenizer)
-    guard !tokens.isEmpty else { throw empty(paths) }
+    guard !tokens.isEmpty else { return [] }
+    var generator = SplitMix64(seed: seed ^ 0x6F74_712D_7361_6D70)
     let around = tokenizer.specialTokens
     let inner = max(length - around.leading.count - around.trailing.count, 1)
     return places(tokenCount: tokens.count, count: count, length: inner, &generator).map {
