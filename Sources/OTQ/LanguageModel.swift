@@ -59,8 +59,9 @@ public struct LanguageModel: Sendable {
       }
     }
     lazyTokenizer = OnDemand {
-      try file.json(.tokenizer).map {
-        try Tokenizer(json: $0, file: file.isPacked ? "\(file.path): tokenizer.json" : "tokenizer.json")
+      switch file.content {
+      case .packed: try file.json(.tokenizer).map { try Tokenizer(json: $0, file: "\(file.path): tokenizer.json") }
+      case .checkpoint(let checkpoint): try checkpoint.tokenizer()
       }
     }
   }
