@@ -3,19 +3,23 @@ import Foundation
 /// Progress on standard error: a bar on a terminal; elsewhere a line for every
 /// tenth of what takes longer than a second.
 final class ProgressLine {
+  enum Unit { case bytes, tokens }
+
   private let verb: String
+  private let unit: Unit
   private let isQuiet: Bool
   private let isTerminal = isatty(STDERR_FILENO) == 1
   private let start = Date()
   private var lastDrawn = Date.distantPast
   private var lastTenth = 0
 
-  init(_ verb: String, isQuiet: Bool) {
+  init(_ verb: String, isQuiet: Bool, unit: Unit = .bytes) {
     self.verb = verb
+    self.unit = unit
     self.isQuiet = isQuiet
   }
 
-  /// Shows that `done` of `total` bytes are done.
+  /// Shows that `done` of `total` are done.
   func update(_ done: Int, _ total: Int) {
     guard !isQuiet, total > 0 else { return }
     let fraction = Double(done) / Double(total)
@@ -37,7 +41,9 @@ final class ProgressLine {
   private func rate(_ done: Int, _ elapsed: TimeInterval, _ fraction: Double) -> String {
     guard elapsed > 0.5, fraction > 0 else { return "" }
     let left = elapsed / fraction - elapsed
-    return ", \(byteText(Int(Double(done) / elapsed)))/s, \(Int(left.rounded())) s left"
+    let speed = Double(done) / elapsed
+    let rate = unit == .bytes ? "\(byteText(Int(speed)))/s" : "\(fixed(speed, 1)) tokens/s"
+    return ", \(rate), \(Int(left.rounded())) s left"
   }
 
   private func write(_ text: String) { FileHandle.standardError.write(Data(text.utf8)) }
