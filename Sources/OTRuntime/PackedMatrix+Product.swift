@@ -52,7 +52,12 @@ extension PackedMatrix {
     let width = rowTiles.count * 16
     let rows = rowTiles.lowerBound * 16..<min(rowTiles.upperBound * 16, layout.rowCount)
     let products = UnsafeMutableBufferPointer<Int32>.allocate(capacity: x.rowCount * width)
-    defer { products.deallocate() }
+    let scratch = UnsafeMutableBufferPointer<UInt8>.allocate(
+      capacity: Kernels.productScratchByteCount)
+    defer {
+      products.deallocate()
+      scratch.deallocate()
+    }
     for (index, run) in runs.enumerated() {
       // Columns end at a multiple of 16, or where padding begins.
       let end = run.columns.upperBound.roundedUp(toMultipleOf: 16)
@@ -61,7 +66,7 @@ extension PackedMatrix {
           kernels.multiply(
             packed, layout: layout, bits: bits, rowTiles: rowTiles,
             columns: run.columns.lowerBound..<end, activations: codes, rowCount: x.rowCount,
-            into: products, resultStride: width)
+            into: products, resultStride: width, scratch: scratch)
         }
       }
       scaled(
