@@ -100,7 +100,8 @@ OT_INLINE void few_block(const struct panel *p, int rows, int bits) {
   }
 }
 
-OT_INLINE void many_block(const struct panel *p, int rows) {
+OT_INLINE void many_block(const struct panel *p, int rows, int bits) {
+  (void)bits;
   __m512i sums[OT_MANY_ROWS][OT_MANY_TILES];
   for (int r = 0; r < rows; r++)
     for (int t = 0; t < OT_MANY_TILES; t++) sums[r][t] = _mm512_setzero_si512();

@@ -6,7 +6,7 @@
 //                                codes unpacked in registers,
 //   OT_MANY_TILES, OT_MANY_ROWS, many_block
 //                                exactly so many row tiles by at most so many
-//                                activation rows, one code to a byte,
+//                                activation rows, one code of `bits` to a byte,
 //   unpack                       packed codes to one code to a byte,
 // and gets the three products.
 //
@@ -48,13 +48,13 @@ enum {
   cached_activation_count = 384 * 1024,
   /// Up to so many rows, unpacking in registers for every few of them is faster
   /// than unpacking to memory once.
-  most_few_row_count = 24,
+  most_few_row_count = 3 * OT_FEW_ROWS,
   prefetch_byte_count = 8192,
 };
 
 // Defined by the including file; `rows` and `bits` are constants there.
 OT_INLINE void few_block(const struct panel *p, int rows, int bits);
-OT_INLINE void many_block(const struct panel *p, int rows);
+OT_INLINE void many_block(const struct panel *p, int rows, int bits);
 static OT_FUNCTION void unpack(const uint8_t *packed, int bits, size_t column_count, uint8_t *u);
 
 /// Asks for the codes that come `prefetch_byte_count` after the 16 columns at
@@ -74,11 +74,12 @@ OT_INLINE void few_rows(const struct panel *p, int rows, int bits) {
   }
 }
 
-OT_INLINE void many_rows(const struct panel *p, int rows) {
+/// More rows than 3 * OT_FEW_ROWS in even groups make none smaller than 3.
+OT_INLINE void many_rows(const struct panel *p, int rows, int bits) {
   switch (rows) {
 #define OT_CASE(n) \
-  case n: if (n <= OT_MANY_ROWS) many_block(p, n); break;
-    OT_CASE(1) OT_CASE(2) OT_CASE(3) OT_CASE(4) OT_CASE(5) OT_CASE(6) OT_CASE(7) OT_CASE(8)
+  case n: if (n <= OT_MANY_ROWS) many_block(p, n, bits); break;
+    OT_CASE(3) OT_CASE(4) OT_CASE(5) OT_CASE(6)
 #undef OT_CASE
   }
 }
@@ -161,7 +162,7 @@ OT_INLINE void multiply_panel(
   size_t group_count = (row_count + OT_MANY_ROWS - 1) / OT_MANY_ROWS;
   for (size_t g = 0; g < group_count; g++) {
     size_t rows = group_rows(row_count, group_count, g);
-    many_rows(&part, (int)rows);
+    many_rows(&part, (int)rows, bits);
     skip_rows(&part, rows);
     // The first groups ask for two tiles of the next panel each.
     if (2 * g + 2 < OT_MANY_TILES)
@@ -176,8 +177,9 @@ OT_INLINE void multiply_many(const struct ot_product *p, int bits) {
   size_t tile_steps = p->tile_count / OT_MANY_TILES;
   size_t column_steps = (p->column_count + panel_column_count - 1) / panel_column_count;
   size_t count = tile_steps * column_steps;
-  for (size_t m = 0; m < p->x_count; m += row_block_count) {
-    size_t row_count = p->x_count - m < row_block_count ? p->x_count - m : row_block_count;
+  size_t block_count = (p->x_count + row_block_count - 1) / row_block_count;
+  for (size_t b = 0, m = 0; b < block_count; b++) {
+    size_t row_count = group_rows(p->x_count, block_count, b);
     // Where the cache holds the rows whole, codes are read in order; else it
     // holds the rows' part in a panel's columns.
     int tile_by_tile = row_count * p->column_count <= cached_activation_count;
@@ -191,6 +193,7 @@ OT_INLINE void multiply_many(const struct ot_product *p, int bits) {
       multiply_panel(p, m, row_count, place, next, bits);
       place = next;
     }
+    m += row_count;
   }
   if (whole == p->tile_count) return;
   struct ot_product rest = *p;
@@ -210,6 +213,10 @@ OT_INLINE void multiply(const struct ot_product *p, int bits) {
     multiply_many(p, bits);
   }
 }
+
+_Static_assert(OT_FEW_ROWS >= 4 && OT_FEW_ROWS <= 8, "few_rows has these cases");
+_Static_assert(OT_MANY_ROWS >= 4 && OT_MANY_ROWS <= 6, "many_rows has these cases");
+_Static_assert(OT_MANY_TILES % 2 == 0 || OT_MANY_TILES == 1, "two tiles are asked for at a time");
 
 OT_FUNCTION void OT_FORM(ot_product8)(const struct ot_product *product) { multiply(product, 8); }
 OT_FUNCTION void OT_FORM(ot_product6)(const struct ot_product *product) { multiply(product, 6); }
