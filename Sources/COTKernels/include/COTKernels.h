@@ -51,6 +51,16 @@ struct ot_product {
   /// Results [x_count][16 * tile_count], `y_stride` from row to row.
   int32_t *_Nonnull y;
   size_t y_stride;
+  /// OT_PRODUCT_SCRATCH bytes for unpacked codes, best at a multiple of 64.
+  uint8_t *_Nonnull scratch;
+};
+
+enum {
+  /// Bytes of unpacked codes that a product works on at a time: with some
+  /// activations they fit a first-level cache of 48 KiB.
+  OT_PANEL_BYTE_COUNT = 32768,
+  /// Bytes of an `ot_product`'s scratch.
+  OT_PRODUCT_SCRATCH = OT_PANEL_BYTE_COUNT,
 };
 
 /// Functions of single elements. GELU has erf (`OT_GELU`) or its approximation
