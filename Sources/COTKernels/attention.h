@@ -2,8 +2,14 @@
 // for each query step by step what scalar_attention.c does.
 //
 // OT_ATTENTION_QUERIES and OT_ATTENTION_VECTORS say how many queries and how many
-// vectors of keys or channels have their sums in registers.
+// vectors of keys or channels have their sums in registers; a form with more than
+// 16 registers of 8 floats defines its own.
 #include "attention_layout.h"
+
+#ifndef OT_ATTENTION_QUERIES
+#define OT_ATTENTION_QUERIES 4
+#define OT_ATTENTION_VECTORS 1
+#endif
 
 OT_KERNEL void rotate(
     float *x, size_t head_count, size_t head_size, const float *cosines, const float *sines,

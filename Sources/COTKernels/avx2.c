@@ -6,14 +6,8 @@
 #define OT_TARGET __attribute__((target("avx2,fma,f16c")))
 #define OT_FORM(name) name##_avx2
 #define OT_NAME "avx2"
-#define OT_ATTENTION_QUERIES 4
-#define OT_ATTENTION_VECTORS 1
 
 #include "lanes.h"
-#include "transpose.h"
-#include "functions.h"
-#include "elements.h"
-#include "attention.h"
 #include "tiles.h"
 
 #endif

@@ -10,10 +10,6 @@
 #define OT_ATTENTION_VECTORS 2
 
 #include "lanes.h"
-#include "transpose.h"
-#include "functions.h"
-#include "elements.h"
-#include "attention.h"
 #include "tiles.h"
 
 #endif

@@ -1,4 +1,9 @@
-// The kernels that arrange codes, included after lanes.h by each form.
+// The kernels that arrange codes, and the table of all; included after lanes.h by
+// each form.
+#include "transpose.h"
+#include "functions.h"
+#include "elements.h"
+#include "attention.h"
 
 OT_KERNEL void interleave(
     const uint8_t *rows, size_t stride, size_t column_count, uint8_t *tile) {
