@@ -101,6 +101,11 @@ let package = Package(
     .testTarget(
       name: "OTTextTests", dependencies: ["CZstd", "OTTensor", "OTText", "OTTokenizer", "_OTTestSupport"]),
     .testTarget(
+      name: "OTCalibrationTests",
+      dependencies: [
+        "OTCalibration", "OTCheckpoint", "OTConversion", "OTGraph", "OTRuntime", "OTTensor", "_OTTestSupport",
+      ]),
+    .testTarget(
       name: "EndToEndTests", dependencies: ["OTCheckpoint", "OTJSON", "OTTensor", "_OTTestSupport", "otconvert"]),
   ],
   swiftLanguageModes: [.v6]
