@@ -50,7 +50,8 @@ let package = Package(
     .target(
       name: "OTVerify",
       dependencies: [
-        "OTCheckpoint", "OTContainer", "OTConversion", "OTGraph", "OTJSON", "OTKernels", "OTQuantization", "OTTensor",
+        "OTCheckpoint", "OTContainer", "OTConversion", "OTGraph", "OTJSON", "OTKernels", "OTQuantization", "OTRuntime",
+        "OTTensor",
       ]),
 
     // MARK: Commands

@@ -38,9 +38,10 @@ struct RunnableModel {
       remedy: "give tokens with --ids")
   }
 
+  /// - Parameter family: the family of a checkpoint, instead of what its config.json says.
   /// - Throws: `Refusal` with rule `run-no-graph` for a file of a model of an
   ///   unknown family, or as opening and executors throw.
-  init(path: String, threadCount: Int) throws {
+  init(path: String, family: String? = nil, threadCount: Int) throws {
     self.path = path
     if InspectCommand.isPacked(path) {
       let file = try PackedFile(path: path)
@@ -58,7 +59,7 @@ struct RunnableModel {
     }
     let checkpoint = try Checkpoint.open(path)
     warnings = checkpoint.warnings
-    let graph = try checkpoint.graph()
+    let graph = try checkpoint.graph(family: family)
     // In float32 they are kept as long as they take at most half of the memory.
     let byteCount = checkpoint.tensors.reduce(0) { $0 + $1.shape.elementCount * 4 }
     executor = try FloatExecutor(

@@ -157,8 +157,18 @@ import _OTTestSupport
 
   @Test func aTokenizerOfAnotherModelIsRefused() throws {
     try withTemporaryFolder { folder in
-      let text = try Self.writeText(folder)
-      let model = try Self.copy("opt-mini", to: folder, tokenizer: Fixtures.path("tokenizers/qwen2.json"))
+      // Its own, but one token has an id far beyond the model's 2048.
+      let own = try JSONValue.parse(contentsOf: MappedFile(path: Self.model + "/tokenizer.json"))
+      var (root, part) = try (#require(own.object), #require(own["model"]?.object))
+      var vocabulary = try #require(part["vocab"]?.object)
+      vocabulary["In"] = .integer(5000)
+      part["vocab"] = .object(vocabulary)
+      root["model"] = .object(part)
+      let path = folder + "/tokenizer.json"
+      try JSONValue.object(root).text().write(toFile: path, atomically: true, encoding: .utf8)
+      let text = folder + "/text.txt"
+      try String(repeating: "In the beginning. In.\n", count: 60).write(toFile: text, atomically: true, encoding: .utf8)
+      let model = try Self.copy("opt-mini", to: folder, tokenizer: path)
       let output = folder + "/out"
       try Self.expectRefusal("text-token", ["eval", model, "--text", text, "--logits-out", output], output: output)
       try Self.expectRefusal("text-token", ["calibrate", model, "--text", text, "-o", output], output: output)

@@ -93,13 +93,22 @@ import _OTTestSupport
         }
       }
       let range = try #require(statistics.sites[site.producer])
-      for channel in 0..<site.size {
-        let samples = columns.map { $0[channel].sorted() }
-        #expect(range.minimum[channel] == samples.map { $0[0] }.min())
-        #expect(range.maximum[channel] == samples.compactMap(\.last).max())
-        let sum = samples.reduce(0.0) { $0 + (Double($1[0]) + Double($1[$1.count - 1])) / 2 }
-        #expect(abs(range.midpointSum[channel] - sum) <= 1e-9 * max(1, abs(sum)))
+      let sorted = columns.map { sample in sample.map { $0.sorted() } }
+      func byChannel(_ value: (Int) throws -> Double) rethrows -> [Float] {
+        try (0..<site.size).map { Float(try value($0)) }
       }
+      // A batch multiplies in another order than a sequence alone.
+      Self.expectEqual(
+        range.minimum, try byChannel { channel in Double(try #require(sorted.map { $0[channel][0] }.min())) },
+        site.producer)
+      Self.expectEqual(
+        range.maximum,
+        try byChannel { channel in Double(try #require(sorted.compactMap { $0[channel].last }.max())) }, site.producer)
+      Self.expectEqual(
+        range.midpointSum.map { Float($0) },
+        byChannel { channel in
+          sorted.reduce(0.0) { $0 + (Double($1[channel][0]) + Double($1[channel][$1[channel].count - 1])) / 2 }
+        }, site.producer)
     }
   }
 
