@@ -17,6 +17,8 @@ let package = Package(
     .systemLibrary(name: "COpenBLAS", pkgConfig: "openblas", providers: [.apt(["libopenblas-dev"])]),
     .systemLibrary(name: "CCrypto", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
     .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
+    // Only what `otbench kernels` compares with.
+    .systemLibrary(name: "CDNNL", providers: [.apt(["libdnnl-dev"])]),
 
     // MARK: Foundations
     .target(name: "COTKernels"),
@@ -56,7 +58,8 @@ let package = Package(
     .executableTarget(
       name: "otbench",
       dependencies: [
-        "OTCheckpoint", "OTContainer", "OTConversion", "OTJSON", "OTKernels", "OTQuantization", "OTTensor",
+        "CDNNL", "COpenBLAS", "OTCheckpoint", "OTContainer", "OTConversion", "OTJSON", "OTKernels",
+        "OTQuantization", "OTTensor",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ]),
 

@@ -33,7 +33,8 @@ extension Kernels {
   ///     padding does not matter, since its weight codes are 0.
   ///   - result: `[rowCount, resultStride]`; the element of row m, output
   ///     channel n goes to `m · resultStride + n − 16 · rowTiles.lowerBound`,
-  ///     padding rows of the last tile included (they give 0).
+  ///     padding rows of the last tile included (they give 0). The last row may
+  ///     end where its results do.
   ///   - scratch: `productScratchByteCount` bytes, whatever they hold.
   /// - Precondition: Counts fit, and `columns` are at most 65,536.
   public func multiply(
@@ -51,13 +52,17 @@ extension Kernels {
     precondition(columns.lowerBound % 16 == 0 && columns.upperBound % 16 == 0)
     precondition(columns.count <= Kernels.maximumProductColumnCount, "sums could overflow")
     precondition(rowCount >= 0 && activations.count >= rowCount * width, "too few activations")
-    precondition(resultStride >= rowTiles.count * 16 && result.count >= rowCount * resultStride)
+    let resultWidth = rowTiles.count * 16
+    precondition(resultStride >= resultWidth)
+    precondition(rowCount == 0 || result.count >= (rowCount - 1) * resultStride + resultWidth)
     precondition(scratch.count >= Kernels.productScratchByteCount, "too little scratch")
     guard rowCount > 0, !rowTiles.isEmpty, let y = result.baseAddress,
       let memory = scratch.baseAddress
     else { return }
     guard let u = packed.baseAddress, let x = activations.baseAddress, width > 0 else {
-      y.update(repeating: 0, count: rowCount * resultStride)
+      for row in 0..<rowCount {
+        (y + row * resultStride).update(repeating: 0, count: resultWidth)
+      }
       return
     }
     var product = ot_product(
