@@ -5,7 +5,6 @@
 
 #include <string.h>
 
-#include "amx_tiles.h"
 #include "forms.h"
 
 /// Runs `body` `count` times, for each of 12 chains: more than any latency needs.
@@ -17,6 +16,8 @@
 
 #if defined(__x86_64__)
 #include <immintrin.h>
+
+#include "amx_tiles.h"
 
 __attribute__((target("avx2,fma"))) static void float32_avx2(size_t count) {
   __m256 sums[12], a = _mm256_set1_ps(0.5f);

@@ -16,9 +16,10 @@ struct RunnableModel {
 
   var graph: Graph { executor.graph }
 
+  /// - Parameter family: the family of a checkpoint, instead of what its config.json says.
   /// - Throws: `Refusal` with rule `run-no-graph` for a file of a model of an
   ///   unknown family, or as opening and executors throw.
-  init(path: String, threadCount: Int) throws {
+  init(path: String, family: String? = nil, threadCount: Int) throws {
     self.path = path
     if InspectCommand.isPacked(path) {
       let file = try PackedFile(path: path)
@@ -37,7 +38,8 @@ struct RunnableModel {
     warnings = checkpoint.warnings
     let graph = try Families.graph(
       configuration: checkpoint.attachments.json(.configuration),
-      tensors: TensorCatalog(checkpoint.tensors, file: checkpoint.files.first?.path))
+      tensors: TensorCatalog(checkpoint.tensors, file: checkpoint.files.first?.path),
+      override: family)
     // In float32 they are kept as long as they take at most half of the memory.
     let byteCount = checkpoint.tensors.reduce(0) { $0 + $1.shape.elementCount * 4 }
     executor = try FloatExecutor(
