@@ -9,17 +9,17 @@ extension Kernels {
   /// Bytes that a product needs for unpacked codes; a first-level cache holds them.
   public static let productScratchByteCount = Int(OT_PRODUCT_SCRATCH)
 
-  /// Row tiles that one call of `multiply` best takes, where threads share a
-  /// product: a multiple of 4.
+  /// Row tiles that one call of `multiply` best takes where threads share a
+  /// product and each of them gets several such blocks: a multiple of 4.
   ///
-  /// Few rows cost what reading the codes costs, so a block is at least 128 KiB of
-  /// them. For many rows, the results of a block stay in a second-level cache, to be
+  /// Few rows cost what reading the codes costs, so a block is 512 KiB of them.
+  /// For many rows, the results of a block stay in a second-level cache, to be
   /// scaled while they are there.
   public static func preferredRowTiles(rowCount: Int, columnCount: Int, bits: Int) -> Int {
     let tileByteCount = max(columnCount * 2 * TileLayout.packedBitWidth(bits: bits), 1)
-    let forCodes = (131_072 / tileByteCount).roundedUp(toMultipleOf: 4)
-    let forResults = 262_144 / (64 * max(rowCount, 1)) / 4 * 4
-    return max(4, min(forCodes, 64), min(forResults, 16))
+    let forCodes = (524_288 / tileByteCount).roundedUp(toMultipleOf: 4)
+    let forResults = 524_288 / (64 * max(rowCount, 1)) / 4 * 4
+    return max(4, min(forCodes, forResults, rowCount > 24 ? 16 : 64))
   }
 
   /// y[m][n] = Σ u[n][k] · x[m][k] over columns `columns`, in int32.

@@ -29,7 +29,9 @@ struct IntegerProductTiming {
       results.deallocate()
       scratch.deallocate()
     }
-    let step = Kernels.preferredRowTiles(rowCount: rowCount, columnCount: layout.columnCount, bits: bits)
+    // Enough blocks for every thread, as the runtime makes them.
+    let preferred = Kernels.preferredRowTiles(rowCount: rowCount, columnCount: layout.columnCount, bits: bits)
+    let step = max(1, min(preferred, layout.rowTileCount / (3 * timer.threadCount)))
     let blockCount = (layout.rowTileCount + step - 1) / step
     nonisolated(unsafe) let (allResults, allScratch) = (results, scratch)
     return timer.measure { repetitionCount in
