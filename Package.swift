@@ -18,6 +18,8 @@ let package = Package(
     .systemLibrary(name: "COpenBLAS", pkgConfig: "openblas", providers: [.apt(["libopenblas-dev"])]),
     .systemLibrary(name: "CCrypto", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
     .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
+    // Only what `otbench kernels` compares with.
+    .systemLibrary(name: "CDNNL", providers: [.apt(["libdnnl-dev"])]),
 
     // MARK: Foundations
     .target(name: "COTKernels"),
@@ -74,7 +76,8 @@ let package = Package(
     .executableTarget(
       name: "otbench",
       dependencies: [
-        "OTCheckpoint", "OTContainer", "OTConversion", "OTJSON", "OTKernels", "OTQuantization", "OTTensor",
+        "CDNNL", "COpenBLAS", "OTCheckpoint", "OTContainer", "OTConversion", "OTJSON", "OTKernels",
+        "OTQuantization", "OTTensor",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ]),
 
@@ -119,7 +122,8 @@ let package = Package(
         "OTCalibration", "OTCheckpoint", "OTConversion", "OTGraph", "OTRuntime", "OTTensor", "_OTTestSupport",
       ]),
     .testTarget(
-      name: "EndToEndTests", dependencies: ["OTCheckpoint", "OTJSON", "OTTensor", "_OTTestSupport", "otconvert"]),
+      name: "EndToEndTests",
+      dependencies: ["OTCheckpoint", "OTJSON", "OTTensor", "_OTTestSupport", "otbench", "otconvert"]),
   ],
   swiftLanguageModes: [.v6]
 )

@@ -46,9 +46,10 @@ enum {
   row_block_count = 768,
   /// Activations that such a cache holds whole.
   cached_activation_count = 384 * 1024,
-  /// Up to so many rows, unpacking in registers for every few of them is faster
-  /// than unpacking to memory once.
-  most_few_row_count = 3 * OT_FEW_ROWS,
+  /// Up to so many rows, taking the codes from memory in order and unpacking them in
+  /// registers, again for every few rows, is faster than panels.
+  most_few_row_count = 2 * OT_FEW_ROWS,
+  most_few_row_count_of_bytes = OT_FEW_ROWS + OT_FEW_ROWS / 2,
   prefetch_byte_count = 8192,
 };
 
@@ -74,7 +75,7 @@ OT_INLINE void few_rows(const struct panel *p, int rows, int bits) {
   }
 }
 
-/// More rows than 3 * OT_FEW_ROWS in even groups make none smaller than 3.
+/// More rows than OT_FEW_ROWS * 3 / 2 in even groups make none smaller than 3.
 OT_INLINE void many_rows(const struct panel *p, int rows, int bits) {
   switch (rows) {
 #define OT_CASE(n) \
@@ -207,7 +208,7 @@ OT_INLINE void multiply(const struct ot_product *p, int bits) {
   if (p->column_count == 0) {
     for (size_t m = 0; m < p->x_count; m++)
       memset(p->y + m * p->y_stride, 0, p->tile_count * 16 * sizeof *p->y);
-  } else if (p->x_count <= most_few_row_count) {
+  } else if (p->x_count <= (bits == 8 ? most_few_row_count_of_bytes : most_few_row_count)) {
     multiply_few(p, bits);
   } else {
     multiply_many(p, bits);

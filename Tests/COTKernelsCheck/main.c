@@ -5,29 +5,23 @@
 //   kernels-check <set> [seed]
 //
 // Exit status 0: all agree; 1: they do not; 2: the set is not available.
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+#include "check.h"
 
-#include "forms.h"
+uint64_t state;
+int failure_count;
 
-static uint64_t state;
-static int failure_count;
-
-static uint32_t random_word(void) {
+uint32_t random_word(void) {
   state ^= state << 13, state ^= state >> 7, state ^= state << 17;
   return (uint32_t)(state >> 16);
 }
 
-static size_t random_below(size_t bound) { return random_word() % bound; }
+size_t random_below(size_t bound) { return random_word() % bound; }
 
-static void fill(void *bytes, size_t count) {
+void fill(void *bytes, size_t count) {
   for (size_t i = 0; i < count; i++) ((uint8_t *)bytes)[i] = (uint8_t)random_word();
 }
 
-/// Values that are hard on rounding: halves of `scale`, subnormals, extremes,
-/// sometimes NaN and infinities.
-static void fill_floats(float *x, size_t count, float scale, int with_nonfinite) {
+void fill_floats(float *x, size_t count, float scale, int with_nonfinite) {
   for (size_t k = 0; k < count; k++) {
     uint32_t bits = random_word();
     switch (random_below(with_nonfinite ? 8 : 6)) {
@@ -42,19 +36,16 @@ static void fill_floats(float *x, size_t count, float scale, int with_nonfinite)
   }
 }
 
-static void expect(int agrees, const char *kernel, size_t count) {
+void expect(int agrees, const char *kernel, size_t count) {
   if (agrees) return;
   if (failure_count++ < 20) printf("%s differs, count %zu\n", kernel, count);
 }
 
-/// The same bits, but for which NaN arithmetic gives.
-static int same_floats(const float *x, const float *y, size_t count) {
+int same_floats(const float *x, const float *y, size_t count) {
   for (size_t k = 0; k < count; k++)
     if (memcmp(x + k, y + k, 4) != 0 && !(x[k] != x[k] && y[k] != y[k])) return 0;
   return 1;
 }
-
-enum { most = 1024 };
 
 static void check_conversions(const struct ot_kernels *a, const struct ot_kernels *b, size_t n) {
   static uint64_t source[most];
@@ -190,7 +181,9 @@ int main(int argument_count, char **arguments) {
   for (size_t n = 0; n < 1001; n += n < 70 ? 1 : 186) {
     check_conversions(set, &ot_kernels_scalar, n);
     check_rows(set, &ot_kernels_scalar, n);
+    check_values(set, &ot_kernels_scalar, n);
   }
+  check_mixing(set, &ot_kernels_scalar);
   check_tiles(set, &ot_kernels_scalar);
   for (size_t rows = 0; rows <= 70; rows++)
     check_product(set, &ot_kernels_scalar, rows, random_below(6), 1 + random_below(300), 0);
