@@ -30,12 +30,22 @@ let package = Package(
     .target(name: "OTQuantization", dependencies: ["OTGraph", "OTKernels", "OTTensor"]),
     .target(name: "OTContainer", dependencies: ["CZlib", "CZstd", "OTJSON", "OTKernels", "OTTensor"]),
     .target(name: "OTTokenizer", dependencies: ["OTJSON", "OTTensor"]),
+    .target(
+      name: "OTText", dependencies: ["CZstd", "OTJSON", "OTTensor", "OTTokenizer"],
+      exclude: ["Resources/README.md"],
+      // In the program itself: it needs no file beside it.
+      resources: [.embedInCode("Resources/sample.jsonl")]),
     .target(name: "OTRuntime", dependencies: ["COpenBLAS", "OTContainer", "OTGraph", "OTKernels", "OTTensor"]),
+    .target(
+      name: "OTCalibration",
+      dependencies: [
+        "OTCheckpoint", "OTGraph", "OTJSON", "OTKernels", "OTQuantization", "OTRuntime", "OTTensor",
+      ]),
     .target(
       name: "OTConversion",
       dependencies: [
-        "CCrypto", "OTCheckpoint", "OTContainer", "OTGraph", "OTKernels", "OTQuantization",
-        "OTRuntime", "OTTensor",
+        "CCrypto", "OTCalibration", "OTCheckpoint", "OTContainer", "OTGraph", "OTKernels", "OTQuantization",
+        "OTRuntime", "OTTensor", "OTText", "OTTokenizer",
       ]),
     .target(
       name: "OTVerify",
@@ -48,8 +58,8 @@ let package = Package(
     .executableTarget(
       name: "otconvert",
       dependencies: [
-        "OTCheckpoint", "OTContainer", "OTConversion", "OTGraph", "OTJSON", "OTKernels", "OTRuntime", "OTTensor",
-        "OTVerify",
+        "OTCalibration", "OTCheckpoint", "OTContainer", "OTConversion", "OTGraph", "OTJSON", "OTKernels", "OTRuntime",
+        "OTTensor", "OTText", "OTTokenizer", "OTVerify",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       // The demo's model: what a user of the built tool has at hand.
@@ -89,6 +99,8 @@ let package = Package(
       ]),
     .testTarget(
       name: "OTTokenizerTests", dependencies: ["OTJSON", "OTTensor", "OTTokenizer", "_OTTestSupport"]),
+    .testTarget(
+      name: "OTTextTests", dependencies: ["CZstd", "OTTensor", "OTText", "OTTokenizer", "_OTTestSupport"]),
     .testTarget(
       name: "EndToEndTests", dependencies: ["OTCheckpoint", "OTJSON", "OTTensor", "_OTTestSupport", "otconvert"]),
   ],

@@ -9,6 +9,33 @@ void ot_product8_scalar(const struct ot_product *product);
 void ot_product6_scalar(const struct ot_product *product);
 void ot_product4_scalar(const struct ot_product *product);
 
+// A model's float kernels in scalar form.
+void ot_activate_scalar(enum ot_activation kind, const float *x, size_t count, float *y);
+void ot_add_scalar(const float *x, const float *y, size_t count, float *z);
+void ot_multiply_scalar(const float *x, const float *y, size_t count, float *z);
+void ot_activate_multiply_scalar(
+    enum ot_activation kind, const float *g, const float *x, size_t count, float *y);
+void ot_affine_scalar(
+    const float *x, const float *shift, const float *scale, size_t count, float *y);
+void ot_layer_norm_scalar(
+    const float *x, size_t count, float epsilon, const float *gamma, const float *beta, float *y);
+void ot_rms_norm_scalar(
+    const float *x, size_t count, float epsilon, const float *gamma, const float *beta, float *y);
+struct ot_code_row ot_quantize_static_scalar(
+    const float *x, size_t count, int low, int high, int8_t *q);
+struct ot_code_row ot_quantize_dynamic_scalar(
+    const float *x, size_t count, int low, int high, int8_t *q);
+float ot_split_digits_scalar(
+    const float *x, size_t count, int8_t *q, size_t stride, int32_t *sums);
+void ot_epilogue_scalar(const struct ot_epilogue *epilogue);
+void ot_rotate_scalar(
+    float *x, size_t head_count, size_t head_size, const float *cosines, const float *sines,
+    size_t half);
+void ot_store_keys_scalar(
+    const float *k, size_t k_stride, size_t count, size_t head_size, size_t first_position,
+    float *cache);
+void ot_attention_scalar(const struct ot_attention *attention);
+
 #if defined(__x86_64__)
 extern const struct ot_kernels ot_kernels_avx2;
 void ot_product8_avx2(const struct ot_product *product);

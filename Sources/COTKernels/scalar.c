@@ -5,29 +5,7 @@
 #include <string.h>
 
 #include "forms.h"
-
-enum { lane_count = 16 };
-
-static uint32_t bits_of(float x) {
-  uint32_t bits;
-  memcpy(&bits, &x, sizeof bits);
-  return bits;
-}
-
-static float float_of(uint32_t bits) {
-  float x;
-  memcpy(&x, &bits, sizeof x);
-  return x;
-}
-
-/// To the nearest integer, ties to even; keeps the sign of zero.
-static float round_even(float x) {
-  float magnitude = __builtin_fabsf(x);
-  // From 2^23 on every float is an integer; NaN stays too.
-  if (!(magnitude < 0x1p23f)) return x;
-  // Adding 2^23 leaves no bits below 1, so the addition itself rounds.
-  return __builtin_copysignf(magnitude + 0x1p23f - 0x1p23f, x);
-}
+#include "scalar_arithmetic.h"
 
 static float f32_from_f16_bits(uint16_t half) {
   uint32_t sign = (uint32_t)(half & 0x8000) << 16;
@@ -130,12 +108,6 @@ static struct ot_range range(const float *x, size_t count) {
   result.minimum = minimum + 0.0f;
   result.maximum = maximum + 0.0f;
   return result;
-}
-
-static double sum_of_lanes(double lanes[lane_count]) {
-  for (int width = lane_count / 2; width > 0; width /= 2)
-    for (int i = 0; i < width; i++) lanes[i] = lanes[i] + lanes[i + width];
-  return lanes[0];
 }
 
 static void quantize_row(
@@ -271,4 +243,18 @@ const struct ot_kernels ot_kernels_scalar = {
     .product8 = ot_product8_scalar,
     .product6 = ot_product6_scalar,
     .product4 = ot_product4_scalar,
+    .activate = ot_activate_scalar,
+    .add = ot_add_scalar,
+    .multiply = ot_multiply_scalar,
+    .activate_multiply = ot_activate_multiply_scalar,
+    .affine = ot_affine_scalar,
+    .layer_norm = ot_layer_norm_scalar,
+    .rms_norm = ot_rms_norm_scalar,
+    .quantize_static = ot_quantize_static_scalar,
+    .quantize_dynamic = ot_quantize_dynamic_scalar,
+    .split_digits = ot_split_digits_scalar,
+    .epilogue = ot_epilogue_scalar,
+    .rotate = ot_rotate_scalar,
+    .store_keys = ot_store_keys_scalar,
+    .attention = ot_attention_scalar,
 };

@@ -41,6 +41,8 @@ public struct ConversionOptions: Sendable {
   public var family: String?
   /// Whether activations stay float; then models of unknown families can be packed too.
   public var isWeightsOnly = false
+  /// Whether OutlierTune shifts channels by their midpoints, where calibration has measured these.
+  public var isSymmetrized = true
   /// How the file is stored.
   public var compression = Compression.standard
   /// Threads to use; the output does not depend on it.

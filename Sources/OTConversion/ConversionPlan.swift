@@ -1,3 +1,4 @@
+import OTCalibration
 import OTCheckpoint
 import OTContainer
 import OTGraph
@@ -68,6 +69,8 @@ public struct ConversionPlan: Sendable {
   public let options: ConversionOptions
   /// The statistics' files, if there are some.
   public let statistics: StatisticsFiles?
+  /// What calibration measured, where its statistics are used.
+  public let calibration: CalibrationStatistics?
   /// What the user should know, a line each.
   public let warnings: [String]
 
@@ -77,14 +80,20 @@ public struct ConversionPlan: Sendable {
 
   /// Decides everything about converting `checkpoint`.
   ///
+  /// - Parameters:
+  ///   - statistics: files of other tools.
+  ///   - calibration: statistics of this package, which apply OutlierTune as
+  ///     well; they are used where there are no files.
   /// - Throws: `Refusal` with a rule `family-…`, `graph-…`, `statistics-…`,
   ///   `scales-…` or `tensor-type`.
   public init(
-    checkpoint: Checkpoint, options: ConversionOptions, statistics: StatisticsFiles? = nil
+    checkpoint: Checkpoint, options: ConversionOptions, statistics: StatisticsFiles? = nil,
+    calibration: CalibrationStatistics? = nil
   ) throws {
     self.checkpoint = checkpoint
     self.options = options
     self.statistics = statistics
+    self.calibration = statistics == nil ? calibration : nil
     var warnings = checkpoint.warnings
     let catalog = TensorCatalog(checkpoint.tensors, file: checkpoint.files.first?.path)
     for view in checkpoint.tensors where !view.elementType.isConvertibleFloat && !view.elementType.isInteger {
@@ -110,11 +119,14 @@ public struct ConversionPlan: Sendable {
           "the file can be unpacked but not run: \(plain.missing.joined(separator: ", ")) not known"
             + (configuration == nil ? " (no config.json beside the checkpoint)" : ""))
       }
-      let method = try ConversionPlan.method(options, statistics, plain)
+      // Measured just now on this checkpoint where there is no file.
+      let sources = calibration?.file.map { _ in checkpoint.files.map { ($0.name, $0.mapped.byteCount) } }
+      try self.calibration?.check(against: plain, sources: sources)
+      let method = try ConversionPlan.method(options, statistics, self.calibration, plain)
       methodName = type(of: method).name
       graph = try ConversionPlan.rewrite(plain, by: method, options: options, groupBits: &groupBits)
     } else {
-      guard statistics == nil else {
+      guard statistics == nil, calibration == nil else {
         throw Refusal("statistics-no-graph", "activation statistics need a model of a known family")
       }
       methodName = WeightsOnly.name
@@ -125,10 +137,22 @@ public struct ConversionPlan: Sendable {
     tensors = try graph.map(planner.tensors) ?? planner.tensorsWithoutGraph()
   }
 
+  /// Whether conversion without statistics can measure them: the model can be
+  /// run, has a `config.json` and a `tokenizer.json`.
+  public var canBeCalibrated: Bool {
+    let attachments = checkpoint.attachments
+    return graph.map(\.missing.isEmpty) == true && attachments[.configuration] != nil
+      && attachments[.tokenizer] != nil
+  }
+
   private static func method(
-    _ options: ConversionOptions, _ files: StatisticsFiles?, _ graph: Graph
+    _ options: ConversionOptions, _ files: StatisticsFiles?, _ calibration: CalibrationStatistics?, _ graph: Graph
   ) throws -> any QuantizationMethod {
-    guard let files else { return options.isWeightsOnly ? WeightsOnly() : PerToken() }
+    if options.isWeightsOnly { return WeightsOnly() }
+    if files == nil, let calibration {
+      return OutlierTune(statistics: calibration.activationStatistics(isSymmetrized: options.isSymmetrized))
+    }
+    guard let files else { return PerToken() }
     let statistics = try ActivationStatistics(
       absoluteMaxima: ActivationScaleFile.read(path: files.scales, kind: .absoluteMaximum),
       midpointSums: files.symmetrizations.map { try ActivationScaleFile.read(path: $0, kind: .midpointSum) },

@@ -1,4 +1,5 @@
 import Foundation
+import OTCalibration
 import OTCheckpoint
 import OTContainer
 import OTGraph
@@ -44,12 +45,16 @@ public struct Converter: Sendable {
     var run = ConversionRun(plan: plan, writer: writer, progress: progress)
     try run.writeTensors()
     let sources = try digests.finish()
+    if let calibration = plan.calibration, calibration.file != nil {
+      let digests = sources.array?.prefix(plan.checkpoint.files.count).compactMap { $0["sha256"]?.string }
+      try calibration.check(sourceDigests: digests ?? [])
+    }
     try plan.checkpoint.verifyUnchanged()
     try writer.commit(metadata: metadata(sources: sources))
   }
 
   private var statisticsPaths: [String] {
-    [plan.statistics?.scales, plan.statistics?.symmetrizations].compactMap { $0 }
+    [plan.statistics?.scales, plan.statistics?.symmetrizations, plan.calibration?.file?.path].compactMap { $0 }
   }
 
   private func attachedFiles() throws -> [(name: String, file: MappedFile)] {
@@ -81,6 +86,11 @@ public struct Converter: Sendable {
         method["symmetrizations"] = .string(file.lastPathComponent)
         method["symmetrizationSamples"] = .integer(statistics.sampleCount)
       }
+    }
+    if let calibration = plan.calibration {
+      method["symmetrized"] = .bool(plan.options.isSymmetrized)
+      method["calibration"] = .object(["runs": .array(calibration.runs.map(\.json))])
+      if let file = calibration.file { method["statistics"] = .string(file.path.lastPathComponent) }
     }
     return [
       "producer": .string(Converter.producer),

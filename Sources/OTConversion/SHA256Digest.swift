@@ -14,20 +14,38 @@ public enum SHA256Digest {
   public static func hex(of file: MappedFile, isCancelled: () -> Bool = { false }) throws -> String {
     let block = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 20, alignment: 64)
     defer { block.deallocate() }
+    var wasCancelled = false
+    let digest = try hex(name: file.path) { update in
+      var offset = 0
+      while offset < file.byteCount {
+        wasCancelled = isCancelled()
+        if wasCancelled { return }
+        let part = UnsafeMutableRawBufferPointer(rebasing: block[..<min(block.count, file.byteCount - offset)])
+        try file.read(at: offset, into: part)
+        update(UnsafeRawBufferPointer(part))
+        offset += part.count
+      }
+    }
+    return wasCancelled ? "" : digest
+  }
+
+  /// The digest of bytes in lower-case hexadecimal.
+  ///
+  /// - Throws: `Refusal` with rule `sha256-unavailable`.
+  public static func hex(of bytes: [UInt8]) throws -> String {
+    try hex(name: nil) { update in bytes.withUnsafeBytes(update) }
+  }
+
+  private static func hex(
+    name: String?, _ feed: (_ update: (UnsafeRawBufferPointer) -> Void) throws -> Void
+  ) throws -> String {
     let context = EVP_MD_CTX_new()
     defer { EVP_MD_CTX_free(context) }
     var isSound = EVP_DigestInit_ex(context, EVP_sha256(), nil) == 1
-    var offset = 0
-    while offset < file.byteCount {
-      if isCancelled() { return "" }
-      let part = UnsafeMutableRawBufferPointer(rebasing: block[..<min(block.count, file.byteCount - offset)])
-      try file.read(at: offset, into: part)
-      isSound = EVP_DigestUpdate(context, part.baseAddress, part.count) == 1 && isSound
-      offset += part.count
-    }
+    try feed { bytes in isSound = EVP_DigestUpdate(context, bytes.baseAddress, bytes.count) == 1 && isSound }
     var digest = [UInt8](repeating: 0, count: 32)
     isSound = EVP_DigestFinal_ex(context, &digest, nil) == 1 && isSound
-    guard isSound else { throw Refusal("sha256-unavailable", "libcrypto cannot compute SHA-256", file: file.path) }
+    guard isSound else { throw Refusal("sha256-unavailable", "libcrypto cannot compute SHA-256", file: name) }
     return digest.map { byte in
       let text = String(byte, radix: 16)
       return text.count == 1 ? "0" + text : text

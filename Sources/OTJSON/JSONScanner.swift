@@ -13,7 +13,7 @@ import OTTensor
 struct JSONScanner {
   private enum Container {
     case array
-    case object(Set<String>)
+    case object(Set<JSONKey>)
   }
   private enum Expectation {
     case value, valueOrEnd, keyOrEnd, key, commaOrEnd, nothing
@@ -25,8 +25,11 @@ struct JSONScanner {
   private let baseOffset: Int
   private var position = 0
   private var stack: [Container] = []
-  /// Ends of integers that do not fit in Int, where "e0" makes them doubles.
-  private(set) var largeIntegerEnds: [Int] = []
+  /// What json-c must read instead of the bytes of a range, in order: "e0" at
+  /// the end of integers that do not fit in Int makes them doubles, and the
+  /// UTF-8 form of a surrogate pair, because json-c 0.16 reads U+FFFD for the
+  /// pairs of U+xD800 … U+xDFFF.
+  private(set) var replacements: [(range: Range<Int>, bytes: [UInt8])] = []
 
   init(_ bytes: UnsafeRawBufferPointer, limits: JSONLimits, file: String, baseOffset: Int) {
     self.bytes = bytes
@@ -92,7 +95,7 @@ struct JSONScanner {
       throw failure("json-nul-key", "a member's name contains NUL", at: start)
     }
     guard case .object(var keys)? = stack.popLast() else { return }
-    guard keys.insert(key).inserted else {
+    guard keys.insert(JSONKey(key)).inserted else {
       throw failure("json-duplicate-key", "member '\(key.prefix(80))' occurs twice", at: start)
     }
     stack.append(.object(keys))
@@ -166,7 +169,7 @@ struct JSONScanner {
       guard limits.readsLargeIntegersAsDoubles else {
         throw failure("json-integer-range", "integer \(text.prefix(40)) does not fit in 64 bits", at: start)
       }
-      largeIntegerEnds.append(position)
+      replacements.append((position..<position, Array("e0".utf8)))
     }
   }
 
@@ -254,6 +257,7 @@ extension JSONScanner {
     guard (0xDC00..<0xE000).contains(second),
       let scalar = Unicode.Scalar(0x10000 + ((first - 0xD800) << 10) + (second - 0xDC00))
     else { throw failure("json-lone-surrogate", "half of a surrogate pair", at: start) }
+    replacements.append((start..<position, Array(String(scalar).utf8)))
     return scalar
   }
 

@@ -27,10 +27,10 @@ extension JSONValue {
       root = json_tokener_parse_ex(tokener, start.assumingMemoryBound(to: CChar.self), Int32(part.count))
     }
     var start = 0
-    for end in scanner.largeIntegerEnds {
-      feed(UnsafeRawBufferPointer(rebasing: bytes[start..<end]))
-      Array("e0".utf8).withUnsafeBytes { feed($0) }
-      start = end
+    for (range, replacement) in scanner.replacements {
+      feed(UnsafeRawBufferPointer(rebasing: bytes[start..<range.lowerBound]))
+      replacement.withUnsafeBytes { feed($0) }
+      start = range.upperBound
     }
     feed(UnsafeRawBufferPointer(rebasing: bytes[start...]))
     // A number at the end of the text is complete only once a byte follows.

@@ -32,23 +32,42 @@ public enum JSONValue: Sendable, Hashable {
   public subscript(key: String) -> JSONValue? { object?[key] }
 }
 
+/// A member's name, equal to another only when every byte is: String takes
+/// U+00E9 and U+0065 U+0301 for the same key, and JSON does not.
+struct JSONKey: Hashable, Sendable {
+  let text: String
+
+  init(_ text: String) { self.text = text }
+
+  static func == (first: JSONKey, second: JSONKey) -> Bool {
+    first.text.utf8.elementsEqual(second.text.utf8)
+  }
+
+  func hash(into hasher: inout Hasher) {
+    var text = text
+    text.withUTF8 { hasher.combine(bytes: UnsafeRawBufferPointer($0)) }
+  }
+}
+
 /// The members of a JSON object, in order, with constant-time look-up.
+///
+/// Names that differ in any byte are different members.
 public struct JSONObject: Sendable, Hashable {
   /// Names of members in their order.
   public private(set) var keys: [String] = []
-  private var values: [String: JSONValue] = [:]
+  private var values: [JSONKey: JSONValue] = [:]
 
   /// An object without members.
   public init() {}
 
   /// The value of a member; nil when there is none, and setting nil removes it.
   public subscript(key: String) -> JSONValue? {
-    get { values[key] }
+    get { values[JSONKey(key)] }
     set {
       if let newValue {
-        if values.updateValue(newValue, forKey: key) == nil { keys.append(key) }
-      } else if values.removeValue(forKey: key) != nil {
-        keys.removeAll { $0 == key }
+        if values.updateValue(newValue, forKey: JSONKey(key)) == nil { keys.append(key) }
+      } else if values.removeValue(forKey: JSONKey(key)) != nil {
+        keys.removeAll { JSONKey($0) == JSONKey(key) }
       }
     }
   }
@@ -57,7 +76,7 @@ public struct JSONObject: Sendable, Hashable {
   public var count: Int { keys.count }
   /// Members in the order in which they were written.
   public var members: [(key: String, value: JSONValue)] {
-    keys.compactMap { key in values[key].map { (key, $0) } }
+    keys.compactMap { key in values[JSONKey(key)].map { (key, $0) } }
   }
 }
 

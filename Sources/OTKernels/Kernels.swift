@@ -12,9 +12,10 @@ import OTTensor
 /// The numeric kernels in the form of one instruction set.
 ///
 /// Every set gives the same results, bit for bit. Float arithmetic is IEEE
-/// float32, one rounding per operation, ties to even, never fused; sums over a
-/// row have 16 lanes (lane j takes elements j, j + 16, …) that are added in a
-/// fixed tree (i and i + 8, then + 4, + 2, + 1). Counts are preconditions.
+/// float32, one rounding per operation, ties to even, fused only where
+/// `COTKernels.h` says so; sums over a row have 16 lanes (lane j takes elements
+/// j, j + 16, …) that are added in a fixed tree (i and i + 8, then + 4, + 2, + 1).
+/// Counts are preconditions.
 ///
 /// This type fences the unsafe C kernels. Buffers must not overlap unless they
 /// are the same.
@@ -251,7 +252,7 @@ extension Kernels {
     return table.pointee.sum(q, codes.count)
   }
 
-  private static func largestActivationCode(bits: Int) -> Int {
+  static func largestActivationCode(bits: Int) -> Int {
     precondition((2...8).contains(bits))
     return 1 << (bits - 1) - 1
   }

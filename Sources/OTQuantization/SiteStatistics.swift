@@ -24,6 +24,9 @@ public struct ActivationStatistics: Sendable {
   /// The statistics of a site; nil when the files have none for it.
   public subscript(site: Site) -> SiteStatistics? { sites[site.producer] }
 
+  /// Statistics by the producer of the site.
+  public init(sites: [String: SiteStatistics]) { self.sites = sites }
+
   /// Matches statistics to the sites of `graph`.
   ///
   /// - Parameters:

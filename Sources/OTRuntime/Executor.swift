@@ -19,7 +19,7 @@ public struct ExecutionResult: Sendable {
   }
 }
 
-/// Runs a model on whole sequences; results do not depend on the number of threads.
+/// Runs a model; results do not depend on the number of threads.
 public protocol Executor: Sendable {
   /// Sees the value of a node: its name, values `[rows, channels]`, rows, channels.
   typealias Observer = (String, UnsafeBufferPointer<Float>, Int, Int) throws -> Void
@@ -27,31 +27,41 @@ public protocol Executor: Sendable {
   /// The graph that is run.
   var graph: Graph { get }
 
-  /// Runs the model on one sequence.
+  /// Memory in bytes that values take for each token of a batch, for choosing how
+  /// many sequences go into one; with an observer.
+  var bytesPerToken: Int { get }
+
+  /// Runs whole sequences as one batch: every parameter is read once for all of them.
   ///
-  /// - Parameters:
-  ///   - tokenIDs: the tokens; positions count from 0.
-  ///   - tokenTypeIDs: the segment of each token; nil: all 0.
-  ///   - attentionMask: whether each token may be attended to; nil: all may.
-  ///   - observe: called with the value of each node, in execution order, IDs excepted.
+  /// - Parameter observe: called with the value of each node for all sequences,
+  ///   `[sum of their lengths, channels]`, one after the other in the order
+  ///   given; nodes come in an order in which they can be executed, IDs excepted.
+  /// - Returns: a result for each sequence.
   /// - Throws: `Refusal` for input that the model cannot read (`run-empty`,
-  ///   `run-context`, `run-token-id`, `run-input-length`), for parameters that
-  ///   cannot be read, and whatever `observe` throws.
-  func run(
-    tokenIDs: [Int], tokenTypeIDs: [Int]?, attentionMask: [Bool]?, observe: Observer?
-  ) throws -> ExecutionResult
+  ///   `run-context`, `run-token-id`, `run-input-length`), for want of memory
+  ///   (`run-memory`), for parameters that cannot be read, and whatever `observe` throws.
+  func run(_ sequences: [TokenSequence], observe: Observer?) throws -> [ExecutionResult]
+
+  /// A sequence that grows, with a cache of keys and values.
+  ///
+  /// - Parameter tokenCapacity: the most tokens that it will hold; nil: the
+  ///   model's context, or 4,096 where it has no limit.
+  /// - Throws: `Refusal` with rule `run-not-causal` where tokens see those that
+  ///   follow, `run-output` where there are no logits, `run-memory`.
+  func makeSession(tokenCapacity: Int?) throws -> Session
 }
 
 extension Executor {
   /// Runs the model on one sequence; what is left out is nil.
   ///
-  /// - Throws: as the requirement.
+  /// - Throws: as `run(_:observe:)`.
   public func run(
-    tokenIDs: [Int], tokenTypeIDs: [Int]? = nil, attentionMask: [Bool]? = nil,
-    observe: Observer? = nil
+    tokenIDs: [Int], tokenTypeIDs: [Int]? = nil, attentionMask: [Bool]? = nil, observe: Observer? = nil
   ) throws -> ExecutionResult {
-    try run(
-      tokenIDs: tokenIDs, tokenTypeIDs: tokenTypeIDs, attentionMask: attentionMask,
-      observe: observe)
+    let sequence = TokenSequence(tokenIDs, tokenTypeIDs: tokenTypeIDs, attentionMask: attentionMask)
+    guard let result = try run([sequence], observe: observe).first else {
+      preconditionFailure("there is a result for each sequence")
+    }
+    return result
   }
 }

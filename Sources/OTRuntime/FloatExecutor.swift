@@ -1,43 +1,43 @@
 import OTGraph
+import OTKernels
 
 /// Runs a graph in float32, whatever it says about quantized activations.
 ///
-/// Parameters are fetched when the node that needs them runs, in blocks of
-/// rows; unless they are cached, no more than one block per thread and the
-/// values still needed are in memory. Results do not depend on the number of threads.
-///
-/// It does not keep keys and values between runs: every run is a whole sequence.
+/// Weights are fetched when the linear that needs them runs, in blocks of rows;
+/// unless they are cached, no more than one block per thread is in memory. Vectors stay in memory.
 public struct FloatExecutor: Executor {
-  /// The graph that is run.
-  public var graph: Graph { interpreter.walk.graph }
-  /// The most threads that work at a time.
-  public var threadCount: Int { interpreter.threadCount }
+  private let engine: Engine
 
-  private let interpreter: Interpreter
+  /// The graph that is run.
+  public var graph: Graph { engine.graph }
+  /// The most threads that work at a time.
+  public var threadCount: Int { engine.pool.threadCount }
+  public var bytesPerToken: Int { engine.plain.bytesPerToken }
 
   /// An executor of `graph`.
   ///
   /// - Parameter cachesParameters: whether parameters are kept, in float32,
   ///   from one run to the next.
-  /// - Throws: `Refusal` with rule `run-incomplete` or `run-size`.
+  /// - Throws: `Refusal` with rule `run-incomplete` or `run-size`, or as `parameters` throws.
   public init(
     graph: Graph, parameters: any ParameterSource, threadCount: Int, cachesParameters: Bool = false
   ) throws {
-    interpreter = Interpreter(
-      walk: try GraphWalk(graph),
-      parameters: cachesParameters ? ParameterCache(parameters) : parameters,
-      threadCount: max(1, threadCount), integers: nil)
+    engine = try Engine(
+      graph: graph, parameters: cachesParameters ? ParameterCache(parameters) : parameters, packed: [:],
+      threadCount: threadCount, kernels: .current)
   }
 
-  /// Runs the model on one sequence.
+  /// Runs whole sequences as one batch.
   ///
   /// - Throws: as `Executor.run` says.
-  public func run(
-    tokenIDs: [Int], tokenTypeIDs: [Int]?, attentionMask: [Bool]?, observe: Observer?
-  ) throws -> ExecutionResult {
-    try interpreter.run(
-      ModelInput(
-        tokenIDs: tokenIDs, tokenTypeIDs: tokenTypeIDs, attentionMask: attentionMask, graph: graph),
-      observe: observe)
+  public func run(_ sequences: [TokenSequence], observe: Observer?) throws -> [ExecutionResult] {
+    try engine.run(sequences, observe: observe)
+  }
+
+  /// A sequence that grows.
+  ///
+  /// - Throws: as `Executor.makeSession` says.
+  public func makeSession(tokenCapacity: Int?) throws -> Session {
+    try Session(engine, tokenCapacity: tokenCapacity)
   }
 }

@@ -9,9 +9,17 @@ public protocol ParameterSource: Sendable {
   ///
   /// - Throws: `Refusal` when the tensor is absent, unreadable or not as the graph says.
   func values(of use: ParameterUse, rows: Range<Int>) throws -> [Float]
+
+  /// Reads one row of the parameter `use`; as `values(of:rows:)`.
+  func read(_ use: ParameterUse, row: Int, into target: UnsafeMutableBufferPointer<Float>) throws
 }
 
 extension ParameterSource {
+  /// Reads one row by way of an array.
+  public func read(_ use: ParameterUse, row: Int, into target: UnsafeMutableBufferPointer<Float>) throws {
+    _ = target.update(fromContentsOf: try values(of: use, rows: row..<row + 1))
+  }
+
   /// The whole parameter, row-major.
   ///
   /// - Throws: as `values(of:rows:)`.

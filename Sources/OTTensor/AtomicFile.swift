@@ -93,6 +93,14 @@ public final class AtomicFile {
     close(directory)
   }
 
+  /// Checks that a file can be written to `path`, for whoever has much to do
+  /// before writing; nothing is created.
+  ///
+  /// - Throws: as `init` for the target itself.
+  public static func check(path: String, force: Bool, inputs: [FileIdentity]) throws {
+    try checkTarget(path: path, force: force, inputs: inputs)
+  }
+
   private static func checkTarget(path: String, force: Bool, inputs: [FileIdentity]) throws {
     if let target = FileIdentity(path: path), inputs.contains(where: target.isSameFile) {
       throw Refusal(

@@ -76,6 +76,9 @@ extension Tokenizer {
     return model.vocabulary.text(id)
   }
 
+  /// The tokens that `encode` puts before and after a text when it adds special ones.
+  public var specialTokens: (leading: [Int], trailing: [Int]) { (postProcessor.leading, postProcessor.trailing) }
+
   /// Whether decoding can leave the token out.
   public func isSpecial(_ id: Int) -> Bool { addedTokens.byID[id]?.isSpecial ?? false }
 }

@@ -92,6 +92,17 @@ struct ConversionArguments: ParsableArguments {
     help: ArgumentHelp("Samples that the symmetrizations are sums over.", valueName: "N"))
   var symmetrizationSamples: Int?
 
+  @Option(
+    help: ArgumentHelp("Statistics that 'otconvert calibrate' wrote: applies OutlierTune.", valueName: "file"),
+    completion: .file())
+  var statistics: String?
+
+  @Flag(help: "With statistics: static scales alone, without shifting channels to their midpoints.")
+  var noSymmetrization = false
+
+  @Flag(help: "Without statistics: do not calibrate; activations get one scale per token.")
+  var noCalibration = false
+
   mutating func validate() throws {
     guard (2...8).contains(bits) else { throw ValidationError("--bits must be 2 to 8.") }
     if let activationBits, !(2...8).contains(activationBits) {
@@ -122,8 +133,17 @@ struct ConversionArguments: ParsableArguments {
     guard actScales == nil || !weightsOnly else {
       throw ValidationError("--weights-only leaves activations alone, so --act-scales has no use.")
     }
+    guard statistics == nil || (actScales == nil && !weightsOnly) else {
+      throw ValidationError("--statistics excludes --act-scales and --weights-only.")
+    }
+    guard !noSymmetrization || (actScales == nil && !weightsOnly && !(noCalibration && statistics == nil)) else {
+      throw ValidationError("--no-symmetrization is for statistics of calibration: leave out --symmetrization instead.")
+    }
     _ = try options(threadCount: 1)
   }
+
+  /// Whether a model is to be calibrated that can be.
+  var calibrates: Bool { statistics == nil && actScales == nil && !weightsOnly && !noCalibration }
 
   func options(threadCount: Int) throws -> ConversionOptions {
     var options = ConversionOptions()
@@ -141,12 +161,14 @@ struct ConversionArguments: ParsableArguments {
     }
     options.family = family
     options.isWeightsOnly = weightsOnly
+    options.isSymmetrized = !noSymmetrization
     options.compression = compression == .zstd ? .standard : .none
     options.threadCount = threadCount
     return options
   }
 
-  var statistics: StatisticsFiles? {
+  /// Files of other tools.
+  var statisticsFiles: StatisticsFiles? {
     actScales.map {
       StatisticsFiles(scales: $0, symmetrizations: symmetrization, sampleCount: symmetrizationSamples ?? 1)
     }

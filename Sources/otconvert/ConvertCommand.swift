@@ -1,5 +1,6 @@
 import ArgumentParser
 import Foundation
+import OTCalibration
 import OTCheckpoint
 import OTContainer
 import OTConversion
@@ -21,34 +22,95 @@ struct ConvertCommand: ParsableCommand {
         otconvert opt/ opt.otq --bits 6 --act-scales act_scales_sym.pt \\
           --symmetrization symmetrizations.pt --symmetrization-samples 32
         otconvert llama/ llama.otq --bits 6 --bits-for 'down_proj=8' --exclude 'layers\\.0\\.'
+        otconvert llama/ llama.otq --bits 6 --statistics stats.safetensors
+        otconvert llama/ llama.otq --bits 6 --text pile.jsonl.zst --samples 256
+
+      Without statistics, a model with a config.json and a tokenizer.json is
+      calibrated first: on --text, else on a sample that comes with the program.
       """)
 
   @Argument(help: "The checkpoint.", completion: .file()) var input: String
   @Argument(help: "The file to write.", completion: .file()) var output: String
   @OptionGroup(title: "Conversion") var conversion: ConversionArguments
+  @OptionGroup(title: "Calibration") var calibration: CalibrationArguments
   @Flag(help: "Replace the output if it exists.") var force = false
   @OptionGroup var threads: ThreadArguments
   @OptionGroup var messages: OutputArguments
 
+  func validate() throws {
+    guard calibration.text.isEmpty || conversion.calibrates else {
+      throw ValidationError("--text is for calibrating: leave out the options that keep a model from it.")
+    }
+  }
+
   func run() throws {
     try OTConvert.prepare()
-    let start = Date()
-    let plan = try ConversionPlan(
-      checkpoint: try Checkpoint.open(input), options: try conversion.options(threadCount: threads.threads),
-      statistics: conversion.statistics)
+    var start = Date()
+    let checkpoint = try Checkpoint.open(input)
+    let options = try conversion.options(threadCount: threads.threads)
+    var plan = try ConversionPlan(
+      checkpoint: checkpoint, options: options, statistics: conversion.statisticsFiles,
+      calibration: try conversion.statistics.map { try CalibrationStatistics(path: $0) })
     if !messages.quiet { plan.warnings.forEach(warn) }
+    // Before time goes into calibrating for a file that cannot be written.
+    try AtomicFile.check(
+      path: output, force: force, inputs: checkpoint.files.map(\.mapped.identity) + calibration.textIdentities)
+    var calibrationSeconds: Double?
+    if conversion.calibrates, let statistics = try calibrated(plan) {
+      calibrationSeconds = Date().timeIntervalSince(start)
+      start = Date()
+      plan = try ConversionPlan(checkpoint: checkpoint, options: options, calibration: statistics)
+    }
     let progress = ProgressLine("converting", isQuiet: messages.quiet || messages.json)
     try Converter(plan).run(to: output, force: force, progress: progress.update)
     guard !messages.quiet || messages.json else { return }
     let summary = try FileSummary(PackedFile(path: output))
     let seconds = Date().timeIntervalSince(start)
     if messages.json {
-      print(summary.totals(adding: ["seconds": .number(seconds)]).text(pretty: true))
+      var times: JSONObject = ["seconds": .number(seconds)]
+      if let calibrationSeconds { times["calibrationSeconds"] = .number(calibrationSeconds) }
+      print(summary.totals(adding: times).text(pretty: true))
     } else {
       print("\(output): \(summary.headline)")
       print(
-        "\(plan.methodName), \(fixed(seconds, 2)) s, "
+        "\(plan.methodName), "
+          + (calibrationSeconds.map { "calibrated in \(fixed($0, 2)) s, converted in " } ?? "")
+          + "\(fixed(seconds, 2)) s, "
           + "\(byteText(Int(Double(plan.estimate.sourceByteCount) / max(seconds, 1e-9))))/s of source")
     }
+  }
+
+  /// Measures the model's sites; nil for a model that cannot be run on text.
+  private func calibrated(_ plan: ConversionPlan) throws -> CalibrationStatistics? {
+    let isAsked = !calibration.text.isEmpty
+    guard plan.canBeCalibrated, let plain = try? plan.checkpoint.graph(family: plan.options.family) else {
+      guard !isAsked else {
+        throw Refusal(
+          "calibration-impossible", "cannot be calibrated: a config.json and a tokenizer.json are needed beside it",
+          file: input, remedy: "leave out --text")
+      }
+      return nil
+    }
+    let settings = calibration.settings(threadCount: threads.threads)
+    let samples: Calibration.Samples
+    do {
+      guard let tokenizer = try plan.checkpoint.tokenizer() else { return nil }
+      samples = try settings.samples(tokenizer: tokenizer, graph: plain)
+    } catch let refusal as Refusal
+      where !isAsked && ["tokenizer-unsupported", "tokenizer-regex"].contains(refusal.rule)
+    {
+      warn("not calibrated, activations get one scale per token: \(refusal)")
+      return nil
+    }
+    if !messages.quiet {
+      note(
+        "calibrating on \(samples.tokens.count) samples of \(samples.run.length) tokens of "
+          + samples.run.texts.map(\.name).joined(separator: ", "))
+      if isAsked, let text = samples.note { warn(text) }
+    }
+    let progress = ProgressLine("calibrating", unit: .tokens, isQuiet: messages.quiet || messages.json)
+    // Its sources need no record: they are the conversion's own.
+    return try settings.run(
+      on: plan.checkpoint, graph: plain, samples: samples, sources: [], progress: progress.update)
   }
 }

@@ -16,13 +16,14 @@ struct OTConvert: ParsableCommand {
         otconvert inspect model.otq
         otconvert unpack model.otq model-restored.safetensors
         otconvert plan llama-7b/ --bits 6
+        otconvert calibrate llama-7b/ --text pile.jsonl.zst -o stats.safetensors
 
       Exit status: 0 success, 1 a refusal or a failed check, 64 wrong usage.
       """,
     version: "0.1.0",
     subcommands: [
       ConvertCommand.self, InspectCommand.self, VerifyCommand.self, UnpackCommand.self, PlanCommand.self,
-      EvalCommand.self, DemoCommand.self,
+      CalibrateCommand.self, EvalCommand.self, DemoCommand.self,
     ],
     defaultSubcommand: ConvertCommand.self)
 

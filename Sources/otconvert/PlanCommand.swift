@@ -1,4 +1,5 @@
 import ArgumentParser
+import OTCalibration
 import OTCheckpoint
 import OTContainer
 import OTConversion
@@ -29,8 +30,10 @@ struct PlanCommand: ParsableCommand {
     try OTConvert.prepare()
     let checkpoint = try Checkpoint.open(input)
     let options = try conversion.options(threadCount: 1)
-    let plan = try ConversionPlan(checkpoint: checkpoint, options: options, statistics: conversion.statistics)
-    let alternatives = try PlanCommand.alternatives(checkpoint, options, conversion.statistics)
+    let calibration = try conversion.statistics.map { try CalibrationStatistics(path: $0) }
+    let plan = try ConversionPlan(
+      checkpoint: checkpoint, options: options, statistics: conversion.statisticsFiles, calibration: calibration)
+    let alternatives = try PlanCommand.alternatives(checkpoint, options, conversion.statisticsFiles)
     if json {
       print(jsonReport(plan, alternatives).text(pretty: true))
       return
@@ -50,6 +53,9 @@ struct PlanCommand: ParsableCommand {
     print("")
     if let graph = plan.graph { print("family \(graph.family), method \(plan.methodName)") }
     print(PlanCommand.siteLines(plan).joined(separator: "\n"))
+    if conversion.calibrates, plan.canBeCalibrated {
+      print("'convert' calibrates the model first and applies OutlierTune (--no-calibration: as above)")
+    }
     print(
       "source \(byteText(estimate.sourceByteCount)), file about \(byteText(estimate.storedByteCount)), "
         + "loaded \(byteText(estimate.loadedByteCount)), converting takes about "

@@ -1,9 +1,20 @@
 import Foundation
+import OTTensor
 
 /// Progress on standard error: a bar on a terminal; elsewhere a line for every
 /// tenth of what takes longer than a second.
 final class ProgressLine {
-  enum Unit { case bytes, tokens }
+  /// What is counted.
+  enum Unit {
+    case bytes, tokens
+
+    func text(_ count: Int) -> String {
+      switch self {
+      case .bytes: byteText(count)
+      case .tokens: "\(count) tokens"
+      }
+    }
+  }
 
   private let verb: String
   private let unit: Unit
@@ -13,13 +24,13 @@ final class ProgressLine {
   private var lastDrawn = Date.distantPast
   private var lastTenth = 0
 
-  init(_ verb: String, isQuiet: Bool, unit: Unit = .bytes) {
+  init(_ verb: String, unit: Unit = .bytes, isQuiet: Bool) {
     self.verb = verb
     self.unit = unit
     self.isQuiet = isQuiet
   }
 
-  /// Shows that `done` of `total` are done.
+  /// Shows that `done` of `total` bytes or tokens are done.
   func update(_ done: Int, _ total: Int) {
     guard !isQuiet, total > 0 else { return }
     let fraction = Double(done) / Double(total)
@@ -41,9 +52,7 @@ final class ProgressLine {
   private func rate(_ done: Int, _ elapsed: TimeInterval, _ fraction: Double) -> String {
     guard elapsed > 0.5, fraction > 0 else { return "" }
     let left = elapsed / fraction - elapsed
-    let speed = Double(done) / elapsed
-    let rate = unit == .bytes ? "\(byteText(Int(speed)))/s" : "\(fixed(speed, 1)) tokens/s"
-    return ", \(rate), \(Int(left.rounded())) s left"
+    return ", \(unit.text(Int(Double(done) / elapsed)))/s, \(Int(left.rounded())) s left"
   }
 
   private func write(_ text: String) { FileHandle.standardError.write(Data(text.utf8)) }
@@ -66,3 +75,6 @@ func fixed(_ value: Double, _ places: Int) -> String { String(format: "%.\(place
 
 /// A line of warning on standard error.
 func warn(_ text: String) { FileHandle.standardError.write(Data("warning: \(text)\n".utf8)) }
+
+/// A line on standard error that tells what is done.
+func note(_ text: String) { FileHandle.standardError.write(Data("\(Refusal.printable(text))\n".utf8)) }

@@ -108,7 +108,7 @@ struct VerifyCommand: ParsableCommand {
       of: file, reference: checkpoint, tolerance: allowed, threadCount: threads.threads,
       progress: ProgressLine("verifying", isQuiet: isQuiet).update)
     if let models, let sequences {
-      let progress = ProgressLine("running", isQuiet: isQuiet, unit: .tokens)
+      let progress = ProgressLine("running", unit: .tokens, isQuiet: isQuiet)
       run = try RunVerification(
         packed: models.packed.executor, source: models.source.executor,
         weights: StoredWeights(graph: models.packed.graph, container: file.container),

@@ -83,4 +83,23 @@ import Testing
     object["b"] = nil
     #expect(JSONValue.object(object).text() == "{\"a\":2}")
   }
+
+  @Test func keysThatLookAlikeAreTwo() throws {
+    let value = try parse(Array(#"{"\u00e9":1,"e\u0301":2,"\u03a9":3,"\u2126":4}"#.utf8))
+    #expect(value.object?.count == 4)
+    #expect(value["\u{E9}"] == .integer(1) && value["e\u{301}"] == .integer(2))
+    #expect(value["\u{3A9}"] == .integer(3) && value["\u{2126}"] == .integer(4))
+  }
+
+  /// json-c by itself reads U+FFFD for a sixteenth of them.
+  @Test func everySurrogatePairIsRead() throws {
+    for plane in UInt32(1)...16 {
+      let scalars = (0..<0x10000).compactMap { Unicode.Scalar(plane << 16 | $0) }
+      let escapes = scalars.map { scalar in
+        Array(String(scalar).utf16).map { "\\u" + String($0, radix: 16) }.joined()
+      }
+      let value = try parse(Array("\"\(escapes.joined())\"".utf8), limits: JSONLimits(byteCount: 1 << 20))
+      #expect(value.string?.unicodeScalars.elementsEqual(scalars) == true, "plane \(plane)")
+    }
+  }
 }

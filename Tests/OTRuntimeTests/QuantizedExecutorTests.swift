@@ -66,7 +66,8 @@ import _OTTestSupport
     }
   }
 
-  /// With float activations all is as the float executor computes it.
+  /// Float activations meet packed weights as integers of 24 bits: all is as
+  /// the float executor computes it, to the rounding of float32.
   @Test(arguments: DecoderFixture.families)
   func floatActivationsGiveTheFloatExecutorsResults(_ family: String) throws {
     let fixture = try DecoderFixture(family)
@@ -79,7 +80,11 @@ import _OTTestSupport
       graph: graph, container: file.container, threadCount: 2)
     let float = try FloatExecutor(graph: graph, parameters: parameters, threadCount: 1)
     let quantized = try QuantizedExecutor(graph: graph, container: file.container, threadCount: 2)
-    #expect(try fixture.goldenLogits(of: quantized) == fixture.goldenLogits(of: float))
+    let expected = try fixture.goldenLogits(of: float)
+    let logits = try fixture.goldenLogits(of: quantized)
+    let range = try #require(expected.max()) - #require(expected.min())
+    let worst = try #require(zip(logits, expected).map { abs($0 - $1) }.max())
+    #expect(worst < 2e-6 * range, "\(worst) of \(range)")
   }
 
   // MARK: Refusals

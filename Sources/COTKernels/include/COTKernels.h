@@ -7,7 +7,9 @@
 // Kernels in one form per instruction set. Every form gives the same result as
 // the scalar one, bit for bit, floats included:
 // - Arithmetic is IEEE float32 with one rounding per operation, to nearest,
-//   ties to even; multiply and add are never fused.
+//   ties to even; multiply and add are fused (one rounding) only in the
+//   exponential, error function and tangent of the activations and in
+//   `attention`, and there in every form.
 // - A sum over a row uses 16 lanes: lane j takes elements j, j+16, ...; the
 //   elements of an incomplete last step go to lanes 0, 1, ... The lanes are then
 //   added in a fixed tree: lane i and i+8, then i+4, i+2, i+1.
@@ -49,6 +51,71 @@ struct ot_product {
   /// Results [x_count][16 * tile_count], `y_stride` from row to row.
   int32_t *_Nonnull y;
   size_t y_stride;
+};
+
+/// Functions of single elements. GELU has erf (`OT_GELU`) or its approximation
+/// by tanh (`OT_GELU_TANH`); SiLU is x / (1 + exp(-x)).
+enum ot_activation { OT_RELU, OT_GELU, OT_GELU_TANH, OT_SILU, OT_TANH };
+
+/// What a row of activation codes stands for: x = scale * q. `sum` is that of
+/// the codes.
+struct ot_code_row {
+  float scale;
+  int32_t sum;
+};
+
+/// From integer products to floats. For each token t and output channel n:
+///   e = p[t][n] - zero_point[n] * sums[t], wrapping at 32 bits;
+///   of digits: e0, e1, e2 so from rows 3t, 3t+1, 3t+2 of p and sums, and
+///     e = 65536 e0 + 256 e1 + e2, exact;
+///   v = scale[n] * (float)e;
+///   y = v, or y + v to accumulate;
+///   if this is the last part of the sum: y * token_scale[t], then + bias[n].
+struct ot_epilogue {
+  const int32_t *_Nonnull p;
+  size_t p_stride;
+  const int32_t *_Nonnull sums;
+  const float *_Nonnull scale;
+  const int32_t *_Nonnull zero_point;
+  const float *_Nullable token_scale;
+  const float *_Nullable bias;
+  /// Tokens and channels.
+  size_t row_count, count;
+  int is_split, accumulate, is_last;
+  float *_Nonnull y;
+  size_t y_stride;
+};
+
+/// Attention of consecutive queries of one head:
+/// y = softmax(scale * (q . k) + slope * position of k) v.
+///
+/// Keys are taken in blocks of 64 positions from 0 on, with a running maximum
+/// and sum, so a query's result depends only on itself and the keys it sees: it
+/// has the same bits in whatever pieces the queries come. A weight below 2^-126
+/// of the largest one is 0.
+struct ot_attention {
+  const float *_Nonnull q;
+  size_t q_stride, query_count;
+  /// As `store_keys` lays them, in whole blocks of 16 positions; what stands
+  /// beyond `key_count` does not matter.
+  const float *_Nonnull keys;
+  /// [position][head_size].
+  const float *_Nonnull values;
+  size_t value_stride, key_count, head_size;
+  /// Position of query 0. A causal query at position p sees keys 0 ... p, which
+  /// there must be; otherwise all keys are seen.
+  size_t first_position;
+  int is_causal;
+  float scale;
+  /// ALiBi; 0 for none.
+  float slope;
+  /// Per key, 0 for one that is not seen. A query that sees none gets the value
+  /// at its own position, 0 where there is none.
+  const uint8_t *_Nullable mask;
+  float *_Nonnull y;
+  size_t y_stride;
+  /// `ot_attention_scratch_count(head_size)` floats.
+  float *_Nonnull scratch;
 };
 
 /// One instruction set's kernels.
@@ -110,7 +177,67 @@ struct ot_kernels {
   void (*_Nonnull product8)(const struct ot_product *_Nonnull product);
   void (*_Nonnull product6)(const struct ot_product *_Nonnull product);
   void (*_Nonnull product4)(const struct ot_product *_Nonnull product);
+
+  // Rows of a model's values. The result may be one of the sources.
+  /// y[k] = f(x[k]), within a few ulp of 1 or of the result, whichever is larger.
+  void (*_Nonnull activate)(
+      enum ot_activation kind, const float *_Nonnull x, size_t count, float *_Nonnull y);
+  void (*_Nonnull add)(
+      const float *_Nonnull x, const float *_Nonnull y, size_t count, float *_Nonnull z);
+  void (*_Nonnull multiply)(
+      const float *_Nonnull x, const float *_Nonnull y, size_t count, float *_Nonnull z);
+  /// y[k] = f(g[k]) * x[k].
+  void (*_Nonnull activate_multiply)(
+      enum ot_activation kind, const float *_Nonnull g, const float *_Nonnull x, size_t count,
+      float *_Nonnull y);
+  /// y[k] = (x[k] - shift[k]) / scale[k], either step left out for null.
+  void (*_Nonnull affine)(
+      const float *_Nonnull x, const float *_Nullable shift, const float *_Nullable scale,
+      size_t count, float *_Nonnull y);
+  // y[k] = (x[k] - center) * factor * gamma[k] + beta[k], null steps left out.
+  // Mean and mean square are float64, in 16 lanes; center and factor float32.
+  /// center is the mean, factor = 1 / sqrt(variance + epsilon).
+  void (*_Nonnull layer_norm)(
+      const float *_Nonnull x, size_t count, float epsilon, const float *_Nullable gamma,
+      const float *_Nullable beta, float *_Nonnull y);
+  /// center is 0, factor = 1 / sqrt(mean of squares + epsilon).
+  void (*_Nonnull rms_norm)(
+      const float *_Nonnull x, size_t count, float epsilon, const float *_Nullable gamma,
+      const float *_Nullable beta, float *_Nonnull y);
+
+  // Rows of a model's values as codes.
+  /// q[k] = clamp(round(x[k]), low, high), scale 1; NaN becomes `low`.
+  struct ot_code_row (*_Nonnull quantize_static)(
+      const float *_Nonnull x, size_t count, int low, int high, int8_t *_Nonnull q);
+  /// q[k] = clamp(round(x[k] / scale), low, high) with scale = max|x| / high: 1
+  /// for a row of zeros, none below 2^-126. Infinity or NaN anywhere: codes 0 and
+  /// scale NaN.
+  struct ot_code_row (*_Nonnull quantize_dynamic)(
+      const float *_Nonnull x, size_t count, int low, int high, int8_t *_Nonnull q);
+  /// x[k] = scale * (65536 q[k] + 256 q[stride + k] + q[2 stride + k]) to within
+  /// scale / 2, scale = max|x| / 8355711 or as for `quantize_dynamic`, returned.
+  /// `sums` has one sum per digit.
+  float (*_Nonnull split_digits)(
+      const float *_Nonnull x, size_t count, int8_t *_Nonnull q, size_t stride,
+      int32_t *_Nonnull sums);
+  void (*_Nonnull epilogue)(const struct ot_epilogue *_Nonnull epilogue);
+
+  /// Channels i and i + half (i < half) of each of `head_count` heads in x:
+  /// a' = a * cos[i] - b * sin[i], b' = b * cos[i] + a * sin[i].
+  void (*_Nonnull rotate)(
+      float *_Nonnull x, size_t head_count, size_t head_size, const float *_Nonnull cosines,
+      const float *_Nonnull sines, size_t half);
+  /// Puts `count` keys of one head into a cache that is transposed in blocks of
+  /// 16 positions: channel c of position p is element
+  /// (p / 16 * head_size + c) * 16 + p % 16.
+  void (*_Nonnull store_keys)(
+      const float *_Nonnull k, size_t k_stride, size_t count, size_t head_size,
+      size_t first_position, float *_Nonnull cache);
+  void (*_Nonnull attention)(const struct ot_attention *_Nonnull attention);
 };
+
+/// Floats that `attention` needs as scratch.
+size_t ot_attention_scratch_count(size_t head_size);
 
 /// The kernels named `name`: null when the name is unknown or, with `*known` set
 /// to 1, when this processor or system lacks the instructions.

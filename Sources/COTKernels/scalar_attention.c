@@ -1,0 +1,115 @@
+// The scalar form of attention and of what prepares it, one query after the
+// other. attention.h computes the same over lanes and for several queries.
+#pragma STDC FP_CONTRACT OFF
+
+#include "attention_layout.h"
+#include "forms.h"
+#include "function_constants.h"
+#include "scalar_arithmetic.h"
+
+size_t ot_attention_scratch_count(size_t head_size) {
+  // 16 more, so that the start can be moved to an address that suits vectors.
+  return ot_scratch_accumulators + ot_most_queries * ot_padded_head_size(head_size) + 16;
+}
+
+void ot_rotate_scalar(
+    float *x, size_t head_count, size_t head_size, const float *cosines, const float *sines,
+    size_t half) {
+  for (size_t head = 0; head < head_count; head++, x += head_size) {
+    for (size_t i = 0; i < half; i++) {
+      float a = x[i], b = x[i + half];
+      float a_cos = a * cosines[i], b_sin = b * sines[i];
+      float b_cos = b * cosines[i], a_sin = a * sines[i];
+      x[i] = a_cos - b_sin;
+      x[i + half] = b_cos + a_sin;
+    }
+  }
+}
+
+void ot_store_keys_scalar(
+    const float *k, size_t k_stride, size_t count, size_t head_size, size_t first_position,
+    float *cache) {
+  for (size_t i = 0; i < count; i++) {
+    size_t position = first_position + i;
+    float *first = cache + position / 16 * 16 * head_size + position % 16;
+    for (size_t c = 0; c < head_size; c++) first[c * 16] = k[i * k_stride + c];
+  }
+}
+
+/// e^x for x <= 0, without subnormal results.
+static float weight(float x) {
+  float clamped = x < OT_WEIGHT_LOWEST ? OT_WEIGHT_LOWEST : x;
+  float shifted = __builtin_fmaf(clamped, OT_LOG2_E, OT_ROUNDER);
+  float n = shifted - OT_ROUNDER;
+  float r = __builtin_fmaf(n, -OT_LN2_HIGH, clamped);
+  r = __builtin_fmaf(n, -OT_LN2_LOW, r);
+  float p = OT_EXP_7;
+  p = __builtin_fmaf(p, r, OT_EXP_6);
+  p = __builtin_fmaf(p, r, OT_EXP_5);
+  p = __builtin_fmaf(p, r, OT_EXP_4);
+  p = __builtin_fmaf(p, r, OT_EXP_3);
+  p = __builtin_fmaf(p, r, OT_EXP_2);
+  float square = r * r;
+  p = __builtin_fmaf(p, square, r);
+  p = p + 1.0f;
+  uint32_t power = bits_of(shifted) - bits_of(OT_ROUNDER);
+  p = p * float_of((power + 127) << 23);
+  return x < OT_WEIGHT_LOWEST ? 0 : p;
+}
+
+static int is_seen(const struct ot_attention *a, size_t key) {
+  return a->mask == NULL || a->mask[key] != 0;
+}
+
+static float score(const struct ot_attention *a, const float *q, size_t key) {
+  if (!is_seen(a, key)) return -__builtin_inff();
+  const float *k = a->keys + key / 16 * 16 * a->head_size + key % 16;
+  float sum = 0;
+  for (size_t c = 0; c < a->head_size; c++) sum = __builtin_fmaf(q[c], k[c * 16], sum);
+  sum = sum * a->scale;
+  if (a->slope != 0) {
+    float bias = a->slope * (float)key;
+    sum = sum + bias;
+  }
+  return sum;
+}
+
+void ot_attention_scalar(const struct ot_attention *a) {
+  float *scores = a->scratch, *accumulators = a->scratch + ot_scratch_accumulators;
+  for (size_t i = 0; i < a->query_count; i++) {
+    size_t position = a->first_position + i;
+    size_t end = a->is_causal ? position + 1 : a->key_count;
+    float maximum = -__builtin_inff(), sums[lane_count] = {0};
+    for (size_t c = 0; c < a->head_size; c++) accumulators[c] = 0;
+    for (size_t first = 0; first < end; first += ot_key_block) {
+      size_t count = end - first < ot_key_block ? end - first : ot_key_block;
+      float largest = maximum;
+      for (size_t j = 0; j < count; j++) {
+        scores[j] = score(a, a->q + i * a->q_stride, first + j);
+        if (scores[j] > largest) largest = scores[j];
+      }
+      // -infinity - -infinity is no number; what has been summed is 0 then.
+      float reference = largest == -__builtin_inff() ? 0 : largest;
+      float correction = weight(maximum - reference);
+      maximum = largest;
+      for (int lane = 0; lane < lane_count; lane++) sums[lane] = sums[lane] * correction;
+      for (size_t c = 0; c < a->head_size; c++) accumulators[c] = accumulators[c] * correction;
+      for (size_t j = 0; j < count; j++) {
+        float p = weight(scores[j] - reference);
+        sums[j % lane_count] = sums[j % lane_count] + p;
+        if (!is_seen(a, first + j)) continue;
+        const float *v = a->values + (first + j) * a->value_stride;
+        for (size_t c = 0; c < a->head_size; c++)
+          accumulators[c] = __builtin_fmaf(p, v[c], accumulators[c]);
+      }
+    }
+    for (int width = lane_count / 2; width > 0; width /= 2)
+      for (int lane = 0; lane < width; lane++) sums[lane] = sums[lane] + sums[lane + width];
+    const float *own = position < a->key_count ? a->values + position * a->value_stride : NULL;
+    // The largest weight is 1, so that a sum of 0 means that no key was seen.
+    for (size_t c = 0; c < a->head_size; c++) {
+      float value = sums[0] != 0 ? accumulators[c] * (1 / sums[0]) : own ? own[c] : 0;
+      a->y[i * a->y_stride + c] = value;
+    }
+  }
+}

@@ -1,0 +1,142 @@
+import OTCheckpoint
+import OTJSON
+import OTTensor
+
+/// The file of statistics: `formats/statistics.md`.
+extension CalibrationStatistics {
+  private static let formatName = "otq-statistics"
+  private static let formatVersion = "1"
+
+  private enum Part: String, CaseIterable {
+    case minimum = "min"
+    case maximum = "max"
+    case midpointSum = "midpoint_sum"
+    case count
+
+    var elementType: ElementType {
+      switch self {
+      case .minimum, .maximum: .f32
+      case .midpointSum: .f64
+      case .count: .i64
+      }
+    }
+  }
+
+  // MARK: Writing
+
+  /// Writes the file, which appears whole or not at all.
+  ///
+  /// - Parameters:
+  ///   - producer: name and version of the program.
+  ///   - inputs: files that must not be overwritten.
+  /// - Throws: `Refusal` with a rule `output-…`.
+  public func write(to path: String, producer: String, force: Bool, inputs: [FileIdentity]) throws {
+    var entries: [SafetensorsWriter.Entry] = []
+    for site in sites.keys.sorted() {
+      for part in Part.allCases {
+        let dimensions = part == .count ? [] : [sites[site]?.channelCount ?? 0]
+        guard let shape = Shape(dimensions) else { continue }
+        entries.append(.init(name: "\(site).\(part.rawValue)", elementType: part.elementType, shape: shape))
+      }
+    }
+    entries = SafetensorsWriter.Entry.aligned(entries)
+    var writer = try SafetensorsWriter(
+      path: path, entries: entries,
+      metadata: [
+        "format": Self.formatName, "version": Self.formatVersion, "producer": producer, "family": family,
+        "sources": JSONValue.array(sources.map(\.json)).text(), "runs": JSONValue.array(runs.map(\.json)).text(),
+      ], force: force, inputs: inputs)
+    for entry in entries {
+      guard let (site, part) = Self.split(entry.name), let range = sites[site] else { continue }
+      // The machines that this runs on are little-endian, as the format is.
+      switch part {
+      case .minimum: try range.minimum.withUnsafeBytes { try writer.append($0) }
+      case .maximum: try range.maximum.withUnsafeBytes { try writer.append($0) }
+      case .midpointSum: try range.midpointSum.withUnsafeBytes { try writer.append($0) }
+      case .count: try withUnsafeBytes(of: Int64(range.sampleCount)) { try writer.append($0) }
+      }
+    }
+    try writer.commit()
+  }
+
+  private static func split(_ name: String) -> (site: String, part: Part)? {
+    guard let dot = name.lastIndex(of: "."), let part = Part(rawValue: String(name[name.index(after: dot)...]))
+    else { return nil }
+    return (String(name[..<dot]), part)
+  }
+
+  // MARK: Reading
+
+  /// Reads and checks a file.
+  ///
+  /// - Throws: `Refusal` with rule `statistics-format`, `statistics-version`,
+  ///   `statistics-damaged`, or as `SafetensorsFile` throws.
+  public init(path: String) throws {
+    let mapping = try MappedFile(path: path)
+    let file = try SafetensorsFile(mapping: mapping)
+    guard file.metadata["format"] == Self.formatName else {
+      throw Refusal(
+        "statistics-format", "is no file of 'otconvert calibrate'", file: path,
+        remedy: "--act-scales reads the files of other tools")
+    }
+    guard let version = file.metadata["version"], version == Self.formatVersion else {
+      throw Refusal(
+        "statistics-version",
+        "has version \(file.metadata["version"] ?? "none"), this program reads \(Self.formatVersion)", file: path)
+    }
+    func records<Record>(_ key: String, _ read: (JSONValue) -> Record?) throws -> [Record] {
+      let list = try file.metadata[key].map { try JSONValue.parse($0, file: path) }?.array
+      let records = list?.map(read) ?? []
+      guard !records.isEmpty, records.allSatisfy({ $0 != nil }) else {
+        throw Refusal("statistics-damaged", "its metadata tell nothing sound about '\(key)'", file: path)
+      }
+      return records.compactMap { $0 }
+    }
+    var parts: [String: [Part: TensorView]] = [:]
+    for tensor in file.tensors {
+      guard let (site, part) = Self.split(tensor.name), tensor.elementType == part.elementType,
+        tensor.shape.rank == (part == .count ? 0 : 1)
+      else {
+        throw Refusal("statistics-damaged", "is no part of a site's statistics", file: path, tensor: tensor.name)
+      }
+      parts[site, default: [:]][part] = tensor
+    }
+    guard let family = file.metadata["family"] else {
+      throw Refusal("statistics-damaged", "its metadata name no family", file: path)
+    }
+    self.init(
+      family: family, sources: try records("sources", FileRecord.init(json:)),
+      runs: try records("runs", CalibrationRun.init(json:)),
+      sites: try parts.reduce(into: [:]) { try $0[$1.key] = Self.range($1.value, site: $1.key, path) })
+    self.file = mapping
+  }
+
+  private static func range(_ parts: [Part: TensorView], site: String, _ path: String) throws -> SiteRange {
+    func damaged(_ message: String) -> Refusal {
+      Refusal("statistics-damaged", message, file: path, tensor: site)
+    }
+    guard let least = parts[.minimum], let greatest = parts[.maximum], let sum = parts[.midpointSum],
+      let count = parts[.count], least.shape == greatest.shape, least.shape == sum.shape
+    else { throw damaged("lacks a part, or its parts differ in length") }
+    let range = SiteRange(
+      minimum: values(least), maximum: values(greatest), midpointSum: values(sum),
+      sampleCount: Int(values(count, as: Int64.self).first ?? 0))
+    guard range.sampleCount > 0 else { throw damaged("counts \(range.sampleCount) samples") }
+    let isSound = range.minimum.indices.allSatisfy {
+      range.minimum[$0].isFinite && range.maximum[$0].isFinite && range.midpointSum[$0].isFinite
+        && range.minimum[$0] <= range.maximum[$0]
+    }
+    guard isSound else { throw damaged("has a value that is not finite, or a minimum above its maximum") }
+    return range
+  }
+
+  private static func values<Element: BitwiseCopyable>(
+    _ tensor: TensorView, as type: Element.Type = Element.self
+  ) -> [Element] {
+    tensor.withRowBytes(0..<tensor.shape.rowCount) { bytes in
+      (0..<tensor.shape.elementCount).map {
+        bytes.loadUnaligned(fromByteOffset: $0 * MemoryLayout<Element>.stride, as: Element.self)
+      }
+    }
+  }
+}

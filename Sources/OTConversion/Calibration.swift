@@ -1,0 +1,138 @@
+import Foundation
+import OTCalibration
+import OTCheckpoint
+import OTGraph
+import OTRuntime
+import OTTensor
+import OTText
+import OTTokenizer
+
+/// How a checkpoint is calibrated on text.
+public struct Calibration: Sendable {
+  /// Tokens of a sample, unless told otherwise or the model reads fewer.
+  public static let standardLength = 512
+
+  /// Files of text; none: the sample that comes with the package.
+  public var paths: [String] = []
+  /// Samples, if the text has as many.
+  public var sampleCount = 128
+  /// Tokens of a sample; nil: 512, or what the model can read.
+  public var length: Int?
+  /// Says where in the text samples are.
+  public var seed: UInt64 = 0
+  /// Threads to use.
+  public var threadCount = 1
+  /// Memory for parameters and values: by default half of the machine's.
+  public var maximumByteCount = Int(clamping: ProcessInfo.processInfo.physicalMemory / 2)
+
+  /// Calibration on the sample that comes with the package.
+  public init() {}
+
+  /// Samples of tokens, and the record of how they were drawn.
+  public struct Samples: Sendable {
+    /// Token IDs of each sample.
+    public let tokens: [[Int]]
+    /// Their origin.
+    public let run: CalibrationRun
+    /// What the user should know, if anything.
+    public let note: String?
+
+    /// Samples that were drawn elsewhere.
+    public init(tokens: [[Int]], run: CalibrationRun, note: String? = nil) {
+      self.tokens = tokens
+      self.run = run
+      self.note = note
+    }
+  }
+
+  /// Draws samples of text for the model with this graph.
+  ///
+  /// - Throws: `Refusal` with rule `calibration-context` or `text-token`, or as
+  ///   `TokenSampling` throws.
+  public func samples(tokenizer: Tokenizer, graph: Graph) throws -> Samples {
+    let longest = graph.contextLength ?? .max
+    if let length, length > longest {
+      throw Refusal(
+        "calibration-context", "samples of \(length) tokens are longer than the model's \(longest)",
+        remedy: "choose a smaller --length")
+    }
+    let length = length ?? min(Calibration.standardLength, longest)
+    let tokens: [[Int]]
+    let texts: [FileRecord]
+    if paths.isEmpty {
+      tokens = TokenSampling.samples(
+        ofDocuments: try SampleText.documents(), tokenizer: tokenizer, count: sampleCount, length: length, seed: seed)
+      let bytes = SampleText.bytes
+      texts = [FileRecord(name: SampleText.name, byteCount: bytes.count, sha256: try SHA256Digest.hex(of: bytes))]
+    } else {
+      tokens = try TokenSampling.samples(
+        of: paths, tokenizer: tokenizer, count: sampleCount, length: length, seed: seed)
+      texts = try paths.map { path in
+        let file = try MappedFile(path: path)
+        return FileRecord(
+          name: URL(fileURLWithPath: path).lastPathComponent, byteCount: file.byteCount,
+          sha256: try SHA256Digest.hex(of: file))
+      }
+    }
+    try Calibration.check(tokens, graph, file: paths.first)
+    let found = tokens.map(\.count).max() ?? 0
+    var note: String?
+    if tokens.count < sampleCount || found < length {
+      note = "the text has \(tokens.count) samples of \(found) tokens, not \(sampleCount) of \(length)"
+    }
+    return Samples(
+      tokens: tokens,
+      run: CalibrationRun(texts: texts, sampleCount: tokens.count, length: found, seed: seed), note: note)
+  }
+
+  /// - Throws: `Refusal` with rule `text-token` for a token outside the model's vocabulary.
+  public static func check(_ samples: [[Int]], _ graph: Graph, file: String?) throws {
+    guard let size = graph.vocabularySize,
+      let token = samples.lazy.flatMap({ $0 }).first(where: { !(0..<size).contains($0) })
+    else { return }
+    throw Refusal(
+      "text-token", "the tokenizer gives token \(token), the model's vocabulary has 0...\(size - 1)", file: file,
+      remedy: "put the model's own tokenizer.json beside it")
+  }
+
+  /// Runs samples through a checkpoint in float32.
+  ///
+  /// - Parameters:
+  ///   - family: instead of what the configuration says.
+  ///   - sources: the records of the checkpoint's files.
+  /// - Throws: `Refusal` with a rule `family-…`, `graph-…`, `calibration-…`, `run-…` or `parameter-…`.
+  public func run(
+    on checkpoint: Checkpoint, graph: Graph, samples: Samples, sources: [FileRecord],
+    progress: Calibrator.Progress? = nil
+  ) throws -> CalibrationStatistics {
+    let byteCount = checkpoint.tensors.reduce(0) { $0 + $1.shape.elementCount * 4 }
+    // Kept in memory where they leave as much again for values.
+    let cachesParameters = byteCount < maximumByteCount / 2
+    let executor = try FloatExecutor(
+      graph: graph, parameters: CheckpointParameters(checkpoint.tensors), threadCount: threadCount,
+      cachesParameters: cachesParameters)
+    let calibrator = Calibrator(
+      executor: executor, parameterByteCount: cachesParameters ? byteCount : nil, maximumByteCount: maximumByteCount)
+    return CalibrationStatistics(
+      family: graph.family, sources: sources, runs: [samples.run],
+      sites: try calibrator.run(samples.tokens, progress: progress))
+  }
+}
+
+extension Checkpoint {
+  /// The model's graph as its family builds it.
+  ///
+  /// - Throws: `Refusal` with a rule `family-…` or `graph-…`.
+  public func graph(family: String? = nil) throws -> Graph {
+    try Families.graph(
+      configuration: attachments.json(.configuration), tensors: TensorCatalog(tensors, file: files.first?.path),
+      override: family)
+  }
+
+  /// The model's tokenizer; nil where there is no `tokenizer.json` beside it.
+  ///
+  /// - Throws: as `Tokenizer` throws.
+  public func tokenizer() throws -> Tokenizer? {
+    try attachments[.tokenizer].map { try Tokenizer(path: $0) }
+  }
+}

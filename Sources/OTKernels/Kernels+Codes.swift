@@ -1,0 +1,70 @@
+import COTKernels
+
+/// What a row of activation codes stands for: x = scale · q.
+public struct CodeRow: Sendable, Hashable {
+  /// One step of the codes; NaN for a row that held NaN or infinity.
+  public var scale: Float
+  /// Sum of the codes, for the correction by weights' zero points.
+  public var sum: Int32
+}
+
+// From floats to the codes that products take, in one call per row.
+extension Kernels {
+  /// q[k] = clamp(round(x[k]), −2^(bits−1), 2^(bits−1) − 1), ties to even, with
+  /// scale 1: the site's scale is in what made the row. NaN becomes the smallest.
+  ///
+  /// - Precondition: `bits` is 2 ... 8; `target` has at least as many elements
+  ///   as `row`. Those beyond are set to 0.
+  public func quantizeStatically(
+    _ row: UnsafeBufferPointer<Float>, bits: Int, into target: UnsafeMutableBufferPointer<Int8>
+  ) -> CodeRow {
+    let high = Int32(Kernels.largestActivationCode(bits: bits))
+    precondition(row.count <= target.count, "too few codes")
+    guard let q = target.baseAddress else { return CodeRow(scale: 1, sum: 0) }
+    (q + row.count).update(repeating: 0, count: target.count - row.count)
+    guard let x = row.baseAddress else { return CodeRow(scale: 1, sum: 0) }
+    let result = table.pointee.quantize_static(x, row.count, -high - 1, high, q)
+    return CodeRow(scale: result.scale, sum: result.sum)
+  }
+
+  /// What `quantizeActivationsDynamically` and `sum` give, in one call.
+  ///
+  /// - Precondition: as for `quantizeStatically`.
+  public func quantizeDynamically(
+    _ row: UnsafeBufferPointer<Float>, bits: Int, into target: UnsafeMutableBufferPointer<Int8>
+  ) -> CodeRow {
+    let high = Int32(Kernels.largestActivationCode(bits: bits))
+    precondition(row.count <= target.count, "too few codes")
+    guard let q = target.baseAddress else { return CodeRow(scale: 1, sum: 0) }
+    (q + row.count).update(repeating: 0, count: target.count - row.count)
+    guard let x = row.baseAddress else { return CodeRow(scale: 1, sum: 0) }
+    let result = table.pointee.quantize_dynamic(x, row.count, -high, high, q)
+    return CodeRow(scale: result.scale, sum: result.sum)
+  }
+
+  /// Three digits of base 256 per element, each −128 ... 127, so that
+  /// x[k] = scale · (65536 d0[k] + 256 d1[k] + d2[k]) to within scale / 2.
+  ///
+  /// The scale, which is returned, is max|x| / 8,355,711: 24 bits, as many as a
+  /// float32's significand has. It is 1 for a row of zeros and at least 2^−126; a
+  /// row with NaN or infinity gets digits 0 and scale NaN.
+  /// - Parameters:
+  ///   - digits: `[3, stride]`, the highest digits first. Those beyond the row's
+  ///     elements are set to 0.
+  ///   - sums: The sums of each digit.
+  /// - Precondition: `stride >= row.count`, `digits.count >= 3 · stride`.
+  public func splitDigits(
+    _ row: UnsafeBufferPointer<Float>, into digits: UnsafeMutableBufferPointer<Int8>, stride: Int,
+    sums: UnsafeMutableBufferPointer<Int32>
+  ) -> Float {
+    precondition(stride >= row.count && digits.count >= 3 * stride && sums.count >= 3)
+    guard let total = sums.baseAddress else { return 1 }
+    total.update(repeating: 0, count: 3)
+    guard let q = digits.baseAddress else { return 1 }
+    for digit in 0..<3 {
+      (q + digit * stride + row.count).update(repeating: 0, count: stride - row.count)
+    }
+    guard let x = row.baseAddress else { return 1 }
+    return table.pointee.split_digits(x, row.count, q, stride, total)
+  }
+}

@@ -1,0 +1,93 @@
+import COTKernels
+
+/// From the integer products of codes to floats, for `rowCount` tokens and
+/// `channelCount` output channels.
+///
+/// For token t and channel n:
+/// - e = p[t][n] − zeroPoint[n] · sums[t], in int32. With digits, e0, e1 and e2 so
+///   from rows 3t, 3t + 1 and 3t + 2, and e = 65536 e0 + 256 e1 + e2, exact;
+/// - v = scale[n] · Float(e); y = v, or y + v to accumulate;
+/// - with the last part: y · tokenScale[t], then + bias[n], either left out for nil.
+public struct Epilogue {
+  /// Rows of products, `stride` apart: one per token, or three with digits.
+  public var products: UnsafeBufferPointer<Int32>
+  /// Elements from row to row of `products`.
+  public var productStride: Int
+  /// The sum of each row of activation codes, one per row of products.
+  public var codeSums: UnsafeBufferPointer<Int32>
+  /// Scales of the weights of each output channel.
+  public var scales: UnsafeBufferPointer<Float>
+  /// Zero points of the weights of each output channel.
+  public var zeroPoints: UnsafeBufferPointer<Int32>
+  /// Scales of the activation codes of each token.
+  public var tokenScales: UnsafeBufferPointer<Float>?
+  /// What is added to each output channel.
+  public var bias: UnsafeBufferPointer<Float>?
+  /// Tokens.
+  public var rowCount: Int
+  /// Whether a token's activations are three digits.
+  public var hasDigits = false
+  /// Whether results are added to what the target holds.
+  public var accumulates = false
+  /// Whether this part of the sum is the last one.
+  public var isLast = true
+  /// `[rowCount, channelCount]` with `targetStride` from row to row.
+  public var target: UnsafeMutableBufferPointer<Float>
+  /// Elements from row to row of `target`.
+  public var targetStride: Int
+
+  /// One whole product: see the properties for shapes.
+  public init(
+    products: UnsafeBufferPointer<Int32>, productStride: Int,
+    codeSums: UnsafeBufferPointer<Int32>, scales: UnsafeBufferPointer<Float>,
+    zeroPoints: UnsafeBufferPointer<Int32>, tokenScales: UnsafeBufferPointer<Float>?,
+    bias: UnsafeBufferPointer<Float>?, rowCount: Int,
+    target: UnsafeMutableBufferPointer<Float>, targetStride: Int
+  ) {
+    self.products = products
+    self.productStride = productStride
+    self.codeSums = codeSums
+    self.scales = scales
+    self.zeroPoints = zeroPoints
+    self.tokenScales = tokenScales
+    self.bias = bias
+    self.rowCount = rowCount
+    self.target = target
+    self.targetStride = targetStride
+  }
+}
+
+extension Kernels {
+  /// Carries out `epilogue`; its channels are those of `scales`.
+  ///
+  /// - Precondition: The counts of all buffers fit.
+  public func finish(_ epilogue: Epilogue) {
+    let channelCount = epilogue.scales.count
+    let rowCount = epilogue.rowCount
+    guard rowCount > 0, channelCount > 0 else { return }
+    let productRowCount = epilogue.hasDigits ? 3 * rowCount : rowCount
+    precondition(epilogue.zeroPoints.count == channelCount, "counts differ")
+    precondition((epilogue.bias?.count ?? channelCount) == channelCount, "counts differ")
+    precondition((epilogue.tokenScales?.count ?? rowCount) >= rowCount, "too few scales")
+    precondition(epilogue.codeSums.count >= productRowCount, "too few sums")
+    precondition(
+      Kernels.holds(epilogue.products.count, productRowCount, channelCount, epilogue.productStride))
+    precondition(Kernels.holds(epilogue.target.count, rowCount, channelCount, epilogue.targetStride))
+    guard let p = epilogue.products.baseAddress, let sums = epilogue.codeSums.baseAddress,
+      let scale = epilogue.scales.baseAddress, let zeroPoint = epilogue.zeroPoints.baseAddress,
+      let y = epilogue.target.baseAddress
+    else { return }
+    var call = ot_epilogue(
+      p: p, p_stride: epilogue.productStride, sums: sums, scale: scale, zero_point: zeroPoint,
+      token_scale: epilogue.tokenScales?.baseAddress, bias: epilogue.bias?.baseAddress,
+      row_count: rowCount, count: channelCount, is_split: epilogue.hasDigits ? 1 : 0,
+      accumulate: epilogue.accumulates ? 1 : 0, is_last: epilogue.isLast ? 1 : 0, y: y,
+      y_stride: epilogue.targetStride)
+    table.pointee.epilogue(&call)
+  }
+
+  /// Whether a buffer holds `rowCount` (at least 1) rows of `width` elements.
+  static func holds(_ count: Int, _ rowCount: Int, _ width: Int, _ stride: Int) -> Bool {
+    stride >= width && count >= (rowCount - 1) * stride + width
+  }
+}

@@ -1,0 +1,89 @@
+import OTGraph
+import OTTensor
+
+/// Tokens that go through the model together, one row each: several whole
+/// sequences, or the next piece of one.
+struct Batch {
+  /// The rows of one sequence.
+  struct Segment {
+    let rows: Range<Int>
+    /// Position of the first row in its sequence.
+    let firstPosition: Int
+  }
+
+  private(set) var tokenIDs: [Int] = []
+  private(set) var positions: [Int] = []
+  private(set) var tokenTypeIDs: [Int] = []
+  /// 1 for tokens that may be attended to; nil where all may.
+  private(set) var mask: [UInt8]?
+  private(set) var segments: [Segment] = []
+
+  var rowCount: Int { tokenIDs.count }
+  /// Positions that the longest sequence has come to.
+  var longest: Int { segments.reduce(0) { max($0, $1.firstPosition + $1.rows.count) } }
+
+  /// A batch of whole sequences.
+  ///
+  /// - Throws: `Refusal` with rule `run-empty`, `run-context`, `run-token-id`
+  ///   or `run-input-length`.
+  init(_ sequences: [TokenSequence], graph: Graph) throws {
+    for sequence in sequences {
+      try Batch.check(sequence.tokenIDs, firstPosition: 0, graph: graph)
+      for (count, what) in [
+        (sequence.tokenTypeIDs?.count, "token types"), (sequence.attentionMask?.count, "mask entries"),
+      ] {
+        if let count, count != sequence.tokenIDs.count {
+          throw Refusal("run-input-length", "\(count) \(what) for \(sequence.tokenIDs.count) tokens")
+        }
+      }
+      append(sequence.tokenIDs[...], firstPosition: 0, tokenTypeIDs: sequence.tokenTypeIDs)
+    }
+    guard sequences.contains(where: { $0.attentionMask != nil }) else { return }
+    mask = sequences.flatMap { sequence in
+      sequence.attentionMask?.map { $0 ? 1 : 0 } ?? [UInt8](repeating: 1, count: sequence.tokenIDs.count)
+    }
+  }
+
+  /// A batch to be filled piece by piece.
+  init() {}
+
+  /// Makes `tokenIDs`, from position `firstPosition` on, all that the batch holds.
+  mutating func replace(with tokenIDs: ArraySlice<Int>, firstPosition: Int) {
+    self.tokenIDs.removeAll(keepingCapacity: true)
+    positions.removeAll(keepingCapacity: true)
+    tokenTypeIDs.removeAll(keepingCapacity: true)
+    segments.removeAll(keepingCapacity: true)
+    append(tokenIDs, firstPosition: firstPosition, tokenTypeIDs: nil)
+  }
+
+  private mutating func append(_ tokens: ArraySlice<Int>, firstPosition: Int, tokenTypeIDs types: [Int]?) {
+    let first = tokenIDs.count
+    tokenIDs += tokens
+    positions += firstPosition..<firstPosition + tokens.count
+    if let types {
+      tokenTypeIDs += types
+    } else {
+      for _ in tokens { tokenTypeIDs.append(0) }
+    }
+    segments.append(Segment(rows: first..<tokenIDs.count, firstPosition: firstPosition))
+  }
+
+  /// Checks tokens that follow `firstPosition` others.
+  ///
+  /// - Throws: `Refusal` with rule `run-empty`, `run-context` or `run-token-id`.
+  static func check(_ tokenIDs: [Int], firstPosition: Int, graph: Graph) throws {
+    guard !tokenIDs.isEmpty else { throw Refusal("run-empty", "there are no tokens to run") }
+    // The BLAS counts in 32 bits.
+    let longest = min(graph.contextLength ?? Int(Int32.max), Int(Int32.max))
+    guard tokenIDs.count <= longest - firstPosition else {
+      throw Refusal(
+        "run-context", "\(firstPosition + tokenIDs.count) tokens are more than the model's \(longest)",
+        remedy: "give a shorter text or cut it into pieces")
+    }
+    if let size = graph.vocabularySize, let index = tokenIDs.firstIndex(where: { !(0..<size).contains($0) }) {
+      throw Refusal(
+        "run-token-id", "token \(index) is \(tokenIDs[index]), the vocabulary has 0...\(size - 1)",
+        remedy: "use the tokenizer that belongs to the model")
+    }
+  }
+}

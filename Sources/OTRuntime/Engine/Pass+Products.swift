@@ -1,0 +1,223 @@
+import OTGraph
+import OTKernels
+import OTTensor
+
+/// How products are divided between threads.
+enum ProductBlocks {
+  /// Integer sums that a thread holds at a time.
+  static let scratchCount = 1 << 16
+  /// Rows of codes that a thread multiplies with at a time.
+  static let rowCount = 192
+  /// Row tiles, 16 output channels each, that a thread multiplies by when rows are many.
+  static let tileCount = 8
+  /// Parts for each thread when rows are few: enough to even out who starts late.
+  static let partCount = 3
+
+  /// Weights that a thread fetches and multiplies with in floats at a time.
+  static let floatWeightCount = 1 << 20
+  static let floatRowCounts = 16...1024
+}
+
+extension Pass {
+  /// A product's division into blocks of rows and of output channels.
+  private struct Division {
+    let rowCount, rowBlockCount: Int
+    /// Output channels, or row tiles for packed weights.
+    let unitCount, unitBlockCount: Int
+    var count: Int { rowBlockCount * unitBlockCount }
+
+    init(rows: Int, maximumRows: Int, units: Int, maximumUnits: Int) {
+      rowBlockCount = max(1, (rows + maximumRows - 1) / maximumRows)
+      // Blocks of one size, rather than a small one at the end.
+      rowCount = (rows + rowBlockCount - 1) / rowBlockCount
+      unitBlockCount = max(1, (units + maximumUnits - 1) / maximumUnits)
+      unitCount = (units + unitBlockCount - 1) / unitBlockCount
+    }
+
+    func block(_ index: Int, rows: Range<Int>, units: Int) -> (rows: Range<Int>, units: Range<Int>) {
+      // Neighbouring blocks share rows: those of one thread stay in its cache.
+      let row = index / unitBlockCount * rowCount
+      let unit = index % unitBlockCount * unitCount
+      return (
+        min(rows.lowerBound + row, rows.upperBound)..<min(rows.lowerBound + row + rowCount, rows.upperBound),
+        min(unit, units)..<min(unit + unitCount, units)
+      )
+    }
+  }
+
+  func run(_ products: [Program.Product], rows: Range<Int>) throws {
+    var tileCount = 0
+    for case .packed(let matrix, _, _) in products.lazy.map(\.weights) { tileCount += matrix.layout.rowTileCount }
+    var count = 0
+    for product in products { count += division(of: product, rows: rows, tileCount: tileCount).count }
+    try engine.pool.run(count) { worker, item in
+      var index = item
+      for product in products {
+        let division = division(of: product, rows: rows, tileCount: tileCount)
+        guard index >= division.count else {
+          switch product.weights {
+          case .packed(let matrix, let codes, let partition):
+            let block = division.block(index, rows: rows, units: matrix.layout.rowTileCount)
+            multiply(
+              matrix, codes, partition: partition, product, rows: block.rows, tiles: block.units, worker: worker)
+          case .float(let use):
+            let block = division.block(index, rows: rows, units: product.linear.outFeatures)
+            try multiply(use, product, rows: block.rows, channels: block.units)
+          }
+          return
+        }
+        index -= division.count
+      }
+    }
+  }
+
+  private func division(of product: Program.Product, rows: Range<Int>, tileCount: Int) -> Division {
+    switch product.weights {
+    case .packed(let matrix, let id, _):
+      let digitCount = program.codes[id].form.digitCount
+      let codeRowCount = rows.count * digitCount
+      var tiles = ProductBlocks.tileCount
+      if codeRowCount <= 24 {
+        let parts = engine.pool.threadCount * ProductBlocks.partCount
+        tiles = min((tileCount + parts - 1) / parts, ProductBlocks.scratchCount / 16 / codeRowCount)
+      }
+      return Division(
+        rows: rows.count, maximumRows: ProductBlocks.rowCount / digitCount, units: matrix.layout.rowTileCount,
+        maximumUnits: max(1, tiles))
+    case .float:
+      let linear = product.linear
+      let fitting = ProductBlocks.floatWeightCount / max(1, linear.inFeatures) / 16 * 16
+      let limits = ProductBlocks.floatRowCounts
+      return Division(
+        rows: rows.count, maximumRows: max(1, rows.count), units: linear.outFeatures,
+        maximumUnits: min(max(fitting, limits.lowerBound), limits.upperBound))
+    }
+  }
+
+  // MARK: Integers
+
+  /// `scale ⊙ (Σ u·x − zeroPoint·Σ x) + b` for some rows and row tiles, then the product's finish.
+  ///
+  /// Sums over the columns that share a scale are exact, in int32 (at most
+  /// 65,536 columns at a time). What follows is float32, one rounding per
+  /// operation: the sum times its scale, the sum of these in the order of the
+  /// columns, times the row's scale where there is one, plus the bias.
+  private func multiply(
+    _ matrix: PackedMatrix, _ id: Program.CodesID, partition: Int, _ product: Program.Product, rows: Range<Int>,
+    tiles: Range<Int>, worker: Int
+  ) {
+    let layout = matrix.layout
+    let codes = program.codes[id]
+    let place = workspace.codes(id)
+    let channels = tiles.lowerBound * 16..<min(tiles.upperBound * 16, layout.rowCount)
+    guard !rows.isEmpty, !channels.isEmpty else { return }
+    let outWidth = layout.rowCount
+    let target = workspace.rows(of: product.to) + rows.lowerBound * outWidth + channels.lowerBound
+    let products = workspace.scratch[worker].products
+    let firstRun = codes.partitions[..<partition].reduce(0) { $0 + $1.count }
+    let codeRowCount = rows.count * place.digitCount
+    for (index, run) in matrix.runs.enumerated() {
+      matrix.withPackedCodes { packed in
+        kernels.multiply(
+          packed, layout: layout, bits: matrix.bits, rowTiles: tiles,
+          // Columns end at a multiple of 16, or where padding begins.
+          columns: run.columns.lowerBound..<run.columns.upperBound.roundedUp(toMultipleOf: 16),
+          activations: UnsafeBufferPointer(
+            start: place.codes(row: rows.lowerBound), count: codeRowCount * place.stride),
+          rowCount: codeRowCount,
+          into: UnsafeMutableBufferPointer(start: products.base, count: products.count),
+          resultStride: tiles.count * 16)
+      }
+      let step = run.group * layout.rowCount + channels.lowerBound
+      matrix.scales.withUnsafeBufferPointer { scales in
+        matrix.zeroPoints.withUnsafeBufferPointer { zeroPoints in
+          (product.bias ?? []).withUnsafeBufferPointer { bias in
+            var epilogue = Epilogue(
+              products: UnsafeBufferPointer(products.buffer), productStride: tiles.count * 16,
+              codeSums: UnsafeBufferPointer(
+                start: place.sums(row: rows.lowerBound, run: firstRun + index), count: codeRowCount),
+              scales: UnsafeBufferPointer(rebasing: scales[step..<step + channels.count]),
+              zeroPoints: UnsafeBufferPointer(rebasing: zeroPoints[step..<step + channels.count]),
+              tokenScales: codes.form.hasRowScales
+                ? UnsafeBufferPointer(start: place.scale(row: rows.lowerBound), count: rows.count) : nil,
+              bias: product.bias == nil ? nil : UnsafeBufferPointer(rebasing: bias[channels]),
+              rowCount: rows.count,
+              target: UnsafeMutableBufferPointer(start: target, count: (rows.count - 1) * outWidth + channels.count),
+              targetStride: outWidth)
+            epilogue.hasDigits = place.digitCount == 3
+            epilogue.accumulates = index > 0
+            epilogue.isLast = index == matrix.runs.count - 1
+            kernels.finish(epilogue)
+          }
+        }
+      }
+    }
+    if matrix.runs.isEmpty { fill(target, rows.count, channels, outWidth, bias: product.bias) }
+    finish(product, rows: rows, channels: channels)
+  }
+
+  /// A matrix without columns gives the bias.
+  private func fill(
+    _ target: UnsafeMutablePointer<Float>, _ rowCount: Int, _ channels: Range<Int>, _ stride: Int, bias: [Float]?
+  ) {
+    for row in 0..<rowCount {
+      for channel in channels { target[row * stride + channel - channels.lowerBound] = bias?[channel] ?? 0 }
+    }
+  }
+
+  // MARK: Floats
+
+  private func multiply(
+    _ use: ParameterUse, _ product: Program.Product, rows: Range<Int>, channels: Range<Int>
+  ) throws {
+    let linear = product.linear
+    guard !rows.isEmpty, !channels.isEmpty else { return }
+    let weights = try engine.parameters.values(of: use, rows: channels)
+    let source = workspace.rows(of: product.from) + rows.lowerBound * linear.inFeatures
+    let target = workspace.rows(of: product.to) + rows.lowerBound * linear.outFeatures + channels.lowerBound
+    if product.bias != nil || linear.inFeatures == 0 {
+      fill(target, rows.count, channels, linear.outFeatures, bias: product.bias)
+    }
+    weights.withUnsafeBufferPointer { weights in
+      BLAS.multiplyTransposed(
+        m: rows.count, n: channels.count, k: linear.inFeatures,
+        BLAS.Operand(base: source, stride: linear.inFeatures),
+        BLAS.Operand(base: weights.baseAddress, stride: linear.inFeatures), addend: product.bias == nil ? 0 : 1,
+        into: target, stride: linear.outFeatures)
+    }
+    finish(product, rows: rows, channels: channels)
+  }
+
+  // MARK: Finish
+
+  /// Does what the graph does next with a block of a product, while it is in cache.
+  private func finish(_ product: Program.Product, rows: Range<Int>, channels: Range<Int>) {
+    let width = product.linear.outFeatures
+    let target = workspace.rows(of: product.to) + channels.lowerBound
+    switch product.finish {
+    case .none: break
+    case .activate(let kind):
+      let function = Kernels.Activation(kind)
+      for row in rows {
+        let values = UnsafeMutableBufferPointer(start: target + row * width, count: channels.count)
+        kernels.activate(function, UnsafeBufferPointer(values), into: values)
+      }
+    case .add(let other):
+      let addend = workspace.rows(of: other) + channels.lowerBound
+      for row in rows {
+        let values = UnsafeMutableBufferPointer(start: target + row * width, count: channels.count)
+        kernels.add(
+          UnsafeBufferPointer(values), UnsafeBufferPointer(start: addend + row * width, count: channels.count),
+          into: values)
+      }
+    }
+  }
+}
+
+extension Program.CodeForm {
+  /// Whether rows have a scale of their own.
+  var hasRowScales: Bool {
+    if case .static = self { return false }
+    return true
+  }
+}

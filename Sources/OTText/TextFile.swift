@@ -1,0 +1,189 @@
+import OTJSON
+import OTTensor
+
+/// A file of text: `.txt` (the whole file is one document) or `.jsonl` (an
+/// object a line, its field `text` a document), either of them also `.zst`.
+///
+/// Text is UTF-8; anything else is refused, since silently replaced characters
+/// would spoil whatever is measured on it. A byte-order mark is passed over.
+/// Lines of JSON are parsed strictly; blank lines and documents without text
+/// are passed over.
+public struct TextFile: Sendable {
+  /// How documents lie in a file.
+  enum Layout: Sendable {
+    case plain, lines
+  }
+
+  /// The longest line of a `.jsonl`, in bytes.
+  static let maximumLineByteCount = 1 << 26
+
+  /// The file.
+  public let file: MappedFile
+  let layout: Layout
+  let isCompressed: Bool
+
+  var stream: ByteStream { ByteStream(file: file, isCompressed: isCompressed) }
+
+  /// Opens a file; its name says how it is to be read.
+  ///
+  /// - Throws: `Refusal` with rule `text-kind` for another name, or a rule `file-…`.
+  public init(path: String) throws {
+    let isCompressed = path.hasSuffix(".zst")
+    let name = isCompressed ? String(path.dropLast(4)) : path
+    if name.hasSuffix(".txt") {
+      layout = .plain
+    } else if name.hasSuffix(".jsonl") {
+      layout = .lines
+    } else {
+      throw Refusal(
+        "text-kind", "is not called .txt, .txt.zst, .jsonl or .jsonl.zst", file: path,
+        remedy: "rename it after what it holds")
+    }
+    self.isCompressed = isCompressed
+    file = try MappedFile(path: path)
+  }
+
+  /// Calls `body` with document after document until it returns false.
+  ///
+  /// Memory grows with the longest document, not with the file.
+  /// - Throws: `Refusal` with rule `text-utf8`, `text-line-length`, `text-field`,
+  ///   `text-zst-damaged`, `text-zst-truncated` or `json-…`; whatever `body` throws.
+  public func forEachDocument(_ body: (String) throws -> Bool) throws {
+    switch layout {
+    case .plain:
+      var bytes: [UInt8] = []
+      try stream.forEachBlock { block in
+        bytes += block
+        return true
+      }
+      let text = try text(bytes, byteOffset: 0)
+      if !text.isEmpty { _ = try body(text) }
+    case .lines:
+      try forEachLine { line in
+        guard let text = try document(line), !text.isEmpty else { return true }
+        return try body(text)
+      }
+    }
+  }
+
+  /// A line of a `.jsonl`, without its end.
+  struct Line {
+    var bytes: [UInt8]
+    /// Counted from 1.
+    var number: Int
+    /// Where it begins in the (decompressed) text.
+    var byteOffset: Int
+  }
+
+  /// Calls `body` with line after line until it returns false.
+  func forEachLine(_ body: (Line) throws -> Bool) throws {
+    var line = Line(bytes: [], number: 1, byteOffset: 0)
+    var goesOn = true
+    func tooLong() -> Refusal {
+      Refusal(
+        "text-line-length", "line \(line.number) is longer than \(TextFile.maximumLineByteCount) bytes",
+        file: file.path, byteOffset: line.byteOffset, remedy: "is it a .txt file?")
+    }
+    try stream.forEachBlock { block in
+      var start = 0
+      while goesOn, let end = block[start...].firstIndex(of: UInt8(ascii: "\n")) {
+        guard line.bytes.count + end - start <= TextFile.maximumLineByteCount else { throw tooLong() }
+        line.bytes += block[start..<end]
+        let next = Line(
+          bytes: [], number: line.number + 1, byteOffset: line.byteOffset + line.bytes.count + 1)
+        goesOn = try body(line)
+        line = next
+        start = end + 1
+      }
+      guard goesOn else { return false }
+      guard line.bytes.count + block.count - start <= TextFile.maximumLineByteCount else { throw tooLong() }
+      line.bytes += block[start...]
+      return true
+    }
+    if goesOn, !line.bytes.isEmpty { _ = try body(line) }
+  }
+
+  /// The document of a line; nil for a blank one.
+  func document(_ line: Line) throws -> String? {
+    let skipped = line.number == 1 && line.bytes.starts(with: TextFile.byteOrderMark) ? 3 : 0
+    let bytes = line.bytes[skipped...]
+    guard bytes.contains(where: { $0 != 0x20 && $0 != 0x09 && $0 != 0x0D }) else { return nil }
+    let value: JSONValue
+    do {
+      value = try bytes.withUnsafeBytes {
+        try JSONValue.parse(
+          $0, limits: JSONLimits(byteCount: TextFile.maximumLineByteCount, readsLargeIntegersAsDoubles: true),
+          file: file.path, baseOffset: line.byteOffset + skipped)
+      }
+    } catch let refusal as Refusal {
+      throw Refusal(
+        refusal.rule, "line \(line.number) \(refusal.message)", file: refusal.file, byteOffset: refusal.byteOffset,
+        remedy: refusal.remedy)
+    }
+    guard let text = value["text"]?.string else {
+      throw Refusal(
+        "text-field", "line \(line.number) is no object with a text under 'text'", file: file.path,
+        byteOffset: line.byteOffset)
+    }
+    return text
+  }
+
+  private static let byteOrderMark: [UInt8] = [0xEF, 0xBB, 0xBF]
+
+  /// The text that `bytes` are, which begin at `byteOffset`.
+  ///
+  /// - Throws: `Refusal` with rule `text-utf8`.
+  func text(_ bytes: [UInt8], byteOffset: Int) throws -> String {
+    let skipped = byteOffset == 0 && bytes.starts(with: TextFile.byteOrderMark) ? 3 : 0
+    let bytes = bytes[skipped...]
+    guard let text = String(validating: bytes, as: UTF8.self) else {
+      var parser = UTF8.ForwardParser()
+      var iterator = bytes.makeIterator()
+      var validByteCount = 0
+      while case .valid(let scalar) = parser.parseScalar(from: &iterator) { validByteCount += scalar.count }
+      throw Refusal(
+        "text-utf8", "is not UTF-8", file: file.path, byteOffset: byteOffset + skipped + validByteCount,
+        remedy: "convert it, with iconv for example")
+    }
+    return text
+  }
+}
+
+extension TextFile {
+  /// A part of a document as it is stored, cut behind white space if possible.
+  struct Piece {
+    var bytes: [UInt8]
+    var byteOffset: Int
+  }
+
+  /// Cuts a plain text into pieces of at most `byteCount` bytes.
+  func forEachPiece(byteCount: Int, _ body: (Piece) throws -> Bool) throws {
+    var pending: [UInt8] = []
+    var byteOffset = 0
+    var goesOn = true
+    try stream.forEachBlock { block in
+      pending += block
+      var start = 0
+      while goesOn, pending.count - start > byteCount {
+        let end = TextFile.cut(pending[start..<start + byteCount])
+        goesOn = try body(Piece(bytes: Array(pending[start..<end]), byteOffset: byteOffset))
+        byteOffset += end - start
+        start = end
+      }
+      pending.removeFirst(start)
+      return goesOn
+    }
+    if goesOn, !pending.isEmpty { _ = try body(Piece(bytes: pending, byteOffset: byteOffset)) }
+  }
+
+  /// Where to end a piece that may not be longer than `bytes`: behind the last
+  /// line, else in front of the last space (which tokenizers join to the word
+  /// after it), else between characters.
+  private static func cut(_ bytes: ArraySlice<UInt8>) -> Int {
+    if let line = bytes.lastIndex(of: UInt8(ascii: "\n")) { return line + 1 }
+    if let space = bytes.lastIndex(of: UInt8(ascii: " ")), space > bytes.startIndex { return space }
+    // In front of the byte that begins the last character, which may not be whole.
+    let character = bytes.lastIndex { $0 & 0xC0 != 0x80 } ?? bytes.startIndex
+    return character > bytes.startIndex ? character : bytes.endIndex
+  }
+}

@@ -1,0 +1,148 @@
+import ArgumentParser
+import Foundation
+import OTCalibration
+import OTCheckpoint
+import OTConversion
+import OTGraph
+import OTJSON
+import OTTensor
+
+struct CalibrateCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "calibrate",
+    abstract: "Measure the activations of a model on text, for 'convert --statistics'.",
+    discussion: """
+      Writes minimum, maximum, summed midpoint and count of samples per channel of
+      every site, and on what they were measured. Samples of tokens are taken at
+      random places, which --seed decides.
+
+      EXAMPLES
+        otconvert calibrate llama/ --text pile.jsonl.zst -o stats.safetensors
+        otconvert calibrate llama/ --text a.txt b.txt --samples 256 --length 1024 -o stats.safetensors
+        otconvert calibrate llama/ --ids ids.safetensors -o stats.safetensors
+        otconvert calibrate --merge one.safetensors two.safetensors -o stats.safetensors
+      """)
+
+  @Argument(help: "The checkpoint.", completion: .file()) var model: String?
+  @OptionGroup(title: "Calibration") var calibration: CalibrationArguments
+  @Option(
+    help: ArgumentHelp(
+      "Tokens instead of text: a safetensors file with int64 input_ids [samples, tokens].", valueName: "file"),
+    completion: .file())
+  var ids: String?
+  @Option(help: ArgumentHelp("The tensor of --ids to read. [default: input_ids]", valueName: "name"))
+  var tensor: String?
+  @Option(
+    parsing: .upToNextOption,
+    help: ArgumentHelp("Files of statistics of one model, to be put together.", valueName: "file"),
+    completion: .file())
+  var merge: [String] = []
+  @Option(name: .shortAndLong, help: ArgumentHelp("The file to write.", valueName: "file"), completion: .file())
+  var output: String
+  @Option(help: ArgumentHelp("Model family, instead of what config.json or the tensors' names say.", valueName: "name"))
+  var family: String?
+  @Flag(help: "Replace the output if it exists.") var force = false
+  @OptionGroup var threads: ThreadArguments
+  @OptionGroup var messages: OutputArguments
+
+  mutating func validate() throws {
+    if merge.isEmpty {
+      guard model != nil else { throw ValidationError("Missing the checkpoint, or --merge with files.") }
+      guard calibration.text.isEmpty != (ids == nil) else {
+        throw ValidationError("Give either --text with files of text or --ids with a file of tokens.")
+      }
+    } else {
+      guard model == nil, calibration.text.isEmpty, ids == nil else {
+        throw ValidationError("--merge takes files of statistics alone.")
+      }
+      guard merge.count > 1 else { throw ValidationError("--merge needs two files or more.") }
+    }
+    guard tensor == nil || ids != nil else { throw ValidationError("--tensor needs --ids.") }
+    if let family, !Families.all.contains(where: { $0.name == family }) {
+      throw ValidationError("--family must be one of \(Families.all.map { $0.name }.joined(separator: ", ")).")
+    }
+  }
+
+  func run() throws {
+    try OTConvert.prepare()
+    let start = Date()
+    let statistics: CalibrationStatistics
+    let inputs: [FileIdentity]
+    if let model {
+      let checkpoint = try Checkpoint.open(model)
+      inputs = checkpoint.files.map(\.mapped.identity) + (calibration.text + [ids].compactMap { $0 })
+        .compactMap { FileIdentity(path: $0) }
+      try AtomicFile.check(path: output, force: force, inputs: inputs)
+      statistics = try measure(checkpoint)
+    } else {
+      inputs = merge.compactMap { FileIdentity(path: $0) }
+      try AtomicFile.check(path: output, force: force, inputs: inputs)
+      statistics = try merged()
+    }
+    try statistics.write(to: output, producer: Converter.producer, force: force, inputs: inputs)
+    report(statistics, seconds: Date().timeIntervalSince(start))
+  }
+
+  private func merged() throws -> CalibrationStatistics {
+    let first = try CalibrationStatistics(path: merge[0])
+    return try merge.dropFirst().reduce(first) { try $0.merged(with: CalibrationStatistics(path: $1)) }
+  }
+
+  private func measure(_ checkpoint: Checkpoint) throws -> CalibrationStatistics {
+    if !messages.quiet { checkpoint.warnings.forEach(warn) }
+    let digests = SourceDigests(
+      checkpoint.files.map { ($0.name, $0.mapped) }, isConcurrent: threads.threads > 1)
+    // Also when something is refused: the program must not end under the thread.
+    defer { digests.cancel() }
+    let graph = try checkpoint.graph(family: family)
+    let settings = calibration.settings(threadCount: threads.threads)
+    let samples = try self.samples(checkpoint, graph, settings)
+    if !messages.quiet, let text = samples.note { warn(text) }
+    let progress = ProgressLine("calibrating", unit: .tokens, isQuiet: messages.quiet || messages.json)
+    let statistics = try settings.run(
+      on: checkpoint, graph: graph, samples: samples, sources: [], progress: progress.update)
+    let sources = try digests.records()
+    try checkpoint.verifyUnchanged()
+    return CalibrationStatistics(
+      family: statistics.family, sources: sources, runs: statistics.runs, sites: statistics.sites)
+  }
+
+  private func samples(
+    _ checkpoint: Checkpoint, _ graph: Graph, _ settings: Calibration
+  ) throws -> Calibration.Samples {
+    if let ids {
+      let tokens = try TokenWindows(
+        path: ids, tensor: tensor, context: calibration.length, limit: nil, graphs: [graph])
+      let file = try MappedFile(path: ids)
+      let record = FileRecord(
+        name: URL(fileURLWithPath: ids).lastPathComponent, byteCount: file.byteCount,
+        sha256: try SHA256Digest.hex(of: file))
+      return Calibration.Samples(
+        tokens: tokens.windows,
+        run: CalibrationRun(texts: [record], sampleCount: tokens.windows.count, length: tokens.length, seed: nil))
+    }
+    guard let tokenizer = try checkpoint.tokenizer() else {
+      throw Refusal(
+        "tokenizer-missing", "has no tokenizer.json beside it, so that text cannot be read", file: model,
+        remedy: "put the model's tokenizer.json beside it, or give tokens with --ids")
+    }
+    return try settings.samples(tokenizer: tokenizer, graph: graph)
+  }
+
+  private func report(_ statistics: CalibrationStatistics, seconds: Double) {
+    let channelCount = statistics.sites.values.reduce(0) { $0 + $1.channelCount }
+    if messages.json {
+      let members: JSONObject = [
+        "file": .string(output), "family": .string(statistics.family), "sites": .integer(statistics.sites.count),
+        "channels": .integer(channelCount), "samples": .integer(statistics.sampleCount),
+        "runs": .array(statistics.runs.map(\.json)), "sources": .array(statistics.sources.map(\.json)),
+        "seconds": .number(seconds),
+      ]
+      print(JSONValue.object(members).text(pretty: true))
+    } else if !messages.quiet {
+      print(
+        "\(output): \(statistics.sites.count) sites, \(channelCount) channels, \(statistics.sampleCount) samples, "
+          + "\(fixed(seconds, 2)) s")
+    }
+  }
+}

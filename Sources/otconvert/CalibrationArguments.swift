@@ -1,0 +1,60 @@
+import ArgumentParser
+import OTConversion
+import OTTensor
+
+/// A count of bytes: `800M`, `4G`, powers of 1000.
+struct ByteCount: ExpressibleByArgument {
+  let value: Int
+
+  init?(argument: String) {
+    let units = ["K": 1000, "M": 1_000_000, "G": 1_000_000_000, "T": 1_000_000_000_000]
+    let unit = argument.last.flatMap { units[$0.uppercased()] }
+    guard let number = Double(unit == nil ? argument[...] : argument.dropLast()), number > 0,
+      let value = Int(exactly: (number * Double(unit ?? 1)).rounded(.down)), value > 0
+    else { return nil }
+    self.value = value
+  }
+}
+
+/// The options that decide what a model is calibrated on.
+struct CalibrationArguments: ParsableArguments {
+  @Option(
+    parsing: .upToNextOption,
+    help: ArgumentHelp(
+      "Text to calibrate on: .txt, .jsonl or .jsonl.zst (field 'text'), one or more files.", valueName: "file"),
+    completion: .file())
+  var text: [String] = []
+
+  @Option(help: ArgumentHelp("Samples to draw from the text.", valueName: "N")) var samples = 128
+
+  @Option(
+    help: ArgumentHelp("Tokens of a sample. [default: 512, or the model's limit]", valueName: "N"))
+  var length: Int?
+
+  @Option(help: ArgumentHelp("Says where in the text samples are.", valueName: "N")) var seed: UInt64 = 0
+
+  @Option(
+    help: ArgumentHelp(
+      "Memory for calibrating, such as 4G: a larger model goes through it layer by layer. [default: half of the machine's]",
+      valueName: "bytes"))
+  var maxMemory: ByteCount?
+
+  mutating func validate() throws {
+    guard (1...1_000_000).contains(samples) else { throw ValidationError("--samples must be 1 to 1000000.") }
+    if let length, !(1...1_000_000).contains(length) { throw ValidationError("--length must be 1 to 1000000.") }
+  }
+
+  func settings(threadCount: Int) -> Calibration {
+    var settings = Calibration()
+    settings.paths = text
+    settings.sampleCount = samples
+    settings.length = length
+    settings.seed = seed
+    settings.threadCount = threadCount
+    if let maxMemory { settings.maximumByteCount = maxMemory.value }
+    return settings
+  }
+
+  /// Files that must not be overwritten.
+  var textIdentities: [FileIdentity] { text.compactMap { FileIdentity(path: $0) } }
+}

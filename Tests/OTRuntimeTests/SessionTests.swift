@@ -1,0 +1,158 @@
+import OTGraph
+import OTRuntime
+import OTTensor
+import Testing
+import _OTTestSupport
+
+/// Sequences that grow against runs of the whole.
+@Suite struct SessionTests {
+  private func last(_ session: Session, _ tokens: some Collection<Int>) throws -> [Float] {
+    try session.append(Array(tokens)) { Array($0) }
+  }
+
+  /// The largest difference; infinity where the counts differ.
+  private func difference(_ a: [Float], _ b: ArraySlice<Float>) -> Float {
+    guard a.count == b.count else { return .infinity }
+    return zip(a, b).map { abs($0 - $1) }.max() ?? 0
+  }
+
+  /// Whatever the pieces, the logits are those of the whole sequence, bit for bit.
+  @Test(arguments: DecoderFixture.families, [true, false])
+  func piecesGiveWhatTheWholeGives(_ family: String, _ isStatic: Bool) throws {
+    let fixture = try DecoderFixture(family)
+    let executor = try fixture.executor(isStatic ? .outlierTune : .perToken) {
+      $0.bits = 6
+      $0.embeddingBits = 8
+    }
+    let tokens = try fixture.goldenSequences()[0]
+    let whole = try executor.run(tokenIDs: tokens).output("logits")
+    for pieces in [[96], [1, 95], [17, 1, 1, 30, 47], Array(repeating: 1, count: 40)] {
+      let session = try executor.makeSession(tokenCapacity: 96)
+      var start = 0
+      for count in pieces {
+        let logits = try last(session, tokens[start..<start + count])
+        start += count
+        #expect(difference(logits, whole[start - 1]) == 0, "\(pieces), after \(start) tokens")
+        #expect(session.tokenCount == start)
+      }
+    }
+  }
+
+  /// In float the BLAS sums in another order, no more.
+  @Test(arguments: DecoderFixture.families)
+  func floatPieces(_ family: String) throws {
+    let fixture = try DecoderFixture(family)
+    let executor = try fixture.floatExecutor()
+    let tokens = try fixture.goldenSequences()[1]
+    let whole = try executor.run(tokenIDs: tokens).output("logits")
+    let session = try executor.makeSession(tokenCapacity: nil)
+    _ = try last(session, tokens[..<50])
+    for position in 50..<60 {
+      let logits = try last(session, [tokens[position]])
+      let range = try #require(logits.max()) - #require(logits.min())
+      for (a, b) in zip(logits, whole[position]) { #expect(abs(a - b) < 1e-5 * range) }
+    }
+  }
+
+  @Test func truncationForgets() throws {
+    let fixture = try DecoderFixture("llama")
+    let executor = try fixture.executor(.outlierTune)
+    let tokens = try fixture.goldenSequences()[0]
+    let session = try executor.makeSession(tokenCapacity: 40)
+    let first = try last(session, tokens[..<20])
+    _ = try last(session, [7, 8, 9])
+    session.truncate(to: 19)
+    #expect(session.tokenCount == 19)
+    #expect(try difference(last(session, [tokens[19]]), first[...]) == 0)
+    session.truncate(to: 30)
+    #expect(session.tokenCount == 20)
+  }
+
+  @Test func refusals() throws {
+    func rule(_ body: () throws -> Void) -> String? {
+      do {
+        try body()
+        return nil
+      } catch {
+        return (error as? Refusal)?.rule ?? "\(error)"
+      }
+    }
+    let fixture = try DecoderFixture("llama")
+    let executor = try fixture.executor(.perToken) { $0.embeddingBits = 8 }
+    let session = try executor.makeSession(tokenCapacity: 4)
+    #expect(rule { _ = try last(session, []) } == "run-empty")
+    #expect(rule { _ = try last(session, [1, 2, 3, 4, 5]) } == "run-context")
+    #expect(rule { _ = try last(session, [1, -1]) } == "run-token-id")
+    #expect(rule { _ = try last(session, [1, Int.max]) } == "run-token-id")
+    #expect(session.tokenCount == 0)
+    let tokens = [3, 5, 8]
+    #expect(try difference(last(session, tokens), executor.run(tokenIDs: tokens).output("logits")[2]) == 0)
+    #expect(rule { _ = try last(session, [1, 2]) } == "run-context")
+    #expect(session.tokenCount == 3)
+    let context = try #require(executor.graph.contextLength)
+    #expect(try executor.makeSession(tokenCapacity: context + 1000).tokenCapacity == context)
+  }
+
+  // MARK: Batches
+
+  /// Sequences of a batch do not see each other.
+  @Test(arguments: DecoderFixture.families)
+  func batchesGiveWhatSequencesGive(_ family: String) throws {
+    let fixture = try DecoderFixture(family)
+    let executor = try fixture.executor(.outlierTune) {
+      $0.bits = 6
+      $0.embeddingBits = 8
+    }
+    let tokens = try fixture.goldenSequences()[0]
+    let sequences = [tokens[..<33], tokens[40..<41], tokens[10..<80], tokens[50..<66]].map { TokenSequence(Array($0)) }
+    let results = try executor.run(sequences, observe: nil)
+    #expect(results.count == sequences.count)
+    for (sequence, result) in zip(sequences, results) {
+      let alone = try executor.run([sequence], observe: nil)[0]
+      #expect(try difference(result.output("logits").values, alone.output("logits").values[...]) == 0)
+    }
+  }
+
+  @Test func observersSeeAllSequences() throws {
+    let fixture = try DecoderFixture("opt")
+    let executor = try fixture.floatExecutor()
+    let sequences = [[5, 6, 7], [9], [11, 12]].map { TokenSequence($0) }
+    var together: [String: [Float]] = [:]
+    _ = try executor.run(sequences) { name, values, rows, channels in
+      #expect(rows == 6 && values.count == rows * channels)
+      together[name] = Array(values)
+    }
+    var alone: [String: [Float]] = [:]
+    for sequence in sequences {
+      _ = try executor.run([sequence]) { name, values, _, _ in alone[name, default: []] += values }
+    }
+    #expect(together.keys == alone.keys && together.count > 20)
+    for (name, values) in together {
+      let other = try #require(alone[name])
+      for (a, b) in zip(values, other) { #expect(abs(a - b) <= 1e-4 * max(1, abs(b)), "\(name)") }
+    }
+  }
+
+  @Test func noSequencesGiveNoResults() throws {
+    #expect(try DecoderFixture("opt").floatExecutor().run([], observe: nil).isEmpty)
+  }
+
+  // MARK: Quantized attention
+
+  /// Rounding queries, keys and values to 8 bits costs a little, to 4 bits more.
+  @Test(arguments: DecoderFixture.families)
+  func quantizedAttention(_ family: String) throws {
+    let fixture = try DecoderFixture(family)
+    let file = try fixture.packed(.outlierTune)
+    let graph = try #require(file.graph)
+    func perplexity(_ bits: Int?) throws -> Double {
+      try fixture.perplexity(
+        of: QuantizedExecutor(graph: graph, container: file.container, threadCount: 2, attentionBits: bits))
+    }
+    let float = try perplexity(nil)
+    let eight = try perplexity(8)
+    let four = try perplexity(4)
+    #expect(eight != float && abs(eight / float - 1) < 0.01, "\(float) \(eight)")
+    #expect(four > eight && four < 2 * float, "\(eight) \(four)")
+  }
+}

@@ -1,0 +1,126 @@
+import CZstd
+import Foundation
+import OTTensor
+import OTText
+import Testing
+import _OTTestSupport
+
+/// A frame of zstd, made by the library itself.
+func zstd(_ bytes: [UInt8]) -> [UInt8] {
+  [UInt8](unsafeUninitializedCapacity: ZSTD_compressBound(bytes.count)) { buffer, count in
+    count = bytes.withUnsafeBytes { ZSTD_compress(buffer.baseAddress, buffer.count, $0.baseAddress, $0.count, 3) }
+  }
+}
+
+func write(_ bytes: some Sequence<UInt8>, to path: String) throws {
+  try Data(bytes).write(to: URL(fileURLWithPath: path))
+}
+
+@Suite struct TextFileTests {
+  private static func documents(_ bytes: [UInt8], _ name: String) throws -> [String] {
+    try withTemporaryFolder { folder in
+      try write(bytes, to: folder + "/" + name)
+      var documents: [String] = []
+      try TextFile(path: folder + "/" + name).forEachDocument {
+        documents.append($0)
+        return true
+      }
+      return documents
+    }
+  }
+
+  @Test func aPlainTextIsOneDocument() throws {
+    let text = "One\r\n\ntwo, é 😀\0\n"
+    #expect(try Self.documents(Array(text.utf8), "a.txt") == [text])
+    #expect(try Self.documents([0xEF, 0xBB, 0xBF] + Array(text.utf8), "a.txt") == [text])
+    #expect(try Self.documents(zstd(Array(text.utf8)), "a.txt.zst") == [text])
+    #expect(try Self.documents([], "a.txt").isEmpty)
+  }
+
+  @Test func aLineIsADocument() throws {
+    let lines = #"""
+      {"text": "a\u00e9\n\ud83d\ude00", "meta": {"n": 1e3, "big": 123456789012345678901234567890}}
+
+      {"meta": null, "text": ""}
+      {"text": "b"}
+      """#
+    let expected = ["aé\n😀", "b"]
+    #expect(try Self.documents(Array(lines.utf8), "a.jsonl") == expected)
+    let carriageReturns = lines.replacingOccurrences(of: "\n", with: "\r\n") + "\r\n"
+    #expect(try Self.documents(Array(carriageReturns.utf8), "a.jsonl") == expected)
+    // Two frames, cut anywhere.
+    let bytes = Array(lines.utf8)
+    for cut in [0, 1, 40, bytes.count] {
+      #expect(try Self.documents(zstd(Array(bytes[..<cut])) + zstd(Array(bytes[cut...])), "a.jsonl.zst") == expected)
+    }
+  }
+
+  /// Several blocks of input and of output, whose borders fall anywhere.
+  @Test func longFiles() throws {
+    var random = SeededGenerator()
+    let expected = (0..<3000).map { index in
+      "\(index) " + String(repeating: "x\(index % 7)é", count: Int.random(in: 0..<600, using: &random))
+    }
+    let lines = Array(expected.map { "{\"text\":\"\($0)\"}\n" }.joined().utf8)
+    #expect(lines.count > 2 << 20)
+    #expect(try Self.documents(lines, "a.jsonl") == expected, "seed \(random.seed)")
+    #expect(try Self.documents(zstd(lines), "a.jsonl.zst") == expected, "seed \(random.seed)")
+  }
+
+  @Test func readingStopsWhenTold() throws {
+    try withTemporaryFolder { folder in
+      let path = folder + "/a.jsonl"
+      try write("{\"text\":\"1\"}\n{\"text\":\"2\"}\nnot JSON".utf8, to: path)
+      var found: [String] = []
+      try TextFile(path: path).forEachDocument {
+        found.append($0)
+        return found.count < 2
+      }
+      #expect(found == ["1", "2"])
+    }
+  }
+
+  struct Fault: Sendable, CustomStringConvertible {
+    let description: String
+    let name: String
+    let bytes: [UInt8]
+    var byteOffset: Int?
+  }
+
+  private static let frame = zstd(Array(String(repeating: "{\"text\":\"abc\"}\n", count: 50).utf8))
+  static let faults = [
+    Fault(description: "text-kind", name: "a.pdf", bytes: [1]),
+    Fault(description: "text-kind", name: "a.zst", bytes: [1]),
+    Fault(description: "text-utf8", name: "a.txt", bytes: Array("aé".utf8) + [0xFF, 0x61], byteOffset: 3),
+    Fault(description: "text-utf8", name: "a.txt", bytes: [0xEF, 0xBB, 0xBF, 0x61, 0xC3], byteOffset: 4),
+    Fault(description: "text-utf8", name: "a.txt", bytes: [0xFF, 0xFE, 0x61, 0], byteOffset: 0),
+    Fault(description: "text-field", name: "a.jsonl", bytes: Array("{\"text\":\"a\"}\n{\"t\":1}".utf8), byteOffset: 13),
+    Fault(description: "text-field", name: "a.jsonl", bytes: Array("{\"text\":1}".utf8)),
+    Fault(description: "text-field", name: "a.jsonl", bytes: Array("[\"text\"]".utf8)),
+    Fault(description: "json-", name: "a.jsonl", bytes: Array("{\"text\":\"a\"}\n{\"text\":\"a".utf8)),
+    Fault(description: "json-", name: "a.jsonl", bytes: Array("{\"text\":\"a\",\"text\":\"b\"}".utf8)),
+    Fault(description: "json-", name: "a.jsonl", bytes: Array("{\"text\":\"".utf8) + [0xFF] + Array("\"}".utf8)),
+    Fault(description: "text-zst-truncated", name: "a.jsonl.zst", bytes: Array(frame.dropLast(1))),
+    Fault(description: "text-zst-truncated", name: "a.jsonl.zst", bytes: Array(frame.prefix(3))),
+    Fault(description: "text-zst-truncated", name: "a.jsonl.zst", bytes: frame + frame.prefix(9)),
+    Fault(description: "text-zst-damaged", name: "a.jsonl.zst", bytes: frame + [1, 2, 3, 4, 5, 6, 7, 8]),
+    Fault(description: "text-zst-damaged", name: "a.txt.zst", bytes: Array("plain text".utf8)),
+  ]
+
+  @Test(arguments: faults) func badTextIsRefused(_ fault: Fault) throws {
+    let refusal = try #require(throws: Refusal.self) { try Self.documents(fault.bytes, fault.name) }
+    #expect(refusal.rule.hasPrefix(fault.description), "\(refusal)")
+    #expect(refusal.file?.hasSuffix(fault.name) == true)
+    if let offset = fault.byteOffset { #expect(refusal.byteOffset == offset) }
+  }
+
+  /// At every length: a prefix of a frame is never taken for the whole.
+  @Test func everyTruncationIsNoticed() throws {
+    for length in 1..<Self.frame.count {
+      let refusal = try #require(throws: Refusal.self) {
+        try Self.documents(Array(Self.frame.prefix(length)), "a.jsonl.zst")
+      }
+      #expect(refusal.rule == "text-zst-truncated", "\(length): \(refusal)")
+    }
+  }
+}
