@@ -18,6 +18,8 @@ let package = Package(
     .systemLibrary(name: "COpenBLAS", pkgConfig: "openblas", providers: [.apt(["libopenblas-dev"])]),
     .systemLibrary(name: "CCrypto", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
     .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
+    // Only what `otbench kernels` compares with.
+    .systemLibrary(name: "CDNNL", providers: [.apt(["libdnnl-dev"])]),
 
     // MARK: Foundations
     .target(name: "COTKernels"),
@@ -57,7 +59,8 @@ let package = Package(
     .target(
       name: "OTVerify",
       dependencies: [
-        "OTCheckpoint", "OTContainer", "OTConversion", "OTGraph", "OTJSON", "OTKernels", "OTQuantization", "OTTensor",
+        "OTCheckpoint", "OTContainer", "OTConversion", "OTGraph", "OTJSON", "OTKernels", "OTQuantization", "OTRuntime",
+        "OTTensor",
       ]),
 
     // MARK: Commands
@@ -73,7 +76,8 @@ let package = Package(
     .executableTarget(
       name: "otbench",
       dependencies: [
-        "OTCheckpoint", "OTContainer", "OTConversion", "OTJSON", "OTKernels", "OTQuantization", "OTTensor",
+        "CDNNL", "COpenBLAS", "OTCheckpoint", "OTContainer", "OTConversion", "OTJSON", "OTKernels",
+        "OTQuantization", "OTTensor",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ]),
 
@@ -113,7 +117,13 @@ let package = Package(
         "OTCheckpoint", "OTConversion", "OTJSON", "OTQ", "OTRuntime", "OTTensor", "OTTokenizer", "_OTTestSupport",
       ]),
     .testTarget(
-      name: "EndToEndTests", dependencies: ["OTCheckpoint", "OTJSON", "OTTensor", "_OTTestSupport", "otconvert"]),
+      name: "OTCalibrationTests",
+      dependencies: [
+        "OTCalibration", "OTCheckpoint", "OTConversion", "OTGraph", "OTRuntime", "OTTensor", "_OTTestSupport",
+      ]),
+    .testTarget(
+      name: "EndToEndTests",
+      dependencies: ["OTCheckpoint", "OTJSON", "OTTensor", "_OTTestSupport", "otbench", "otconvert"]),
   ],
   swiftLanguageModes: [.v6]
 )

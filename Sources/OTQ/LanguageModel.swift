@@ -43,10 +43,15 @@ public struct LanguageModel: Sendable {
   ///
   /// - Throws: as `init(path:threadCount:)`.
   public init(_ file: ModelFile, threadCount: Int? = nil) throws(Refusal) {
+    try self.init(file, family: nil, threadCount: threadCount)
+  }
+
+  /// The same with the family of a checkpoint, instead of what its config.json says.
+  package init(_ file: ModelFile, family: String?, threadCount: Int?) throws(Refusal) {
     let threadCount = threadCount ?? ProcessInfo.processInfo.activeProcessorCount
     self.file = file
     executor = try refusing { () -> any Executor in
-      let graph = try file.graph()
+      let graph = try file.graph(family: family)
       switch file.content {
       case .packed(let packed):
         return try QuantizedExecutor(graph: graph, container: packed.container, threadCount: threadCount)

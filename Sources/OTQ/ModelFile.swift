@@ -94,8 +94,9 @@ public struct ModelFile: Sendable {
 
   /// The model's graph, made from configuration and names for a checkpoint.
   ///
+  /// - Parameter family: the family of a checkpoint, instead of what its config.json says.
   /// - Throws: `Refusal` with rule `run-no-graph`, or as `Families.graph` throws.
-  func graph() throws -> Graph {
+  func graph(family: String? = nil) throws -> Graph {
     switch content {
     case .packed(let file):
       guard let graph = file.graph else {
@@ -107,7 +108,7 @@ public struct ModelFile: Sendable {
     case .checkpoint(let checkpoint, _):
       return try Families.graph(
         configuration: json(.configuration),
-        tensors: TensorCatalog(checkpoint.tensors, file: checkpoint.files.first?.path))
+        tensors: TensorCatalog(checkpoint.tensors, file: checkpoint.files.first?.path), override: family)
     }
   }
 }

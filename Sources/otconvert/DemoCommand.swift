@@ -41,7 +41,7 @@ struct DemoCommand: ParsableCommand {
 
     print("$ otconvert verify opt-mini.otq --reference opt-mini/")
     let result = try WeightVerification(of: file, reference: checkpoint, threadCount: threads.threads)
-    print(VerifyCommand.table(result))
+    print(VerificationText.table(result))
     guard result.hasPassed else {
       throw Refusal("verify-failed", "the demo's file differs from its source", file: output)
     }

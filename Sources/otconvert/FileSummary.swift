@@ -54,6 +54,22 @@ struct FileSummary {
       + "linears \(fixed(linearBitsPerWeight, 3)) bits per weight"
   }
 
+  /// What a report says of the file, names and values.
+  var facts: [(name: String, value: String)] {
+    func text(_ value: JSONValue?) -> String { value?.string ?? "–" }
+    var facts: [(name: String, value: String)] = [
+      ("family", text(container.metadata["family"])), ("method", text(container.metadata["method"]?["name"])),
+    ]
+    var schemes: [String: Int] = [:]
+    for tensor in linears { schemes[tensor.storageDescription, default: 0] += 1 }
+    let byCount = schemes.sorted { ($1.value, $0.key) < ($0.value, $1.key) }
+    facts.append(("weights of linears", byCount.map { "\($0.key) (\($0.value))" }.joined(separator: ", ")))
+    facts.append(("bits per weight of linears", fixed(linearBitsPerWeight, 3)))
+    facts.append(("size", headline))
+    facts.append(("written by", text(container.metadata["producer"])))
+    return facts
+  }
+
   /// Totals as JSON.
   func totals(adding members: JSONObject = [:]) -> JSONValue {
     let all = sums(container.tensors)

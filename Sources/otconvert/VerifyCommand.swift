@@ -1,7 +1,11 @@
 import ArgumentParser
+import Foundation
 import OTCheckpoint
+import OTContainer
 import OTConversion
+import OTGraph
 import OTJSON
+import OTQ
 import OTTensor
 import OTVerify
 
@@ -10,26 +14,51 @@ struct VerifyCommand: ParsableCommand {
     commandName: "verify",
     abstract: "Prove that an .otq file is what its source makes it.",
     discussion: """
-      Recomputes every weight from the source: every tensor accounted for, every weight
-      within half a step or at the end of its range, norms and biases to rounding.
+      weights  recomputes every weight from the source: every tensor accounted for, every
+               weight within half a step or at the end of its range, norms and biases to rounding
+      layers   also runs both models on sample text and compares the outputs of linears and norms;
+               each model reads its own inputs, so errors are those that have accumulated
+      model    also compares perplexity and next-token distributions, or sentence vectors
+
       Without --reference only the file's own checksums and codes are checked.
-      Exit status 1 names the offending tensors.
+      Exit status 1 names the offending tensors, layers and figures.
 
       EXAMPLES
         otconvert verify model.otq --reference model.safetensors
+        otconvert verify model.otq --reference model/ --level model --text wiki.txt --report report.html
+        otconvert verify model.otq --reference model/ --level layers --ids ids.safetensors --junit verify.xml
         otconvert verify model.otq --reference model/ --tolerance tolerance.json --json
-      where tolerance.json is, say, {"minimumSqnrDecibels": {"6": 25}, "maximumErrorInSteps": 0.5001}
+      where tolerance.json is, say, {"minimumSqnrDecibels": {"6": 25}, "model": {"maximumPerplexityRatio": 1.02}}
       """)
+
+  enum Level: String, ExpressibleByArgument, CaseIterable {
+    case weights, layers, model
+  }
 
   @Argument(help: "The .otq file.", completion: .file()) var input: String
   @Option(help: ArgumentHelp("The checkpoint it was made from.", valueName: "checkpoint"))
   var reference: String?
-  @Option(help: ArgumentHelp("Thresholds, a JSON file.", valueName: "file")) var tolerance: String?
+  @Option(help: "How deep to look; each level includes those before it.") var level = Level.weights
+  @Option(help: ArgumentHelp("Thresholds, a JSON file.", valueName: "file"), completion: .file())
+  var tolerance: String?
+  @OptionGroup(title: "Text to run the models on") var text: VerificationTextArguments
+  @Option(help: ArgumentHelp("Write a report to look at: one HTML page.", valueName: "file"), completion: .file())
+  var report: String?
+  @Option(help: ArgumentHelp("Write the result for CI, as JUnit does.", valueName: "file"), completion: .file())
+  var junit: String?
+  @Flag(help: "Replace the files of --report and --junit if they exist.") var force = false
   @OptionGroup var threads: ThreadArguments
   @OptionGroup var messages: OutputArguments
 
   func validate() throws {
-    guard tolerance == nil || reference != nil else { throw ValidationError("--tolerance needs --reference.") }
+    if reference == nil {
+      guard tolerance == nil else { throw ValidationError("--tolerance needs --reference.") }
+      guard level == .weights else { throw ValidationError("--level \(level.rawValue) needs --reference.") }
+      guard report == nil, junit == nil else { throw ValidationError("--report and --junit need --reference.") }
+    }
+    guard level != .weights || !text.isGiven else {
+      throw ValidationError("--text and --ids are for --level layers or model.")
+    }
   }
 
   func run() throws {
@@ -47,56 +76,90 @@ struct VerifyCommand: ParsableCommand {
       }
       return
     }
-    let progress = ProgressLine("verifying", isQuiet: messages.quiet || messages.json)
-    let result = try WeightVerification(
-      of: file, reference: try Checkpoint.open(reference), tolerance: allowed ?? Tolerance(),
-      threadCount: threads.threads, progress: progress.update)
+    let checkpoint = try Checkpoint.open(reference)
+    let inputs = [file.container.file.identity] + checkpoint.files.map(\.mapped.identity)
+    // Opened first, so that a long run does not end with a path that cannot be written.
+    let outputs = try Outputs(report: report, junit: junit, force: force, inputs: inputs)
+    let result = try verified(file, checkpoint, reference, allowed ?? Tolerance())
+    try outputs.write(result)
     if messages.json {
-      print(VerifyCommand.json(result, input).text(pretty: true))
+      print(result.json.text(pretty: true))
     } else if !messages.quiet {
-      print(VerifyCommand.table(result))
-      result.notes.forEach(warn)
+      print(VerificationText(result).text)
+      result.weights.notes.forEach(warn)
     }
     guard result.hasPassed else {
-      let named = result.offenders.prefix(8).map { "'\($0.name)' \($0.faults[0])" }
-      let more = result.offenders.count > 8 ? "; and \(result.offenders.count - 8) more" : ""
+      let named = result.faults.prefix(8)
+      let more = result.faults.count > 8 ? "; and \(result.faults.count - 8) more" : ""
       throw Refusal("verify-failed", named.joined(separator: "; ") + more, file: input)
     }
-    if !messages.quiet, !messages.json { print("verified: \(result.findings.count) tensors match \(reference)") }
+    if !messages.quiet, !messages.json { print(VerificationText(result).verdict(reference: reference)) }
   }
 
-  static func table(_ result: WeightVerification) -> String {
-    var table = TextTable([
-      ("tensor", .left), ("stored as", .left), ("SQNR dB", .right), ("max error", .right), ("", .left),
-    ])
-    for finding in result.findings {
-      let isQuantized = finding.sqnrDecibels != nil
-      table.append([
-        Refusal.printable(finding.name), Refusal.printable(finding.storage),
-        finding.sqnrDecibels.map { $0.isFinite ? fixed($0, 2) : "∞" } ?? "",
-        isQuantized
-          ? "\(fixed(finding.maximumError, 4)) step"
-          : finding.maximumError == 0 ? "exact" : "\(Float(finding.maximumError))",
-        finding.faults.isEmpty ? "ok" : "FAILED",
-      ])
+  private func verified(
+    _ file: PackedFile, _ checkpoint: Checkpoint, _ reference: String, _ allowed: Tolerance
+  ) throws -> VerificationReport {
+    let isQuiet = messages.quiet || messages.json
+    var run: RunVerification?
+    var used: VerificationReport.Text?
+    // Text and models first: what cannot be run is to be refused at once.
+    let models = level == .weights ? nil : try models(file, reference)
+    let sequences = try models.map { try text.sequences(for: $0.packed, and: $0.source) }
+    let weights = try WeightVerification(
+      of: file, reference: checkpoint, tolerance: allowed, threadCount: threads.threads,
+      progress: ProgressLine("verifying", isQuiet: isQuiet).update)
+    if let models, let sequences {
+      let progress = ProgressLine("running", unit: .tokens, isQuiet: isQuiet)
+      run = try RunVerification(
+        packed: models.packed.executor, source: models.source.executor,
+        weights: StoredWeights(graph: models.packed.graph, container: file.container),
+        sequences: sequences.sequences, file: input, comparesOutputs: level == .model, tolerance: allowed,
+        threadCount: threads.threads, progress: progress.update)
+      used = VerificationReport.Text(
+        source: sequences.name, sequenceCount: sequences.sequences.count,
+        tokenCount: sequences.sequences.reduce(0) { $0 + $1.count })
     }
-    return table.text
+    let summary = FileSummary(file)
+    return VerificationReport(
+      path: input, packed: try fileFacts(file.container.file),
+      sources: try checkpoint.files.map { try fileFacts($0.mapped) }, facts: summary.facts, weights: weights,
+      run: run, text: used)
   }
 
-  private static func json(_ result: WeightVerification, _ path: String) -> JSONValue {
-    .object([
-      "file": .string(path), "passed": .bool(result.hasPassed),
-      "notes": .array(result.notes.map { .string($0) }),
-      "tensors": .array(
-        result.findings.map { finding in
-          var entry: JSONObject = [
-            "name": .string(finding.name), "storage": .string(finding.storage),
-            "maximumError": .number(finding.maximumError),
-            "faults": .array(finding.faults.map { .string($0) }),
-          ]
-          if let sqnr = finding.sqnrDecibels { entry["sqnrDecibels"] = sqnr.isFinite ? .number(sqnr) : .null }
-          return .object(entry)
-        }),
-    ])
+  private func models(_ file: PackedFile, _ reference: String) throws -> (packed: LanguageModel, source: LanguageModel)
+  {
+    let packed = try LanguageModel(path: input, threadCount: threads.threads)
+    let source = try LanguageModel(
+      ModelFile(path: reference), family: packed.graph.family, threadCount: threads.threads)
+    return (packed, source)
+  }
+
+  /// Digests take a while, and only a report shows them.
+  private func fileFacts(_ file: MappedFile) throws -> VerificationReport.File {
+    VerificationReport.File(
+      name: URL(fileURLWithPath: file.path).lastPathComponent, byteCount: file.byteCount,
+      sha256: report == nil ? nil : try SHA256Digest.hex(of: file))
+  }
+}
+
+/// The files that `verify` writes: opened early, whole or not at all.
+private struct Outputs {
+  private let report: AtomicFile?
+  private let junit: AtomicFile?
+
+  init(report: String?, junit: String?, force: Bool, inputs: [FileIdentity]) throws {
+    self.report = try report.map { try AtomicFile(path: $0, force: force, inputs: inputs) }
+    self.junit = try junit.map { try AtomicFile(path: $0, force: force, inputs: inputs) }
+  }
+
+  func write(_ result: VerificationReport) throws {
+    if let report {
+      try report.append(HTMLReport(result).text.utf8)
+      try report.commit()
+    }
+    if let junit {
+      try junit.append(JUnitReport(result).text.utf8)
+      try junit.commit()
+    }
   }
 }

@@ -2,101 +2,12 @@ import OTCheckpoint
 import OTContainer
 import OTConversion
 import OTGraph
-import OTJSON
 import OTKernels
 import OTQuantization
 import OTTensor
 
-/// What verification found of one tensor of the source.
-public struct TensorFinding: Sendable {
-  /// Name in the source.
-  public let name: String
-  /// How the file stores it: `6-bit asymmetric`, `F32`, `alias of …`.
-  public let storage: String
-  /// Signal to quantization noise after the transform; nil unless quantized.
-  public let sqnrDecibels: Double?
-  /// Largest |w − ŵ| in steps where the code is not at an end of its range;
-  /// for float parameters, relative to the largest of the tensor.
-  public let maximumError: Double
-  /// What is wrong, in words; empty when all is as it must be.
-  public let faults: [String]
-}
-
-/// The result of recomputing every weight of a packed file from its source.
-public struct WeightVerification: Sendable {
-  /// A finding for every tensor of the source, and of the file.
-  public let findings: [TensorFinding]
-  /// What is odd but no fault.
-  public let notes: [String]
-
-  /// Findings with faults.
-  public var offenders: [TensorFinding] { findings.filter { !$0.faults.isEmpty } }
-  /// Whether no finding has a fault.
-  public var hasPassed: Bool { offenders.isEmpty }
-
-  /// Compares `file` with the checkpoint it was made from.
-  ///
-  /// Every tensor of the source must be in the file and every tensor of the
-  /// file with a source must be in the source; every weight must be within
-  /// half a step of the transformed source or at the end of its range.
-  ///
-  /// - Throws: `Refusal` when the file is damaged or the source cannot be read.
-  public init(
-    of file: PackedFile, reference: Checkpoint, tolerance: Tolerance = Tolerance(), threadCount: Int = 1,
-    progress: ((Int, Int) -> Void)? = nil
-  ) throws {
-    try file.container.verify(threadCount: threadCount)
-    var stored: [String: StoredTensor] = [:]
-    for tensor in file.container.tensors {
-      if let source = tensor.source { stored[source.name] = tensor }
-    }
-    let comparison = Comparison(
-      file: file, reference: reference, parameters: CheckpointParameters(reference.tensors),
-      tolerance: tolerance, threadCount: threadCount)
-    var findings: [TensorFinding] = []
-    let totalByteCount = reference.tensors.reduce(0) { $0 + $1.byteCount }
-    var doneByteCount = 0
-    for view in reference.tensors {
-      guard let tensor = stored.removeValue(forKey: view.name) else {
-        findings.append(
-          TensorFinding(
-            name: view.name, storage: "missing", sqnrDecibels: nil, maximumError: 0,
-            faults: ["is in the source and not in the file"]))
-        continue
-      }
-      findings.append(try comparison.finding(tensor, view))
-      doneByteCount += view.byteCount
-      progress?(doneByteCount, totalByteCount)
-    }
-    for name in stored.keys.sorted() {
-      findings.append(
-        TensorFinding(
-          name: name, storage: "foreign", sqnrDecibels: nil, maximumError: 0,
-          faults: ["is in the file and not in the source"]))
-    }
-    for tensor in file.container.tensors where tensor.source == nil {
-      if let finding = try comparison.gained(tensor) { findings.append(finding) }
-    }
-    self.findings = findings
-    notes = WeightVerification.notes(file, reference)
-  }
-
-  /// Whether the source has the sizes that the file has recorded.
-  private static func notes(_ file: PackedFile, _ reference: Checkpoint) -> [String] {
-    let recorded = file.container.metadata["sources"]?.array ?? []
-    return reference.files.compactMap { source in
-      let entry = recorded.first { $0["name"]?.string == source.name }
-      guard let entry else { return "the file was not made from a source named \(source.name)" }
-      guard entry["byteCount"]?.integer == source.mapped.byteCount else {
-        return "\(source.name) has another size than the source that was converted"
-      }
-      return nil
-    }
-  }
-}
-
 /// Compares tensors one by one.
-private struct Comparison {
+struct TensorComparison {
   let file: PackedFile
   let reference: Checkpoint
   let parameters: CheckpointParameters
@@ -147,7 +58,7 @@ private struct Comparison {
       let tiles = block * step..<min((block + 1) * step, layout.rowTileCount)
       return try compare(tensor, rows, scheme, scales, zeroPoints, tiles)
     }
-    var total = BlockError()
+    var total = BlockError(codeCounts: [Int](repeating: 0, count: 1 << scheme.bits))
     for block in blocks { total.merge(block) }
     let statistics = ErrorStatistics(
       squaredError: total.squaredError, squares: total.squares, maximumErrorInSteps: Float(total.maximum),
@@ -162,7 +73,10 @@ private struct Comparison {
     if let least = tolerance.minimumSQNRDecibels[scheme.bits], decibels < least {
       faults.append("SQNR is \(decibels.rounded(toPlaces: 2)) dB, \(least) are demanded")
     }
-    return result(tensor, sqnr: decibels, maximum: total.maximum, faults: faults)
+    let zeroPoint = zeroPoints.reduce(0) { $0 + Double($1) } / Double(max(zeroPoints.count, 1))
+    return TensorFinding(
+      name: tensor.source?.name ?? tensor.name, storage: tensor.storageDescription, sqnrDecibels: decibels,
+      maximumError: total.maximum, faults: faults, codeCounts: total.codeCounts, zeroPoint: zeroPoint)
   }
 
   private struct BlockError: Sendable {
@@ -170,10 +84,12 @@ private struct Comparison {
     var squares = 0.0
     var maximum = 0.0
     var worst: (row: Int, column: Int)?
+    var codeCounts: [Int]
 
     mutating func merge(_ other: BlockError) {
       squaredError += other.squaredError
       squares += other.squares
+      for code in codeCounts.indices { codeCounts[code] += other.codeCounts[code] }
       if other.maximum > maximum { (maximum, worst) = (other.maximum, other.worst) }
     }
   }
@@ -190,13 +106,14 @@ private struct Comparison {
     let codes = try file.container.codes(of: tensor, rowTiles: tiles)
     let groupCount = scheme.groupCount(columnCount: layout.columnCount)
     let groupSize: Int = if case .perGroup(let size) = scheme.granularity { size } else { max(layout.columnCount, 1) }
-    var error = BlockError()
+    var error = BlockError(codeCounts: [Int](repeating: 0, count: 1 << scheme.bits))
     for row in rows {
       let start = (row - rows.lowerBound) * layout.columnCount
       let tileStart = (row / 16 - tiles.lowerBound) * layout.rowTileByteCount + row % 16 * 4
       for column in 0..<layout.columnCount {
         let value = values[start + column]
         let code = Int(codes[tileStart + column / 4 * 64 + column % 4])
+        error.codeCounts[code] += 1
         let step = scheme.granularity == .perTensor ? 0 : row * groupCount + column / groupSize
         let difference = Double(value) - Double(scales[step]) * Double(code - Int(zeroPoints[step]))
         error.squaredError += difference * difference
@@ -261,37 +178,9 @@ private struct Comparison {
       }
   }
 
-  private func result(
-    _ tensor: StoredTensor, sqnr: Double? = nil, maximum: Double = 0, faults: [String]
-  ) -> TensorFinding {
+  private func result(_ tensor: StoredTensor, maximum: Double = 0, faults: [String]) -> TensorFinding {
     TensorFinding(
-      name: tensor.source?.name ?? tensor.name, storage: tensor.storageDescription, sqnrDecibels: sqnr,
-      maximumError: maximum, faults: faults)
-  }
-}
-
-extension StoredTensor {
-  /// How the tensor is stored, in words.
-  public var storageDescription: String {
-    switch content {
-    case .alias(let target): return "alias of \(target)"
-    case .plain(let type): return type.rawValue
-    case .quantized(let scheme, _, _):
-      let sign = scheme.isSymmetric ? "sym" : "asym"
-      switch scheme.granularity {
-      case .perTensor: return "int\(scheme.bits) \(sign) tensor"
-      case .perChannel: return "int\(scheme.bits) \(sign) channel"
-      case .perGroup(let size): return "int\(scheme.bits) \(sign) group \(size)"
-      }
-    }
-  }
-}
-
-extension Double {
-  /// Rounded for a sentence.
-  func rounded(toPlaces places: Int) -> Double {
-    var factor = 1.0
-    for _ in 0..<places { factor *= 10 }
-    return (self * factor).rounded() / factor
+      name: tensor.source?.name ?? tensor.name, storage: tensor.storageDescription, maximumError: maximum,
+      faults: faults)
   }
 }

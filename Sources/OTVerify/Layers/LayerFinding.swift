@@ -1,0 +1,120 @@
+import OTGraph
+
+/// What verification found of the output of one node on sample text: the
+/// packed model's, which reads its own inputs, against the source's.
+public struct LayerFinding: Sendable {
+  /// What gives the value.
+  public enum Kind: String, Sendable, Hashable, CaseIterable {
+    case linear, norm, attention, activation, embedding, other
+
+    /// Whether tolerances hold for nodes of this kind: see `LayerFinding.isJudged`.
+    var isJudged: Bool { self == .linear || self == .norm }
+  }
+
+  /// The node's name.
+  public let name: String
+  /// What the node is.
+  public let kind: Kind
+  /// How its weight and its input are made integer: `int6 asym channel, static int6`.
+  public let scheme: String
+  /// How far the packed model is from the source, in the source's units. The
+  /// error is that of the whole model up to here, not of this node alone.
+  public let error: OutputError
+  /// What is wrong, in words; empty when all is as it must be.
+  public let faults: [String]
+
+  /// Whether tolerances hold for it: for linears and norms. What lies between,
+  /// such as the average that attention takes, can be all cancellation; the
+  /// linear that reads it says what it is worth.
+  public var isJudged: Bool { kind.isJudged }
+  /// Where in the model the node is.
+  public var place: LayerPlace { LayerPlace(name: name) }
+}
+
+/// The block that a node is in, and what it is there, by its name.
+public struct LayerPlace: Sendable, Hashable {
+  /// The number in `model.layers.12.mlp.up_proj`; nil outside the blocks.
+  public let block: Int?
+  /// What follows the number, or the whole name where there is none.
+  public let label: String
+
+  /// The place of the node called `name`: the first component that is a number
+  /// is the block's.
+  public init(name: String) {
+    let parts = name.split(separator: ".", omittingEmptySubsequences: false)
+    guard let index = parts.firstIndex(where: { !$0.isEmpty && $0.allSatisfy(\.isASCIIDigit) }),
+      let block = Int(parts[index]), index + 1 < parts.count
+    else {
+      self.block = nil
+      label = name
+      return
+    }
+    self.block = block
+    label = parts[(index + 1)...].joined(separator: ".")
+  }
+}
+
+extension Character {
+  fileprivate var isASCIIDigit: Bool { isASCII && isNumber }
+}
+
+extension LayerFinding.Kind {
+  /// The kind of a node with this operation.
+  public init(_ operation: Operation) {
+    switch operation {
+    case .linear: self = .linear
+    case .layerNorm, .rmsNorm: self = .norm
+    case .attention: self = .attention
+    case .activation, .multiply: self = .activation
+    case .embedding: self = .embedding
+    default: self = .other
+    }
+  }
+}
+
+/// What verification found of a site's activations on sample text.
+public struct SiteFinding: Sendable {
+  /// The site, in the packed file's graph.
+  public let site: Site
+  /// How it is made integer.
+  public let quantization: ActivationQuantization
+  /// What migration has done to it.
+  public let transform: ChannelTransform
+  /// Ranges of the channels in the source.
+  public let sourceRanges: ChannelRanges
+  /// Values in the source.
+  public let sourceHistogram: ValueHistogram
+  /// Ranges in the packed model, whose values are (x − z) ⊘ s: with a static
+  /// scheme in steps of the integers.
+  public let packedRanges: ChannelRanges
+  /// Values in the packed model.
+  public let packedHistogram: ValueHistogram
+  /// With a static scheme, values that round to an integer beyond the range.
+  public let clippedCount: Int
+  /// Values seen.
+  public let valueCount: Int
+
+  /// Ranges after symmetrization and before scaling: (x − z), in the source's units.
+  public var shiftedRanges: ChannelRanges {
+    transform.scale.map(packedRanges.scaled) ?? packedRanges
+  }
+}
+
+extension ActivationQuantization {
+  /// How an activation is made integer, in words: `static int6`, `float`.
+  public var storageDescription: String {
+    switch self {
+    case .float: "float"
+    case .dynamic(let bits): "dynamic int\(bits)"
+    case .static(let bits): "static int\(bits)"
+    }
+  }
+
+  /// Bits of the integers; nil where the activation stays in floating point.
+  public var bits: Int? {
+    switch self {
+    case .float: nil
+    case .dynamic(let bits), .static(let bits): bits
+    }
+  }
+}

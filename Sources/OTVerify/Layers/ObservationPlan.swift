@@ -1,0 +1,80 @@
+import OTGraph
+import OTTensor
+
+/// Which values are compared, and how many of them are in memory at a time.
+struct ObservationPlan: Sendable {
+  /// A node whose value both models have.
+  struct Compared: Sendable {
+    let name: String
+    let channelCount: Int
+    let kind: LayerFinding.Kind
+    /// What migration did to the packed model's value.
+    let transform: ChannelTransform
+  }
+
+  /// A site of the packed model, and the node of the source that gives its value.
+  struct ObservedSite: Sendable {
+    let site: Site
+    let root: String
+  }
+
+  /// In execution order.
+  let nodes: [Compared]
+  let sites: [ObservedSite]
+
+  /// - Throws: `Refusal` with rule `verify-graph` where the models differ.
+  init(source: Graph, packed: Graph, packedPath: String) throws {
+    let sites = packed.sites.map { ObservedSite(site: $0, root: packed.nodeBeforeAffines($0.producer)) }
+    let roots = Set(sites.map(\.root))
+    var nodes: [Compared] = []
+    for node in source.nodes {
+      guard let channelCount = source.channelCount(of: node.name), channelCount > 0 else { continue }
+      guard packed.channelCount(of: node.name) == channelCount else {
+        throw Refusal(
+          "verify-graph", "the source's node '\(node.name)' is not in the file, or of another size",
+          file: packedPath, remedy: "verify against the checkpoint that was converted")
+      }
+      switch node.operation {
+      case .linear, .layerNorm, .rmsNorm: break
+      default: guard roots.contains(node.name) else { continue }
+      }
+      nodes.append(
+        Compared(
+          name: node.name, channelCount: channelCount, kind: LayerFinding.Kind(node.operation),
+          transform: packed.transform(ofValue: node.name)))
+    }
+    for site in sites where source.channelCount(of: site.root) != site.site.size {
+      throw Refusal(
+        "verify-graph", "the file's site '\(site.site.producer)' is not in the source", file: packedPath,
+        remedy: "verify against the checkpoint that was converted")
+    }
+    self.nodes = nodes
+    self.sites = sites
+  }
+
+  /// The nodes in groups whose values, for `tokenCount` tokens, take at most
+  /// `byteCount` bytes in float32; a group has at least one node.
+  func groups(tokenCount: Int, byteCount: Int) -> [[Compared]] {
+    var groups: [[Compared]] = []
+    var filled = 0
+    for node in nodes {
+      let size = node.channelCount * tokenCount * 4
+      if groups.isEmpty || filled + size > byteCount {
+        groups.append([])
+        filled = 0
+      }
+      groups[groups.count - 1].append(node)
+      filled += size
+    }
+    return groups
+  }
+}
+
+extension Graph {
+  /// The node that affine nodes on an edge read, `name` itself where it is none.
+  func nodeBeforeAffines(_ name: String) -> String {
+    var name = name
+    while let node = self[name], case .affine = node.operation { name = node.inputs[0] }
+    return name
+  }
+}

@@ -1,0 +1,178 @@
+import OTGraph
+import OTRuntime
+import OTTensor
+
+/// The result of running a packed model and its source on the same tokens.
+public struct RunVerification: Sendable {
+  /// A finding for every linear, every norm and every other node that gives a
+  /// site, in execution order.
+  public let layers: [LayerFinding]
+  /// A finding for every site, in execution order.
+  public let sites: [SiteFinding]
+  /// How far the outputs are; nil unless asked for.
+  public let model: ModelFinding?
+  /// Tokens that were run.
+  public let tokenCount: Int
+  /// Sequences that were run.
+  public let sequenceCount: Int
+  /// The model's scheme, by which tolerances are chosen.
+  public let scheme: ModelScheme
+  /// What was allowed.
+  public let tolerance: Tolerance
+
+  /// Layers with faults.
+  public var offenders: [LayerFinding] { layers.filter { !$0.faults.isEmpty } }
+  /// Whether nothing has a fault.
+  public var hasPassed: Bool { offenders.isEmpty && model?.faults.isEmpty ?? true }
+
+  /// Bytes of values that are kept of the source by default, for comparison.
+  public static let defaultByteCount = 1 << 29
+
+  /// Runs `packed` and `source` on `sequences`.
+  ///
+  /// Each reads its own inputs, so errors are those that have accumulated up
+  /// to a node. The source's values are kept for one sequence at a time, and
+  /// where these are more than `byteCount` bytes, for some nodes at a time:
+  /// the sequence is then run once for each group of nodes.
+  ///
+  /// - Parameters:
+  ///   - weights: how linears' weights are stored, by node.
+  ///   - comparesOutputs: whether the outputs are compared, too.
+  /// - Throws: `Refusal` with rule `verify-graph` or `verify-no-text`, or as executors throw.
+  public init(
+    packed: any Executor, source: any Executor, weights: StoredWeights, sequences: [[Int]], file: String,
+    comparesOutputs: Bool, tolerance: Tolerance = Tolerance(), byteCount: Int = defaultByteCount,
+    threadCount: Int = 1, progress: ((Int, Int) -> Void)? = nil
+  ) throws {
+    guard sequences.contains(where: { !$0.isEmpty }) else {
+      throw Refusal("verify-no-text", "there are no tokens to run the models on", file: file)
+    }
+    let plan = try ObservationPlan(source: source.graph, packed: packed.graph, packedPath: file)
+    let observation = Observation(plan: plan, graph: packed.graph, threadCount: threadCount)
+    var comparison = comparesOutputs ? ModelComparison(graph: packed.graph) : nil
+    let total = sequences.reduce(0) { $0 + $1.count }
+    var done = 0
+    for sequence in sequences {
+      let groups = plan.groups(tokenCount: sequence.count, byteCount: byteCount)
+      for (index, group) in groups.enumerated() {
+        observation.begin(group, observesSites: index == 0)
+        let expected = try source.run(tokenIDs: sequence, observe: observation.observeSource)
+        let actual = try packed.run(tokenIDs: sequence, observe: observation.observePacked)
+        if index == 0 {
+          try comparison?.add(actual, reference: expected, tokenIDs: sequence, threadCount: threadCount)
+        }
+      }
+      done += sequence.count
+      progress?(done, total)
+    }
+    let scheme = ModelScheme(graph: packed.graph, weights: weights)
+    self.scheme = scheme
+    self.tolerance = tolerance
+    layers = observation.errors.map { node, error in
+      LayerFinding(
+        name: node.name, kind: node.kind, scheme: weights.description(of: node.name, in: packed.graph),
+        error: error, faults: node.kind.isJudged ? tolerance.faults(of: error, scheme: scheme) : [])
+    }
+    sites = observation.siteFindings
+    model = comparison.map { ModelFinding($0, tolerance: tolerance, scheme: scheme) }
+    tokenCount = total
+    sequenceCount = sequences.count
+  }
+}
+
+/// What is seen of two models that run in turn; not for several threads at once.
+private final class Observation {
+  private let plan: ObservationPlan
+  private let graph: Graph
+  private let threadCount: Int
+  private var group: [String: ObservationPlan.Compared] = [:]
+  private var observesSites = true
+  private var kept: [String: [Float]] = [:]
+  private var errorsByName: [String: OutputError] = [:]
+  private var activities: [String: Activity] = [:]
+  private let producersByRoot: [String: [String]]
+
+  private struct Activity {
+    var sourceRanges: ChannelRanges
+    var sourceHistogram = ValueHistogram()
+    var packedRanges: ChannelRanges
+    var packedHistogram = ValueHistogram()
+    var clippedCount = 0
+    var valueCount = 0
+
+    init(channelCount: Int) {
+      sourceRanges = ChannelRanges(channelCount: channelCount)
+      packedRanges = sourceRanges
+    }
+  }
+
+  init(plan: ObservationPlan, graph: Graph, threadCount: Int) {
+    self.plan = plan
+    self.graph = graph
+    self.threadCount = threadCount
+    producersByRoot = Dictionary(grouping: plan.sites, by: \.root).mapValues { $0.map(\.site.producer) }
+    for site in plan.sites { activities[site.site.producer] = Activity(channelCount: site.site.size) }
+  }
+
+  /// Starts over with the next tokens, or other nodes.
+  func begin(_ nodes: [ObservationPlan.Compared], observesSites: Bool) {
+    group = Dictionary(nodes.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
+    kept = [:]
+    self.observesSites = observesSites
+  }
+
+  func observeSource(_ name: String, _ values: UnsafeBufferPointer<Float>, _ rows: Int, _ channels: Int) {
+    if observesSites {
+      for producer in producersByRoot[name] ?? [] {
+        activities[producer]?.sourceRanges.add(values)
+        activities[producer]?.sourceHistogram.add(values)
+      }
+    }
+    if group[name] != nil { kept[name] = Array(values) }
+  }
+
+  func observePacked(
+    _ name: String, _ values: UnsafeBufferPointer<Float>, _ rows: Int, _ channels: Int
+  ) throws {
+    if observesSites, activities[name] != nil {
+      activities[name]?.packedRanges.add(values)
+      activities[name]?.packedHistogram.add(values)
+      activities[name]?.valueCount += values.count
+      if case .static(let bits)? = graph.activations[name] {
+        activities[name]?.clippedCount += clippedCount(values, bits: bits)
+      }
+    }
+    guard let node = group[name], let expected = kept.removeValue(forKey: name) else { return }
+    var error = errorsByName[name] ?? OutputError(channelCount: node.channelCount)
+    try expected.withUnsafeBufferPointer {
+      try error.add(
+        model: values, reference: $0, restoring: (node.transform.shift, node.transform.scale),
+        threadCount: threadCount)
+    }
+    errorsByName[name] = error
+  }
+
+  private func clippedCount(_ values: UnsafeBufferPointer<Float>, bits: Int) -> Int {
+    let limit = Float(1 << (bits - 1))
+    // Codes are −2^(bits−1) … 2^(bits−1) − 1; what rounds to one of them is not clipped.
+    return values.count { !($0 >= -limit - 0.5 && $0 < limit - 0.5) }
+  }
+
+  /// In execution order.
+  var errors: [(ObservationPlan.Compared, OutputError)] {
+    plan.nodes.compactMap { node in errorsByName[node.name].map { (node, $0) } }
+  }
+
+  var siteFindings: [SiteFinding] {
+    plan.sites.compactMap { observed in
+      let site = observed.site
+      guard let activity = activities[site.producer] else { return nil }
+      return SiteFinding(
+        site: site, quantization: graph.activations[site.producer] ?? .float,
+        transform: graph.transform(ofValue: site.producer), sourceRanges: activity.sourceRanges,
+        sourceHistogram: activity.sourceHistogram, packedRanges: activity.packedRanges,
+        packedHistogram: activity.packedHistogram, clippedCount: activity.clippedCount,
+        valueCount: activity.valueCount)
+    }
+  }
+}

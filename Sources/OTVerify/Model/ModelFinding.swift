@@ -1,0 +1,142 @@
+import OTGraph
+import OTRuntime
+import OTTensor
+
+/// How far the outputs of a packed model are from its source's, on sample text.
+public struct ModelFinding: Sendable {
+  /// Perplexities on the same tokens; nil where tokens see those that follow,
+  /// or the model gives no logits.
+  public struct Perplexity: Sendable, Hashable {
+    /// The packed model's.
+    public let packed: Double
+    /// The source's.
+    public let source: Double
+    /// The first divided by the second.
+    public let ratio: Double
+    /// Standard error of the ratio, tokens taken as independent.
+    public let standardError: Double
+    /// Tokens that were predicted.
+    public let tokenCount: Int
+  }
+
+  /// KL(source ‖ packed) of the next-token distributions, in nats.
+  public struct Divergence: Sendable, Hashable {
+    /// Mean over the tokens.
+    public let mean: Double
+    /// What 99 % of the tokens do not exceed.
+    public let percentile99: Double
+    /// The largest.
+    public let maximum: Double
+    /// Share of tokens at which both find the same token likeliest.
+    public let top1Agreement: Double
+  }
+
+  /// Cosine between vectors of both models: tokens of `hidden`, sequences of `pooled`.
+  public struct Similarity: Sendable, Hashable {
+    /// `hidden` or `pooled`.
+    public let output: String
+    /// Mean over the vectors.
+    public let mean: Double
+    /// The least.
+    public let minimum: Double
+  }
+
+  /// Perplexities, where there are any.
+  public let perplexity: Perplexity?
+  /// Distance of distributions; nil where the model gives no logits.
+  public let divergence: Divergence?
+  /// Of outputs that are not logits.
+  public let similarities: [Similarity]
+  /// What is wrong, in words: figure and sentence.
+  public let faults: [(figure: String, message: String)]
+
+  /// Every figure that a tolerance judges, by the name that its fault would have.
+  public var figures: [(name: String, value: Double)] {
+    var figures: [(name: String, value: Double)] = []
+    if let perplexity { figures.append(("perplexity ratio", perplexity.ratio)) }
+    if let divergence {
+      figures.append(("mean KL divergence", divergence.mean))
+      figures.append(("top-1 agreement", divergence.top1Agreement))
+    }
+    return figures + similarities.map { ("mean cosine of \($0.output)", $0.mean) }
+  }
+
+  init(_ comparison: ModelComparison, tolerance: Tolerance, scheme: ModelScheme) {
+    perplexity = comparison.perplexity
+    divergence = comparison.divergence
+    similarities = comparison.similarities
+    faults = tolerance.faults(
+      perplexity: comparison.perplexity, divergence: comparison.divergence,
+      similarities: comparison.similarities, scheme: scheme)
+  }
+}
+
+/// Gathers what a `ModelFinding` says, sequence by sequence.
+struct ModelComparison {
+  private let isCausal: Bool
+  private var packedLikelihood = TokenLikelihood()
+  private var sourceLikelihood = TokenLikelihood()
+  private var distributions = DistributionComparison()
+  private var cosines: [String: [Double]] = [:]
+
+  init(graph: Graph) {
+    isCausal = graph.nodes.allSatisfy { node in
+      guard case .attention(let attention) = node.operation else { return true }
+      return attention.isCausal
+    }
+  }
+
+  mutating func add(
+    _ packed: ExecutionResult, reference: ExecutionResult, tokenIDs: [Int], threadCount: Int
+  ) throws {
+    for (name, expected) in reference.outputs {
+      let actual = try packed.output(name)
+      guard name == "logits" else {
+        for row in 0..<min(expected.rowCount, actual.rowCount) {
+          cosines[name, default: []].append(cosine(expected[row], actual[row]))
+        }
+        continue
+      }
+      if isCausal {
+        try packedLikelihood.add(logits: actual, tokenIDs: tokenIDs, threadCount: threadCount)
+        try sourceLikelihood.add(logits: expected, tokenIDs: tokenIDs, threadCount: threadCount)
+      }
+      try distributions.add(logits: actual, reference: expected, threadCount: threadCount)
+    }
+  }
+
+  var perplexity: ModelFinding.Perplexity? {
+    guard let packed = packedLikelihood.perplexity, let source = sourceLikelihood.perplexity,
+      let ratio = packedLikelihood.perplexityRatio(to: sourceLikelihood)
+    else { return nil }
+    return .init(
+      packed: packed, source: source, ratio: ratio.ratio, standardError: ratio.standardError,
+      tokenCount: packedLikelihood.losses.count)
+  }
+
+  var divergence: ModelFinding.Divergence? {
+    guard let mean = distributions.mean, let percentile = distributions.quantile(0.99),
+      let maximum = distributions.maximum, let agreement = distributions.agreement
+    else { return nil }
+    return .init(mean: mean, percentile99: percentile, maximum: maximum, top1Agreement: agreement)
+  }
+
+  var similarities: [ModelFinding.Similarity] {
+    cosines.sorted { $0.key < $1.key }.map { name, values in
+      // A NaN is the least of all.
+      let least = values.reduce(1) { $1.isNaN || $0.isNaN ? .nan : min($0, $1) }
+      return .init(output: name, mean: values.reduce(0, +) / Double(values.count), minimum: least)
+    }
+  }
+}
+
+private func cosine(_ a: ArraySlice<Float>, _ b: ArraySlice<Float>) -> Double {
+  var (products, first, second) = (0.0, 0.0, 0.0)
+  for (a, b) in zip(a, b) {
+    products += Double(a) * Double(b)
+    first += Double(a) * Double(a)
+    second += Double(b) * Double(b)
+  }
+  if first == 0, second == 0 { return 1 }
+  return first == 0 || second == 0 ? 0 : products / (first.squareRoot() * second.squareRoot())
+}

@@ -1,0 +1,107 @@
+import OTGraph
+import OTJSON
+
+extension VerificationReport {
+  /// All figures. Numbers that JSON cannot hold (infinities, NaN) are null.
+  public var json: JSONValue {
+    var members: JSONObject = [
+      "file": .string(path), "level": .string(level), "passed": .bool(hasPassed),
+      "faults": .array(faults.map { .string($0) }),
+      "notes": .array(weights.notes.map { .string($0) }),
+      "tensors": .array(weights.findings.map(\.json)),
+    ]
+    guard let run else { return .object(members) }
+    members["scheme"] = .string(run.scheme.name)
+    if let text {
+      members["text"] = .object([
+        "source": .string(text.source), "sequenceCount": .integer(text.sequenceCount),
+        "tokenCount": .integer(text.tokenCount),
+      ])
+    }
+    members["layers"] = .array(run.layers.map(\.json))
+    members["sites"] = .array(run.sites.map(\.json))
+    members["model"] = run.model?.json
+    return .object(members)
+  }
+}
+
+extension JSONValue {
+  /// A number, or null for what JSON cannot hold.
+  fileprivate static func finite(_ value: Double) -> JSONValue { value.isFinite ? .number(value) : .null }
+
+  fileprivate static func list(_ values: [Float]) -> JSONValue { .array(values.map { .finite(Double($0)) }) }
+}
+
+extension TensorFinding {
+  fileprivate var json: JSONValue {
+    var entry: JSONObject = [
+      "name": .string(name), "storage": .string(storage), "maximumError": .finite(maximumError),
+      "faults": .array(faults.map { .string($0) }),
+    ]
+    if let sqnrDecibels { entry["sqnrDecibels"] = .finite(sqnrDecibels) }
+    return .object(entry)
+  }
+}
+
+extension LayerFinding {
+  fileprivate var json: JSONValue {
+    var entry: JSONObject = [
+      "name": .string(name), "kind": .string(kind.rawValue), "scheme": .string(scheme),
+      "block": place.block.map { .integer($0) } ?? .null, "relativeError": .finite(error.relativeError),
+      "cosine": .finite(error.cosine), "sqnrDecibels": .finite(error.sqnrDecibels),
+    ]
+    if let worst = error.worstChannel {
+      entry["worstChannel"] = .object([
+        "index": .integer(worst.index), "relativeError": .finite(worst.relativeError),
+      ])
+    }
+    entry["faults"] = .array(faults.map { .string($0) })
+    return .object(entry)
+  }
+}
+
+extension SiteFinding {
+  fileprivate var json: JSONValue {
+    func ranges(_ ranges: ChannelRanges) -> JSONValue {
+      .object(["minima": .list(ranges.minima), "maxima": .list(ranges.maxima)])
+    }
+    var entry: JSONObject = [
+      "producer": .string(site.producer), "consumers": .array(site.consumers.map { .string($0) }),
+      "quantization": .string(quantization.storageDescription), "outlierRatio": .finite(sourceRanges.outlierRatio),
+      "source": ranges(sourceRanges),
+    ]
+    if transform.shift != nil { entry["symmetrized"] = ranges(shiftedRanges) }
+    entry["packed"] = ranges(packedRanges)
+    if case .static = quantization { entry["clippedCount"] = .integer(clippedCount) }
+    entry["valueCount"] = .integer(valueCount)
+    return .object(entry)
+  }
+}
+
+extension ModelFinding {
+  fileprivate var json: JSONValue {
+    var entry: JSONObject = [:]
+    if let perplexity {
+      entry["perplexity"] = .finite(perplexity.packed)
+      entry["referencePerplexity"] = .finite(perplexity.source)
+      entry["perplexityRatio"] = .finite(perplexity.ratio)
+      entry["perplexityRatioStandardError"] = .finite(perplexity.standardError)
+      entry["predictedTokenCount"] = .integer(perplexity.tokenCount)
+    }
+    if let divergence {
+      entry["klMean"] = .finite(divergence.mean)
+      entry["kl99thPercentile"] = .finite(divergence.percentile99)
+      entry["klMaximum"] = .finite(divergence.maximum)
+      entry["top1Agreement"] = .finite(divergence.top1Agreement)
+    }
+    if !similarities.isEmpty {
+      entry["cosine"] = .object(
+        similarities.reduce(into: JSONObject()) {
+          $0[$1.output] = .object(["mean": .finite($1.mean), "minimum": .finite($1.minimum)])
+        })
+    }
+    entry["faults"] = .array(
+      faults.map { .object(["figure": .string($0.figure), "message": .string($0.message)]) })
+    return .object(entry)
+  }
+}

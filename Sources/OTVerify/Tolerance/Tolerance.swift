@@ -1,0 +1,98 @@
+/// How far a packed file may be from its source: `formats/tolerance.md`.
+public struct Tolerance: Sendable, Hashable {
+  // MARK: Weights
+
+  /// Largest |w − ŵ| in steps of the weight's scale, but for codes at the ends
+  /// of their range. Half a step, and the rounding of float32 in up to 255 steps.
+  public var maximumErrorInSteps = 0.5001
+  /// Least signal to quantization noise of a tensor in decibels, by bits.
+  ///
+  /// By default 6·bits − 18: a uniform quantizer gains 6 dB per bit, and a
+  /// matrix of normal weights has about 10 dB more than this.
+  public var minimumSQNRDecibels: [Int: Double] = Dictionary(
+    uniqueKeysWithValues: (2...8).map { ($0, Double(6 * $0 - 18)) })
+  /// Largest |p − p̂| of a float parameter (norms and biases), relative to the
+  /// largest of its tensor.
+  public var maximumRelativeError = 1e-5
+
+  // MARK: Layers
+
+  /// Largest relative error of a node's output.
+  public var maximumLayerError = SchemeLimit(base: 0.05, weights: 12, activations: 12, bounds: 0...0.9)
+  /// Least cosine of a node's output.
+  public var minimumLayerCosine = SchemeLimit(base: 1, weights: -4, activations: -4, bounds: 0.5...1)
+
+  // MARK: Model
+
+  /// Largest ratio of the packed model's perplexity to the source's.
+  public var maximumPerplexityRatio = SchemeLimit(base: 1.02, weights: 8, activations: 16, bounds: 1...10)
+  /// Largest mean KL divergence, in nats.
+  public var maximumMeanDivergence = SchemeLimit(base: 0.01, weights: 8, activations: 16, bounds: 0...10)
+  /// Least share of tokens with the same likeliest next token.
+  public var minimumTop1Agreement = SchemeLimit(base: 0.98, weights: -8, activations: -16, bounds: 0...1)
+  /// Least mean cosine of the vectors of each output that is not logits.
+  public var minimumOutputCosine = SchemeLimit(base: 1, weights: -2, activations: -4, bounds: 0.5...1)
+
+  /// The defaults.
+  public init() {}
+}
+
+// MARK: - Judging
+
+extension Tolerance {
+  /// What is wrong with the output of a node, in words.
+  func faults(of error: OutputError, scheme: ModelScheme) -> [String] {
+    var faults: [String] = []
+    let limit = maximumLayerError.value(for: scheme)
+    if !(error.relativeError <= limit) {
+      faults.append(
+        "relative error is \(error.relativeError.rounded(toPlaces: 4)), \(limit.rounded(toPlaces: 4)) is allowed "
+          + "with \(scheme.name)")
+    }
+    let least = minimumLayerCosine.value(for: scheme)
+    if !(error.cosine >= least) {
+      faults.append(
+        "cosine is \(error.cosine.rounded(toPlaces: 4)), \(least.rounded(toPlaces: 4)) is demanded "
+          + "with \(scheme.name)")
+    }
+    return faults
+  }
+
+  /// What is wrong with a model's outputs: figure and sentence.
+  func faults(
+    perplexity: ModelFinding.Perplexity?, divergence: ModelFinding.Divergence?,
+    similarities: [ModelFinding.Similarity], scheme: ModelScheme
+  ) -> [(figure: String, message: String)] {
+    var faults: [(figure: String, message: String)] = []
+    func check(_ figure: String, _ value: Double, _ limit: Double, isLeast: Bool) {
+      guard !(isLeast ? value >= limit : value <= limit) else { return }
+      faults.append(
+        (
+          figure,
+          "is \(value.rounded(toPlaces: 5)), \(limit.rounded(toPlaces: 5)) is "
+            + "\(isLeast ? "demanded" : "allowed") with \(scheme.name)"
+        ))
+    }
+    if let perplexity {
+      check("perplexity ratio", perplexity.ratio, maximumPerplexityRatio.value(for: scheme), isLeast: false)
+    }
+    if let divergence {
+      check("mean KL divergence", divergence.mean, maximumMeanDivergence.value(for: scheme), isLeast: false)
+      check("top-1 agreement", divergence.top1Agreement, minimumTop1Agreement.value(for: scheme), isLeast: true)
+    }
+    for similarity in similarities {
+      check(
+        "mean cosine of \(similarity.output)", similarity.mean, minimumOutputCosine.value(for: scheme), isLeast: true)
+    }
+    return faults
+  }
+}
+
+extension Double {
+  /// Rounded for a sentence.
+  func rounded(toPlaces places: Int) -> Double {
+    var factor = 1.0
+    for _ in 0..<places { factor *= 10 }
+    return isFinite ? (self * factor).rounded() / factor : self
+  }
+}

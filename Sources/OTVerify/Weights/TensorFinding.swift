@@ -1,0 +1,47 @@
+import OTContainer
+import OTTensor
+
+/// What verification found of one tensor of the source.
+public struct TensorFinding: Sendable {
+  /// Name in the source.
+  public let name: String
+  /// How the file stores it: `6-bit asymmetric`, `F32`, `alias of …`.
+  public let storage: String
+  /// Signal to quantization noise after the transform; nil unless quantized.
+  public let sqnrDecibels: Double?
+  /// Largest |w − ŵ| in steps where the code is not at an end of its range;
+  /// for float parameters, relative to the largest of the tensor.
+  public let maximumError: Double
+  /// What is wrong, in words; empty when all is as it must be.
+  public let faults: [String]
+  /// How often each code occurs, 2^bits counts; empty unless quantized.
+  public let codeCounts: [Int]
+  /// Codes that stand for 0 in the mean over the scales; nil unless quantized.
+  public let zeroPoint: Double?
+
+  init(
+    name: String, storage: String, sqnrDecibels: Double? = nil, maximumError: Double = 0, faults: [String],
+    codeCounts: [Int] = [], zeroPoint: Double? = nil
+  ) {
+    (self.name, self.storage, self.sqnrDecibels) = (name, storage, sqnrDecibels)
+    (self.maximumError, self.faults) = (maximumError, faults)
+    (self.codeCounts, self.zeroPoint) = (codeCounts, zeroPoint)
+  }
+}
+
+extension StoredTensor {
+  /// How the tensor is stored, in words.
+  public var storageDescription: String {
+    switch content {
+    case .alias(let target): return "alias of \(target)"
+    case .plain(let type): return type.rawValue
+    case .quantized(let scheme, _, _):
+      let sign = scheme.isSymmetric ? "sym" : "asym"
+      switch scheme.granularity {
+      case .perTensor: return "int\(scheme.bits) \(sign) tensor"
+      case .perChannel: return "int\(scheme.bits) \(sign) channel"
+      case .perGroup(let size): return "int\(scheme.bits) \(sign) group \(size)"
+      }
+    }
+  }
+}

@@ -1,0 +1,75 @@
+import OTCheckpoint
+import OTContainer
+import OTConversion
+import OTGraph
+import OTJSON
+import OTTensor
+
+/// The result of recomputing every weight of a packed file from its source.
+public struct WeightVerification: Sendable {
+  /// A finding for every tensor of the source, and of the file.
+  public let findings: [TensorFinding]
+  /// What is odd but no fault.
+  public let notes: [String]
+
+  /// Findings with faults.
+  public var offenders: [TensorFinding] { findings.filter { !$0.faults.isEmpty } }
+  /// Whether no finding has a fault.
+  public var hasPassed: Bool { offenders.isEmpty }
+
+  /// Compares `file` with the checkpoint it was made from.
+  ///
+  /// Every tensor of the source must be in the file and every tensor of the
+  /// file with a source must be in the source; every weight must be within
+  /// half a step of the transformed source or at the end of its range.
+  ///
+  /// - Throws: `Refusal` when the file is damaged or the source cannot be read.
+  public init(
+    of file: PackedFile, reference: Checkpoint, tolerance: Tolerance = Tolerance(), threadCount: Int = 1,
+    progress: ((Int, Int) -> Void)? = nil
+  ) throws {
+    try file.container.verify(threadCount: threadCount)
+    var stored: [String: StoredTensor] = [:]
+    for tensor in file.container.tensors {
+      if let source = tensor.source { stored[source.name] = tensor }
+    }
+    let comparison = TensorComparison(
+      file: file, reference: reference, parameters: CheckpointParameters(reference.tensors),
+      tolerance: tolerance, threadCount: threadCount)
+    var findings: [TensorFinding] = []
+    let totalByteCount = reference.tensors.reduce(0) { $0 + $1.byteCount }
+    var doneByteCount = 0
+    for view in reference.tensors {
+      guard let tensor = stored.removeValue(forKey: view.name) else {
+        findings.append(
+          TensorFinding(name: view.name, storage: "missing", faults: ["is in the source and not in the file"]))
+        continue
+      }
+      findings.append(try comparison.finding(tensor, view))
+      doneByteCount += view.byteCount
+      progress?(doneByteCount, totalByteCount)
+    }
+    for name in stored.keys.sorted() {
+      findings.append(
+        TensorFinding(name: name, storage: "foreign", faults: ["is in the file and not in the source"]))
+    }
+    for tensor in file.container.tensors where tensor.source == nil {
+      if let finding = try comparison.gained(tensor) { findings.append(finding) }
+    }
+    self.findings = findings
+    notes = WeightVerification.notes(file, reference)
+  }
+
+  /// Whether the source has the sizes that the file has recorded.
+  private static func notes(_ file: PackedFile, _ reference: Checkpoint) -> [String] {
+    let recorded = file.container.metadata["sources"]?.array ?? []
+    return reference.files.compactMap { source in
+      let entry = recorded.first { $0["name"]?.string == source.name }
+      guard let entry else { return "the file was not made from a source named \(source.name)" }
+      guard entry["byteCount"]?.integer == source.mapped.byteCount else {
+        return "\(source.name) has another size than the source that was converted"
+      }
+      return nil
+    }
+  }
+}
