@@ -77,7 +77,7 @@ let package = Package(
       name: "otbench",
       dependencies: [
         "CDNNL", "COpenBLAS", "OTCheckpoint", "OTContainer", "OTConversion", "OTJSON", "OTKernels",
-        "OTQuantization", "OTTensor",
+        "OTQ", "OTQuantization", "OTRuntime", "OTTensor",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ]),
 
