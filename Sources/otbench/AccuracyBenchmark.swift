@@ -80,7 +80,7 @@ struct AccuracyBenchmark: ParsableCommand {
       report(rows.json(sourceByteCount: byteCount), rows.table(sourceByteCount: byteCount))
     } else {
       let rows = try SentenceAccuracy(
-        checkpoint: checkpoint, files: files, sentences: WikiText.sentences(of: text, count: sentences),
+        model: model, files: files, sentences: WikiText.sentences(of: text, count: sentences),
         threads: threads)
       report(rows.json(sourceByteCount: byteCount), rows.table(sourceByteCount: byteCount))
     }

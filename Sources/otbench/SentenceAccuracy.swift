@@ -1,9 +1,6 @@
-import OTCheckpoint
-import OTConversion
 import OTJSON
-import OTRuntime
+import OTQ
 import OTTensor
-import OTTokenizer
 
 /// Cosines between the sentence embeddings of packed files and of the float32
 /// model they are made of.
@@ -20,42 +17,15 @@ struct SentenceAccuracy {
   /// Embeds the sentences with all models.
   ///
   /// - Throws: `Refusal` where a model cannot be run.
-  init(checkpoint: Checkpoint, files: [AccuracyScheme.File], sentences: [String], threads: Int) throws {
-    let graph = try checkpoint.graph()
-    guard let tokenizer = try checkpoint.tokenizer() else {
-      throw Refusal("tokenizer-missing", "has no tokenizer.json", file: checkpoint.files.first?.path)
-    }
-    let around = tokenizer.specialTokens
-    let room = min(graph.contextLength ?? .max, 256) - around.leading.count - around.trailing.count
-    let tokens = sentences.map { sentence in
-      around.leading + tokenizer.encode(sentence, addSpecialTokens: false).prefix(max(room, 1)) + around.trailing
-    }
-    try Calibration.check(tokens, graph, file: nil)
-    let reference = try FloatExecutor(
-      graph: graph, parameters: CheckpointParameters(checkpoint.tensors), threadCount: threads, cachesParameters: true)
-    let expected = try SentenceAccuracy.embeddings(of: tokens, reference)
+  init(model: String, files: [AccuracyScheme.File], sentences: [String], threads: Int) throws {
+    let expected = try LanguageModel(path: model, threadCount: threads).embed(sentences)
     rows = try files.map { file in
-      let packed = try PackedFile(path: file.path)
-      guard let graph = packed.graph else { throw Refusal("run-no-graph", "has no graph", file: file.path) }
-      let executor = try QuantizedExecutor(graph: graph, container: packed.container, threadCount: threads)
-      let cosines = zip(try SentenceAccuracy.embeddings(of: tokens, executor), expected).map(SentenceAccuracy.cosine)
+      let found = try LanguageModel(path: file.path, threadCount: threads).embed(sentences)
+      let cosines = zip(found, expected).map(SentenceAccuracy.cosine)
       return Row(
         file: file, mean: cosines.reduce(0, +) / Double(cosines.count), minimum: cosines.min() ?? .nan)
     }
     sentenceCount = sentences.count
-  }
-
-  /// Means over the tokens; cosines do not depend on their length.
-  private static func embeddings(of sentences: [[Int]], _ executor: some Executor) throws -> [[Float]] {
-    try stride(from: 0, to: sentences.count, by: 16).flatMap { start in
-      let batch = sentences[start..<min(start + 16, sentences.count)].map { TokenSequence($0) }
-      return try executor.run(batch, observe: nil).map { result in
-        let hidden = try result.output("hidden")
-        return (0..<hidden.channelCount).map { channel in
-          (0..<hidden.rowCount).reduce(Float(0)) { $0 + hidden.values[$1 * hidden.channelCount + channel] }
-        }
-      }
-    }
   }
 
   private static func cosine(_ a: [Float], _ b: [Float]) -> Double {
