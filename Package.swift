@@ -76,8 +76,8 @@ let package = Package(
     .executableTarget(
       name: "otbench",
       dependencies: [
-        "CDNNL", "COpenBLAS", "OTCheckpoint", "OTContainer", "OTConversion", "OTJSON", "OTKernels",
-        "OTQ", "OTQuantization", "OTRuntime", "OTTensor",
+        "CDNNL", "COpenBLAS", "OTCalibration", "OTCheckpoint", "OTContainer", "OTConversion", "OTGraph", "OTJSON",
+        "OTKernels", "OTQ", "OTQuantization", "OTRuntime", "OTTensor", "OTText", "OTTokenizer",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ]),
 

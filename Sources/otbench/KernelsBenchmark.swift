@@ -4,7 +4,7 @@ import OTJSON
 import OTKernels
 import OTTensor
 
-struct KernelsCommand: ParsableCommand {
+struct KernelsBenchmark: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "kernels",
     abstract: "Time matrix products against what this machine can do at most.",
