@@ -55,7 +55,7 @@ public struct LanguageModel: Sendable {
       switch file.content {
       case .packed(let packed):
         return try QuantizedExecutor(graph: graph, container: packed.container, threadCount: threadCount)
-      case .checkpoint(let checkpoint):
+      case .checkpoint(let checkpoint, _):
         // In float32 they are kept as long as they take at most half of the memory.
         let byteCount = checkpoint.tensors.reduce(0.0) { $0 + Double($1.shape.elementCount) * 4 }
         return try FloatExecutor(
@@ -64,10 +64,12 @@ public struct LanguageModel: Sendable {
       }
     }
     lazyTokenizer = OnDemand {
-      switch file.content {
-      case .packed: try file.json(.tokenizer).map { try Tokenizer(json: $0, file: "\(file.path): tokenizer.json") }
-      case .checkpoint(let checkpoint): try checkpoint.tokenizer()
-      }
+      let tokenizerPath =
+        switch file.content {
+        case .packed: "\(file.path): tokenizer.json"
+        case .checkpoint(_, let attachments): attachments[.tokenizer]?.path ?? file.path
+        }
+      return try file.json(.tokenizer).map { try Tokenizer(json: $0, file: tokenizerPath) }
     }
   }
 

@@ -19,8 +19,15 @@ import OTTensor
 public struct ModelFile: Sendable {
   enum Content: Sendable {
     case packed(PackedFile)
-    case checkpoint(Checkpoint)
+    /// With the files beside it, kept open: all are of one time.
+    case checkpoint(Checkpoint, [ModelAttachments.Kind: MappedFile])
   }
+
+  /// What running a model may need beside its tensors.
+  private static let readAttachments: [ModelAttachments.Kind] = [
+    .configuration, .generationConfiguration, .tokenizer, .tokenizerConfiguration, .sentenceModules, .pooling,
+    .sentenceConfiguration,
+  ]
 
   /// The path as it was given.
   public let path: String
@@ -37,7 +44,9 @@ public struct ModelFile: Sendable {
     (content, warnings) = try refusing {
       if PackedFile.recognizes(path: path) { return (.packed(try PackedFile(path: path)), []) }
       let checkpoint = try Checkpoint.open(path)
-      return (.checkpoint(checkpoint), checkpoint.warnings)
+      var attachments: [ModelAttachments.Kind: MappedFile] = [:]
+      for kind in Self.readAttachments { attachments[kind] = try checkpoint.attachments.file(kind) }
+      return (.checkpoint(checkpoint, attachments), checkpoint.warnings)
     }
   }
 
@@ -48,7 +57,7 @@ public struct ModelFile: Sendable {
   public var tensors: [ModelTensor] {
     switch content {
     case .packed(let file): file.container.tensors.map { ModelTensor(file, $0) }
-    case .checkpoint(let checkpoint): checkpoint.tensors.map(ModelTensor.init)
+    case .checkpoint(let checkpoint, _): checkpoint.tensors.map(ModelTensor.init)
     }
   }
 
@@ -57,7 +66,7 @@ public struct ModelFile: Sendable {
     switch content {
     case .packed(let file):
       file.container.tensors.first { $0.name == name }.map { ModelTensor(file, $0) }
-    case .checkpoint(let checkpoint): checkpoint[name].map(ModelTensor.init)
+    case .checkpoint(let checkpoint, _): checkpoint[name].map(ModelTensor.init)
     }
   }
 
@@ -65,7 +74,7 @@ public struct ModelFile: Sendable {
   package var identities: [FileIdentity] {
     switch content {
     case .packed(let file): [file.container.file.identity]
-    case .checkpoint(let checkpoint): checkpoint.files.map(\.mapped.identity)
+    case .checkpoint(let checkpoint, _): checkpoint.files.map(\.mapped.identity)
     }
   }
 
@@ -79,7 +88,7 @@ public struct ModelFile: Sendable {
       return try file.container.attachment(kind.rawValue)?.withUnsafeBytes {
         try JSONValue.parse($0, limits: .configuration, file: "\(path): \(kind.rawValue)")
       }
-    case .checkpoint(let checkpoint): return try checkpoint.attachments.json(kind)
+    case .checkpoint(_, let attachments): return try attachments[kind].map { try JSONValue.parse(contentsOf: $0) }
     }
   }
 
@@ -96,7 +105,7 @@ public struct ModelFile: Sendable {
           file: path, remedy: "convert a model of a known family, or name it with --family")
       }
       return graph
-    case .checkpoint(let checkpoint):
+    case .checkpoint(let checkpoint, _):
       return try Families.graph(
         configuration: json(.configuration),
         tensors: TensorCatalog(checkpoint.tensors, file: checkpoint.files.first?.path), override: family)

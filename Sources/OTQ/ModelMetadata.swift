@@ -67,7 +67,7 @@ extension ModelFile {
 
   private var parameterCount: Int {
     let aliases: Set<String> =
-      if case .checkpoint(let checkpoint) = content { Set(checkpoint.aliases.keys) } else { [] }
+      if case .checkpoint(let checkpoint, _) = content { Set(checkpoint.aliases.keys) } else { [] }
     return tensors.reduce(0) { sum, tensor in
       if case .alias = tensor.storage { return sum }
       return aliases.contains(tensor.name) ? sum : sum + tensor.elementCount

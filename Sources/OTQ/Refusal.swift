@@ -1,5 +1,7 @@
-import OTRuntime
-import OTTensor
+// Exported, so that their members are there for those who import OTQ alone.
+@_exported import struct OTRuntime.Matrix
+@_exported import struct OTTensor.QuantizationScheme
+@_exported import struct OTTensor.Refusal
 
 /// Why something was refused: the one error that this library throws.
 ///

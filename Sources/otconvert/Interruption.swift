@@ -1,37 +1,31 @@
-import Dispatch
 import Foundation
 import Synchronization
 
 /// Lets a command end in order when it is interrupted (Ctrl-C, SIGTERM); a
 /// second signal ends it at once.
-final class Interruption: Sendable {
-  private let number = Atomic<Int32>(0)
-  nonisolated(unsafe) private let sources: [any DispatchSourceSignal]
+enum Interruption {
+  /// The signal that has come; 0: none.
+  private static let number = Atomic<Int32>(0)
 
-  init() {
-    let signals = [SIGINT, SIGTERM]
-    sources = signals.map { DispatchSource.makeSignalSource(signal: $0, queue: .global()) }
-    for (index, source) in sources.enumerated() {
-      let number = signals[index]
-      source.setEventHandler { [weak self] in
+  /// From now on, signals are noted; those that were ignored (nohup) stay so.
+  static func watch() {
+    // Made here, so that the handler finds it made.
+    number.store(0, ordering: .relaxed)
+    let ignored = unsafeBitCast(SIG_IGN, to: Int.self)
+    for number in [SIGINT, SIGTERM] where unsafeBitCast(signal(number, SIG_IGN), to: Int.self) != ignored {
+      signal(number) { number in
         signal(number, SIG_DFL)
-        self?.number.store(number, ordering: .relaxed)
+        Interruption.number.store(number, ordering: .relaxed)
       }
-      source.resume()
-      // Else the process would end before the source learns of it.
-      signal(number, SIG_IGN)
     }
   }
 
   /// Whether a signal has come.
-  var hasCome: Bool { number.load(ordering: .relaxed) != 0 }
+  static var hasCome: Bool { number.load(ordering: .relaxed) != 0 }
 
   /// Ends the process by the signal that has come, if one has, so that whoever
   /// started it sees that it was interrupted.
-  func endProcessIfCome() {
-    let number = number.load(ordering: .relaxed)
-    guard number != 0 else { return }
-    signal(number, SIG_DFL)
-    raise(number)
+  static func endProcessIfCome() {
+    if hasCome { raise(number.load(ordering: .relaxed)) }
   }
 }

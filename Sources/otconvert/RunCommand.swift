@@ -69,10 +69,10 @@ struct RunCommand: ParsableCommand {
       options: GenerationOptions(
         maximumTokenCount: maxTokens, temperature: temperature, topK: topK, topP: topP, seed: seed,
         stopStrings: stop))
-    let interruption = Interruption()
+    Interruption.watch()
     var text = ""
     var generatedIDs: [Int] = []
-    while let piece = try loop.next(isCancelled: { interruption.hasCome }) {
+    while let piece = try loop.next(isCancelled: { Interruption.hasCome }) {
       if messages.json {
         text += piece.text
         generatedIDs += piece.tokenIDs
@@ -81,7 +81,7 @@ struct RunCommand: ParsableCommand {
       }
       if let summary = piece.summary { try finish(summary, text: text, tokenIDs: generatedIDs) }
     }
-    interruption.endProcessIfCome()
+    Interruption.endProcessIfCome()
   }
 
   private func promptText() throws -> String {

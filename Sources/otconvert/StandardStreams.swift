@@ -34,20 +34,18 @@ enum TextInput {
   ///
   /// - Throws: `Refusal` with rule `text-too-long` or a rule `file-…`.
   static func read(_ path: String) throws -> String {
+    let name = path == "-" ? "standard input" : path
+    let handle = path == "-" ? .standardInput : FileHandle(forReadingAtPath: path)
+    // What cannot be opened has its fault named; pipes and devices may be read.
+    guard let handle else { return try String(decoding: MappedFile(path: path).bytes, as: UTF8.self) }
     let bytes: Data
-    if path == "-" {
-      do {
-        bytes = try FileHandle.standardInput.read(upToCount: maximumByteCount + 1) ?? Data()
-      } catch {
-        throw Refusal("file-unreadable", "cannot be read: \(error)", file: "standard input")
-      }
-    } else {
-      let file = try MappedFile(path: path)
-      bytes = Data(file.bytes.prefix(maximumByteCount + 1))
+    do {
+      bytes = try handle.read(upToCount: maximumByteCount + 1) ?? Data()
+    } catch {
+      throw Refusal("file-unreadable", "cannot be read", file: name)
     }
     guard bytes.count <= maximumByteCount else {
-      throw Refusal(
-        "text-too-long", "has more than \(maximumByteCount) bytes", file: path == "-" ? "standard input" : path)
+      throw Refusal("text-too-long", "has more than \(maximumByteCount) bytes", file: name)
     }
     return String(decoding: bytes, as: UTF8.self)
   }

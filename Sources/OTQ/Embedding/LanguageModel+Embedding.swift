@@ -18,7 +18,7 @@ extension LanguageModel {
   /// model's `modules.json`, `1_Pooling/config.json` and
   /// `sentence_bert_config.json`; without modules, the mean over the tokens, not
   /// normalized, as sentence-transformers has it. Longer texts are cut. A
-  /// vector does not depend on the other texts.
+  /// vector does not depend on the other texts (a checkpoint's, but for rounding).
   ///
   /// - Throws: ``Refusal`` with rule `embed-causal` for a model that continues
   ///   texts, `embed-empty-text`, `embed-modules` for modules that are not

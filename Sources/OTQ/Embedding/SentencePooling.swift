@@ -27,7 +27,7 @@ package enum SentencePooling: String, CaseIterable, Sendable {
   ///
   /// All tokens count, those of the sentence alone having been run: none is
   /// masked. Sums are float64 in the order of tokens.
-  func pooled(_ hidden: Matrix) -> [Float] {
+  package func pooled(_ hidden: Matrix) -> [Float] {
     switch self {
     case .firstToken: return Array(hidden[0])
     case .lastToken: return Array(hidden[hidden.rowCount - 1])

@@ -7,6 +7,9 @@ package final class GenerationLoop {
   /// Tokens of the prompt that are read before it is asked again whether to go on.
   private static let promptPartLength = 512
 
+  /// Where a model sets no limit, a text ends here at the latest.
+  private static let greatestCapacity = 1 << 24
+
   private let promptTokenIDs: [Int]
   private let options: GenerationOptions
   private let endTokenIDs: Set<Int>
@@ -30,9 +33,9 @@ package final class GenerationLoop {
     for id in tokenIDs.suffix(16) { _ = stream.append(id) }
     stopStrings = StopStrings(options.stopStrings)
     endTokenIDs = try model.endTokenIDs()
+    let limit = min(model.contextLength ?? .max, Self.greatestCapacity)
     let (sum, overflow) = tokenIDs.count.addingReportingOverflow(max(options.maximumTokenCount, 0))
-    let limit = model.contextLength ?? .max
-    session = try refusing { try model.executor.makeSession(tokenCapacity: min(overflow ? .max : sum, limit)) }
+    session = try refusing { try model.executor.makeSession(tokenCapacity: overflow ? limit : min(sum, limit)) }
     promptTokenIDs = tokenIDs
     self.options = options
     unread = tokenIDs[...]
