@@ -4,6 +4,7 @@ import PackageDescription
 let package = Package(
   name: "otq",
   products: [
+    .library(name: "OTQ", targets: ["OTQ"]),
     .executable(name: "otconvert", targets: ["otconvert"]),
     .executable(name: "otbench", targets: ["otbench"]),
   ],
@@ -50,6 +51,12 @@ let package = Package(
         "OTRuntime", "OTTensor", "OTText", "OTTokenizer",
       ]),
     .target(
+      name: "OTQ",
+      dependencies: [
+        "OTCheckpoint", "OTContainer", "OTConversion", "OTGraph", "OTJSON", "OTQuantization", "OTRuntime", "OTTensor",
+        "OTTokenizer",
+      ]),
+    .target(
       name: "OTVerify",
       dependencies: [
         "OTCheckpoint", "OTContainer", "OTConversion", "OTGraph", "OTJSON", "OTKernels", "OTQuantization", "OTRuntime",
@@ -60,8 +67,8 @@ let package = Package(
     .executableTarget(
       name: "otconvert",
       dependencies: [
-        "OTCalibration", "OTCheckpoint", "OTContainer", "OTConversion", "OTGraph", "OTJSON", "OTKernels", "OTRuntime",
-        "OTTensor", "OTText", "OTTokenizer", "OTVerify",
+        "OTCalibration", "OTCheckpoint", "OTContainer", "OTConversion", "OTGraph", "OTJSON", "OTKernels", "OTQ",
+        "OTRuntime", "OTTensor", "OTText", "OTTokenizer", "OTVerify",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       // The demo's model: what a user of the built tool has at hand.
@@ -104,6 +111,11 @@ let package = Package(
       name: "OTTokenizerTests", dependencies: ["OTJSON", "OTTensor", "OTTokenizer", "_OTTestSupport"]),
     .testTarget(
       name: "OTTextTests", dependencies: ["CZstd", "OTTensor", "OTText", "OTTokenizer", "_OTTestSupport"]),
+    .testTarget(
+      name: "OTQTests",
+      dependencies: [
+        "OTCheckpoint", "OTConversion", "OTJSON", "OTQ", "OTRuntime", "OTTensor", "OTTokenizer", "_OTTestSupport",
+      ]),
     .testTarget(
       name: "EndToEndTests",
       dependencies: ["OTCheckpoint", "OTJSON", "OTTensor", "_OTTestSupport", "otbench", "otconvert"]),

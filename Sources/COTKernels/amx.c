@@ -3,7 +3,7 @@
 
 #if defined(__x86_64__)
 
-#define OT_TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,f16c")))
+#define OT_TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")))
 #define OT_FORM(name) name##_amx
 #define OT_NAME "amx"
 

@@ -3,7 +3,7 @@
 
 #if defined(__x86_64__)
 
-#define OT_TARGET __attribute__((target("avx2,f16c,avxvnni")))
+#define OT_TARGET __attribute__((target("avx2,fma,f16c,avxvnni")))
 #define OT_FORM(name) name##_avxvnni
 #define OT_NAME "avxvnni"
 

@@ -12,7 +12,8 @@
 
 static int has_avx2(void) {
   __builtin_cpu_init();
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c");
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c") &&
+         __builtin_cpu_supports("fma");
 }
 
 static int has_avxvnni(void) { return has_avx2() && __builtin_cpu_supports("avxvnni"); }

@@ -5,6 +5,7 @@ import OTContainer
 import OTConversion
 import OTGraph
 import OTJSON
+import OTQ
 import OTRuntime
 import OTTensor
 
@@ -61,9 +62,9 @@ struct EvalCommand: ParsableCommand {
 
   func run() throws {
     try OTConvert.prepare()
-    let model = try RunnableModel(path: model, threadCount: threads.threads)
-    let reference = try against.map { try RunnableModel(path: $0, threadCount: threads.threads) }
-    if !messages.quiet { (model.warnings + (reference?.warnings ?? [])).forEach(warn) }
+    let model = try LanguageModel(path: model, threadCount: threads.threads)
+    let reference = try against.map { try LanguageModel(path: $0, threadCount: threads.threads) }
+    if !messages.quiet { (model.file.warnings + (reference?.file.warnings ?? [])).forEach(warn) }
     let tokens = try TokenWindows(
       path: ids, tensor: tensor, context: context, limit: windows,
       graphs: [model.graph] + (reference.map { [$0.graph] } ?? []))

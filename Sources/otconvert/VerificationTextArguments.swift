@@ -1,4 +1,5 @@
 import ArgumentParser
+import OTQ
 import OTTensor
 
 /// What `verify` runs models on.
@@ -30,7 +31,7 @@ struct VerificationTextArguments: ParsableArguments {
   ///
   /// - Throws: `Refusal` with rule `verify-no-text` or `ids-…`.
   func sequences(
-    for packed: RunnableModel, and source: RunnableModel
+    for packed: LanguageModel, and source: LanguageModel
   ) throws -> (sequences: [[Int]], name: String) {
     let graphs = [packed.graph, source.graph]
     if let ids {
@@ -40,6 +41,6 @@ struct VerificationTextArguments: ParsableArguments {
       return (tokens.windows, ids.split(separator: "/").last.map(String.init) ?? ids)
     }
     throw Refusal(
-      "verify-no-text", "the models cannot be run without text", file: packed.path, remedy: "give --ids")
+      "verify-no-text", "the models cannot be run without text", file: packed.file.path, remedy: "give --ids")
   }
 }
