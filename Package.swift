@@ -117,6 +117,11 @@ let package = Package(
         "OTCheckpoint", "OTConversion", "OTJSON", "OTQ", "OTRuntime", "OTTensor", "OTTokenizer", "_OTTestSupport",
       ]),
     .testTarget(
+      name: "OTCalibrationTests",
+      dependencies: [
+        "OTCalibration", "OTCheckpoint", "OTConversion", "OTGraph", "OTRuntime", "OTTensor", "_OTTestSupport",
+      ]),
+    .testTarget(
       name: "EndToEndTests",
       dependencies: ["OTCheckpoint", "OTJSON", "OTTensor", "_OTTestSupport", "otbench", "otconvert"]),
   ],

@@ -6,6 +6,9 @@ public struct LayerFinding: Sendable {
   /// What gives the value.
   public enum Kind: String, Sendable, Hashable, CaseIterable {
     case linear, norm, attention, activation, embedding, other
+
+    /// Whether tolerances hold for nodes of this kind: see `LayerFinding.isJudged`.
+    var isJudged: Bool { self == .linear || self == .norm }
   }
 
   /// The node's name.
@@ -20,6 +23,10 @@ public struct LayerFinding: Sendable {
   /// What is wrong, in words; empty when all is as it must be.
   public let faults: [String]
 
+  /// Whether tolerances hold for it: for linears and norms. What lies between,
+  /// such as the average that attention takes, can be all cancellation; the
+  /// linear that reads it says what it is worth.
+  public var isJudged: Bool { kind.isJudged }
   /// Where in the model the node is.
   public var place: LayerPlace { LayerPlace(name: name) }
 }

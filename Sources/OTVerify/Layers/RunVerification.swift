@@ -17,6 +17,8 @@ public struct RunVerification: Sendable {
   public let sequenceCount: Int
   /// The model's scheme, by which tolerances are chosen.
   public let scheme: ModelScheme
+  /// What was allowed.
+  public let tolerance: Tolerance
 
   /// Layers with faults.
   public var offenders: [LayerFinding] { layers.filter { !$0.faults.isEmpty } }
@@ -65,10 +67,11 @@ public struct RunVerification: Sendable {
     }
     let scheme = ModelScheme(graph: packed.graph, weights: weights)
     self.scheme = scheme
+    self.tolerance = tolerance
     layers = observation.errors.map { node, error in
       LayerFinding(
         name: node.name, kind: node.kind, scheme: weights.description(of: node.name, in: packed.graph),
-        error: error, faults: tolerance.faults(of: error, scheme: scheme))
+        error: error, faults: node.kind.isJudged ? tolerance.faults(of: error, scheme: scheme) : [])
     }
     sites = observation.siteFindings
     model = comparison.map { ModelFinding($0, tolerance: tolerance, scheme: scheme) }
