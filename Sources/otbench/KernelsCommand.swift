@@ -58,6 +58,8 @@ struct KernelsCommand: ParsableCommand {
     var timings: [KernelTiming] = []
     for shape in chosenShapes {
       for rowCount in rows {
+        // The other libraries' threads wait awake for a while after their last product.
+        if !integersOnly && !timings.isEmpty { Thread.sleep(forTimeInterval: quick ? 0 : 0.3) }
         timings += bits.map { timing(timer, shape, rowCount: rowCount, bits: $0, memory: memory) }
         timings += floats.compactMap { timing(timer, shape, rowCount: rowCount, $0.type, weights: $0.weights) }
       }
