@@ -98,11 +98,18 @@ let package = Package(
         "OTCheckpoint", "OTContainer", "OTConversion", "OTGraph", "OTRuntime", "OTTensor", "OTVerify", "_OTTestSupport",
       ]),
     .testTarget(
+      name: "OTVerifyTests",
+      dependencies: [
+        "OTCheckpoint", "OTContainer", "OTConversion", "OTGraph", "OTJSON", "OTRuntime", "OTTensor", "OTVerify",
+        "_OTTestSupport",
+      ]),
+    .testTarget(
       name: "OTTokenizerTests", dependencies: ["OTJSON", "OTTensor", "OTTokenizer", "_OTTestSupport"]),
     .testTarget(
       name: "OTTextTests", dependencies: ["CZstd", "OTTensor", "OTText", "OTTokenizer", "_OTTestSupport"]),
     .testTarget(
-      name: "EndToEndTests", dependencies: ["OTCheckpoint", "OTJSON", "OTTensor", "_OTTestSupport", "otconvert"]),
+      name: "EndToEndTests",
+      dependencies: ["CZlib", "OTCheckpoint", "OTJSON", "OTTensor", "_OTTestSupport", "otconvert"]),
   ],
   swiftLanguageModes: [.v6]
 )

@@ -17,6 +17,11 @@ public struct ModelFinding: Sendable {
     public let standardError: Double
     /// Tokens that were predicted.
     public let tokenCount: Int
+
+    package init(packed: Double, source: Double, ratio: Double, standardError: Double, tokenCount: Int) {
+      (self.packed, self.source, self.ratio) = (packed, source, ratio)
+      (self.standardError, self.tokenCount) = (standardError, tokenCount)
+    }
   }
 
   /// KL(source ‖ packed) of the next-token distributions, in nats.
@@ -59,6 +64,14 @@ public struct ModelFinding: Sendable {
       figures.append(("top-1 agreement", divergence.top1Agreement))
     }
     return figures + similarities.map { ("mean cosine of \($0.output)", $0.mean) }
+  }
+
+  package init(
+    perplexity: Perplexity?, divergence: Divergence?, similarities: [Similarity],
+    faults: [(figure: String, message: String)]
+  ) {
+    (self.perplexity, self.divergence) = (perplexity, divergence)
+    (self.similarities, self.faults) = (similarities, faults)
   }
 
   init(_ comparison: ModelComparison, tolerance: Tolerance, scheme: ModelScheme) {
