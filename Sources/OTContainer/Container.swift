@@ -58,14 +58,17 @@ public struct Container: Sendable {
     var positions: [String: Int] = [:]
     for (index, tensor) in tensors.enumerated() {
       guard positions.updateValue(index, forKey: tensor.name) == nil else {
-        throw Refusal("otq-duplicate-name", "two tensors have this name", file: file.path, tensor: tensor.name)
+        throw Refusal(
+          "otq-duplicate-name", "two tensors have this name, or look as if they had", file: file.path,
+          tensor: tensor.name)
       }
     }
     self.positions = positions
     for tensor in tensors {
       guard case .alias(let name) = tensor.content else { continue }
       // An alias of an alias could close a circle.
-      guard let target = positions[name].map({ entries[$0] }), target["alias"] == nil,
+      guard let position = positions[name], tensors[position].name.hasSameBytes(as: name),
+        let target = Optional(entries[position]), target["alias"] == nil,
         target["shape"] == .array(tensor.shape.dimensions.map { .integer($0) })
       else {
         throw Refusal(
@@ -81,7 +84,7 @@ public struct Container: Sendable {
 
   /// The tensor of that name, aliases followed; nil when there is none.
   public subscript(name: String) -> StoredTensor? {
-    guard let tensor = positions[name].map({ tensors[$0] }) else { return nil }
+    guard let tensor = positions[name].map({ tensors[$0] }), tensor.name.hasSameBytes(as: name) else { return nil }
     guard case .alias(let target) = tensor.content else { return tensor }
     return positions[target].map { tensors[$0] }
   }

@@ -190,6 +190,7 @@ public final class ContainerWriter {
   ///   `otq-duplicate-name` or `otq-metadata` when no reader would accept the file.
   public func commit(metadata: JSONObject) throws {
     var metadata = metadata
+    // Also names that only look alike, as the reader does.
     var names = Set<String>()
     for tensor in tensors where !names.insert(tensor.name).inserted {
       throw Refusal("otq-duplicate-name", "two tensors have this name", file: file.path, tensor: tensor.name)

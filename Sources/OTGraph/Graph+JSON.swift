@@ -196,6 +196,8 @@ struct GraphReader {
 
   func members(_ key: String) throws -> [(key: String, value: JSONValue)] {
     guard let value = value(key)?.object else { throw refusal("'\(key)' is no object") }
+    // JSON tells names apart by their bytes, our dictionaries by what they look like.
+    guard Set(value.keys).count == value.count else { throw refusal("'\(key)' has two names that look alike") }
     return value.members
   }
 

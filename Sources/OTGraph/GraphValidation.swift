@@ -30,7 +30,7 @@ struct GraphValidation {
       }
       var inputs: [Int] = []
       for name in node.inputs {
-        guard let input = indices[name] else {
+        guard let input = indices[name], nodes[input].name.hasSameBytes(as: name) else {
           throw refusal("input", "'\(node.name)' reads '\(name)', which no earlier node gives")
         }
         inputs.append(channelCounts[input])
@@ -52,7 +52,7 @@ struct GraphValidation {
     }
     guard !outputs.isEmpty else { throw refusal("output", "the graph has no output") }
     for (output, name) in outputs.sorted(by: { $0.key < $1.key }) {
-      guard let index = indices[name], channelCounts[index] > 0 else {
+      guard let index = indices[name], nodes[index].name.hasSameBytes(as: name), channelCounts[index] > 0 else {
         throw refusal("output", "output '\(output)' is '\(name)', which is no value of the graph")
       }
     }

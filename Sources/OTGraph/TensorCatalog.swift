@@ -34,13 +34,15 @@ public struct TensorCatalog: Sendable {
   }
 
   /// The tensor called `name`.
-  public subscript(name: String) -> Entry? { entries[name] }
+  public subscript(name: String) -> Entry? {
+    entries.index(forKey: name).map { entries[$0] }.flatMap { $0.key.hasSameBytes(as: name) ? $0.value : nil }
+  }
 
   /// All names, sorted.
   public var names: [String] { entries.keys.sorted() }
 
   /// Dimensions of the tensor called `name`; nil where there is none.
-  func dimensions(_ name: String) -> [Int]? { entries[name]?.shape.dimensions }
+  func dimensions(_ name: String) -> [Int]? { self[name]?.shape.dimensions }
 
   /// How many layers are called `<prefix><index>.…`, from 0 without a gap.
   func layerCount(prefix: String) -> Int {

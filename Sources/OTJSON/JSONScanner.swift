@@ -8,28 +8,36 @@ import OTTensor
 /// tensors. The scanner accepts RFC 8259 and nothing else, without recursion.
 ///
 /// Rules: `json-too-large`, `json-bom`, `json-not-utf8`, `json-syntax`,
-/// `json-truncated`, `json-trailing`, `json-depth`, `json-duplicate-key`,
-/// `json-lone-surrogate`, `json-nul-key`, `json-integer-range`.
+/// `json-truncated`, `json-trailing`, `json-depth`, `json-too-many`,
+/// `json-duplicate-key`, `json-lone-surrogate`, `json-nul-key`, `json-integer-range`.
 struct JSONScanner {
   private enum Container {
     case array
     case object(Set<JSONKey>)
   }
   private enum Expectation {
-    case value, valueOrEnd, keyOrEnd, key, commaOrEnd, nothing
+    case value, valueOrEnd, keyOrEnd, key, commaOrEnd
   }
 
-  private let bytes: UnsafeRawBufferPointer
+  let bytes: UnsafeRawBufferPointer
   private let limits: JSONLimits
   private let file: String
   private let baseOffset: Int
-  private var position = 0
+  /// The next byte.
+  private(set) var position = 0
   private var stack: [Container] = []
+  private var containerCount = 0
   /// What json-c must read instead of the bytes of a range, in order: "e0" at
   /// the end of integers that do not fit in Int makes them doubles, and the
   /// UTF-8 form of a surrogate pair, because json-c 0.16 reads U+FFFD for the
   /// pairs of U+xD800 … U+xDFFF.
-  private(set) var replacements: [(range: Range<Int>, bytes: [UInt8])] = []
+  private(set) var replacements: [Replacement] = []
+
+  /// Bytes that stand for those of a range of the text.
+  struct Replacement {
+    let range: Range<Int>
+    let bytes: [UInt8]
+  }
 
   init(_ bytes: UnsafeRawBufferPointer, limits: JSONLimits, file: String, baseOffset: Int) {
     self.bytes = bytes
@@ -38,7 +46,15 @@ struct JSONScanner {
     self.baseOffset = baseOffset
   }
 
+  /// Scans the whole text: one value between optional white space.
   mutating func scan() throws {
+    try checkStart()
+    try scanValue(endingBefore: bytes.count)
+    try checkEnd()
+  }
+
+  /// Checks what can be told before the first value.
+  func checkStart() throws {
     // json-c counts bytes in an int.
     guard bytes.count <= min(limits.byteCount, Int(Int32.max) - 16) else {
       throw Refusal("json-too-large", "JSON of \(bytes.count) bytes exceeds \(limits.byteCount)", file: file)
@@ -46,32 +62,41 @@ struct JSONScanner {
     if bytes.count >= 3, bytes[0] == 0xEF, bytes[1] == 0xBB, bytes[2] == 0xBF {
       throw failure("json-bom", "JSON begins with a byte order mark", at: 0)
     }
+  }
+
+  /// Checks that nothing follows but white space.
+  mutating func checkEnd() throws {
+    guard nextByte() == nil else { throw failure("json-trailing", "bytes after the JSON value", at: position) }
+  }
+
+  /// Scans the value that is next, keeping nothing of it but `replacements`.
+  ///
+  /// - Throws: also rule `json-too-large` when tokens of it begin at `limit` or later.
+  mutating func scanValue(endingBefore limit: Int) throws {
+    replacements.removeAll(keepingCapacity: true)
+    let depth = stack.count
     var expected = Expectation.value
-    while true {
-      skipWhiteSpace()
-      guard position < bytes.count else {
-        if expected == .nothing { return }
-        throw failure("json-truncated", "JSON ends too early", at: position)
-      }
-      let byte = bytes[position]
-      switch expected {
-      case .nothing:
-        throw failure("json-trailing", "bytes after the JSON value", at: position)
-      case .commaOrEnd:
-        if byte == UInt8(ascii: ",") {
-          position += 1
-          if case .array? = stack.last { expected = .value } else { expected = .key }
-        } else {
-          expected = try close(byte)
-        }
-      case .keyOrEnd where byte == UInt8(ascii: "}"), .valueOrEnd where byte == UInt8(ascii: "]"):
-        expected = try close(byte)
-      case .key, .keyOrEnd:
-        try scanKey()
-        expected = .value
-      case .value, .valueOrEnd:
-        expected = try scanValue(byte)
-      }
+    repeat {
+      guard let byte = nextByte() else { throw failure("json-truncated", "JSON ends too early", at: position) }
+      guard position < limit else { throw failure("json-too-large", "the value is too long", at: position) }
+      expected = try scanToken(byte, expected)
+    } while stack.count > depth
+  }
+
+  private mutating func scanToken(_ byte: UInt8, _ expected: Expectation) throws -> Expectation {
+    switch expected {
+    case .commaOrEnd:
+      guard byte == UInt8(ascii: ",") else { return try close(byte) }
+      position += 1
+      if case .array? = stack.last { return .value }
+      return .key
+    case .keyOrEnd where byte == UInt8(ascii: "}"), .valueOrEnd where byte == UInt8(ascii: "]"):
+      return try close(byte)
+    case .key, .keyOrEnd:
+      _ = try scanKey()
+      return .value
+    case .value, .valueOrEnd:
+      return try scanValue(byte)
     }
   }
 
@@ -80,33 +105,55 @@ struct JSONScanner {
     case (.array?, UInt8(ascii: "]")), (.object?, UInt8(ascii: "}")):
       position += 1
       stack.removeLast()
-      return stack.isEmpty ? .nothing : .commaOrEnd
+      return .commaOrEnd
     default: throw failure("json-syntax", "a comma or the end of the list is missing", at: position)
     }
   }
 
-  private mutating func scanKey() throws {
+  /// Scans the name of a member of the innermost object, and the colon.
+  mutating func scanKey() throws -> String {
     let start = position
     guard bytes[position] == UInt8(ascii: "\"") else {
       throw failure("json-syntax", "a member's name is missing", at: position)
     }
-    let key = try scanString(wantsText: true)
+    let key = try scanText()
     guard !key.unicodeScalars.contains("\0") else {
       throw failure("json-nul-key", "a member's name contains NUL", at: start)
     }
-    guard case .object(var keys)? = stack.popLast() else { return }
+    guard case .object(var keys)? = stack.popLast() else { return key }
     guard keys.insert(JSONKey(key)).inserted else {
       throw failure("json-duplicate-key", "member '\(key.prefix(80))' occurs twice", at: start)
     }
     stack.append(.object(keys))
-    skipWhiteSpace()
-    guard position < bytes.count else {
+    guard let byte = nextByte() else {
       throw failure("json-truncated", "JSON ends too early", at: position)
     }
-    guard bytes[position] == UInt8(ascii: ":") else {
+    guard byte == UInt8(ascii: ":") else {
       throw failure("json-syntax", "a colon is missing", at: position)
     }
     position += 1
+    return key
+  }
+
+  /// Whether the innermost object, entered by `enterObject`, has another
+  /// member; its name is next then, and otherwise the object is left.
+  mutating func hasMember(isFirst: Bool) throws -> Bool {
+    guard let byte = nextByte() else { throw failure("json-truncated", "JSON ends too early", at: position) }
+    if isFirst && byte != UInt8(ascii: "}") { return true }
+    guard byte == UInt8(ascii: ",") else {
+      _ = try close(byte)
+      return false
+    }
+    position += 1
+    if nextByte() == nil { throw failure("json-truncated", "JSON ends too early", at: position) }
+    return true
+  }
+
+  /// Enters the object that is next; false, and nothing done, when none is.
+  mutating func enterObject() throws -> Bool {
+    guard nextByte() == UInt8(ascii: "{") else { return false }
+    _ = try scanValue(UInt8(ascii: "{"))
+    return true
   }
 
   private mutating func scanValue(_ byte: UInt8) throws -> Expectation {
@@ -115,18 +162,22 @@ struct JSONScanner {
       guard stack.count < limits.depth else {
         throw failure("json-depth", "nesting exceeds \(limits.depth)", at: position)
       }
+      containerCount += 1
+      guard containerCount <= limits.containerCount else {
+        throw failure("json-too-many", "more than \(limits.containerCount) arrays and objects", at: position)
+      }
       position += 1
       stack.append(byte == UInt8(ascii: "[") ? .array : .object([]))
       return byte == UInt8(ascii: "[") ? .valueOrEnd : .keyOrEnd
     case UInt8(ascii: "\""):
-      _ = try scanString(wantsText: false)
+      _ = try scanString(into: nil)
     case UInt8(ascii: "t"): try scanWord("true")
     case UInt8(ascii: "f"): try scanWord("false")
     case UInt8(ascii: "n"): try scanWord("null")
     case UInt8(ascii: "-"), UInt8(ascii: "0")...UInt8(ascii: "9"): try scanNumber()
     default: throw failure("json-syntax", "no JSON value starts here", at: position)
     }
-    return stack.isEmpty ? .nothing : .commaOrEnd
+    return .commaOrEnd
   }
 
   private mutating func scanWord(_ word: StaticString) throws {
@@ -169,7 +220,7 @@ struct JSONScanner {
       guard limits.readsLargeIntegersAsDoubles else {
         throw failure("json-integer-range", "integer \(text.prefix(40)) does not fit in 64 bits", at: start)
       }
-      replacements.append((position..<position, Array("e0".utf8)))
+      replacements.append(Replacement(range: position..<position, bytes: Array("e0".utf8)))
     }
   }
 
@@ -184,28 +235,59 @@ struct JSONScanner {
     }
   }
 
-  private func failure(_ rule: String, _ message: String, at offset: Int) -> Refusal {
+  func failure(_ rule: String, _ message: String, at offset: Int) -> Refusal {
     Refusal(rule, message, file: file, byteOffset: baseOffset + offset)
   }
 
-  private mutating func skipWhiteSpace() {
+  /// The next byte that is no white space, at which `position` stops; nil at the end.
+  mutating func nextByte() -> UInt8? {
     while position < bytes.count {
       switch bytes[position] {
       case 0x20, 0x09, 0x0A, 0x0D: position += 1
-      default: return
+      default: return bytes[position]
       }
     }
+    return nil
   }
 }
 
 // MARK: - Strings
 
 extension JSONScanner {
-  /// Scans the string that starts here; returns its unescaped text if wanted.
-  private mutating func scanString(wantsText: Bool) throws -> String {
+  /// The unescaped text of the string that starts here.
+  ///
+  /// Read twice when it has escapes, so that no buffer grows beyond the text.
+  mutating func scanText() throws -> String {
     let start = position
+    guard try scanString(into: nil) else {
+      return String(decoding: bytes[start + 1..<position - 1], as: UTF8.self)
+    }
+    let count = position - start - 2
+    position = start
+    return try String(unsafeUninitializedCapacity: count) { buffer in
+      var writer = TextWriter(buffer: buffer)
+      _ = try withUnsafeMutablePointer(to: &writer) { try scanString(into: $0) }
+      return writer.count
+    }
+  }
+
+  /// Where unescaped text goes, which is never longer than what it stands for.
+  private struct TextWriter {
+    let buffer: UnsafeMutableBufferPointer<UInt8>
+    var count = 0
+
+    mutating func append(_ byte: UInt8) {
+      buffer[count] = byte
+      count += 1
+    }
+  }
+
+  /// Scans the string that starts here, unescaping it into `writer`; returns
+  /// whether it has escapes.
+  private mutating func scanString(into writer: UnsafeMutablePointer<TextWriter>?) throws -> Bool {
+    let start = position
+    var hasEscapes = false
     position += 1
-    var text: [UInt8] = []
     while true {
       guard position < bytes.count else {
         throw failure("json-truncated", "a string is not closed", at: start)
@@ -214,17 +296,18 @@ extension JSONScanner {
       switch byte {
       case UInt8(ascii: "\""):
         position += 1
-        return wantsText ? String(decoding: text, as: UTF8.self) : ""
+        return hasEscapes
       case UInt8(ascii: "\\"):
+        hasEscapes = true
         let scalar = try scanEscape()
-        if wantsText { text.append(contentsOf: Array(String(scalar).utf8)) }
+        if let writer { for byte in UTF8.encode(scalar) ?? .init() { writer.pointee.append(byte) } }
       case 0..<0x20:
         throw failure("json-syntax", "a control character in a string", at: position)
       case 0x80...:
         let length = try scanMultibyte()
-        if wantsText { text.append(contentsOf: bytes[position - length..<position]) }
+        if let writer { for byte in bytes[position - length..<position] { writer.pointee.append(byte) } }
       default:
-        if wantsText { text.append(byte) }
+        writer?.pointee.append(byte)
         position += 1
       }
     }
@@ -257,7 +340,7 @@ extension JSONScanner {
     guard (0xDC00..<0xE000).contains(second),
       let scalar = Unicode.Scalar(0x10000 + ((first - 0xD800) << 10) + (second - 0xDC00))
     else { throw failure("json-lone-surrogate", "half of a surrogate pair", at: start) }
-    replacements.append((start..<position, Array(String(scalar).utf8)))
+    replacements.append(Replacement(range: start..<position, bytes: Array(String(scalar).utf8)))
     return scalar
   }
 

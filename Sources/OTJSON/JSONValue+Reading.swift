@@ -14,8 +14,15 @@ extension JSONValue {
   ) throws -> JSONValue {
     var scanner = JSONScanner(bytes, limits: limits, file: file, baseOffset: baseOffset)
     try scanner.scan()
+    return try scanned(0..<bytes.count, by: scanner, depth: limits.depth, file: file, baseOffset: baseOffset)
+  }
+
+  /// The value in `range` of a scanner's text, which it has just scanned.
+  static func scanned(
+    _ range: Range<Int>, by scanner: borrowing JSONScanner, depth: Int, file: String, baseOffset: Int
+  ) throws -> JSONValue {
     // +1: json-c counts the root value as a level.
-    guard let tokener = json_tokener_new_ex(Int32(limits.depth) + 1) else {
+    guard let tokener = json_tokener_new_ex(Int32(depth) + 1) else {
       throw Refusal("json-memory", "no memory to parse JSON", file: file)
     }
     defer { json_tokener_free(tokener) }
@@ -26,13 +33,13 @@ extension JSONValue {
       guard let start = part.baseAddress, !part.isEmpty else { return }
       root = json_tokener_parse_ex(tokener, start.assumingMemoryBound(to: CChar.self), Int32(part.count))
     }
-    var start = 0
-    for (range, replacement) in scanner.replacements {
-      feed(UnsafeRawBufferPointer(rebasing: bytes[start..<range.lowerBound]))
-      replacement.withUnsafeBytes { feed($0) }
-      start = range.upperBound
+    var start = range.lowerBound
+    for replacement in scanner.replacements {
+      feed(UnsafeRawBufferPointer(rebasing: scanner.bytes[start..<replacement.range.lowerBound]))
+      replacement.bytes.withUnsafeBytes { feed($0) }
+      start = replacement.range.upperBound
     }
-    feed(UnsafeRawBufferPointer(rebasing: bytes[start...]))
+    feed(UnsafeRawBufferPointer(rebasing: scanner.bytes[start..<range.upperBound]))
     // A number at the end of the text is complete only once a byte follows.
     if json_tokener_get_error(tokener) == json_tokener_continue {
       [UInt8(0)].withUnsafeBytes { feed($0) }
@@ -42,7 +49,7 @@ extension JSONValue {
     guard status == json_tokener_success else {
       throw Refusal(
         "json-syntax", "is not JSON: \(String(cString: json_tokener_error_desc(status)))", file: file,
-        byteOffset: baseOffset + json_tokener_get_parse_end(tokener))
+        byteOffset: baseOffset + range.lowerBound)
     }
     return try JSONValue(root, file: file)
   }

@@ -1,3 +1,5 @@
+import OTTensor
+
 /// A JSON value that has passed the strict scanner.
 ///
 /// Objects keep the order of their members, so that writing is deterministic.
@@ -40,7 +42,7 @@ struct JSONKey: Hashable, Sendable {
   init(_ text: String) { self.text = text }
 
   static func == (first: JSONKey, second: JSONKey) -> Bool {
-    first.text.utf8.elementsEqual(second.text.utf8)
+    first.text.hasSameBytes(as: second.text)
   }
 
   func hash(into hasher: inout Hasher) {

@@ -75,7 +75,7 @@ struct ConvertBenchmark: ParsableCommand {
     let tool = URL(fileURLWithPath: CommandLine.arguments[0]).deletingLastPathComponent()
       .appendingPathComponent("otconvert").path
     let output = work + "/out.otq"
-    let arguments = [model, output, "--quiet", "--force", "--threads", "\(threads)"] + options
+    let arguments = [model, output, "--quiet", "--force", "--threads", "\(threads)", "--no-calibration"] + options
     _ = try MeasuredProcess(tool, arguments)
     let results = try (0..<runs).map { _ in try MeasuredProcess(tool, arguments) }
     let file = try PackedFile(path: output)

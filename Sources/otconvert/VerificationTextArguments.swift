@@ -1,6 +1,7 @@
 import ArgumentParser
 import OTCheckpoint
 import OTConversion
+import OTQ
 import OTTensor
 
 /// What `verify` runs models on.
@@ -47,7 +48,7 @@ struct VerificationTextArguments: ParsableArguments {
   /// - Throws: `Refusal` with rule `tokenizer-missing`, `ids-…` or `text-…`, or
   ///   as tokenizers throw.
   func sequences(
-    for packed: RunnableModel, and source: RunnableModel, checkpoint: Checkpoint
+    for packed: LanguageModel, and source: LanguageModel, checkpoint: Checkpoint
   ) throws -> (sequences: [[Int]], name: String) {
     let graphs = [packed.graph, source.graph]
     let longest = graphs.compactMap(\.contextLength).min() ?? .max
@@ -59,7 +60,7 @@ struct VerificationTextArguments: ParsableArguments {
     }
     guard let tokenizer = try checkpoint.tokenizer() else {
       throw Refusal(
-        "tokenizer-missing", "has no tokenizer.json beside it, so that text cannot be read", file: source.path,
+        "tokenizer-missing", "has no tokenizer.json beside it, so that text cannot be read", file: source.file.path,
         remedy: "put the model's tokenizer.json beside it, or give tokens with --ids")
     }
     var settings = Calibration()

@@ -5,6 +5,7 @@ import OTContainer
 import OTConversion
 import OTGraph
 import OTJSON
+import OTQ
 import OTTensor
 import OTVerify
 
@@ -125,10 +126,11 @@ struct VerifyCommand: ParsableCommand {
       run: run, text: used)
   }
 
-  private func models(_ file: PackedFile, _ reference: String) throws -> (packed: RunnableModel, source: RunnableModel)
+  private func models(_ file: PackedFile, _ reference: String) throws -> (packed: LanguageModel, source: LanguageModel)
   {
-    let packed = try RunnableModel(path: input, threadCount: threads.threads)
-    let source = try RunnableModel(path: reference, family: packed.graph.family, threadCount: threads.threads)
+    let packed = try LanguageModel(path: input, threadCount: threads.threads)
+    let source = try LanguageModel(
+      ModelFile(path: reference), family: packed.graph.family, threadCount: threads.threads)
     return (packed, source)
   }
 

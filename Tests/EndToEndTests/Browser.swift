@@ -91,7 +91,9 @@ struct Picture {
     let stride = width * size
     var lines = [UInt8](repeating: 0, count: (stride + 1) * height)
     var lineCount = uLongf(lines.count)
-    guard uncompress(&lines, &lineCount, packed, uLong(packed.count)) == Z_OK, lineCount == lines.count else { return nil }
+    guard uncompress(&lines, &lineCount, packed, uLong(packed.count)) == Z_OK, lineCount == lines.count else {
+      return nil
+    }
     var above = [UInt8](repeating: 0, count: stride)
     var counts: [UInt32: Int] = [:]
     for row in 0..<height {

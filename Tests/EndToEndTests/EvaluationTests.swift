@@ -20,7 +20,7 @@ import _OTTestSupport
 
   private static func packed(_ folder: String, _ options: String...) throws -> String {
     let path = folder + "/model.otq"
-    let tool = Tool.process([model, path, "--quiet"] + options)
+    let tool = Tool.process([model, path, "--quiet", "--no-calibration"] + options)
     #expect(try Tool.finish(tool).status == 0)
     return path
   }

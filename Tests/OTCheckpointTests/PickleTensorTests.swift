@@ -36,6 +36,11 @@ import Testing
       "pytorch-storage-size", "two sizes of one storage",
       Pickle.list([Pickle.tensor(), Pickle.tensor(Pickle.storage(count: 5))])),
     row(
+      "pytorch-storage-key", "two names that look alike",
+      Pickle.list([
+        Pickle.tensor(Pickle.storage(key: "\u{E9}")), Pickle.tensor(Pickle.storage(key: "e\u{301}")),
+      ])),
+    row(
       "pytorch-storage-mismatch", "record too short",
       Pickle.tensor(Pickle.storage(count: 5), size: [5])),
     row(

@@ -50,6 +50,15 @@ struct IndexFault: Sendable, CustomTestStringConvertible {
       .init(
         number: 35, rule: "json-duplicate-key",
         index: map("\"a\":\"s1.safetensors\",\"a\":\"s2.safetensors\"")),
+      .init(
+        number: 35, rule: "index-tensor-twice",
+        index: map("\"\\u00e9\":\"s1.safetensors\",\"e\\u0301\":\"s2.safetensors\""), tensor: "e\u{301}"),
+      .init(
+        number: 33, rule: "index-tensor-unlisted", index: map("\"\\u00e9\":\"s1.safetensors\""),
+        shards: ["s1.safetensors": ["e\u{301}"]], tensor: "e\u{301}"),
+      .init(
+        number: 30, rule: "index-shard-name",
+        index: map("\"a\":\"\\u00e9.safetensors\",\"b\":\"e\\u0301.safetensors\""), tensor: "b"),
       .init(number: 36, rule: "index-shard-not-string", index: map("\"a\":1"), tensor: "a"),
       .init(number: 36, rule: "index-no-weight-map", index: "{\"metadata\":{}}"),
       .init(number: 36, rule: "index-no-weight-map", index: "{\"weight_map\":[]}"),

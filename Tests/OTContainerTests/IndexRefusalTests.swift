@@ -21,6 +21,22 @@ struct IndexRefusalTests {
       HandmadeFile.small("\"name\":\"b\"", "\"name\":\"\(String(repeating: "b", count: 4097))\"").bytes
     },
     .init("duplicate name", "otq-duplicate-name", "\"name\":\"b\"", "\"name\":\"w\""),
+    .init("names that look alike", "otq-duplicate-name") {
+      HandmadeFile(
+        [],
+        """
+        {"attachments":[],"tensors":[{"name":"\\u00e9","shape":[1],"alias":"x"},\
+        {"name":"e\\u0301","shape":[1],"alias":"x"}]}
+        """
+      ).bytes
+    },
+    // U+212A KELVIN SIGN is canonically equivalent to K.
+    .init("alias of a look-alike", "otq-alias") {
+      var file = HandmadeFile.small("\"name\":\"w\"", "\"name\":\"K\"")
+      let text = String(decoding: file.metadata, as: UTF8.self)
+      file.metadata = Array(text.replacing("\"alias\":\"w\"", with: "\"alias\":\"\\u212a\"").utf8)
+      return file.bytes
+    },
     .init("negative dimension", "otq-tensor", "[2],\"dtype\"", "[-2],\"dtype\""),
     .init("dimension no integer", "otq-tensor", "[2],\"dtype\"", "[2.5],\"dtype\""),
     .init("no shape", "otq-tensor", "\"shape\":[2],", ""),

@@ -111,6 +111,10 @@ struct GraphJSONTests {
     (#""transforms": {}"#, #""transforms": {"table": ["scale"]}"#, "graph-transform"),
     (#""transforms": {}"#, #""transforms": {"first": ["scale"]}"#, "graph-transform"),
     (#""transforms": {}"#, #""transforms": {"norm": ["scale"]}"#, "graph-transform"),
+    (
+      #""activations": {}"#, #""activations": {"\u00e9": {"kind": "float"}, "e\u0301": {"kind": "float"}}"#,
+      "graph-json"
+    ),
     (#""transforms": {}"#, #""transforms": []"#, "graph-json"),
     (#""activations": {}"#, #""activations": {"norm": {"kind": "float"}}"#, "graph-activation"),
     (

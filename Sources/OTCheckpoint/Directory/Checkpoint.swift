@@ -36,9 +36,10 @@ public struct Checkpoint: Sendable {
   init(_ contents: CheckpointContents, directory: String) throws {
     var positions: [String: Int] = [:]
     for (position, tensor) in contents.tensors.enumerated() {
+      // Also names that only look alike: nothing behind this must mistake one for the other.
       guard positions.updateValue(position, forKey: tensor.name) == nil else {
         throw Refusal(
-          "checkpoint-duplicate-name", "two tensors have this name", file: tensor.file.path,
+          "checkpoint-duplicate-name", "two tensors have this name, or look as if they had", file: tensor.file.path,
           tensor: tensor.name, byteOffset: tensor.byteOffset)
       }
     }
@@ -51,7 +52,9 @@ public struct Checkpoint: Sendable {
   }
 
   /// The tensor of that name, or nil.
-  public subscript(name: String) -> TensorView? { positions[name].map { tensors[$0] } }
+  public subscript(name: String) -> TensorView? {
+    positions[name].map { tensors[$0] }.flatMap { $0.name.hasSameBytes(as: name) ? $0 : nil }
+  }
 
   /// Names of tensors that show the same elements of the same bytes as an
   /// earlier one, and that one's name: tied weights.

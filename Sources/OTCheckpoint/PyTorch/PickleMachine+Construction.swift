@@ -261,6 +261,9 @@ extension PickleMachine {
       return heap.storages.count - 1
     }
     let earlier = heap.storages[index]
+    guard earlier.key.hasSameBytes(as: storage.key) else {
+      throw refuse("pytorch-storage-key", "names two storages '\(storage.key)' that only look alike")
+    }
     guard earlier.elementType == storage.elementType else {
       throw refuse("pytorch-storage-dtype", "uses storage '\(storage.key)' with two element types")
     }

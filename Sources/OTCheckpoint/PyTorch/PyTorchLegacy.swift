@@ -92,7 +92,7 @@ enum PyTorchLegacy {
     var offsets = [Int](repeating: 0, count: storages.count)
     var cursor = FileCursor(file, start..<file.byteCount)
     for key in keys {
-      guard let index = indices[key] else {
+      guard let index = indices[key], storages[index].key.hasSameBytes(as: key) else {
         throw Refusal(
           "legacy-keys", "lists a storage '\(key)' that no tensor uses", file: file.path,
           byteOffset: listOffset)

@@ -34,7 +34,7 @@ struct ZipArchive {
     var folder: Substring?
     for entry in entries {
       let (top, name) = try ZipArchive.split(entry, file: file)
-      guard folder == nil || folder == top else {
+      guard folder?.hasSameBytes(as: top) ?? true else {
         throw Refusal(
           "zip-folder", "has entries in two top folders, '\(folder ?? "")' and '\(top)'",
           file: file.path, byteOffset: entry.headerOffset)
@@ -52,7 +52,9 @@ struct ZipArchive {
     self.indices = indices
   }
 
-  subscript(name: String) -> Record? { indices[name].map { records[$0] } }
+  subscript(name: String) -> Record? {
+    indices[name].map { records[$0] }.flatMap { $0.name.hasSameBytes(as: name) ? $0 : nil }
+  }
 
   /// The archive's folder, and the name inside it; nil for the folder itself.
   private static func split(

@@ -16,8 +16,12 @@ public struct SafetensorsFile: Sendable {
   /// - Throws: `Refusal` with a rule `safetensors-…` or `json-…`.
   /// - Complexity: O(n log n) in the number of tensors.
   public init(mapping: MappedFile) throws {
+    try self.init(mapping: mapping, maximumTensorCount: SafetensorsLimits.tensorCount)
+  }
+
+  package init(mapping: MappedFile, maximumTensorCount: Int) throws {
     try SafetensorsFile.checkContent(mapping)
-    let header = try SafetensorsHeader(mapping)
+    let header = try SafetensorsHeader(mapping, maximumTensorCount: maximumTensorCount)
     tensors = header.tensors
     metadata = header.metadata
   }

@@ -16,44 +16,43 @@ struct SafetensorsHeader {
     let shape: Shape
     /// Counted from the start of the data.
     let range: Range<Int>
+    /// Place in the header.
+    let index: Int
   }
 
-  init(_ mapping: MappedFile) throws {
+  init(_ mapping: MappedFile, maximumTensorCount: Int) throws {
     self.mapping = mapping
     dataStart = try SafetensorsHeader.dataStart(mapping)
     let start = SafetensorsLimits.lengthByteCount
-    let root = try JSONValue.parse(
+    // Member by member: json-c takes 50 bytes and more for a byte of hostile text.
+    let reader = try JSONObjectReader(
       mapping.bytes(in: start..<dataStart),
-      limits: JSONLimits(byteCount: SafetensorsLimits.headerByteCount), file: mapping.path,
+      limits: JSONLimits(byteCount: SafetensorsLimits.headerByteCount, containerCount: .max), file: mapping.path,
       baseOffset: start)
-    guard let object = root.object else {
+    guard var reader else {
       throw Refusal(
         "safetensors-header-not-object", "the header is JSON but no object", file: mapping.path,
         byteOffset: start)
     }
-    guard object.count <= SafetensorsLimits.tensorCount + 1 else {
-      throw Refusal(
-        "safetensors-tensor-count",
-        "\(object.count) tensors are more than \(SafetensorsLimits.tensorCount)",
-        file: mapping.path, byteOffset: start)
-    }
     var entries: [Entry] = []
-    entries.reserveCapacity(object.count)
-    for (name, value) in object.members {
-      if name == SafetensorsLimits.metadataKey {
-        metadata = try texts(value)
-      } else {
-        entries.append(try entry(name, value))
+    var areAllASCII = true
+    while let (name, offset) = try reader.next() {
+      guard name != SafetensorsLimits.metadataKey else {
+        metadata = try texts(&reader, at: offset)
+        continue
       }
+      guard entries.count < maximumTensorCount else {
+        throw Refusal(
+          "safetensors-tensor-count", "more than \(maximumTensorCount) tensors", file: mapping.path,
+          byteOffset: offset)
+      }
+      let value = try reader.value(byteCount: SafetensorsLimits.entryByteCount)
+      entries.append(try entry(name, value, at: offset, index: entries.count))
+      areAllASCII = areAllASCII && name.utf8.allSatisfy { $0 < 0x80 }
     }
-    guard entries.count <= SafetensorsLimits.tensorCount else {
-      throw Refusal(
-        "safetensors-tensor-count",
-        "\(entries.count) tensors are more than \(SafetensorsLimits.tensorCount)",
-        file: mapping.path, byteOffset: start)
-    }
-    let ordered = try inDataOrder(entries)
-    tensors = ordered.map {
+    if !areAllASCII { try checkLooks(entries) }
+    try arrange(&entries)
+    tensors = entries.map {
       TensorView(
         name: $0.name, elementType: $0.elementType, shape: $0.shape, file: mapping,
         byteOffset: dataStart + $0.range.lowerBound)
@@ -92,28 +91,27 @@ struct SafetensorsHeader {
 
   // MARK: - Members
 
-  private func texts(_ value: JSONValue) throws -> [String: String] {
-    func refusal(_ message: String) -> Refusal {
-      Refusal(
-        "safetensors-metadata", message, file: mapping.path,
-        byteOffset: position(ofKey: SafetensorsLimits.metadataKey))
+  private func texts(_ reader: inout JSONObjectReader, at offset: Int) throws -> [String: String] {
+    guard let members = try reader.texts(count: SafetensorsLimits.metadataCount) else {
+      throw Refusal(
+        "safetensors-metadata", "__metadata__ is no object of strings", file: mapping.path, byteOffset: offset)
     }
-    guard let object = value.object else { throw refusal("__metadata__ is no object") }
-    var result: [String: String] = [:]
-    for (key, value) in object.members {
-      guard let text = value.string else {
-        throw refusal("__metadata__ has a value that is no string, under '\(key.prefix(80))'")
-      }
-      result[key] = text
-    }
-    return result
+    return Dictionary(members.map { ($0.name, $0.text) }, uniquingKeysWith: { first, _ in first })
   }
 
-  private func entry(_ name: String, _ value: JSONValue) throws -> Entry {
+  /// JSON tells names apart by their bytes; our dictionaries, and people, by what they look like.
+  private func checkLooks(_ entries: [Entry]) throws {
+    var names = Set<String>(minimumCapacity: entries.count)
+    for entry in entries where !names.insert(entry.name).inserted {
+      throw Refusal(
+        "safetensors-name", "its name looks like another tensor's", file: mapping.path, tensor: entry.name,
+        byteOffset: dataStart + entry.range.lowerBound)
+    }
+  }
+
+  private func entry(_ name: String, _ value: JSONValue, at offset: Int, index: Int) throws -> Entry {
     func refusal(_ rule: String, _ message: String) -> Refusal {
-      Refusal(
-        rule, message, file: mapping.path, tensor: String(name.prefix(200)),
-        byteOffset: position(ofKey: name))
+      Refusal(rule, message, file: mapping.path, tensor: String(name.prefix(200)), byteOffset: offset)
     }
     if let fault = SafetensorsLimits.fault(inName: name) {
       throw refusal("safetensors-name", fault)
@@ -181,22 +179,20 @@ struct SafetensorsHeader {
         "\(type.rawValue) of shape \(shape) takes \(bitCount / 8) bytes, "
           + "its data have \(end - begin)")
     }
-    return Entry(name: name, elementType: type, shape: shape, range: begin..<end)
+    return Entry(name: name, elementType: type, shape: shape, range: begin..<end, index: index)
   }
 
   // MARK: - Data
 
-  /// The entries by place, once they are known to tile the data exactly.
-  private func inDataOrder(_ entries: [Entry]) throws -> [Entry] {
+  /// Puts the entries in the order of their data, which they must tile exactly.
+  private func arrange(_ entries: inout [Entry]) throws {
     // By index last, so that empty tensors in one place keep the header's order.
-    let ordered = entries.enumerated().sorted {
-      let (one, other) = ($0.element.range, $1.element.range)
-      return (one.lowerBound, one.upperBound, $0.offset)
-        < (other.lowerBound, other.upperBound, $1.offset)
-    }.map(\.element)
+    entries.sort {
+      ($0.range.lowerBound, $0.range.upperBound, $0.index) < ($1.range.lowerBound, $1.range.upperBound, $1.index)
+    }
     var expected = 0
     var previous: Entry?
-    for entry in ordered {
+    for entry in entries {
       func refusal(_ rule: String, _ message: String) -> Refusal {
         Refusal(
           rule, message, file: mapping.path, tensor: entry.name,
@@ -221,20 +217,5 @@ struct SafetensorsHeader {
         "\(mapping.byteCount - end) bytes after the last tensor belong to none",
         file: mapping.path, byteOffset: end)
     }
-    return ordered
-  }
-
-  /// Where `key` stands in the header, or the header's start when it is written
-  /// with escapes. Only for errors.
-  private func position(ofKey key: String) -> Int {
-    let start = SafetensorsLimits.lengthByteCount
-    let pattern = Array("\"\(key)\"".utf8)
-    let header = mapping.bytes(in: start..<dataStart)
-    guard header.count >= pattern.count else { return start }
-    for offset in 0...header.count - pattern.count
-    where header[offset] == pattern[0] && header[offset...].starts(with: pattern) {
-      return start + offset
-    }
-    return start
   }
 }

@@ -7,6 +7,10 @@ enum SafetensorsLimits {
   static let headerByteCount = 100_000_000
   static let tensorCount = 1_000_000
   static let nameByteCount = 4096
+  /// The longest description of one tensor, behind its name.
+  static let entryByteCount = 16_384
+  /// The most texts under `__metadata__`.
+  static let metadataCount = 65_536
   static let metadataKey = "__metadata__"
   /// The data begin at a multiple of this in files that we write.
   static let alignment = 8

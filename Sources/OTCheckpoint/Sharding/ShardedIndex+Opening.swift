@@ -9,7 +9,13 @@ extension ShardedIndex {
     _ openShard: (MappedFile) throws -> CheckpointContents
   ) throws -> CheckpointContents {
     let directory = file.path.parentPath
-    let listedNames = Set(locations.map(\.tensor))
+    // Names that look alike are refused like equal ones, here and in `Checkpoint`;
+    // what is found must have the bytes that were looked for.
+    var listed: [String: String] = [:]
+    for (name, _) in locations where listed.updateValue(name, forKey: name) != nil {
+      throw Refusal(
+        "index-tensor-twice", "looks like another name in the index", file: file.path, tensor: name)
+    }
     var found: [String: String] = [:]
     var result: CheckpointContents?
     for name in shardNames {
@@ -20,7 +26,7 @@ extension ShardedIndex {
             "index-tensor-twice", "is in two shards, '\(other)' and '\(name)'", file: file.path,
             tensor: tensor.name)
         }
-        guard listedNames.contains(tensor.name) else {
+        guard let listed = listed[tensor.name], listed.hasSameBytes(as: tensor.name) else {
           throw Refusal(
             "index-tensor-unlisted", "is in shard '\(name)' but not in the index",
             file: file.path, tensor: tensor.name,

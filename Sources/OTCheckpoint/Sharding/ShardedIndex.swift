@@ -26,7 +26,7 @@ struct ShardedIndex {
     let root = try JSONValue.parse(
       file.bytes,
       limits: JSONLimits(
-        byteCount: ShardedIndex.maximumByteCount, readsLargeIntegersAsDoubles: true),
+        byteCount: ShardedIndex.maximumByteCount, containerCount: 1024, readsLargeIntegersAsDoubles: true),
       file: file.path)
     guard let map = root["weight_map"]?.object, map.count > 0 else {
       throw Refusal(
@@ -47,7 +47,15 @@ struct ShardedIndex {
       }
       return (name, shard)
     }
-    shardNames = Set(locations.map(\.shard)).sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) }
+    var shards: [String: String] = [:]
+    for (tensor, shard) in locations {
+      guard shards.updateValue(shard, forKey: shard)?.hasSameBytes(as: shard) ?? true else {
+        throw Refusal(
+          "index-shard-name", "its shard '\(shard.prefix(200))' looks like another one's name", file: file.path,
+          tensor: tensor)
+      }
+    }
+    shardNames = shards.keys.sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) }
     totalByteCount = root["metadata"]?["total_size"]?.double
     try checkSet()
   }

@@ -44,6 +44,7 @@ final class Workspace {
   /// What one thread needs.
   struct Scratch: Sendable {
     let products: AlignedMemory<Int32>
+    let codes: AlignedMemory<UInt8>
     let attention: AlignedMemory<Float>
   }
 
@@ -70,6 +71,7 @@ final class Workspace {
     scratch = try (0..<threadCount).map { _ in
       Scratch(
         products: try AlignedMemory(count: ProductBlocks.scratchCount),
+        codes: try AlignedMemory(count: Kernels.productScratchByteCount),
         attention: try AlignedMemory(count: headSize > 0 ? Kernels.attentionScratchCount(headSize: headSize) : 0))
     }
   }
