@@ -34,6 +34,11 @@ public struct ModelFinding: Sendable {
     public let maximum: Double
     /// Share of tokens at which both find the same token likeliest.
     public let top1Agreement: Double
+
+    package init(mean: Double, percentile99: Double, maximum: Double, top1Agreement: Double) {
+      (self.mean, self.percentile99, self.maximum) = (mean, percentile99, maximum)
+      self.top1Agreement = top1Agreement
+    }
   }
 
   /// Cosine between vectors of both models: tokens of `hidden`, sequences of `pooled`.
@@ -44,6 +49,10 @@ public struct ModelFinding: Sendable {
     public let mean: Double
     /// The least.
     public let minimum: Double
+
+    package init(output: String, mean: Double, minimum: Double) {
+      (self.output, self.mean, self.minimum) = (output, mean, minimum)
+    }
   }
 
   /// Perplexities, where there are any.
