@@ -5,5 +5,7 @@ struct OTBench: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "otbench",
     abstract: "Measure otq on this machine: medians of several runs.",
-    subcommands: [ConvertBenchmark.self, KernelsCommand.self])
+    subcommands: [
+      ConvertBenchmark.self, KernelsBenchmark.self, ModelBenchmark.self, AccuracyBenchmark.self,
+    ])
 }

@@ -7,10 +7,15 @@ enum Interruption {
   /// The signal that has come; 0: none.
   private static let number = Atomic<Int32>(0)
 
-  /// From now on, signals are noted; those that were ignored (nohup) stay so.
+  /// From now on, signals are noted, even if they were blocked; those that were ignored (nohup) stay so.
   static func watch() {
     // Made here, so that the handler finds it made.
     number.store(0, ordering: .relaxed)
+    // Whoever started this from a thread that blocks signals has passed that on.
+    var awaited = sigset_t()
+    sigemptyset(&awaited)
+    for number in [SIGINT, SIGTERM] { sigaddset(&awaited, number) }
+    pthread_sigmask(SIG_UNBLOCK, &awaited, nil)
     let ignored = unsafeBitCast(SIG_IGN, to: Int.self)
     for number in [SIGINT, SIGTERM] where unsafeBitCast(signal(number, SIG_IGN), to: Int.self) != ignored {
       signal(number) { number in

@@ -65,7 +65,7 @@ extension WorkerPool {
     typealias Work = (_ worker: Int) -> Void
 
     /// Times that a helper looks before it sleeps: some tens of microseconds.
-    private static let lookCount = 20_000
+    private static let lookCount = 60_000
     /// Parts of `state`: the number of the loop, whether it can be joined, helpers that may
     /// still join. One word, so that a helper that comes late cannot mix up two loops.
     private static let openBit = 1 << 16

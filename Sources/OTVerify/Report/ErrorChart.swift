@@ -43,8 +43,9 @@ struct ErrorChart {
     positions = (hasEntry ? ["in"] : []) + blocks.map(String.init) + (hasExit ? ["out"] : [])
     firstPosition = hasEntry ? -1 : 0
     let errors = (linears.map(\.error.relativeError) + [limit]).filter { $0 > 0 && $0.isFinite }
-    let least = max(errors.min() ?? 0.01, 1e-6), most = max(errors.max() ?? 1, least)
-    decades = Int(log10(least).rounded(.down))...max(Int(log10(most).rounded(.up)), Int(log10(least).rounded(.down)) + 1)
+    let least = max(errors.min() ?? 0.01, 1e-6), most = min(max(errors.max() ?? 1, least), 1e6)
+    decades =
+      Int(log10(least).rounded(.down))...max(Int(log10(most).rounded(.up)), Int(log10(least).rounded(.down)) + 1)
   }
 
   private let firstPosition: Int
@@ -104,11 +105,13 @@ struct ErrorChart {
       guard decade < decades.upperBound else { continue }
       for minor in 2...9 {
         result.append(
-          .element("path", ["class": "grid minor", "d": "M\(plot.left) \(number(y(error * Double(minor))))H\(plot.right)"]))
+          .element(
+            "path", ["class": "grid minor", "d": "M\(plot.left) \(number(y(error * Double(minor))))H\(plot.right)"]))
       }
     }
     let step = max(1, (positions.count + 23) / 24)
-    for (index, label) in positions.enumerated() where index % step == 0 || index == positions.count - 1 && label == "out" {
+    for (index, label) in positions.enumerated()
+    where index % step == 0 || index == positions.count - 1 && label == "out" {
       result.append(
         .element(
           "text", ["x": number(x(index + firstPosition)), "y": "\(plot.bottom + 18)", "text-anchor": "middle"],
@@ -116,7 +119,11 @@ struct ErrorChart {
     }
     result.append(
       .element(
-        "text", ["class": "axis", "x": number((plot.left + plot.right) / 2), "y": "\(plot.bottom + 38)", "text-anchor": "middle"],
+        "text",
+        [
+          "class": "axis", "x": number((plot.left + plot.right) / 2), "y": "\(plot.bottom + 38)",
+          "text-anchor": "middle",
+        ],
         "block"))
     return result
   }
@@ -128,7 +135,8 @@ struct ErrorChart {
       + .element(
         "text",
         [
-          "class": "limit-label", "x": "\(plot.right)", "y": number(height < 30 ? height + 16 : height - 6), "text-anchor": "end",
+          "class": "limit-label", "x": "\(plot.right)", "y": number(height < 30 ? height + 16 : height - 6),
+          "text-anchor": "end",
         ], "allowed \(ReportNumber.percent(limit))")
   }
 

@@ -53,7 +53,8 @@ extension HTMLReport {
       ])
     }
     return section(
-      "model", "Model", "What both models make of the same text. The standard error of the ratio takes tokens as independent.",
+      "model", "Model",
+      "What both models make of the same text. The standard error of the ratio takes tokens as independent.",
       table(
         "Outputs of the model", [("figure", false), ("value", true), ("tolerance", true), ("verdict", false)], rows))
   }

@@ -78,7 +78,8 @@ extension HTMLReport {
     let limit = Double(1 << (bits - 1))
     let chart = RangeChart(
       title: "Range of each channel of \(site.site.producer) in steps",
-      description: "Values reach \(ReportNumber.short(Double(site.packedRanges.largestMagnitude))) steps; integers of \(bits) "
+      description:
+        "Values reach \(ReportNumber.short(Double(site.packedRanges.largestMagnitude))) steps; integers of \(bits) "
         + "bits go from −\(Int(limit)) to \(Int(limit) - 1).",
       areas: [RangeChart.Area(style: "steps", ranges: site.packedRanges)], lines: [-limit, limit - 1])
     return [figure(chart, caption: "in steps of the int\(bits)")]
@@ -108,7 +109,8 @@ extension HTMLReport {
         let (counts, reach) = histogram.trimmed
         let chart = HistogramChart(
           title: "Histogram of \(site.site.producer), \(caption)",
-          description: "\(histogram.total) values between −\(ReportNumber.short(reach)) and \(ReportNumber.short(reach)); "
+          description:
+            "\(histogram.total) values between −\(ReportNumber.short(reach)) and \(ReportNumber.short(reach)); "
             + "heights are logarithms of counts.", counts: counts)
         return .element(
           "figure", ["class": style], chart.svg ?? .empty,

@@ -109,7 +109,8 @@ public struct HTMLReport: Sendable {
         !report.weights.hasPassed
       ))
     if let least = quantized.min() {
-      tiles.append(("Least SQNR of a weight", "\(ReportNumber.fixed(least, 1)) dB", "of \(quantized.count) quantized", false))
+      tiles.append(
+        ("Least weight SQNR", "\(ReportNumber.fixed(least, 1)) dB", "of \(quantized.count) quantized", false))
     }
     if let run = report.run, let worst = run.layers.filter(\.isJudged).max(by: LayerFinding.isBetter) {
       tiles.append(
@@ -123,7 +124,7 @@ public struct HTMLReport: Sendable {
         tiles.append(
           (
             "Perplexity", "\(ReportNumber.fixed(perplexity.packed, 2))",
-            "the source's \(ReportNumber.fixed(perplexity.source, 2)), × \(ReportNumber.fixed(perplexity.ratio, 4))",
+            "the source's \(ReportNumber.fixed(perplexity.source, 2)); ratio \(ReportNumber.fixed(perplexity.ratio, 4))",
             isBad("perplexity ratio")
           ))
       }
@@ -147,7 +148,8 @@ public struct HTMLReport: Sendable {
       (
         "Size", ReportNumber.bytes(report.packed.byteCount),
         total > 0
-          ? "\(ReportNumber.percent(Double(report.packed.byteCount) / Double(total))) of \(ReportNumber.bytes(total))" : "",
+          ? "\(ReportNumber.percent(Double(report.packed.byteCount) / Double(total))) of \(ReportNumber.bytes(total))"
+          : "",
         false
       ))
     return .element(

@@ -4,7 +4,7 @@ import OTJSON
 import OTKernels
 import OTTensor
 
-struct KernelsCommand: ParsableCommand {
+struct KernelsBenchmark: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "kernels",
     abstract: "Time matrix products against what this machine can do at most.",
@@ -49,45 +49,48 @@ struct KernelsCommand: ParsableCommand {
     let memory = BenchmarkMemory(randomByteCount: byteCount)
     defer { memory.free() }
     let peaks = MachinePeaks(timer, memory: memory)
+    FloatProductTiming.setThreadCount(threads)
+    // One after the other for each shape: what changes with time changes for all.
+    let floats = (integersOnly ? [] : [ElementType.f32, .bf16, .f16]).map { type in
+      (type: type, weights: FloatProductTiming.memory(byteCount: byteCount, type: type))
+    }
+    defer { for (_, weights) in floats { weights.free() } }
     var timings: [KernelTiming] = []
     for shape in chosenShapes {
       for rowCount in rows {
-        for bits in bits {
-          let product = IntegerProductTiming(
-            kernels: .current, layout: TileLayout(rowCount: shape.rowCount, columnCount: shape.columnCount),
-            bits: bits, rowCount: rowCount)
-          timings.append(
-            KernelTiming(
-              shape: shape, rowCount: rowCount, type: "int\(bits)", weightByteCount: product.weightByteCount,
-              seconds: product.seconds(timer, memory: memory)))
-        }
+        // The other libraries' threads wait awake for a while after their last product.
+        if !integersOnly && !timings.isEmpty { Thread.sleep(forTimeInterval: quick ? 0 : 0.3) }
+        timings += bits.map { timing(timer, shape, rowCount: rowCount, bits: $0, memory: memory) }
+        timings += floats.compactMap { timing(timer, shape, rowCount: rowCount, $0.type, weights: $0.weights) }
       }
     }
-    if !integersOnly { timings += floats(timer, byteCount: byteCount) }
     let report = KernelReport(threadCount: threads, runCount: timer.runCount, peaks: peaks, timings: timings)
     print(json ? report.json.text(pretty: true) : report.text)
   }
 
-  private func floats(_ timer: KernelTimer, byteCount: Int) -> [KernelTiming] {
-    FloatProductTiming.setThreadCount(threads)
-    var timings: [KernelTiming] = []
-    for (type, name) in [(ElementType.f32, "float32"), (.bf16, "bfloat16"), (.f16, "float16")] {
-      let weights = FloatProductTiming.memory(byteCount: byteCount, type: type)
-      defer { weights.free() }
-      for shape in chosenShapes {
-        for rowCount in rows {
-          let seconds =
-            type == .f32
-            ? FloatProductTiming.openBLAS(shape, rowCount: rowCount, timer, weights: weights)
-            : FloatProductTiming.oneDNN(type, shape, rowCount: rowCount, timer, weights: weights)
-          guard let seconds else { continue }
-          let byteCount = shape.rowCount * shape.columnCount * type.bitWidth / 8
-          timings.append(
-            KernelTiming(
-              shape: shape, rowCount: rowCount, type: name, weightByteCount: byteCount, seconds: seconds))
-        }
-      }
+  private func timing(
+    _ timer: KernelTimer, _ shape: KernelShape, rowCount: Int, bits: Int, memory: BenchmarkMemory
+  ) -> KernelTiming {
+    let product = IntegerProductTiming(
+      kernels: .current, layout: TileLayout(rowCount: shape.rowCount, columnCount: shape.columnCount),
+      bits: bits, rowCount: rowCount)
+    return KernelTiming(
+      shape: shape, rowCount: rowCount, type: "int\(bits)", weightByteCount: product.weightByteCount,
+      seconds: product.seconds(timer, memory: memory))
+  }
+
+  /// Nil where there is no kernel for the type.
+  private func timing(
+    _ timer: KernelTimer, _ shape: KernelShape, rowCount: Int, _ type: ElementType, weights: BenchmarkMemory
+  ) -> KernelTiming? {
+    let seconds =
+      type == .f32
+      ? FloatProductTiming.openBLAS(shape, rowCount: rowCount, timer, weights: weights)
+      : FloatProductTiming.oneDNN(type, shape, rowCount: rowCount, timer, weights: weights)
+    return seconds.map {
+      KernelTiming(
+        shape: shape, rowCount: rowCount, type: type == .f32 ? "float32" : type == .bf16 ? "bfloat16" : "float16",
+        weightByteCount: shape.rowCount * shape.columnCount * type.bitWidth / 8, seconds: $0)
     }
-    return timings
   }
 }
