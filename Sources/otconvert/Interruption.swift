@@ -22,7 +22,26 @@ enum Interruption {
         signal(number, SIG_DFL)
         Interruption.number.store(number, ordering: .relaxed)
       }
+      unblock(number)
     }
+  }
+
+  /// Lets a signal through that whoever started the process may have left
+  /// blocked: a thread of a pool does.
+  private static func unblock(_ number: Int32) {
+    var signals = sigset_t()
+    sigemptyset(&signals)
+    sigaddset(&signals, number)
+    pthread_sigmask(SIG_UNBLOCK, &signals, nil)
+  }
+
+  /// Ends the process by a signal, without a message.
+  static func endProcess(by number: Int32) -> Never {
+    signal(number, SIG_DFL)
+    unblock(number)
+    raise(number)
+    // What a shell says of a process that the signal has ended.
+    exit(128 + number)
   }
 
   /// Whether a signal has come.
@@ -31,6 +50,6 @@ enum Interruption {
   /// Ends the process by the signal that has come, if one has, so that whoever
   /// started it sees that it was interrupted.
   static func endProcessIfCome() {
-    if hasCome { raise(number.load(ordering: .relaxed)) }
+    if hasCome { endProcess(by: number.load(ordering: .relaxed)) }
   }
 }
