@@ -108,6 +108,12 @@ let package = Package(
         "OTCheckpoint", "OTContainer", "OTConversion", "OTGraph", "OTRuntime", "OTTensor", "OTVerify", "_OTTestSupport",
       ]),
     .testTarget(
+      name: "OTVerifyTests",
+      dependencies: [
+        "OTCheckpoint", "OTContainer", "OTConversion", "OTGraph", "OTJSON", "OTRuntime", "OTTensor", "OTVerify",
+        "_OTTestSupport",
+      ]),
+    .testTarget(
       name: "OTTokenizerTests", dependencies: ["OTJSON", "OTTensor", "OTTokenizer", "_OTTestSupport"]),
     .testTarget(
       name: "OTTextTests", dependencies: ["CZstd", "OTTensor", "OTText", "OTTokenizer", "_OTTestSupport"]),
@@ -123,7 +129,7 @@ let package = Package(
       ]),
     .testTarget(
       name: "EndToEndTests",
-      dependencies: ["OTCheckpoint", "OTJSON", "OTTensor", "_OTTestSupport", "otbench", "otconvert"]),
+      dependencies: ["CZlib", "OTCheckpoint", "OTJSON", "OTTensor", "_OTTestSupport", "otbench", "otconvert"]),
   ],
   swiftLanguageModes: [.v6]
 )

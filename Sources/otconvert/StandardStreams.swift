@@ -15,8 +15,7 @@ enum StandardOutput {
       if count >= 0 {
         bytes = bytes.dropFirst(count)
       } else if errno == EPIPE {
-        signal(SIGPIPE, SIG_DFL)
-        raise(SIGPIPE)
+        Interruption.endProcess(by: SIGPIPE)
       } else if errno != EINTR {
         throw Refusal(
           "output-unwritable", "standard output cannot be written: \(String(cString: strerror(errno)))")

@@ -77,7 +77,7 @@ struct VerifyCommand: ParsableCommand {
       return
     }
     let checkpoint = try Checkpoint.open(reference)
-    let inputs = [file.container.file.identity] + checkpoint.files.map(\.mapped.identity)
+    let inputs = [file.container.file.identity] + checkpoint.files.map(\.mapped.identity) + text.identities
     // Opened first, so that a long run does not end with a path that cannot be written.
     let outputs = try Outputs(report: report, junit: junit, force: force, inputs: inputs)
     let result = try verified(file, checkpoint, reference, allowed ?? Tolerance())
@@ -104,7 +104,7 @@ struct VerifyCommand: ParsableCommand {
     var used: VerificationReport.Text?
     // Text and models first: what cannot be run is to be refused at once.
     let models = level == .weights ? nil : try models(file, reference)
-    let sequences = try models.map { try text.sequences(for: $0.packed, and: $0.source) }
+    let sequences = try models.map { try text.sequences(for: $0.packed, and: $0.source, checkpoint: checkpoint) }
     let weights = try WeightVerification(
       of: file, reference: checkpoint, tolerance: allowed, threadCount: threads.threads,
       progress: ProgressLine("verifying", isQuiet: isQuiet).update)

@@ -43,7 +43,7 @@ struct ErrorChart {
     positions = (hasEntry ? ["in"] : []) + blocks.map(String.init) + (hasExit ? ["out"] : [])
     firstPosition = hasEntry ? -1 : 0
     let errors = (linears.map(\.error.relativeError) + [limit]).filter { $0 > 0 && $0.isFinite }
-    let least = max(errors.min() ?? 0.01, 1e-6), most = max(errors.max() ?? 1, least)
+    let least = max(errors.min() ?? 0.01, 1e-6), most = min(max(errors.max() ?? 1, least), 1e6)
     decades =
       Int(log10(least).rounded(.down))...max(Int(log10(most).rounded(.up)), Int(log10(least).rounded(.down)) + 1)
   }

@@ -110,7 +110,7 @@ public struct HTMLReport: Sendable {
       ))
     if let least = quantized.min() {
       tiles.append(
-        ("Least SQNR of a weight", "\(ReportNumber.fixed(least, 1)) dB", "of \(quantized.count) quantized", false))
+        ("Least weight SQNR", "\(ReportNumber.fixed(least, 1)) dB", "of \(quantized.count) quantized", false))
     }
     if let run = report.run, let worst = run.layers.filter(\.isJudged).max(by: LayerFinding.isBetter) {
       tiles.append(
@@ -124,7 +124,7 @@ public struct HTMLReport: Sendable {
         tiles.append(
           (
             "Perplexity", "\(ReportNumber.fixed(perplexity.packed, 2))",
-            "the source's \(ReportNumber.fixed(perplexity.source, 2)), × \(ReportNumber.fixed(perplexity.ratio, 4))",
+            "the source's \(ReportNumber.fixed(perplexity.source, 2)); ratio \(ReportNumber.fixed(perplexity.ratio, 4))",
             isBad("perplexity ratio")
           ))
       }

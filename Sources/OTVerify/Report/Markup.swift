@@ -32,11 +32,11 @@ struct Markup: Sendable {
     return Markup(raw: text + "</\(name)>")
   }
 
-  /// An element without content that HTML does not close, such as `meta`.
+  /// An element without content, such as `meta`.
   static func void(_ name: StaticString, _ attributes: KeyValuePairs<StaticString, String> = [:]) -> Markup {
     var text = "<\(name)"
     for (key, value) in attributes { text += " \(key)=\"\(escaped(value))\"" }
-    return Markup(raw: text + ">")
+    return Markup(raw: text + " />")
   }
 
   /// A style sheet, which is this program's own.
