@@ -67,7 +67,8 @@ let package = Package(
     .executableTarget(
       name: "otbench",
       dependencies: [
-        "OTCheckpoint", "OTContainer", "OTConversion", "OTJSON", "OTKernels", "OTQuantization", "OTTensor",
+        "OTCheckpoint", "OTContainer", "OTConversion", "OTGraph", "OTJSON", "OTKernels", "OTQuantization",
+        "OTRuntime", "OTTensor",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ]),
 

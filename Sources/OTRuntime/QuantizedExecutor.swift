@@ -24,7 +24,7 @@ public struct QuantizedExecutor: Executor {
   public var threadCount: Int { engine.pool.threadCount }
   public var bytesPerToken: Int { engine.plain.bytesPerToken }
 
-  /// An executor of `graph` with the tensors of `container`, loaded and checked.
+  /// An executor of `graph` with the tensors of `container`, loaded; see `ContainerParameters` for what is checked.
   ///
   /// - Parameters:
   ///   - checksMappedCodes: whether codes that are used in place (from
@@ -34,7 +34,7 @@ public struct QuantizedExecutor: Executor {
   /// - Throws: `Refusal` with a rule `run-incomplete`, `run-size`,
   ///   `parameter-…` or `otq-…`.
   public init(
-    graph: Graph, container: Container, threadCount: Int, checksMappedCodes: Bool = true, attentionBits: Int? = nil
+    graph: Graph, container: Container, threadCount: Int, checksMappedCodes: Bool = false, attentionBits: Int? = nil
   ) throws {
     try self.init(
       graph: graph, container: container, threadCount: threadCount, checksMappedCodes: checksMappedCodes,
@@ -43,7 +43,7 @@ public struct QuantizedExecutor: Executor {
 
   /// The same with the kernels of a certain instruction set.
   package init(
-    graph: Graph, container: Container, threadCount: Int, checksMappedCodes: Bool = true, attentionBits: Int? = nil,
+    graph: Graph, container: Container, threadCount: Int, checksMappedCodes: Bool = false, attentionBits: Int? = nil,
     kernels: Kernels
   ) throws {
     let parameters = try ContainerParameters(

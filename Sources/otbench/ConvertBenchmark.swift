@@ -75,7 +75,7 @@ struct ConvertBenchmark: ParsableCommand {
     let tool = URL(fileURLWithPath: CommandLine.arguments[0]).deletingLastPathComponent()
       .appendingPathComponent("otconvert").path
     let output = work + "/out.otq"
-    let arguments = [model, output, "--quiet", "--force", "--threads", "\(threads)"] + options
+    let arguments = [model, output, "--quiet", "--force", "--threads", "\(threads)", "--no-calibration"] + options
     _ = try MeasuredProcess(tool, arguments)
     let results = try (0..<runs).map { _ in try MeasuredProcess(tool, arguments) }
     let file = try PackedFile(path: output)
@@ -122,9 +122,6 @@ struct ConvertBenchmark: ParsableCommand {
   }
 
   private func report(_ rows: [Row], _ stages: [(model: String, stages: ConversionStages)]) -> JSONValue {
-    func spread(_ value: Spread) -> JSONValue {
-      .object(["minimum": .number(value.minimum), "median": .number(value.median), "maximum": .number(value.maximum)])
-    }
     return .object([
       "processor": .string(processorName()), "threads": .integer(threads), "runs": .integer(runs),
       "conversions": .array(
@@ -132,8 +129,8 @@ struct ConvertBenchmark: ParsableCommand {
           .object([
             "model": .string(row.model), "options": .string(row.options),
             "sourceByteCount": .integer(row.sourceByteCount), "fileByteCount": .integer(row.fileByteCount),
-            "linearBitsPerWeight": .number(row.bitsPerWeight), "wallSeconds": spread(row.wall),
-            "processorSeconds": spread(row.processor), "peakByteCount": spread(row.peak),
+            "linearBitsPerWeight": .number(row.bitsPerWeight), "wallSeconds": row.wall.json,
+            "processorSeconds": row.processor.json, "peakByteCount": row.peak.json,
           ])
         }),
       "stages": .array(

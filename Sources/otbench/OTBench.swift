@@ -5,5 +5,5 @@ struct OTBench: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "otbench",
     abstract: "Measure otq on this machine: medians of several runs.",
-    subcommands: [ConvertBenchmark.self])
+    subcommands: [ConvertBenchmark.self, LoadBenchmark.self, ModelBenchmark.self, MakeCheckpoint.self])
 }

@@ -29,7 +29,7 @@ struct RunnableModel {
           file: path, remedy: "convert a model of a known family, or name it with --family")
       }
       executor = try QuantizedExecutor(
-        graph: graph, container: file.container, threadCount: threadCount)
+        graph: graph, container: file.container, threadCount: threadCount, checksMappedCodes: true)
       files = [file.container.file.identity]
       warnings = []
       return
