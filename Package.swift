@@ -4,6 +4,7 @@ import PackageDescription
 let package = Package(
   name: "otq",
   products: [
+    .library(name: "OTQ", targets: ["OTQ"]),
     .executable(name: "otconvert", targets: ["otconvert"]),
     .executable(name: "otbench", targets: ["otbench"]),
   ],
@@ -17,6 +18,8 @@ let package = Package(
     .systemLibrary(name: "COpenBLAS", pkgConfig: "openblas", providers: [.apt(["libopenblas-dev"])]),
     .systemLibrary(name: "CCrypto", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
     .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
+    // Only what `otbench kernels` compares with.
+    .systemLibrary(name: "CDNNL", providers: [.apt(["libdnnl-dev"])]),
 
     // MARK: Foundations
     .target(name: "COTKernels"),
@@ -48,6 +51,12 @@ let package = Package(
         "OTRuntime", "OTTensor", "OTText", "OTTokenizer",
       ]),
     .target(
+      name: "OTQ",
+      dependencies: [
+        "OTCheckpoint", "OTContainer", "OTConversion", "OTGraph", "OTJSON", "OTQuantization", "OTRuntime", "OTTensor",
+        "OTTokenizer",
+      ]),
+    .target(
       name: "OTVerify",
       dependencies: [
         "OTCheckpoint", "OTContainer", "OTConversion", "OTGraph", "OTJSON", "OTKernels", "OTQuantization", "OTRuntime",
@@ -58,8 +67,8 @@ let package = Package(
     .executableTarget(
       name: "otconvert",
       dependencies: [
-        "OTCalibration", "OTCheckpoint", "OTContainer", "OTConversion", "OTGraph", "OTJSON", "OTKernels", "OTRuntime",
-        "OTTensor", "OTText", "OTTokenizer", "OTVerify",
+        "OTCalibration", "OTCheckpoint", "OTContainer", "OTConversion", "OTGraph", "OTJSON", "OTKernels", "OTQ",
+        "OTRuntime", "OTTensor", "OTText", "OTTokenizer", "OTVerify",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       // The demo's model: what a user of the built tool has at hand.
@@ -67,8 +76,8 @@ let package = Package(
     .executableTarget(
       name: "otbench",
       dependencies: [
-        "OTCheckpoint", "OTContainer", "OTConversion", "OTGraph", "OTJSON", "OTKernels", "OTQuantization",
-        "OTRuntime", "OTTensor",
+        "CDNNL", "COpenBLAS", "OTCalibration", "OTCheckpoint", "OTContainer", "OTConversion", "OTGraph", "OTJSON",
+        "OTKernels", "OTQ", "OTQuantization", "OTRuntime", "OTTensor", "OTText", "OTTokenizer",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ]),
 
@@ -99,11 +108,28 @@ let package = Package(
         "OTCheckpoint", "OTContainer", "OTConversion", "OTGraph", "OTRuntime", "OTTensor", "OTVerify", "_OTTestSupport",
       ]),
     .testTarget(
+      name: "OTVerifyTests",
+      dependencies: [
+        "OTCheckpoint", "OTContainer", "OTConversion", "OTGraph", "OTJSON", "OTRuntime", "OTTensor", "OTVerify",
+        "_OTTestSupport",
+      ]),
+    .testTarget(
       name: "OTTokenizerTests", dependencies: ["OTJSON", "OTTensor", "OTTokenizer", "_OTTestSupport"]),
     .testTarget(
       name: "OTTextTests", dependencies: ["CZstd", "OTTensor", "OTText", "OTTokenizer", "_OTTestSupport"]),
     .testTarget(
-      name: "EndToEndTests", dependencies: ["OTCheckpoint", "OTJSON", "OTTensor", "_OTTestSupport", "otconvert"]),
+      name: "OTQTests",
+      dependencies: [
+        "OTCheckpoint", "OTConversion", "OTJSON", "OTQ", "OTRuntime", "OTTensor", "OTTokenizer", "_OTTestSupport",
+      ]),
+    .testTarget(
+      name: "OTCalibrationTests",
+      dependencies: [
+        "OTCalibration", "OTCheckpoint", "OTConversion", "OTGraph", "OTRuntime", "OTTensor", "_OTTestSupport",
+      ]),
+    .testTarget(
+      name: "EndToEndTests",
+      dependencies: ["CZlib", "OTCheckpoint", "OTJSON", "OTTensor", "_OTTestSupport", "otbench", "otconvert"]),
   ],
   swiftLanguageModes: [.v6]
 )

@@ -1,111 +1,97 @@
-// The integer products for AVX2. The 64 bytes of 4 columns x 16 rows are two
-// vectors: rows 0 ... 7 and rows 8 ... 15.
+// The integer products for AVX2, on halves of row tiles. vpmaddubsw adds pairs of
+// products in 16 bits: exact for codes of at most 6 bits, while those of 8 bits
+// could saturate and are widened first.
 #if defined(__x86_64__)
 
-#include <immintrin.h>
-#include <string.h>
+#define OT_TARGET "avx2"
+#define OT_INLINE static inline __attribute__((always_inline, target(OT_TARGET)))
+#define OT_FUNCTION __attribute__((target(OT_TARGET)))
+#define OT_FORM(name) name##_avx2
+// 8 sums, 4 vectors of codes, 2 of activations and two for what lies between are
+// all 16 registers.
+#define OT_MANY_TILES 1
+#define OT_MANY_ROWS 4
+#define OT_FEW_ROWS 4
 
-#include "forms.h"
+#include "products.h"
 
-#define OT_INLINE static inline __attribute__((always_inline, target("avx2")))
+#include "avx256_codes.h"
 
-/// Four vectors of codes (16 columns) of one half of the rows.
-OT_INLINE void load_codes(const uint8_t *tile, size_t k, int bits, int half, __m256i v[4]) {
-  const uint8_t *block = tile + k * 2 * (size_t)bits + half * 32;
-  if (bits == 8) {
-    for (int i = 0; i < 4; i++) v[i] = _mm256_loadu_si256((const __m256i *)(block + i * 64));
-  } else if (bits == 6) {
-    __m256i a = _mm256_loadu_si256((const __m256i *)block);
-    __m256i b = _mm256_loadu_si256((const __m256i *)(block + 64));
-    __m256i c = _mm256_loadu_si256((const __m256i *)(block + 128));
-    __m256i low = _mm256_set1_epi8(63);
-    v[0] = _mm256_and_si256(a, low);
-    v[1] = _mm256_and_si256(b, low);
-    v[2] = _mm256_and_si256(c, low);
-    // Shifts are of 16 bits; the masks drop what crosses a byte.
-    __m256i d = _mm256_and_si256(_mm256_srli_epi16(a, 6), _mm256_set1_epi8(0x03));
-    __m256i e = _mm256_and_si256(_mm256_srli_epi16(b, 4), _mm256_set1_epi8(0x0C));
-    __m256i f = _mm256_and_si256(_mm256_srli_epi16(c, 2), _mm256_set1_epi8(0x30));
-    v[3] = _mm256_or_si256(d, _mm256_or_si256(e, f));
-  } else {
-    __m256i a = _mm256_loadu_si256((const __m256i *)block);
-    __m256i b = _mm256_loadu_si256((const __m256i *)(block + 64));
-    __m256i low = _mm256_set1_epi8(15);
-    v[0] = _mm256_and_si256(a, low);
-    v[1] = _mm256_and_si256(_mm256_srli_epi16(a, 4), low);
-    v[2] = _mm256_and_si256(b, low);
-    v[3] = _mm256_and_si256(_mm256_srli_epi16(b, 4), low);
-  }
+/// `sum` plus the products of 8 columns; codes are at most 63.
+OT_INLINE __m256i add_small(__m256i sum, __m256i u0, __m256i u1, __m256i x0, __m256i x1) {
+  // |63 * -128 * 2 * 2| = 32,256 fits in 16 bits: two vectors at once.
+  __m256i pairs = _mm256_add_epi16(_mm256_maddubs_epi16(u0, x0), _mm256_maddubs_epi16(u1, x1));
+  return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 }
 
-OT_INLINE __m256i four_columns(const int8_t *x) {
-  int32_t word;
-  memcpy(&word, x, sizeof word);
-  return _mm256_set1_epi32(word);
+/// Columns 0 and 2, and columns 1 and 3, of every 4 in 16 bits.
+struct wide {
+  __m256i even, odd;
+};
+
+OT_INLINE struct wide wide_codes(__m256i u) {
+  return (struct wide){_mm256_and_si256(u, _mm256_set1_epi16(0xFF)), _mm256_srli_epi16(u, 8)};
 }
 
-/// `sum` plus the products of 16 columns of one activation row.
-OT_INLINE __m256i add_products(__m256i sum, const __m256i v[4], const int8_t *x, int bits) {
-  __m256i ones = _mm256_set1_epi16(1);
-  for (int i = 0; i < 4; i += 2) {
-    __m256i x0 = four_columns(x + i * 4), x1 = four_columns(x + i * 4 + 4);
-    if (bits == 8) {
-      // 255 * 127 * 2 would saturate 16 bits: even and odd columns are widened.
-      for (int j = 0; j < 2; j++) {
-        __m256i u = v[i + j], xs = j ? x1 : x0;
-        __m256i even = _mm256_and_si256(u, _mm256_set1_epi16(0xFF));
-        __m256i odd = _mm256_srli_epi16(u, 8);
-        __m256i x_even = _mm256_srai_epi16(_mm256_slli_epi16(xs, 8), 8);
-        __m256i x_odd = _mm256_srai_epi16(xs, 8);
-        sum = _mm256_add_epi32(sum, _mm256_madd_epi16(even, x_even));
-        sum = _mm256_add_epi32(sum, _mm256_madd_epi16(odd, x_odd));
-      }
-    } else {
-      // |63 * -128 * 2 * 2| = 32,256 fits in 16 bits: two vectors at once.
-      __m256i pairs = _mm256_add_epi16(
-          _mm256_maddubs_epi16(v[i], x0), _mm256_maddubs_epi16(v[i + 1], x1));
-      sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, ones));
-    }
-  }
-  return sum;
+OT_INLINE struct wide wide_activations(__m256i x) {
+  return (struct wide){
+      _mm256_srai_epi16(_mm256_slli_epi16(x, 8), 8), _mm256_srai_epi16(x, 8)};
 }
 
-/// `row_count` (a constant) activation rows from row `m` on, times one row tile.
-OT_INLINE void multiply_rows(
-    const struct ot_product *p, size_t t, size_t m, int row_count, int bits) {
-  const uint8_t *tile = p->tiles + t * p->tile_byte_count;
-  const int8_t *x = p->x + m * p->x_stride;
+/// `sum` plus the products of 4 columns.
+OT_INLINE __m256i add_wide(__m256i sum, struct wide u, struct wide x) {
+  sum = _mm256_add_epi32(sum, _mm256_madd_epi16(u.even, x.even));
+  return _mm256_add_epi32(sum, _mm256_madd_epi16(u.odd, x.odd));
+}
+
+/// Adds the products of 8 columns of one activation row; `v` is [4 columns][half].
+OT_INLINE void add_columns(__m256i sums[2], __m256i v[2][2], const int8_t *x, int bits) {
+  __m256i x0 = four_columns(x), x1 = four_columns(x + 4);
   for (int half = 0; half < 2; half++) {
-    __m256i sums[4];
-    for (int r = 0; r < row_count; r++) sums[r] = _mm256_setzero_si256();
-    for (size_t k = p->first_column; k < p->first_column + p->column_count; k += 16) {
-      __m256i v[4];
-      load_codes(tile, k, bits, half, v);
-      for (int r = 0; r < row_count; r++)
-        sums[r] = add_products(sums[r], v, x + (size_t)r * p->x_stride + k, bits);
-    }
-    for (int r = 0; r < row_count; r++) {
-      int32_t *y = p->y + (m + (size_t)r) * p->y_stride + t * 16 + half * 8;
-      _mm256_storeu_si256((__m256i *)y, sums[r]);
+    if (bits < 8) {
+      sums[half] = add_small(sums[half], v[0][half], v[1][half], x0, x1);
+    } else {
+      sums[half] = add_wide(sums[half], wide_codes(v[0][half]), wide_activations(x0));
+      sums[half] = add_wide(sums[half], wide_codes(v[1][half]), wide_activations(x1));
     }
   }
 }
 
-OT_INLINE void multiply(const struct ot_product *p, int bits) {
-  for (size_t t = 0; t < p->tile_count; t++) {
-    size_t m = 0;
-    for (; m + 4 <= p->x_count; m += 4) multiply_rows(p, t, m, 4, bits);
-    for (; m < p->x_count; m++) multiply_rows(p, t, m, 1, bits);
+OT_INLINE void few_block(const struct panel *p, int rows, int bits) {
+  __m256i sums[OT_FEW_ROWS][2];
+  for (int r = 0; r < rows; r++) sums[r][0] = sums[r][1] = _mm256_setzero_si256();
+  const uint8_t *block = p->u;
+  for (size_t k = 0; k < p->column_count; k += 16, block += 32 * bits) {
+    prefetch(p, block, bits);
+    __m256i low[4], high[4];
+    load_codes(block, bits, low);
+    load_codes(block + 32, bits, high);
+    for (int i = 0; i < 4; i += 2) {
+      __m256i v[2][2] = {{low[i], high[i]}, {low[i + 1], high[i + 1]}};
+      for (int r = 0; r < rows; r++)
+        add_columns(sums[r], v, p->x + (size_t)r * p->x_stride + k + i * 4, bits);
+    }
   }
+  for (int r = 0; r < rows; r++)
+    for (int half = 0; half < 2; half++) store(p, half, r, sums[r][half]);
 }
 
-#define OT_PRODUCT(bits)                                                            \
-  __attribute__((target("avx2"))) void ot_product##bits##_avx2(                     \
-      const struct ot_product *product) {                                           \
-    multiply(product, bits);                                                        \
+OT_INLINE void many_block(const struct panel *p, int rows, int bits) {
+  __m256i sums[OT_MANY_ROWS][2];
+  for (int r = 0; r < rows; r++) sums[r][0] = sums[r][1] = _mm256_setzero_si256();
+  const uint8_t *u = p->u, *next = p->next;
+  for (size_t k = 0; k < p->column_count; k += 8, u += 128, next += 2 * p->next_step) {
+    __builtin_prefetch(next, 0, 2);
+    __builtin_prefetch(next + p->next_step, 0, 2);
+    __m256i v[2][2];
+    for (int i = 0; i < 2; i++)
+      for (int half = 0; half < 2; half++)
+        v[i][half] = _mm256_loadu_si256((const __m256i *)(u + i * 64 + half * 32));
+    for (int r = 0; r < rows; r++)
+      add_columns(sums[r], v, p->x + (size_t)r * p->x_stride + k, bits);
   }
-OT_PRODUCT(8)
-OT_PRODUCT(6)
-OT_PRODUCT(4)
+  for (int r = 0; r < rows; r++)
+    for (int half = 0; half < 2; half++) store(p, half, r, sums[r][half]);
+}
 
 #endif

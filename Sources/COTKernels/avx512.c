@@ -1,11 +1,13 @@
-// The row and tile kernels for AVX512: lanes.h compiled for it.
+// The row, attention and tile kernels for AVX512: lanes.h compiled for it.
 #pragma STDC FP_CONTRACT OFF
 
 #if defined(__x86_64__)
 
-#define OT_TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,f16c")))
+#define OT_TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")))
 #define OT_FORM(name) name##_avx512vnni
 #define OT_NAME "avx512vnni"
+#define OT_ATTENTION_QUERIES 8
+#define OT_ATTENTION_VECTORS 2
 
 #include "lanes.h"
 #include "tiles.h"

@@ -10,10 +10,18 @@
 
 #define OT_TARGET "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni"
 #define OT_INLINE static inline __attribute__((always_inline, target(OT_TARGET)))
+#define OT_FUNCTION __attribute__((target(OT_TARGET)))
+#define OT_FORM(name) name##_avx512vnni
+// 24 sums, 4 vectors of codes and one of activations are 29 registers of 32;
+// 10 loads serve 24 vpdpbusd.
+#define OT_MANY_TILES 4
+#define OT_MANY_ROWS 6
+#define OT_FEW_ROWS 8
+
+#include "products.h"
 
 /// Four vectors of codes: 16 columns.
-OT_INLINE void load_codes(const uint8_t *tile, size_t k, int bits, __m512i v[4]) {
-  const uint8_t *block = tile + k * 2 * (size_t)bits;
+OT_INLINE void load_codes(const uint8_t *block, int bits, __m512i v[4]) {
   if (bits == 8) {
     for (int i = 0; i < 4; i++) v[i] = _mm512_loadu_si512(block + i * 64);
   } else if (bits == 6) {
@@ -40,59 +48,78 @@ OT_INLINE void load_codes(const uint8_t *tile, size_t k, int bits, __m512i v[4])
   }
 }
 
+static OT_FUNCTION void unpack(
+    const uint8_t *packed, int bits, size_t column_count, uint8_t *u) {
+  for (size_t k = 0; k < column_count; k += 16, u += 256) {
+    __m512i v[4];
+    if (bits == 6) {
+      load_codes(packed + k * 12, 6, v);
+    } else {
+      load_codes(packed + k * 8, 4, v);
+    }
+    for (int i = 0; i < 4; i++) _mm512_storeu_si512(u + i * 64, v[i]);
+  }
+}
+
 OT_INLINE __m512i four_columns(const int8_t *x) {
   int32_t word;
   memcpy(&word, x, sizeof word);
   return _mm512_set1_epi32(word);
 }
 
-/// `row_count` (a constant) activation rows from row `m` on, times one row tile.
-///
-/// The codes are unpacked once for all of them. Few rows take four sums each,
-/// so that one vpdpbusd need not wait for the one before.
-OT_INLINE void multiply_rows(
-    const struct ot_product *p, size_t t, size_t m, int row_count, int bits) {
-  const uint8_t *tile = p->tiles + t * p->tile_byte_count;
-  const int8_t *x = p->x + m * p->x_stride;
-  int chain_count = row_count >= 4 ? 1 : 4;
-  __m512i sums[8][4];
-  for (int r = 0; r < row_count; r++)
+OT_INLINE void store(const struct panel *p, int tile, int row, __m512i sum) {
+  int32_t *y = p->y + (size_t)row * p->y_stride + tile * 16;
+  if (p->adds) sum = _mm512_add_epi32(sum, _mm512_loadu_si512(y));
+  _mm512_storeu_si512(y, sum);
+}
+
+OT_INLINE void few_block(const struct panel *p, int rows, int bits) {
+  // So that one vpdpbusd need not wait for the one before, few rows take
+  // several sums each.
+  int chain_count = rows >= 5 ? 1 : rows >= 3 ? 2 : 4;
+  __m512i sums[OT_FEW_ROWS][4];
+  for (int r = 0; r < rows; r++)
     for (int c = 0; c < chain_count; c++) sums[r][c] = _mm512_setzero_si512();
-  for (size_t k = p->first_column; k < p->first_column + p->column_count; k += 16) {
+  const uint8_t *block = p->u;
+  for (size_t k = 0; k < p->column_count; k += 16, block += 32 * bits) {
     __m512i v[4];
-    load_codes(tile, k, bits, v);
+    load_codes(block, bits, v);
+    prefetch(p, block, bits);
     for (int i = 0; i < 4; i++) {
-      for (int r = 0; r < row_count; r++) {
-        __m512i xs = four_columns(x + (size_t)r * p->x_stride + k + i * 4);
+      for (int r = 0; r < rows; r++) {
+        __m512i x = four_columns(p->x + (size_t)r * p->x_stride + k + i * 4);
         int c = i % chain_count;
-        sums[r][c] = _mm512_dpbusd_epi32(sums[r][c], v[i], xs);
+        sums[r][c] = _mm512_dpbusd_epi32(sums[r][c], v[i], x);
       }
     }
   }
-  for (int r = 0; r < row_count; r++) {
+  for (int r = 0; r < rows; r++) {
     __m512i sum = sums[r][0];
     for (int c = 1; c < chain_count; c++) sum = _mm512_add_epi32(sum, sums[r][c]);
-    _mm512_storeu_si512(p->y + (m + (size_t)r) * p->y_stride + t * 16, sum);
+    store(p, 0, r, sum);
   }
 }
 
-OT_INLINE void multiply(const struct ot_product *p, int bits) {
-  for (size_t t = 0; t < p->tile_count; t++) {
-    size_t m = 0;
-    for (; m + 8 <= p->x_count; m += 8) multiply_rows(p, t, m, 8, bits);
-    if (m + 4 <= p->x_count) multiply_rows(p, t, m, 4, bits), m += 4;
-    if (m + 2 <= p->x_count) multiply_rows(p, t, m, 2, bits), m += 2;
-    if (m < p->x_count) multiply_rows(p, t, m, 1, bits);
+OT_INLINE void many_block(const struct panel *p, int rows, int bits) {
+  (void)bits;
+  __m512i sums[OT_MANY_ROWS][OT_MANY_TILES];
+  for (int r = 0; r < rows; r++)
+    for (int t = 0; t < OT_MANY_TILES; t++) sums[r][t] = _mm512_setzero_si512();
+  const uint8_t *u = p->u, *next = p->next;
+  for (size_t k = 0; k < p->column_count; k += 4, u += 64, next += p->next_step) {
+    __m512i v[OT_MANY_TILES];
+    __builtin_prefetch(next, 0, 2);
+    __builtin_prefetch(next + p->next_stride, 0, 2);
+    for (int t = 0; t < OT_MANY_TILES; t++)
+      v[t] = _mm512_loadu_si512(u + (size_t)t * p->u_stride);
+    for (int r = 0; r < rows; r++) {
+      __m512i x = four_columns(p->x + (size_t)r * p->x_stride + k);
+      for (int t = 0; t < OT_MANY_TILES; t++)
+        sums[r][t] = _mm512_dpbusd_epi32(sums[r][t], v[t], x);
+    }
   }
+  for (int r = 0; r < rows; r++)
+    for (int t = 0; t < OT_MANY_TILES; t++) store(p, t, r, sums[r][t]);
 }
-
-#define OT_PRODUCT(bits)                                                            \
-  __attribute__((target(OT_TARGET))) void ot_product##bits##_avx512vnni(            \
-      const struct ot_product *product) {                                           \
-    multiply(product, bits);                                                        \
-  }
-OT_PRODUCT(8)
-OT_PRODUCT(6)
-OT_PRODUCT(4)
 
 #endif

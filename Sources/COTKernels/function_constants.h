@@ -18,9 +18,9 @@
 #define OT_EXP_6 1.3981999507e-3f
 #define OT_EXP_7 1.9875691500e-4f
 
-// Attention's weights: from this exponent down they are 0, so that none is
+// For negative arguments only: below this bound the result is 0 instead of a
 // subnormal. It is just above -126 ln(2).
-#define OT_WEIGHT_LOWEST (-87.33f)
+#define OT_DECAY_LOWEST (-87.33f)
 
 // erf: x + x p(x^2) up to the bound, 1 - e^(p(|x|)) beyond.
 #define OT_ERF_BOUND 0.927734375f
@@ -38,8 +38,8 @@
 #define OT_ERF_NEAR_3 (-3.76125336e-1f)
 #define OT_ERF_NEAR_1 1.28379166e-1f
 
-// tanh: x + x^3 p(x^2) up to the bound (Cephes, tanhf), 1 - 2 / (e^2|x| + 1)
-// beyond.
+// tanh: x + x^3 p(x^2) up to the bound (Cephes, tanhf), 1 - 2e / (1 + e)
+// with e = e^(-2|x|) beyond.
 #define OT_TANH_BOUND 0.625f
 #define OT_TANH_3 (-3.33332819422e-1f)
 #define OT_TANH_5 1.33314422036e-1f

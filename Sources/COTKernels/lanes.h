@@ -1,6 +1,7 @@
 // The row kernels over 16 lanes, written once with the compiler's vector types
 // and compiled once per instruction set. A file that includes this defines
-//   OT_TARGET      the function attribute that enables the instruction set,
+//   OT_TARGET      the function attribute that enables the instruction set, with
+//                  fused multiply-add,
 //   OT_FORM(name)  the name with the form's suffix,
 // and gets `OT_FORM(ot_kernels)`. Operation by operation it computes what
 // scalar.c computes.

@@ -4,8 +4,7 @@
 
 #include "attention_layout.h"
 #include "forms.h"
-#include "function_constants.h"
-#include "scalar_arithmetic.h"
+#include "scalar_exponential.h"
 
 size_t ot_attention_scratch_count(size_t head_size) {
   // 16 more, so that the start can be moved to an address that suits vectors.
@@ -36,27 +35,6 @@ void ot_store_keys_scalar(
   }
 }
 
-/// e^x for x <= 0, without subnormal results.
-static float weight(float x) {
-  float clamped = x < OT_WEIGHT_LOWEST ? OT_WEIGHT_LOWEST : x;
-  float shifted = __builtin_fmaf(clamped, OT_LOG2_E, OT_ROUNDER);
-  float n = shifted - OT_ROUNDER;
-  float r = __builtin_fmaf(n, -OT_LN2_HIGH, clamped);
-  r = __builtin_fmaf(n, -OT_LN2_LOW, r);
-  float p = OT_EXP_7;
-  p = __builtin_fmaf(p, r, OT_EXP_6);
-  p = __builtin_fmaf(p, r, OT_EXP_5);
-  p = __builtin_fmaf(p, r, OT_EXP_4);
-  p = __builtin_fmaf(p, r, OT_EXP_3);
-  p = __builtin_fmaf(p, r, OT_EXP_2);
-  float square = r * r;
-  p = __builtin_fmaf(p, square, r);
-  p = p + 1.0f;
-  uint32_t power = bits_of(shifted) - bits_of(OT_ROUNDER);
-  p = p * float_of((power + 127) << 23);
-  return x < OT_WEIGHT_LOWEST ? 0 : p;
-}
-
 static int is_seen(const struct ot_attention *a, size_t key) {
   return a->mask == NULL || a->mask[key] != 0;
 }
@@ -65,7 +43,7 @@ static float score(const struct ot_attention *a, const float *q, size_t key) {
   if (!is_seen(a, key)) return -__builtin_inff();
   const float *k = a->keys + key / 16 * 16 * a->head_size + key % 16;
   float sum = 0;
-  for (size_t c = 0; c < a->head_size; c++) sum = __builtin_fmaf(q[c], k[c * 16], sum);
+  for (size_t c = 0; c < a->head_size; c++) sum = fma_of(q[c], k[c * 16], sum);
   sum = sum * a->scale;
   if (a->slope != 0) {
     float bias = a->slope * (float)key;
@@ -90,17 +68,17 @@ void ot_attention_scalar(const struct ot_attention *a) {
       }
       // -infinity - -infinity is no number; what has been summed is 0 then.
       float reference = largest == -__builtin_inff() ? 0 : largest;
-      float correction = weight(maximum - reference);
+      float correction = decay(maximum - reference);
       maximum = largest;
       for (int lane = 0; lane < lane_count; lane++) sums[lane] = sums[lane] * correction;
       for (size_t c = 0; c < a->head_size; c++) accumulators[c] = accumulators[c] * correction;
       for (size_t j = 0; j < count; j++) {
-        float p = weight(scores[j] - reference);
+        float p = decay(scores[j] - reference);
         sums[j % lane_count] = sums[j % lane_count] + p;
         if (!is_seen(a, first + j)) continue;
         const float *v = a->values + (first + j) * a->value_stride;
         for (size_t c = 0; c < a->head_size; c++)
-          accumulators[c] = __builtin_fmaf(p, v[c], accumulators[c]);
+          accumulators[c] = fma_of(p, v[c], accumulators[c]);
       }
     }
     for (int width = lane_count / 2; width > 0; width /= 2)

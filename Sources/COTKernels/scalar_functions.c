@@ -3,35 +3,7 @@
 #pragma STDC FP_CONTRACT OFF
 
 #include "forms.h"
-#include "function_constants.h"
-#include "scalar_arithmetic.h"
-
-static float fma_of(float x, float y, float z) { return __builtin_fmaf(x, y, z); }
-
-static float exponential(float x) {
-  // NaN passes both; the result is 0 and infinity from these bounds on.
-  x = x < OT_EXP_LOWEST ? OT_EXP_LOWEST : x;
-  x = x > OT_EXP_HIGHEST ? OT_EXP_HIGHEST : x;
-  // x = n ln 2 + r; the addition of 1.5 * 2^23 rounds to an integer.
-  float shifted = fma_of(x, OT_LOG2_E, OT_ROUNDER);
-  float n = shifted - OT_ROUNDER;
-  float r = fma_of(n, -OT_LN2_HIGH, x);
-  r = fma_of(n, -OT_LN2_LOW, r);
-  float p = OT_EXP_7;
-  p = fma_of(p, r, OT_EXP_6);
-  p = fma_of(p, r, OT_EXP_5);
-  p = fma_of(p, r, OT_EXP_4);
-  p = fma_of(p, r, OT_EXP_3);
-  p = fma_of(p, r, OT_EXP_2);
-  float square = r * r;
-  p = fma_of(p, square, r);
-  p = p + 1.0f;
-  // 2^n in two factors, each a normal float: only the last product rounds.
-  int32_t power = (int32_t)(bits_of(shifted) - bits_of(OT_ROUNDER));
-  int32_t half = power >> 1;
-  p = p * float_of((uint32_t)(half + 127) << 23);
-  return p * float_of((uint32_t)(power - half + 127) << 23);
-}
+#include "scalar_exponential.h"
 
 static float error_function(float x) {
   float t = __builtin_fabsf(x), square = x * x;
@@ -42,7 +14,7 @@ static float error_function(float x) {
   far = fma_of(far, t, OT_ERF_FAR_2);
   far = fma_of(far, t, OT_ERF_FAR_1);
   far = fma_of(far, t, -t);
-  far = __builtin_copysignf(1.0f - exponential(far), x);
+  far = __builtin_copysignf(1.0f - decay(far), x);
   float near = OT_ERF_NEAR_11;
   near = fma_of(near, square, OT_ERF_NEAR_9);
   near = fma_of(near, square, OT_ERF_NEAR_7);
@@ -55,7 +27,8 @@ static float error_function(float x) {
 
 static float tangent(float x) {
   float t = __builtin_fabsf(x), square = x * x;
-  float quotient = 2.0f / (exponential(t + t) + 1.0f);
+  float e = decay(-2.0f * t);
+  float quotient = (e + e) / (1.0f + e);
   float far = __builtin_copysignf(1.0f - quotient, x);
   float near = OT_TANH_11;
   near = fma_of(near, square, OT_TANH_9);

@@ -24,7 +24,7 @@ public struct Calibrator: Sendable {
   public init(executor: any Executor, parameterByteCount: Int?, maximumByteCount: Int) {
     self.executor = executor
     let room = max(maximumByteCount - (parameterByteCount ?? 0), 0)
-    let tokenCount = room / max(Calibrator.byteCountPerToken(of: executor), 1)
+    let tokenCount = room / max(executor.bytesPerToken, 1)
     batchTokenCount = parameterByteCount == nil ? tokenCount : min(tokenCount, Calibrator.cachedBatchTokenCount)
   }
 
@@ -68,20 +68,11 @@ public struct Calibrator: Sendable {
 
   /// Runs a batch up to the last site.
   private func observe(_ batch: [[Int]], _ observer: RangeObserver) throws {
-    for sample in batch {
-      do {
-        _ = try executor.run(tokenIDs: sample) { node, values, _, channelCount in
-          try observer.add(node, values, channelCount: channelCount, lengths: [sample.count])
-        }
-      } catch is RangeObserver.LastSiteSeen {}
-    }
-  }
-
-  /// Memory that the values of a token take.
-  private static func byteCountPerToken(of executor: any Executor) -> Int {
-    let graph = executor.graph
-    let channelCounts = graph.nodes.compactMap { graph.channelCount(of: $0.name) }
-    // Few values live at a time; the widest, its inputs and what attention keeps are among them.
-    return 8 * 4 * (channelCounts.max() ?? 1)
+    let lengths = batch.map(\.count)
+    do {
+      _ = try executor.run(batch.map { TokenSequence($0) }) { node, values, _, channelCount in
+        try observer.add(node, values, channelCount: channelCount, lengths: lengths)
+      }
+    } catch is RangeObserver.LastSiteSeen {}
   }
 }

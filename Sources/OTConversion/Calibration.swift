@@ -2,6 +2,7 @@ import Foundation
 import OTCalibration
 import OTCheckpoint
 import OTGraph
+import OTJSON
 import OTRuntime
 import OTTensor
 import OTText
@@ -116,6 +117,17 @@ public struct Calibration: Sendable {
     return CalibrationStatistics(
       family: graph.family, sources: sources, runs: [samples.run],
       sites: try calibrator.run(samples.tokens, progress: progress))
+  }
+}
+
+extension PackedFile {
+  /// The model's tokenizer; nil where the source had no `tokenizer.json`.
+  ///
+  /// - Throws: as `Tokenizer` throws.
+  public func tokenizer() throws -> Tokenizer? {
+    guard let bytes = try container.attachment(ModelAttachments.Kind.tokenizer.rawValue) else { return nil }
+    let json = try bytes.withUnsafeBytes { try JSONValue.parse($0, limits: .configuration, file: path) }
+    return try Tokenizer(json: json, file: path)
   }
 }
 

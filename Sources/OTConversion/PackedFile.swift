@@ -1,3 +1,4 @@
+import Foundation
 import OTContainer
 import OTGraph
 import OTJSON
@@ -42,6 +43,13 @@ public struct PackedFile: Sendable {
     }
     self.graph = graph
     self.uses = uses
+  }
+
+  /// Whether a file begins as an `.otq` file does, or bears such a name.
+  public static func recognizes(path: String) -> Bool {
+    if path.hasSuffix(".otq") || path.hasSuffix(".partial") { return true }
+    guard let handle = FileHandle(forReadingAtPath: path) else { return false }
+    return (try? handle.read(upToCount: 8)).map { $0.elementsEqual(ContainerFormat.magic) } ?? false
   }
 
   /// The path as it was given.

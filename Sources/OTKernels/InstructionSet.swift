@@ -13,7 +13,12 @@ import OTTensor
 public enum InstructionSet: String, Sendable, CaseIterable {
   case scalar
   case avx2
+  case avxvnni
   case avx512vnni
+  /// AVX-512 VNNI, and for products of more than a few rows AMX.
+  case amx
+  /// NEON with dot products; i8mm is used where it is there.
+  case neon
 
   /// Environment variable whose value, a raw value of this type, forces a set.
   public static let environmentVariable = "OTQ_ISA"

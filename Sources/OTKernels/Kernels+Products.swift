@@ -6,6 +6,22 @@ extension Kernels {
   /// 65,536 · 255 · 128 < 2^31.
   public static let maximumProductColumnCount = 65_536
 
+  /// Bytes that a product needs for unpacked codes; a first-level cache holds them.
+  public static let productScratchByteCount = Int(OT_PRODUCT_SCRATCH)
+
+  /// Row tiles that one call of `multiply` best takes where threads share a
+  /// product and each of them gets several such blocks: a multiple of 4.
+  ///
+  /// Few rows cost what reading the codes costs, so a block is 512 KiB of them.
+  /// For many rows, the results of a block stay in a second-level cache, to be
+  /// scaled while they are there.
+  public static func preferredRowTiles(rowCount: Int, columnCount: Int, bits: Int) -> Int {
+    let tileByteCount = max(columnCount * 2 * TileLayout.packedBitWidth(bits: bits), 1)
+    let forCodes = (524_288 / tileByteCount).roundedUp(toMultipleOf: 4)
+    let forResults = 524_288 / (64 * max(rowCount, 1)) / 4 * 4
+    return max(4, min(forCodes, forResults, rowCount > 24 ? 16 : 64))
+  }
+
   /// y[m][n] = Σ u[n][k] · x[m][k] over columns `columns`, in int32.
   ///
   /// - Parameters:
@@ -17,12 +33,15 @@ extension Kernels {
   ///     padding does not matter, since its weight codes are 0.
   ///   - result: `[rowCount, resultStride]`; the element of row m, output
   ///     channel n goes to `m · resultStride + n − 16 · rowTiles.lowerBound`,
-  ///     padding rows of the last tile included (they give 0).
+  ///     padding rows of the last tile included (they give 0). The last row may
+  ///     end where its results do.
+  ///   - scratch: `productScratchByteCount` bytes, whatever they hold.
   /// - Precondition: Counts fit, and `columns` are at most 65,536.
   public func multiply(
     _ packed: UnsafeBufferPointer<UInt8>, layout: TileLayout, bits: Int, rowTiles: Range<Int>,
     columns: Range<Int>, activations: UnsafeBufferPointer<Int8>, rowCount: Int,
-    into result: UnsafeMutableBufferPointer<Int32>, resultStride: Int
+    into result: UnsafeMutableBufferPointer<Int32>, resultStride: Int,
+    scratch: UnsafeMutableBufferPointer<UInt8>
   ) {
     let tileByteCount = layout.packedRowTileByteCount(bits: bits)
     let width = layout.paddedColumnCount
@@ -33,16 +52,24 @@ extension Kernels {
     precondition(columns.lowerBound % 16 == 0 && columns.upperBound % 16 == 0)
     precondition(columns.count <= Kernels.maximumProductColumnCount, "sums could overflow")
     precondition(rowCount >= 0 && activations.count >= rowCount * width, "too few activations")
-    precondition(resultStride >= rowTiles.count * 16 && result.count >= rowCount * resultStride)
-    guard rowCount > 0, !rowTiles.isEmpty, let y = result.baseAddress else { return }
+    let resultWidth = rowTiles.count * 16
+    precondition(resultStride >= resultWidth)
+    precondition(rowCount == 0 || result.count >= (rowCount - 1) * resultStride + resultWidth)
+    precondition(scratch.count >= Kernels.productScratchByteCount, "too little scratch")
+    guard rowCount > 0, !rowTiles.isEmpty, let y = result.baseAddress,
+      let memory = scratch.baseAddress
+    else { return }
     guard let u = packed.baseAddress, let x = activations.baseAddress, width > 0 else {
-      y.update(repeating: 0, count: rowCount * resultStride)
+      for row in 0..<rowCount {
+        (y + row * resultStride).update(repeating: 0, count: resultWidth)
+      }
       return
     }
     var product = ot_product(
       tiles: u + rowTiles.lowerBound * tileByteCount, tile_byte_count: tileByteCount,
       tile_count: rowTiles.count, first_column: columns.lowerBound, column_count: columns.count,
-      x: x, x_stride: width, x_count: rowCount, y: y, y_stride: resultStride)
+      x: x, x_stride: width, x_count: rowCount, y: y, y_stride: resultStride,
+      scratch: memory)
     switch TileLayout.packedBitWidth(bits: bits) {
     case 4: table.pointee.product4(&product)
     case 6: table.pointee.product6(&product)

@@ -71,22 +71,3 @@ struct TextReservoir {
     return units.sorted { $0.position < $1.position }
   }
 }
-
-/// Sebastiano Vigna's SplitMix64: the same numbers for the same seed everywhere.
-struct SplitMix64: RandomNumberGenerator {
-  private var state: UInt64
-
-  init(seed: UInt64) { state = seed }
-
-  mutating func next() -> UInt64 {
-    state &+= 0x9E37_79B9_7F4A_7C15
-    var z = state
-    z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-    z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-    return z ^ (z >> 31)
-  }
-
-  /// A number from 0 up to `bound`, exclusive: remainders, whose bias is below
-  /// 2^-40 here, because the standard library does not promise its own method.
-  mutating func next(below bound: Int) -> Int { Int(next() % UInt64(bound)) }
-}

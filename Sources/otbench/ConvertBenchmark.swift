@@ -93,7 +93,6 @@ struct ConvertBenchmark: ParsableCommand {
   }
 
   private func text(_ rows: [Row], _ stages: [(model: String, stages: ConversionStages)]) -> String {
-    func number(_ value: Double, _ places: Int) -> String { String(format: "%.\(places)f", value) }
     var lines = [
       "\(processorName()), \(threads) threads, medians of \(runs) runs (smallest – largest)", "",
       "| model | options | source MB | file MB | bits/weight of linears | seconds | MB/s of source | MB/s per core | peak MB |",

@@ -1,137 +1,142 @@
 import ArgumentParser
 import Foundation
-import OTCheckpoint
-import OTConversion
-import OTGraph
 import OTJSON
+import OTKernels
+import OTQ
 import OTRuntime
 import OTTensor
 
 struct ModelBenchmark: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "model",
-    abstract: "Time whole models: reading a prompt and decoding, or embedding sentences.",
+    abstract: "Time whole models: tokens per second of prompts and of decoding, sentences per second of encoders.",
     discussion: """
-      Token ids are random. A causal model reads a prompt from nothing, and then,
-      from nothing again, decodes tokens one by one. Another model embeds sentences
-      as one batch. A checkpoint runs as float, a packed file with integer products.
+      Packed files run as packed, checkpoints in float32. Tokens are made up: speed
+      does not depend on them. Models are run in turn, run by run. For one model,
+      the peak of the process's memory is told too.
 
       EXAMPLES
-        otbench model smollm2.otq --prompt 512 --decode 128
-        otbench model minilm.otq minilm/ --sentences 32 --length 64 --json
+        otbench model smollm2-8.otq smollm2-6.otq
+        otbench model smollm2.otq --prompt 512 --prompt 4096 --decode 0
+        otbench model minilm/ minilm.otq --sentences 32 --length 64 --json
       """)
 
-  @Argument(help: "Packed files and checkpoints.") var models: [String]
-  @Option(help: "Tokens of the prompt; 0 for none.") var prompt = 512
-  @Option(help: "Tokens to decode; 0 for none.") var decode = 128
-  @Option(help: "Sentences to embed.") var sentences = 32
+  @Argument(help: "Packed files or checkpoints.") var models: [String]
+  @Option(help: "Tokens of a prompt; may be given several times. [default: 512]") var prompt: [Int] = []
+  @Option(help: "Tokens to decode, one after the other, from an empty sequence; 0: none.") var decode = 128
+  @Option(help: "Sentences of a batch, for encoders.") var sentences = 32
   @Option(help: "Tokens of a sentence.") var length = 64
   @Option(help: "Counted runs of each, after one that is not.") var runs = 5
   @Option(help: "Threads.") var threads = ProcessInfo.processInfo.activeProcessorCount
   @Flag(help: "Print JSON.") var json = false
 
   func validate() throws {
-    guard runs > 0, threads > 0, length > 0, sentences > 0, prompt >= 0, decode >= 0 else {
-      throw ValidationError("--runs, --threads, --sentences and --length must be positive.")
+    guard runs > 0, threads > 0, sentences > 0, length > 0, decode >= 0, prompt.allSatisfy({ $0 > 0 }) else {
+      throw ValidationError("Counts must be positive.")
     }
   }
 
-  private struct Row {
+  /// One kind of work of one model.
+  private struct Task {
     let model: String
-    let test: String
-    /// Tokens or sentences per second.
-    let rate: Spread
+    let work: String
+    /// What is counted per second.
+    let unit: String
+    let count: Int
+    let run: () throws -> Void
   }
 
   func run() throws {
-    let rows = try models.flatMap(measure)
-    guard json else {
-      var lines = [
-        "\(processorName()), \(threads) threads, medians of \(runs) runs (smallest – largest)", "",
-        "| model | test | per second |", "| --- | --- | ---: |",
-      ]
-      lines += rows.map {
-        "| \($0.model) | \($0.test) | \(fixed($0.rate.median, 1)) "
-          + "(\(fixed($0.rate.minimum, 1)) – \(fixed($0.rate.maximum, 1))) |"
-      }
-      return print(lines.joined(separator: "\n"))
+    try InstructionSet.checkEnvironment()
+    var tasks: [Task] = []
+    for path in models {
+      let model = try LanguageModel(path: path, threadCount: threads)
+      let name = URL(fileURLWithPath: path).lastPathComponent
+      tasks += try model.isCausal ? generation(model, name) : embedding(model, name)
     }
-    let report: JSONValue = .object([
-      "processor": .string(processorName()), "threads": .integer(threads), "runs": .integer(runs),
-      "tests": .array(
-        rows.map { .object(["model": .string($0.model), "test": .string($0.test), "perSecond": $0.rate.json]) }),
-    ])
-    print(report.text(pretty: true))
-  }
-
-  private func measure(_ path: String) throws -> [Row] {
-    let name = URL(fileURLWithPath: path).lastPathComponent
-    let executor = try executor(path)
-    guard let vocabularySize = executor.graph.vocabularySize else {
-      throw Refusal("bench-vocabulary", "does not say how many tokens there are", file: path)
-    }
-    var state: UInt64 = 1
-    func tokens(_ count: Int) -> [Int] {
-      (0..<count).map { _ in
-        state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
-        return Int(state >> 33) % vocabularySize
+    for task in tasks { try task.run() }
+    var seconds = [[Double]](repeating: [], count: tasks.count)
+    for _ in 0..<runs {
+      for (index, task) in tasks.enumerated() {
+        let start = ContinuousClock.now
+        try task.run()
+        seconds[index].append((ContinuousClock.now - start) / .seconds(1))
       }
     }
-    func rate(_ test: String, _ count: Int, _ body: () throws -> Void) throws -> Row {
-      try body()
-      let seconds = try (0..<runs).map { _ in try time(body) }
-      return Row(model: name, test: test, rate: Spread(seconds.map { Double(count) / $0 }))
-    }
-    guard executor.graph.isCausal else {
-      let batch = (0..<sentences).map { _ in TokenSequence(tokens(length)) }
-      return [
-        try rate("embed \(sentences) × \(length)", sentences) { _ = try executor.run(batch, observe: nil) }
-      ]
-    }
-    var rows: [Row] = []
-    if prompt > 0 {
-      let session = try executor.makeSession(tokenCapacity: prompt)
-      let ids = tokens(prompt)
-      rows.append(
-        try rate("prompt \(prompt)", prompt) {
-          session.truncate(to: 0)
-          try session.append(ids) { _ in }
-        })
-    }
-    if decode > 0 {
-      let session = try executor.makeSession(tokenCapacity: decode)
-      let ids = tokens(decode)
-      rows.append(
-        try rate("decode \(decode)", decode) {
-          session.truncate(to: 0)
-          for id in ids { try session.append([id]) { _ in } }
-        })
-    }
-    return rows
+    report(tasks, seconds.map { Spread($0) })
   }
 
-  private func executor(_ path: String) throws -> any Executor {
-    if !FileContentKind.isCheckpoint(path) {
-      let file = try PackedFile(path: path)
-      guard let graph = file.graph else {
-        throw Refusal("run-no-graph", "has no graph: it cannot be run", file: path)
+  private func generation(_ model: LanguageModel, _ name: String) throws -> [Task] {
+    let size = max(2, model.vocabularySize ?? 2)
+    let prompts = prompt.isEmpty ? [min(512, model.contextLength ?? 512)] : prompt
+    let capacity = max(prompts.max() ?? 1, decode)
+    let session = try model.executor.makeSession(tokenCapacity: capacity)
+    let tokens = (0..<capacity).map { $0 * 7919 % (size - 1) + 1 }
+    var tasks = prompts.map { count in
+      Task(model: name, work: "prompt of \(count)", unit: "tokens", count: count) {
+        session.truncate(to: 0)
+        try session.append(Array(tokens[..<count])) { _ in }
       }
-      return try QuantizedExecutor(graph: graph, container: file.container, threadCount: threads)
     }
-    let checkpoint = try Checkpoint.open(path)
-    let graph = try Families.graph(
-      configuration: checkpoint.attachments.json(.configuration),
-      tensors: TensorCatalog(checkpoint.tensors, file: checkpoint.files.first?.path), override: nil)
-    return try FloatExecutor(
-      graph: graph, parameters: CheckpointParameters(checkpoint.tensors), threadCount: threads, cachesParameters: true)
+    guard decode > 0 else { return tasks }
+    tasks.append(
+      Task(model: name, work: "decoding \(decode)", unit: "tokens", count: decode) {
+        session.truncate(to: 0)
+        for token in tokens[..<decode] { try session.append([token]) { _ in } }
+      })
+    return tasks
   }
-}
 
-extension Graph {
-  /// Whether no token sees those behind it.
-  fileprivate var isCausal: Bool {
-    nodes.contains { node in
-      if case .attention(let attention) = node.operation { attention.isCausal } else { false }
+  private func embedding(_ model: LanguageModel, _ name: String) throws -> [Task] {
+    let size = max(2, model.vocabularySize ?? 2)
+    let batch = (0..<sentences).map { sentence in
+      TokenSequence((0..<length).map { (sentence * length + $0) * 7919 % (size - 1) + 1 })
     }
+    return [
+      Task(model: name, work: "\(sentences) sentences of \(length)", unit: "sentences", count: sentences) {
+        _ = try model.executor.run(batch, observe: nil)
+      }
+    ]
+  }
+
+  private func report(_ tasks: [Task], _ spreads: [Spread]) {
+    let peak = models.count == 1 ? peakResidentByteCount() : nil
+    if json {
+      let rows = zip(tasks, spreads).map { task, seconds -> JSONValue in
+        .object([
+          "model": .string(task.model), "work": .string(task.work),
+          "unit": .string(task.unit), "perSecond": .number(Double(task.count) / seconds.median),
+          "seconds": .object([
+            "minimum": .number(seconds.minimum), "median": .number(seconds.median),
+            "maximum": .number(seconds.maximum),
+          ]),
+        ])
+      }
+      print(
+        JSONValue.object([
+          "processor": .string(processorName()), "instructionSet": .string(InstructionSet.current.rawValue),
+          "threads": .integer(threads), "runs": .integer(runs),
+          "peakByteCount": peak.map { .integer($0) } ?? .null, "results": .array(rows),
+        ]).text(pretty: true))
+      return
+    }
+    print("\(processorName()), \(InstructionSet.current.rawValue), \(threads) threads, medians of \(runs) runs\n")
+    print("| model | work | per second | seconds |")
+    print("| --- | --- | ---: | ---: |")
+    for (task, seconds) in zip(tasks, spreads) {
+      print(
+        "| \(task.model) | \(task.work) | \(number(Double(task.count) / seconds.median, 1)) \(task.unit) "
+          + "| \(number(seconds.median, 4)) (\(number(seconds.minimum, 4)) – \(number(seconds.maximum, 4))) |")
+    }
+    if let peak { print("\npeak memory \(number(Double(peak) / 1e6, 0)) MB, the mapped file included") }
+  }
+
+  private func number(_ value: Double, _ places: Int) -> String { String(format: "%.\(places)f", value) }
+
+  /// The largest resident memory of this process.
+  private func peakResidentByteCount() -> Int? {
+    let status = (try? String(contentsOfFile: "/proc/self/status", encoding: .utf8)) ?? ""
+    let line = status.split(separator: "\n").first { $0.hasPrefix("VmHWM:") }
+    return line?.split(separator: " ").compactMap { Int($0) }.first.map { $0 * 1024 }
   }
 }

@@ -5,5 +5,8 @@ struct OTBench: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "otbench",
     abstract: "Measure otq on this machine: medians of several runs.",
-    subcommands: [ConvertBenchmark.self, LoadBenchmark.self, ModelBenchmark.self, MakeCheckpoint.self])
+    subcommands: [
+      ConvertBenchmark.self, LoadBenchmark.self, KernelsBenchmark.self, ModelBenchmark.self, AccuracyBenchmark.self,
+      MakeCheckpoint.self,
+    ])
 }

@@ -70,7 +70,9 @@ struct CalibrateCommand: ParsableCommand {
     let inputs: [FileIdentity]
     if let model {
       let checkpoint = try Checkpoint.open(model)
-      inputs = checkpoint.files.map(\.mapped.identity) + (calibration.text + [ids].compactMap { $0 })
+      inputs =
+        checkpoint.files.map(\.mapped.identity)
+        + (calibration.text + [ids].compactMap { $0 })
         .compactMap { FileIdentity(path: $0) }
       try AtomicFile.check(path: output, force: force, inputs: inputs)
       statistics = try measure(checkpoint)

@@ -5,18 +5,23 @@ import OTContainer
 import OTConversion
 import OTGraph
 import OTJSON
+import OTQ
 import OTRuntime
 import OTTensor
 
 struct EvalCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "eval",
-    abstract: "Run a model on token IDs: perplexity, speed, logits, distance from another model.",
+    abstract: "Run a model on text or token IDs: perplexity, speed, logits, distance from another model.",
     discussion: """
       MODEL is an .otq file, which runs as packed, or a checkpoint, which runs in
       float32. In each window of tokens the first is context only.
 
+      Text is tokenized as a whole by the model's own tokenizer and cut into windows.
+
       EXAMPLES
+        otconvert eval model.otq --text wiki.test.txt --windows 40
+        otconvert eval model.otq --text wiki.test.txt --against model/
         otconvert eval model.otq --ids ids.safetensors
         otconvert eval model.otq --ids ids.safetensors --against model/ --json
         otconvert eval model.otq --ids goldens.safetensors --logits-out logits.safetensors
@@ -29,14 +34,19 @@ struct EvalCommand: ParsableCommand {
       "Tokens: a safetensors file with int64 input_ids [windows, tokens], or one row of test_ids.",
       valueName: "file"),
     completion: .file())
-  var ids: String
+  var ids: String?
+  @Option(
+    parsing: .upToNextOption,
+    help: ArgumentHelp("Text: .txt, .jsonl or .jsonl.zst (field 'text'), one or more files.", valueName: "file"),
+    completion: .file())
+  var text: [String] = []
   @Option(
     help: ArgumentHelp(
       "The tensor of --ids to read. [default: input_ids, else test_ids]", valueName: "name"))
   var tensor: String?
   @Option(
     help: ArgumentHelp(
-      "Tokens of a window that one row of tokens is cut into. [default: 512, or the model's limit]",
+      "Tokens of a window that text or one row of tokens is cut into. [default: 512, or the model's limit]",
       valueName: "N"))
   var context: Int?
   @Option(help: ArgumentHelp("Use only the first windows.", valueName: "N")) var windows: Int?
@@ -51,22 +61,26 @@ struct EvalCommand: ParsableCommand {
     completion: .file())
   var against: String?
   @Flag(help: "Replace the file of --logits-out if it exists.") var force = false
+  @OptionGroup var attention: AttentionArguments
   @OptionGroup var threads: ThreadArguments
   @OptionGroup var messages: OutputArguments
 
   mutating func validate() throws {
+    guard text.isEmpty != (ids == nil) else {
+      throw ValidationError("Give either --text with files of text or --ids with a file of tokens.")
+    }
+    guard tensor == nil || ids != nil else { throw ValidationError("--tensor needs --ids.") }
     if let context, context < 1 { throw ValidationError("--context must be positive.") }
     if let windows, windows < 1 { throw ValidationError("--windows must be positive.") }
   }
 
   func run() throws {
     try OTConvert.prepare()
-    let model = try RunnableModel(path: model, threadCount: threads.threads)
-    let reference = try against.map { try RunnableModel(path: $0, threadCount: threads.threads) }
-    if !messages.quiet { (model.warnings + (reference?.warnings ?? [])).forEach(warn) }
-    let tokens = try TokenWindows(
-      path: ids, tensor: tensor, context: context, limit: windows,
-      graphs: [model.graph] + (reference.map { [$0.graph] } ?? []))
+    let model = try LanguageModel(
+      path: model, threadCount: threads.threads, attentionBits: attention.quantizeAttention)
+    let reference = try against.map { try LanguageModel(path: $0, threadCount: threads.threads) }
+    if !messages.quiet { (model.file.warnings + (reference?.file.warnings ?? [])).forEach(warn) }
+    let tokens = try tokens(model, reference)
     var evaluation = try Evaluation(model, reference: reference, threadCount: threads.threads)
     if let logitsOut {
       try writeLogits(to: logitsOut, of: &evaluation, on: tokens)
@@ -83,6 +97,15 @@ struct EvalCommand: ParsableCommand {
     }
   }
 
+  private func tokens(_ model: LanguageModel, _ reference: LanguageModel?) throws -> TokenWindows {
+    let graphs = [model.graph] + (reference.map { [$0.graph] } ?? [])
+    if let ids {
+      return try TokenWindows(path: ids, tensor: tensor, context: context, limit: windows, graphs: graphs)
+    }
+    return try TokenWindows(
+      texts: text, tokenizer: model.tokenizer(), context: context, limit: windows, graphs: graphs)
+  }
+
   private func writeLogits(
     to path: String, of evaluation: inout Evaluation, on tokens: TokenWindows
   ) throws {
@@ -92,7 +115,7 @@ struct EvalCommand: ParsableCommand {
     }
     var writer = try SafetensorsWriter(
       path: path, entries: [.init(name: "logits", elementType: .f32, shape: shape)], force: force,
-      inputs: evaluation.inputs + [tokens.identity])
+      inputs: evaluation.inputs + tokens.identities)
     for (index, window) in tokens.windows.enumerated() {
       let logits = try evaluation.add(window)
       // The machines that this runs on are little-endian, as the format is.

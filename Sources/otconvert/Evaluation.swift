@@ -1,13 +1,14 @@
 import Foundation
 import OTGraph
 import OTJSON
+import OTQ
 import OTRuntime
 import OTTensor
 
 /// What `eval` finds out about a model, window by window.
 struct Evaluation {
-  private let model: RunnableModel
-  private let reference: RunnableModel?
+  private let model: LanguageModel
+  private let reference: LanguageModel?
   private let threadCount: Int
   private var likelihood = TokenLikelihood()
   private var referenceLikelihood = TokenLikelihood()
@@ -20,17 +21,17 @@ struct Evaluation {
   let vocabularySize: Int
 
   /// The files that the models are read from.
-  var inputs: [FileIdentity] { model.files + (reference?.files ?? []) }
+  var inputs: [FileIdentity] { model.file.identities + (reference?.file.identities ?? []) }
 
   /// - Throws: `Refusal` with rule `eval-no-logits` or `eval-vocabulary`.
-  init(_ model: RunnableModel, reference: RunnableModel?, threadCount: Int) throws {
+  init(_ model: LanguageModel, reference: LanguageModel?, threadCount: Int) throws {
     let size = try Evaluation.vocabularySize(of: model)
     if let reference {
       let other = try Evaluation.vocabularySize(of: reference)
       guard size == other else {
         throw Refusal(
-          "eval-vocabulary", "gives \(size) logits, \(reference.path) gives \(other)",
-          file: model.path)
+          "eval-vocabulary", "gives \(size) logits, \(reference.file.path) gives \(other)",
+          file: model.file.path)
       }
     }
     self.model = model
@@ -39,9 +40,9 @@ struct Evaluation {
     vocabularySize = size
   }
 
-  private static func vocabularySize(of model: RunnableModel) throws -> Int {
+  private static func vocabularySize(of model: LanguageModel) throws -> Int {
     guard let size = model.graph.outputs["logits"].flatMap(model.graph.channelCount) else {
-      throw Refusal("eval-no-logits", "gives no logits", file: model.path)
+      throw Refusal("eval-no-logits", "gives no logits", file: model.file.path)
     }
     return size
   }
@@ -64,18 +65,10 @@ struct Evaluation {
 
   // MARK: Figures
 
-  /// Whether a token sees none of those that it predicts.
-  private var isCausal: Bool {
-    model.graph.nodes.allSatisfy { node in
-      guard case .attention(let attention) = node.operation else { return true }
-      return attention.isCausal
-    }
-  }
-
-  private var perplexity: Double? { isCausal ? likelihood.perplexity : nil }
-  private var referencePerplexity: Double? { isCausal ? referenceLikelihood.perplexity : nil }
+  private var perplexity: Double? { model.isCausal ? likelihood.perplexity : nil }
+  private var referencePerplexity: Double? { model.isCausal ? referenceLikelihood.perplexity : nil }
   private var ratio: (ratio: Double, standardError: Double)? {
-    isCausal ? likelihood.perplexityRatio(to: referenceLikelihood) : nil
+    model.isCausal ? likelihood.perplexityRatio(to: referenceLikelihood) : nil
   }
   private var tokensPerSecond: Double { Double(tokenCount) / max(seconds, 1e-9) }
 
@@ -85,14 +78,14 @@ struct Evaluation {
       value.flatMap { $0.isFinite ? .number($0) : nil } ?? .null
     }
     var members: JSONObject = [
-      "model": .string(model.path), "perplexity": number(perplexity),
+      "model": .string(model.file.path), "perplexity": number(perplexity),
       "windowCount": .integer(windowCount), "tokenCount": .integer(tokenCount),
       "predictedTokenCount": .integer(likelihood.losses.count), "seconds": number(seconds),
       "tokensPerSecond": number(tokensPerSecond),
     ]
     if let reference {
       members["against"] = .object([
-        "model": .string(reference.path), "perplexity": number(referencePerplexity),
+        "model": .string(reference.file.path), "perplexity": number(referencePerplexity),
         "perplexityRatio": number(ratio?.ratio),
         "perplexityRatioStandardError": number(ratio?.standardError),
         "klMean": number(comparison.mean), "kl99thPercentile": number(comparison.quantile(0.99)),
@@ -104,7 +97,7 @@ struct Evaluation {
 
   var text: String {
     func number(_ value: Double?, _ places: Int) -> String { value.map { fixed($0, places) } ?? "–" }
-    let none = isCausal ? "– (windows of one token)" : "– (tokens see those that follow)"
+    let none = model.isCausal ? "– (windows of one token)" : "– (tokens see those that follow)"
     var lines = [
       "perplexity     " + (perplexity.map { fixed($0, 4) } ?? none),
       "tokens         \(tokenCount) in \(windowCount) windows, "
@@ -113,7 +106,7 @@ struct Evaluation {
     ]
     if let reference {
       lines += [
-        "against        \(Refusal.printable(reference.path)): perplexity "
+        "against        \(Refusal.printable(reference.file.path)): perplexity "
           + number(referencePerplexity, 4),
         "ratio          \(number(ratio?.ratio, 5)) ± \(number(ratio?.standardError, 5))",
         "KL divergence  mean \(number(comparison.mean, 6)), 99 % \(number(comparison.quantile(0.99), 6)), "

@@ -22,19 +22,12 @@ struct InspectCommand: ParsableCommand {
 
   func run() throws {
     try OTConvert.prepare()
-    if InspectCommand.isPacked(input) {
+    if PackedFile.recognizes(path: input) {
       let summary = FileSummary(try PackedFile(path: input))
       print(json ? summary.json.text(pretty: true) : summary.text)
     } else {
       try inspectCheckpoint()
     }
-  }
-
-  /// Whether the file begins as an `.otq` file does, or bears its name.
-  static func isPacked(_ path: String) -> Bool {
-    if path.hasSuffix(".otq") || path.hasSuffix(".partial") { return true }
-    guard let handle = FileHandle(forReadingAtPath: path) else { return false }
-    return (try? handle.read(upToCount: 8)).map { $0.elementsEqual(ContainerFormat.magic) } ?? false
   }
 
   private func inspectCheckpoint() throws {

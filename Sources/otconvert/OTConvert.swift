@@ -15,6 +15,7 @@ struct OTConvert: ParsableCommand {
         otconvert verify model.otq --reference model.safetensors
         otconvert inspect model.otq
         otconvert unpack model.otq model-restored.safetensors
+        otconvert run model.otq --prompt "In the beginning"
         otconvert plan llama-7b/ --bits 6
         otconvert calibrate llama-7b/ --text pile.jsonl.zst -o stats.safetensors
 
@@ -23,7 +24,7 @@ struct OTConvert: ParsableCommand {
     version: "0.1.0",
     subcommands: [
       ConvertCommand.self, InspectCommand.self, VerifyCommand.self, UnpackCommand.self, PlanCommand.self,
-      CalibrateCommand.self, EvalCommand.self, DemoCommand.self,
+      CalibrateCommand.self, EvalCommand.self, RunCommand.self, EmbedCommand.self, DemoCommand.self,
     ],
     defaultSubcommand: ConvertCommand.self)
 

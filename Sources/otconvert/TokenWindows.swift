@@ -1,13 +1,17 @@
 import OTCheckpoint
+import OTConversion
 import OTGraph
 import OTTensor
+import OTText
+import OTTokenizer
 
-/// Windows of token IDs from a safetensors file, all of one length.
+/// Windows of token IDs from a safetensors file or from text, all of one length.
 struct TokenWindows {
   let windows: [[Int]]
   /// Tokens of each window.
   let length: Int
-  let identity: FileIdentity
+  /// The files that they are read from.
+  let identities: [FileIdentity]
 
   /// Reads a matrix, whose rows are the windows, or a row of tokens, which is
   /// cut into windows of `context` tokens; what is left at its end is not used
@@ -63,7 +67,28 @@ struct TokenWindows {
     }
     windows = (0..<windowCount).map { Array(tokens[$0 * length..<($0 + 1) * length]) }
     self.length = length
-    identity = mapping.identity
+    identities = [mapping.identity]
+  }
+
+  /// Cuts texts into windows of `context` tokens.
+  ///
+  /// - Parameters:
+  ///   - context: nil: 512, or less where a model cannot read as many.
+  ///   - limit: the most windows.
+  ///   - graphs: the models that are to read them.
+  /// - Throws: `Refusal` with rule `text-context` or `text-token`, or as `TokenSampling` throws.
+  init(texts: [String], tokenizer: Tokenizer, context: Int?, limit: Int?, graphs: [Graph]) throws {
+    let longest = graphs.compactMap(\.contextLength).min()
+    let length = context ?? min(512, longest ?? 512)
+    if let longest, length > longest {
+      throw Refusal(
+        "text-context", "windows of \(length) tokens are longer than the model's \(longest)", file: texts.first,
+        remedy: "choose a smaller --context")
+    }
+    windows = try TokenSampling.windows(of: texts, tokenizer: tokenizer, length: length, limit: limit)
+    for graph in graphs { try Calibration.check(windows, graph, file: texts.first) }
+    self.length = windows.first?.count ?? 0
+    identities = texts.compactMap { FileIdentity(path: $0) }
   }
 
   /// The first elements of a tensor.

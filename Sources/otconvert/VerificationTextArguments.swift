@@ -1,11 +1,25 @@
 import ArgumentParser
+import OTCheckpoint
+import OTConversion
+import OTQ
 import OTTensor
 
 /// What `verify` runs models on.
 struct VerificationTextArguments: ParsableArguments {
+  /// Tokens of a sequence, unless told otherwise or a model reads fewer.
+  private static let standardLength = 256
+
+  @Option(
+    parsing: .upToNextOption,
+    help: ArgumentHelp(
+      "Text: .txt, .jsonl or .jsonl.zst (field 'text'), one or more files. [default: a sample that comes with the program]",
+      valueName: "file"),
+    completion: .file())
+  var text: [String] = []
+
   @Option(
     help: ArgumentHelp(
-      "Tokens: a safetensors file with int64 input_ids [sequences, tokens], or one row of test_ids.",
+      "Tokens instead of text: a safetensors file with int64 input_ids [sequences, tokens], or one row of test_ids.",
       valueName: "file"), completion: .file())
   var ids: String?
 
@@ -14,32 +28,50 @@ struct VerificationTextArguments: ParsableArguments {
 
   @Option(help: ArgumentHelp("Sequences to run.", valueName: "N")) var samples = 8
 
-  @Option(
-    help: ArgumentHelp("Tokens of a sequence. [default: 256, or the model's limit]", valueName: "N"))
+  @Option(help: ArgumentHelp("Tokens of a sequence. [default: 256, or the model's limit]", valueName: "N"))
   var length: Int?
 
-  /// Whether the user has named text.
-  var isGiven: Bool { ids != nil }
+  @Option(help: ArgumentHelp("Says where in the text sequences are.", valueName: "N")) var seed: UInt64 = 0
+
+  /// Whether the user has named text or tokens.
+  var isGiven: Bool { !text.isEmpty || ids != nil }
 
   mutating func validate() throws {
-    guard samples > 0 else { throw ValidationError("--samples must be positive.") }
-    if let length, length < 2 { throw ValidationError("--length must be at least 2.") }
+    guard (1...1_000_000).contains(samples) else { throw ValidationError("--samples must be 1 to 1000000.") }
+    if let length, !(2...1_000_000).contains(length) { throw ValidationError("--length must be 2 to 1000000.") }
+    guard text.isEmpty || ids == nil else { throw ValidationError("--text and --ids exclude each other.") }
+    guard tensor == nil || ids != nil else { throw ValidationError("--tensor needs --ids.") }
   }
 
   /// The sequences, and where they are from in words.
   ///
-  /// - Throws: `Refusal` with rule `verify-no-text` or `ids-…`.
+  /// - Throws: `Refusal` with rule `tokenizer-missing`, `ids-…` or `text-…`, or
+  ///   as tokenizers throw.
   func sequences(
-    for packed: RunnableModel, and source: RunnableModel
+    for packed: LanguageModel, and source: LanguageModel, checkpoint: Checkpoint
   ) throws -> (sequences: [[Int]], name: String) {
     let graphs = [packed.graph, source.graph]
+    let longest = graphs.compactMap(\.contextLength).min() ?? .max
     if let ids {
-      let longest = graphs.compactMap(\.contextLength).min() ?? 256
       let tokens = try TokenWindows(
-        path: ids, tensor: tensor, context: length ?? min(256, longest), limit: samples, graphs: graphs)
+        path: ids, tensor: tensor, context: length ?? min(Self.standardLength, longest), limit: samples,
+        graphs: graphs)
       return (tokens.windows, ids.split(separator: "/").last.map(String.init) ?? ids)
     }
-    throw Refusal(
-      "verify-no-text", "the models cannot be run without text", file: packed.path, remedy: "give --ids")
+    guard let tokenizer = try checkpoint.tokenizer() else {
+      throw Refusal(
+        "tokenizer-missing", "has no tokenizer.json beside it, so that text cannot be read", file: source.file.path,
+        remedy: "put the model's tokenizer.json beside it, or give tokens with --ids")
+    }
+    var settings = Calibration()
+    settings.paths = text
+    settings.sampleCount = samples
+    settings.length = length ?? min(Self.standardLength, longest)
+    settings.seed = seed
+    let drawn = try settings.samples(tokenizer: tokenizer, graph: source.graph)
+    return (drawn.tokens, drawn.run.texts.map(\.name).joined(separator: ", "))
   }
+
+  /// Files that must not be overwritten.
+  var identities: [FileIdentity] { (text + [ids].compactMap { $0 }).compactMap { FileIdentity(path: $0) } }
 }

@@ -5,6 +5,7 @@ import OTContainer
 import OTConversion
 import OTGraph
 import OTJSON
+import OTQ
 import OTTensor
 import OTVerify
 
@@ -76,7 +77,7 @@ struct VerifyCommand: ParsableCommand {
       return
     }
     let checkpoint = try Checkpoint.open(reference)
-    let inputs = [file.container.file.identity] + checkpoint.files.map(\.mapped.identity)
+    let inputs = [file.container.file.identity] + checkpoint.files.map(\.mapped.identity) + text.identities
     // Opened first, so that a long run does not end with a path that cannot be written.
     let outputs = try Outputs(report: report, junit: junit, force: force, inputs: inputs)
     let result = try verified(file, checkpoint, reference, allowed ?? Tolerance())
@@ -103,7 +104,7 @@ struct VerifyCommand: ParsableCommand {
     var used: VerificationReport.Text?
     // Text and models first: what cannot be run is to be refused at once.
     let models = level == .weights ? nil : try models(file, reference)
-    let sequences = try models.map { try text.sequences(for: $0.packed, and: $0.source) }
+    let sequences = try models.map { try text.sequences(for: $0.packed, and: $0.source, checkpoint: checkpoint) }
     let weights = try WeightVerification(
       of: file, reference: checkpoint, tolerance: allowed, threadCount: threads.threads,
       progress: ProgressLine("verifying", isQuiet: isQuiet).update)
@@ -125,10 +126,11 @@ struct VerifyCommand: ParsableCommand {
       run: run, text: used)
   }
 
-  private func models(_ file: PackedFile, _ reference: String) throws -> (packed: RunnableModel, source: RunnableModel)
+  private func models(_ file: PackedFile, _ reference: String) throws -> (packed: LanguageModel, source: LanguageModel)
   {
-    let packed = try RunnableModel(path: input, threadCount: threads.threads)
-    let source = try RunnableModel(path: reference, family: packed.graph.family, threadCount: threads.threads)
+    let packed = try LanguageModel(path: input, threadCount: threads.threads)
+    let source = try LanguageModel(
+      ModelFile(path: reference), family: packed.graph.family, threadCount: threads.threads)
     return (packed, source)
   }
 

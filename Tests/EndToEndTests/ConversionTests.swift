@@ -19,7 +19,8 @@ import _OTTestSupport
     }
 
     var arguments: [String] {
-      var arguments = ["--bits", "\(bits)"] + options
+      // What calibration makes of a model, CalibrationTests test.
+      var arguments = ["--bits", "\(bits)", "--no-calibration"] + options
       if let statistics {
         let folder = Fixtures.path("models/\(statistics)")
         arguments += ["--act-scales", folder + (isSymmetrized ? "/act_scales_sym.pt" : "/act_scales.pt")]
@@ -161,7 +162,8 @@ import _OTTestSupport
       let source = Fixtures.path("models/\(model)")
       for (name, options) in [("zstd", []), ("none", ["--compression", "none"])] {
         let outcome = try Tool.finish(
-          Tool.process([source, "\(folder)/\(name).otq", "--bits", "6", "--group-size", "48"] + options))
+          Tool.process(
+            [source, "\(folder)/\(name).otq", "--bits", "6", "--group-size", "48", "--no-calibration"] + options))
         #expect(outcome.status == 0, "\(outcome.errors)")
       }
       #expect(try Tool.run("unpack", folder + "/zstd.otq", folder + "/unpacked.safetensors").status == 0)

@@ -20,7 +20,7 @@ import _OTTestSupport
 
   private static func packed(_ folder: String, _ options: String...) throws -> String {
     let path = folder + "/model.otq"
-    let tool = Tool.process([model, path, "--quiet"] + options)
+    let tool = Tool.process([model, path, "--quiet", "--no-calibration"] + options)
     #expect(try Tool.finish(tool).status == 0)
     return path
   }
@@ -47,6 +47,25 @@ import _OTTestSupport
       #expect(abs(ratio - 1) < 0.1)
       let agreement = try #require(against["top1Agreement"]?.double)
       #expect((0.8...1).contains(agreement))
+    }
+  }
+
+  @Test func attentionMayBeQuantized() throws {
+    try withTemporaryFolder { folder in
+      let file = try Self.packed(folder)
+      func perplexity(_ options: String...) throws -> Double {
+        let arguments = [
+          "eval", file, "--ids", Self.goldens, "--tensor", "test_ids", "--context", "128", "--windows", "2", "--json",
+        ]
+        let outcome = try Tool.finish(Tool.process(arguments + options))
+        return try #require(JSONValue.parse(outcome.output)["perplexity"]?.double)
+      }
+      let float = try perplexity()
+      let eight = try perplexity("--quantize-attention", "8")
+      #expect(float != eight && abs(eight / float - 1) < 0.02, "\(float) \(eight)")
+      let checkpoint = try Tool.run("eval", Self.model, "--ids", Self.goldens, "--quantize-attention", "8")
+      #expect(checkpoint.status == 1 && checkpoint.errors.contains("[run-attention]"), "\(checkpoint.errors)")
+      #expect(try Tool.run("eval", file, "--ids", Self.goldens, "--quantize-attention", "9").status == 64)
     }
   }
 

@@ -8,7 +8,9 @@ import _OTTestSupport
     try withTemporaryFolder { folder in
       let model = Fixtures.path("models/opt-mini")
       let target = folder + "/m.otq"
-      func convert(_ bits: String) -> [String] { [model, target, "--bits", bits, "--force", "--quiet"] }
+      func convert(_ bits: String) -> [String] {
+        [model, target, "--bits", bits, "--force", "--quiet", "--no-calibration"]
+      }
       #expect(try Tool.finish(Tool.process(convert("6"))).status == 0)
       let six = try contents(target)
       #expect(try Tool.finish(Tool.process(convert("8"))).status == 0)
@@ -37,7 +39,7 @@ import _OTTestSupport
       try Data("old".utf8).write(to: URL(fileURLWithPath: folder + "/m.otq"))
       // At most 256 KiB a file.
       let outcome = try Tool.shell(
-        "ulimit -f 512; \"$OTCONVERT\" '\(model)' '\(folder)/m.otq' --bits 6 --force --quiet")
+        "ulimit -f 512; \"$OTCONVERT\" '\(model)' '\(folder)/m.otq' --bits 6 --force --quiet --no-calibration")
       #expect(outcome.status == 1)
       #expect(outcome.errors.contains("[output-write-failed]") && outcome.errors.contains("m.otq"), "\(outcome.errors)")
       #expect(outcome.errorLines.count == 1, "\(outcome.errors)")
@@ -50,7 +52,7 @@ import _OTTestSupport
     try withTemporaryFolder { folder in
       let model = Fixtures.path("models/opt-mini")
       let processes = ["6", "8"].map { bits in
-        Tool.process([model, folder + "/m.otq", "--bits", bits, "--force", "--quiet"])
+        Tool.process([model, folder + "/m.otq", "--bits", bits, "--force", "--quiet", "--no-calibration"])
       }
       for process in processes { try process.run() }
       for process in processes {

@@ -14,7 +14,8 @@ enum Tool {
     /// Lines of standard error, but for progress and warnings.
     var errorLines: [Substring] {
       errors.split(separator: "\n").filter { line in
-        !line.hasPrefix("warning: ") && !["converting ", "verifying ", "unpacking "].contains(where: line.hasPrefix)
+        !line.hasPrefix("warning: ")
+          && !["converting ", "verifying ", "unpacking ", "calibrating "].contains(where: line.hasPrefix)
       }
     }
   }

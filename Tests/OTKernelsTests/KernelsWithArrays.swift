@@ -127,16 +127,20 @@ extension Kernels {
 
   func multiply(
     _ packed: [UInt8], layout: TileLayout, bits: Int, rowTiles: Range<Int>, columns: Range<Int>,
-    activations: [Int8], rowCount: Int
+    activations: [Int8], rowCount: Int, resultStride: Int? = nil
   ) -> [Int32] {
-    var result = [Int32](repeating: 7, count: rowCount * rowTiles.count * 16)
+    let stride = resultStride ?? rowTiles.count * 16
+    var result = [Int32](repeating: 7, count: rowCount * stride)
+    var scratch = [UInt8](repeating: 0xA5, count: Kernels.productScratchByteCount)
     packed.withUnsafeBufferPointer { packed in
       activations.withUnsafeBufferPointer { activations in
-        result.withUnsafeMutableBufferPointer {
-          multiply(
-            packed, layout: layout, bits: bits, rowTiles: rowTiles, columns: columns,
-            activations: activations, rowCount: rowCount, into: $0,
-            resultStride: rowTiles.count * 16)
+        result.withUnsafeMutableBufferPointer { result in
+          scratch.withUnsafeMutableBufferPointer { scratch in
+            multiply(
+              packed, layout: layout, bits: bits, rowTiles: rowTiles, columns: columns,
+              activations: activations, rowCount: rowCount, into: result,
+              resultStride: stride, scratch: scratch)
+          }
         }
       }
     }

@@ -51,6 +51,16 @@ struct ot_product {
   /// Results [x_count][16 * tile_count], `y_stride` from row to row.
   int32_t *_Nonnull y;
   size_t y_stride;
+  /// OT_PRODUCT_SCRATCH bytes for unpacked codes, best at a multiple of 64.
+  uint8_t *_Nonnull scratch;
+};
+
+enum {
+  /// Bytes of unpacked codes that a product works on at a time: with some
+  /// activations they fit a first-level cache of 48 KiB.
+  OT_PANEL_BYTE_COUNT = 32768,
+  /// Bytes of an `ot_product`'s scratch.
+  OT_PRODUCT_SCRATCH = OT_PANEL_BYTE_COUNT,
 };
 
 /// Functions of single elements. GELU has erf (`OT_GELU`) or its approximation
@@ -245,6 +255,20 @@ const struct ot_kernels *_Nullable ot_kernels_named(const char *_Nonnull name, i
 
 /// The fastest kernels that run here.
 const struct ot_kernels *_Nonnull ot_kernels_best(void);
+
+// What the machine can do at most, to compare with. The first two run `count`
+// steps that touch registers only, and return the operations of a step, a multiply
+// and an add being two: 0 where there is nothing to run.
+
+/// Float32 multiply-adds.
+size_t ot_peak_float32(size_t count);
+
+/// Products of codes with the instructions of the kernels named `name`.
+size_t ot_peak_codes(const char *_Nonnull name, size_t count);
+
+/// Reads memory once, in order; returns something that depends on all of it.
+/// `byte_count` is a multiple of 256.
+uint64_t ot_read(const void *_Nonnull source, size_t byte_count);
 
 /// Whether float arithmetic of this thread rounds to nearest and keeps
 /// subnormals: a library built with -ffast-math can have changed that.

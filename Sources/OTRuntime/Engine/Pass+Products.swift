@@ -8,8 +8,8 @@ enum ProductBlocks {
   static let scratchCount = 1 << 16
   /// Rows of codes that a thread multiplies with at a time.
   static let rowCount = 192
-  /// Row tiles, 16 output channels each, that a thread multiplies by when rows are many.
-  static let tileCount = 8
+  /// Rows of codes that cost no more than reading the weights.
+  static let fewRowCount = 24
   /// Parts for each thread when rows are few: enough to even out who starts late.
   static let partCount = 3
 
@@ -76,11 +76,13 @@ extension Pass {
     case .packed(let matrix, let id, _):
       let digitCount = program.codes[id].form.digitCount
       let codeRowCount = rows.count * digitCount
-      var tiles = ProductBlocks.tileCount
-      if codeRowCount <= 24 {
+      var tiles = Kernels.preferredRowTiles(
+        rowCount: min(codeRowCount, ProductBlocks.rowCount), columnCount: matrix.layout.columnCount, bits: matrix.bits)
+      if codeRowCount <= ProductBlocks.fewRowCount {
         let parts = engine.pool.threadCount * ProductBlocks.partCount
-        tiles = min((tileCount + parts - 1) / parts, ProductBlocks.scratchCount / 16 / codeRowCount)
+        tiles = ((tileCount + parts - 1) / parts).roundedUp(toMultipleOf: 4)
       }
+      tiles = min(tiles, ProductBlocks.scratchCount / 16 / max(1, min(codeRowCount, ProductBlocks.rowCount)))
       return Division(
         rows: rows.count, maximumRows: ProductBlocks.rowCount / digitCount, units: matrix.layout.rowTileCount,
         maximumUnits: max(1, tiles))
@@ -126,7 +128,7 @@ extension Pass {
             start: place.codes(row: rows.lowerBound), count: codeRowCount * place.stride),
           rowCount: codeRowCount,
           into: UnsafeMutableBufferPointer(start: products.base, count: products.count),
-          resultStride: tiles.count * 16)
+          resultStride: tiles.count * 16, scratch: workspace.scratch[worker].codes.buffer)
       }
       let step = run.group * layout.rowCount + channels.lowerBound
       matrix.scales.withUnsafeBufferPointer { scales in

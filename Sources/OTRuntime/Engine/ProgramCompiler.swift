@@ -249,7 +249,9 @@ struct ProgramCompiler {
   private func program() -> Program {
     var isLastRows = stages.count
     // Rows of sequences depend on rows of tokens: then all rows are done together.
-    if !isSequences.contains(true), let last = stages.lastIndex(where: { if case .mix = $0.stage { true } else { false } }) {
+    if !isSequences.contains(true),
+      let last = stages.lastIndex(where: { if case .mix = $0.stage { true } else { false } })
+    {
       isLastRows = last + 1
     }
     let regions = stages.indices.map { index -> Program.Region in

@@ -58,24 +58,29 @@ package final class WorkerPool: Sendable {
 
 extension WorkerPool {
   /// What the pool's threads share. They hold it, and not the pool, so that the pool can end.
+  ///
+  /// A helper joins a loop if it comes in time, and nobody waits for one that does not: on
+  /// a busy machine its turn may come long after the work is done.
   private final class Team: @unchecked Sendable {
     typealias Work = (_ worker: Int) -> Void
 
     /// Times that a helper looks before it sleeps: some tens of microseconds.
-    private static let lookCount = 20_000
+    private static let lookCount = 60_000
+    /// Parts of `state`: the number of the loop, whether it can be joined, helpers that may
+    /// still join. One word, so that a helper that comes late cannot mix up two loops.
+    private static let openBit = 1 << 16
+    private static let placeMask = openBit - 1
+    private static let numberShift = 17
 
     private let isBusy = Atomic(false)
-    /// The number of the loop and, in the low bits, how many helpers it wants; a change is
-    /// the sign to start. One word, so that a helper that comes late cannot mix up two loops.
-    private let round = Atomic(0)
-    private static let helperBitCount = 16
+    private let state = Atomic(0)
     private let nextIndex = Atomic(0)
-    private let workingCount = Atomic(0)
+    private let finishedCount = Atomic(0)
     private let isDismissed = Atomic(false)
     private let sleepingCount = Atomic(0)
     private let condition = NSCondition()
     private let failure = Mutex<(any Error)?>(nil)
-    /// Written before `round` is raised, read after it was seen to be.
+    /// Written before a loop is opened, read by those who have joined it.
     private var work: UnsafePointer<Work>?
 
     func begin() -> Bool {
@@ -97,58 +102,80 @@ extension WorkerPool {
 
     func takeFailure() -> (any Error)? { failure.withLock { $0.take() } }
 
-    /// Has `work` done by this thread and the first `helperCount` helpers.
+    /// Has `work` done by this thread and up to `helperCount` helpers.
     func share(_ work: inout Work, helperCount: Int) {
       withUnsafePointer(to: &work) { pointer in
         self.work = pointer
         nextIndex.store(0, ordering: .relaxed)
-        workingCount.store(helperCount, ordering: .relaxed)
-        startRound(helperCount: helperCount)
-        if sleepingCount.load(ordering: .sequentiallyConsistent) > 0 {
-          condition.lock()
-          condition.broadcast()
-          condition.unlock()
-        }
+        finishedCount.store(0, ordering: .relaxed)
+        open(placeCount: helperCount)
+        wakeSleepers()
         pointer.pointee(0)
+        let closed = state.bitwiseAnd(~Team.openBit, ordering: .acquiringAndReleasing).oldValue
+        let joinedCount = helperCount - closed & Team.placeMask
         var looks = 0
-        while workingCount.load(ordering: .acquiring) > 0 {
+        while finishedCount.load(ordering: .acquiring) < joinedCount {
           looks += 1
           // Another process may have the helper's core: let it go on.
-          if looks % 2000 == 0 { sched_yield() }
+          if looks % 256 == 0 { sched_yield() }
         }
         self.work = nil
       }
+    }
+
+    private func open(placeCount: Int) {
+      let number = state.load(ordering: .relaxed) >> Team.numberShift &+ 1
+      state.store(number << Team.numberShift | Team.openBit | placeCount, ordering: .sequentiallyConsistent)
+    }
+
+    private func wakeSleepers() {
+      guard sleepingCount.load(ordering: .sequentiallyConsistent) > 0 else { return }
+      condition.lock()
+      condition.broadcast()
+      condition.unlock()
     }
 
     /// The life of a helper.
     func serve(as worker: Int) {
       var seen = 0
       while true {
-        seen = waitForRound(after: seen)
+        seen = waitForLoop(after: seen)
         if isDismissed.load(ordering: .acquiring) { return }
-        // A helper that is not wanted reads nothing of this loop: it may be over already.
-        guard worker <= seen & (1 << Team.helperBitCount - 1) else { continue }
+        guard join(seen) else { continue }
         perform(as: worker)
-        workingCount.wrappingSubtract(1, ordering: .releasing)
+        finishedCount.wrappingAdd(1, ordering: .releasing)
       }
+    }
+
+    /// Takes a place in loop `number`, if it is open and has one.
+    private func join(_ number: Int) -> Bool {
+      var current = state.load(ordering: .acquiring)
+      while current >> Team.numberShift == number, current & Team.openBit != 0, current & Team.placeMask > 0 {
+        let (exchanged, original) = state.compareExchange(
+          expected: current, desired: current - 1, ordering: .acquiringAndReleasing)
+        if exchanged { return true }
+        current = original
+      }
+      return false
     }
 
     /// A function of its own, so that nothing of the loop is held any more when it returns.
     @inline(never)
     private func perform(as worker: Int) { work?.pointee(worker) }
 
-    private func waitForRound(after seen: Int) -> Int {
+    /// The number of the loop that follows `seen`.
+    private func waitForLoop(after seen: Int) -> Int {
       for _ in 0..<Team.lookCount {
-        let current = round.load(ordering: .acquiring)
-        if current != seen { return current }
+        let number = state.load(ordering: .acquiring) >> Team.numberShift
+        if number != seen { return number }
       }
       condition.lock()
       defer { condition.unlock() }
       sleepingCount.wrappingAdd(1, ordering: .sequentiallyConsistent)
       defer { sleepingCount.wrappingSubtract(1, ordering: .sequentiallyConsistent) }
       while true {
-        let current = round.load(ordering: .sequentiallyConsistent)
-        if current != seen { return current }
+        let number = state.load(ordering: .sequentiallyConsistent) >> Team.numberShift
+        if number != seen { return number }
         condition.wait()
       }
     }
@@ -156,15 +183,10 @@ extension WorkerPool {
     /// Sends the helpers home.
     func dismiss() {
       isDismissed.store(true, ordering: .releasing)
-      startRound(helperCount: 0)
+      open(placeCount: 0)
       condition.lock()
       condition.broadcast()
       condition.unlock()
-    }
-
-    private func startRound(helperCount: Int) {
-      let number = round.load(ordering: .relaxed) >> Team.helperBitCount &+ 1
-      round.store(number << Team.helperBitCount | helperCount, ordering: .sequentiallyConsistent)
     }
   }
 }

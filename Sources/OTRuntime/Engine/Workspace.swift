@@ -44,6 +44,7 @@ final class Workspace {
   /// What one thread needs.
   struct Scratch: Sendable {
     let products: AlignedMemory<Int32>
+    let codes: AlignedMemory<UInt8>
     let attention: AlignedMemory<Float>
   }
 
@@ -57,7 +58,9 @@ final class Workspace {
     self.tailCapacity = tailCapacity
     self.sequenceCapacity = sequenceCapacity
     let capacities = [Program.Region.tokens: rowCapacity, .tail: tailCapacity, .sequences: sequenceCapacity]
-    floats = try program.bufferSizes.map { try AlignedMemory(count: $0.channelCount * capacities[$0.region, default: 0]) }
+    floats = try program.bufferSizes.map {
+      try AlignedMemory(count: $0.channelCount * capacities[$0.region, default: 0])
+    }
     bytes = try program.codeBuffers.map { try AlignedMemory(count: $0.byteCount * capacities[$0.region, default: 0]) }
     let rotates = changesQueries || !program.rotaries.isEmpty
     let queryWidth = program.mixings.map { $0.attention.headCount * $0.attention.headSize }.max() ?? 0
@@ -70,6 +73,7 @@ final class Workspace {
     scratch = try (0..<threadCount).map { _ in
       Scratch(
         products: try AlignedMemory(count: ProductBlocks.scratchCount),
+        codes: try AlignedMemory(count: Kernels.productScratchByteCount),
         attention: try AlignedMemory(count: headSize > 0 ? Kernels.attentionScratchCount(headSize: headSize) : 0))
     }
   }

@@ -6,6 +6,9 @@ public struct LayerFinding: Sendable {
   /// What gives the value.
   public enum Kind: String, Sendable, Hashable, CaseIterable {
     case linear, norm, attention, activation, embedding, other
+
+    /// Whether tolerances hold for nodes of this kind: see `LayerFinding.isJudged`.
+    var isJudged: Bool { self == .linear || self == .norm }
   }
 
   /// The node's name.
@@ -20,6 +23,14 @@ public struct LayerFinding: Sendable {
   /// What is wrong, in words; empty when all is as it must be.
   public let faults: [String]
 
+  package init(name: String, kind: Kind, scheme: String, error: OutputError, faults: [String]) {
+    (self.name, self.kind, self.scheme, self.error, self.faults) = (name, kind, scheme, error, faults)
+  }
+
+  /// Whether tolerances hold for it: for linears and norms. What lies between,
+  /// such as the average that attention takes, can be all cancellation; the
+  /// linear that reads it says what it is worth.
+  public var isJudged: Bool { kind.isJudged }
   /// Where in the model the node is.
   public var place: LayerPlace { LayerPlace(name: name) }
 }
@@ -86,6 +97,17 @@ public struct SiteFinding: Sendable {
   public let clippedCount: Int
   /// Values seen.
   public let valueCount: Int
+
+  package init(
+    site: Site, quantization: ActivationQuantization, transform: ChannelTransform, sourceRanges: ChannelRanges,
+    sourceHistogram: ValueHistogram, packedRanges: ChannelRanges, packedHistogram: ValueHistogram, clippedCount: Int,
+    valueCount: Int
+  ) {
+    (self.site, self.quantization, self.transform) = (site, quantization, transform)
+    (self.sourceRanges, self.sourceHistogram) = (sourceRanges, sourceHistogram)
+    (self.packedRanges, self.packedHistogram) = (packedRanges, packedHistogram)
+    (self.clippedCount, self.valueCount) = (clippedCount, valueCount)
+  }
 
   /// Ranges after symmetrization and before scaling: (x − z), in the source's units.
   public var shiftedRanges: ChannelRanges {

@@ -52,6 +52,24 @@ struct ObservationPlan: Sendable {
     self.sites = sites
   }
 
+  /// The sequences, in order, in batches whose values take at most `byteCount`
+  /// bytes in float32; a batch has at least one sequence. Empty ones are left out.
+  func batches(of sequences: [[Int]], byteCount: Int) -> [[[Int]]] {
+    let bytesPerToken = nodes.reduce(0) { $0 + $1.channelCount * 4 }
+    var batches: [[[Int]]] = []
+    var filled = 0
+    for sequence in sequences where !sequence.isEmpty {
+      let size = sequence.count * bytesPerToken
+      if batches.isEmpty || filled + size > byteCount {
+        batches.append([])
+        filled = 0
+      }
+      batches[batches.count - 1].append(sequence)
+      filled += size
+    }
+    return batches
+  }
+
   /// The nodes in groups whose values, for `tokenCount` tokens, take at most
   /// `byteCount` bytes in float32; a group has at least one node.
   func groups(tokenCount: Int, byteCount: Int) -> [[Compared]] {

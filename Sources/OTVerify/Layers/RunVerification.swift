@@ -17,6 +17,17 @@ public struct RunVerification: Sendable {
   public let sequenceCount: Int
   /// The model's scheme, by which tolerances are chosen.
   public let scheme: ModelScheme
+  /// What was allowed.
+  public let tolerance: Tolerance
+
+  package init(
+    layers: [LayerFinding], sites: [SiteFinding], model: ModelFinding?, tokenCount: Int, sequenceCount: Int,
+    scheme: ModelScheme, tolerance: Tolerance
+  ) {
+    (self.layers, self.sites, self.model) = (layers, sites, model)
+    (self.tokenCount, self.sequenceCount) = (tokenCount, sequenceCount)
+    (self.scheme, self.tolerance) = (scheme, tolerance)
+  }
 
   /// Layers with faults.
   public var offenders: [LayerFinding] { layers.filter { !$0.faults.isEmpty } }
@@ -29,9 +40,9 @@ public struct RunVerification: Sendable {
   /// Runs `packed` and `source` on `sequences`.
   ///
   /// Each reads its own inputs, so errors are those that have accumulated up
-  /// to a node. The source's values are kept for one sequence at a time, and
-  /// where these are more than `byteCount` bytes, for some nodes at a time:
-  /// the sequence is then run once for each group of nodes.
+  /// to a node. The source's values are kept for a batch of sequences, of as
+  /// many as take at most `byteCount` bytes; where one takes more, for some
+  /// nodes at a time: the sequence is then run once for each group of nodes.
   ///
   /// - Parameters:
   ///   - weights: how linears' weights are stored, by node.
@@ -50,25 +61,28 @@ public struct RunVerification: Sendable {
     var comparison = comparesOutputs ? ModelComparison(graph: packed.graph) : nil
     let total = sequences.reduce(0) { $0 + $1.count }
     var done = 0
-    for sequence in sequences {
-      let groups = plan.groups(tokenCount: sequence.count, byteCount: byteCount)
-      for (index, group) in groups.enumerated() {
+    for batch in plan.batches(of: sequences, byteCount: byteCount) {
+      let tokenCount = batch.reduce(0) { $0 + $1.count }
+      let inputs = batch.map { TokenSequence($0) }
+      for (index, group) in plan.groups(tokenCount: tokenCount, byteCount: byteCount).enumerated() {
         observation.begin(group, observesSites: index == 0)
-        let expected = try source.run(tokenIDs: sequence, observe: observation.observeSource)
-        let actual = try packed.run(tokenIDs: sequence, observe: observation.observePacked)
-        if index == 0 {
-          try comparison?.add(actual, reference: expected, tokenIDs: sequence, threadCount: threadCount)
+        let expected = try source.run(inputs, observe: observation.observeSource)
+        let actual = try packed.run(inputs, observe: observation.observePacked)
+        guard index == 0 else { continue }
+        for (sequence, results) in zip(batch, zip(actual, expected)) {
+          try comparison?.add(results.0, reference: results.1, tokenIDs: sequence, threadCount: threadCount)
         }
       }
-      done += sequence.count
+      done += tokenCount
       progress?(done, total)
     }
     let scheme = ModelScheme(graph: packed.graph, weights: weights)
     self.scheme = scheme
+    self.tolerance = tolerance
     layers = observation.errors.map { node, error in
       LayerFinding(
         name: node.name, kind: node.kind, scheme: weights.description(of: node.name, in: packed.graph),
-        error: error, faults: tolerance.faults(of: error, scheme: scheme))
+        error: error, faults: node.kind.isJudged ? tolerance.faults(of: error, scheme: scheme) : [])
     }
     sites = observation.siteFindings
     model = comparison.map { ModelFinding($0, tolerance: tolerance, scheme: scheme) }

@@ -17,6 +17,11 @@ public struct ModelFinding: Sendable {
     public let standardError: Double
     /// Tokens that were predicted.
     public let tokenCount: Int
+
+    package init(packed: Double, source: Double, ratio: Double, standardError: Double, tokenCount: Int) {
+      (self.packed, self.source, self.ratio) = (packed, source, ratio)
+      (self.standardError, self.tokenCount) = (standardError, tokenCount)
+    }
   }
 
   /// KL(source ‖ packed) of the next-token distributions, in nats.
@@ -29,6 +34,11 @@ public struct ModelFinding: Sendable {
     public let maximum: Double
     /// Share of tokens at which both find the same token likeliest.
     public let top1Agreement: Double
+
+    package init(mean: Double, percentile99: Double, maximum: Double, top1Agreement: Double) {
+      (self.mean, self.percentile99, self.maximum) = (mean, percentile99, maximum)
+      self.top1Agreement = top1Agreement
+    }
   }
 
   /// Cosine between vectors of both models: tokens of `hidden`, sequences of `pooled`.
@@ -39,6 +49,10 @@ public struct ModelFinding: Sendable {
     public let mean: Double
     /// The least.
     public let minimum: Double
+
+    package init(output: String, mean: Double, minimum: Double) {
+      (self.output, self.mean, self.minimum) = (output, mean, minimum)
+    }
   }
 
   /// Perplexities, where there are any.
@@ -59,6 +73,14 @@ public struct ModelFinding: Sendable {
       figures.append(("top-1 agreement", divergence.top1Agreement))
     }
     return figures + similarities.map { ("mean cosine of \($0.output)", $0.mean) }
+  }
+
+  package init(
+    perplexity: Perplexity?, divergence: Divergence?, similarities: [Similarity],
+    faults: [(figure: String, message: String)]
+  ) {
+    (self.perplexity, self.divergence) = (perplexity, divergence)
+    (self.similarities, self.faults) = (similarities, faults)
   }
 
   init(_ comparison: ModelComparison, tolerance: Tolerance, scheme: ModelScheme) {

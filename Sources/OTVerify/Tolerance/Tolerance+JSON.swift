@@ -102,7 +102,7 @@ private struct ToleranceReader {
       guard let scheme = ModelScheme(name: name) else {
         throw Refusal(
           "tolerance-value", "'\(name)' in '\(key)' is no scheme", file: file,
-          remedy: "schemes are like w6a8: bits 2 to 8, or 16 for floats")
+          remedy: "schemes are like w6a6-static, w8a8-dynamic and w6a16, with bits from 2 to 8, or 16 for floats")
       }
       limit.byScheme[scheme] = try number(value, key, range)
     }

@@ -17,21 +17,36 @@ public struct Tolerance: Sendable, Hashable {
 
   // MARK: Layers
 
-  /// Largest relative error of a node's output.
-  public var maximumLayerError = SchemeLimit(base: 0.05, weights: 12, activations: 12, bounds: 0...0.9)
-  /// Least cosine of a node's output.
-  public var minimumLayerCosine = SchemeLimit(base: 1, weights: -4, activations: -4, bounds: 0.5...1)
+  // The defaults of layers and models are twice or so what correct conversions of OPT, BLOOM, LLaMA and BERT
+  // have been measured to give: formats/tolerance.md.
+
+  /// Largest relative error of the output of a linear or a norm.
+  public var maximumLayerError = SchemeLimit(
+    base: 0.15, radix: 2, dynamic: .init(weights: 40, activations: 48), static: .init(weights: 16, activations: 24),
+    bounds: 0...0.95)
+  /// Least cosine of the output of a linear or a norm; by default any, since the
+  /// relative error bounds it.
+  public var minimumLayerCosine = SchemeLimit(
+    base: -1, radix: 2, dynamic: .init(weights: 0, activations: 0), static: .init(weights: 0, activations: 0))
 
   // MARK: Model
 
   /// Largest ratio of the packed model's perplexity to the source's.
-  public var maximumPerplexityRatio = SchemeLimit(base: 1.02, weights: 8, activations: 16, bounds: 1...10)
+  public var maximumPerplexityRatio = SchemeLimit(
+    base: 1.03, radix: 4, dynamic: .init(weights: 250, activations: 1800),
+    static: .init(weights: 250, activations: 1500))
   /// Largest mean KL divergence, in nats.
-  public var maximumMeanDivergence = SchemeLimit(base: 0.01, weights: 8, activations: 16, bounds: 0...10)
+  public var maximumMeanDivergence = SchemeLimit(
+    base: 0.01, radix: 4, dynamic: .init(weights: 450, activations: 3000),
+    static: .init(weights: 450, activations: 1500))
   /// Least share of tokens with the same likeliest next token.
-  public var minimumTop1Agreement = SchemeLimit(base: 0.98, weights: -8, activations: -16, bounds: 0...1)
+  public var minimumTop1Agreement = SchemeLimit(
+    base: 0.97, radix: 2, dynamic: .init(weights: -14, activations: -30),
+    static: .init(weights: -14, activations: -10), bounds: 0...1)
   /// Least mean cosine of the vectors of each output that is not logits.
-  public var minimumOutputCosine = SchemeLimit(base: 1, weights: -2, activations: -4, bounds: 0.5...1)
+  public var minimumOutputCosine = SchemeLimit(
+    base: 0.998, radix: 4, dynamic: .init(weights: -60, activations: -200),
+    static: .init(weights: -60, activations: -200), bounds: 0...1)
 
   /// The defaults.
   public init() {}

@@ -19,7 +19,7 @@ public struct TensorFinding: Sendable {
   /// Codes that stand for 0 in the mean over the scales; nil unless quantized.
   public let zeroPoint: Double?
 
-  init(
+  package init(
     name: String, storage: String, sqnrDecibels: Double? = nil, maximumError: Double = 0, faults: [String],
     codeCounts: [Int] = [], zeroPoint: Double? = nil
   ) {

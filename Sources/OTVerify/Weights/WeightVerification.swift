@@ -17,6 +17,10 @@ public struct WeightVerification: Sendable {
   /// Whether no finding has a fault.
   public var hasPassed: Bool { offenders.isEmpty }
 
+  package init(findings: [TensorFinding], notes: [String]) {
+    (self.findings, self.notes) = (findings, notes)
+  }
+
   /// Compares `file` with the checkpoint it was made from.
   ///
   /// Every tensor of the source must be in the file and every tensor of the

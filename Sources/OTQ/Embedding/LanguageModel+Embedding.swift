@@ -1,0 +1,106 @@
+import OTRuntime
+import OTTensor
+import OTTokenizer
+
+extension LanguageModel {
+  /// Tokens that go through the model together, at most; a longer sentence goes alone.
+  private static let batchTokenCount = 4096
+
+  /// The vector of a text, `[channels]`: see ``embed(_:)-([String])``.
+  ///
+  /// - Throws: as ``embed(_:)-([String])``.
+  public func embed(_ text: String) throws(Refusal) -> [Float] { try embed([text])[0] }
+
+  /// Vectors of texts, for comparing meanings: the cosine of two is greater the
+  /// closer they are. In the order of the texts, all of one size.
+  ///
+  /// Pooling, normalization and the most tokens of a text are those of the
+  /// model's `modules.json`, `1_Pooling/config.json` and
+  /// `sentence_bert_config.json`; without modules, the mean over the tokens, not
+  /// normalized, as sentence-transformers has it. Longer texts are cut. A
+  /// vector does not depend on the other texts (a checkpoint's, but for rounding).
+  ///
+  /// - Throws: ``Refusal`` with rule `embed-causal` for a model that continues
+  ///   texts, `embed-empty-text`, `embed-modules` for modules that are not
+  ///   supported, `embed-not-finite`, or `tokenizer-…`.
+  public func embed(_ texts: [String]) throws(Refusal) -> [[Float]] { try embeddings(of: texts).vectors }
+
+  /// Vectors, and how the texts were read: tokens of each, and which were cut.
+  package func embeddings(
+    of texts: [String], progress: ((Int) -> Void)? = nil
+  ) throws(Refusal) -> SentenceEmbeddings {
+    guard !isCausal else {
+      throw Refusal(
+        "embed-causal", "is a model that continues texts, it gives no embeddings of sentences", file: file.path,
+        remedy: "use a model such as BERT")
+    }
+    let tokenizer = try tokenizer()
+    return try refusing {
+      let recipe = try SentenceRecipe(self)
+      let sentences = try texts.enumerated().map { index, text in
+        try sentence(text, number: index + 1, tokenizer, recipe)
+      }
+      // Of like lengths together, so that batches are alike in work.
+      let order = sentences.indices.sorted {
+        (sentences[$0].tokenIDs.count, $0) < (sentences[$1].tokenIDs.count, $1)
+      }
+      let limit = max(1, min(Self.batchTokenCount, (256 << 20) / max(executor.bytesPerToken, 1)))
+      var vectors = [[Float]](repeating: [], count: texts.count)
+      var start = 0
+      while start < order.count {
+        var (end, tokenCount) = (start, 0)
+        while end < order.count, end == start || tokenCount + sentences[order[end]].tokenIDs.count <= limit {
+          tokenCount += sentences[order[end]].tokenIDs.count
+          end += 1
+        }
+        let batch = order[start..<end]
+        let results = try executor.run(batch.map { TokenSequence(sentences[$0].tokenIDs) }, observe: nil)
+        for (index, result) in zip(batch, results) {
+          let vector = recipe.embedding(try result.output("hidden"))
+          guard vector.allSatisfy(\.isFinite) else {
+            throw Refusal("embed-not-finite", "text \(index + 1) gives numbers that are not finite", file: file.path)
+          }
+          vectors[index] = vector
+        }
+        start = end
+        progress?(end)
+      }
+      return SentenceEmbeddings(
+        vectors: vectors, tokenCounts: sentences.map(\.tokenIDs.count), areCut: sentences.map(\.isCut),
+        recipe: recipe)
+    }
+  }
+
+  /// The tokens of a text, cut so that the special tokens at its ends are kept.
+  private func sentence(
+    _ text: String, number: Int, _ tokenizer: Tokenizer, _ recipe: SentenceRecipe
+  ) throws -> (tokenIDs: [Int], isCut: Bool) {
+    guard text.contains(where: { !$0.isWhitespace }) else {
+      throw Refusal("embed-empty-text", "text \(number) is empty")
+    }
+    var text = Substring(text)
+    // As sentence-transformers does; some tokenizers see white space.
+    while text.first?.isWhitespace ?? false { text.removeFirst() }
+    while text.last?.isWhitespace ?? false { text.removeLast() }
+    let content = tokenizer.encode(
+      recipe.lowercases ? text.lowercased() : String(text), addSpecialTokens: false)
+    let special = tokenizer.specialTokens
+    let room = recipe.maximumTokenCount.map { max(0, $0 - special.leading.count - special.trailing.count) }
+    let kept = content.prefix(room ?? content.count)
+    let tokenIDs = special.leading + kept + special.trailing
+    guard !tokenIDs.isEmpty else { throw Refusal("embed-empty-text", "text \(number) has no tokens") }
+    return (tokenIDs, kept.count < content.count)
+  }
+}
+
+/// Vectors of texts, and how the texts were read.
+package struct SentenceEmbeddings: Sendable {
+  /// `[texts, channels]`.
+  package let vectors: [[Float]]
+  /// Tokens of each text that were read.
+  package let tokenCounts: [Int]
+  /// Whether the end of a text was cut off.
+  package let areCut: [Bool]
+  /// How vectors came about.
+  package let recipe: SentenceRecipe
+}

@@ -1,0 +1,89 @@
+import OTCheckpoint
+import OTJSON
+import OTTensor
+
+/// What a model's folder says about embedding sentences, as
+/// sentence-transformers reads it.
+package struct SentenceRecipe: Sendable, Equatable {
+  /// The vectors that are joined, at least one.
+  package let poolings: [SentencePooling]
+  /// Whether the vector is divided by its length.
+  package let isNormalized: Bool
+  /// The most tokens of a sentence, special ones included; nil: no limit.
+  package let maximumTokenCount: Int?
+  /// Whether a text is made lower case before it is tokenized.
+  package let lowercases: Bool
+
+  /// Reads `modules.json`, `1_Pooling/config.json` and
+  /// `sentence_bert_config.json`. A model without modules gets what
+  /// sentence-transformers gives a plain transformer: the mean, not normalized.
+  ///
+  /// - Throws: `Refusal` with rule `embed-modules` for modules that are not
+  ///   supported, or as reading throws.
+  init(_ model: LanguageModel) throws {
+    let file = model.file
+    func refusal(_ message: String) -> Refusal { Refusal("embed-modules", message, file: file.path) }
+    let modules = try file.json(.sentenceModules)
+    var poolings: [SentencePooling] = []
+    var isNormalized = false
+    if let modules {
+      guard let list = modules.array else { throw refusal("modules.json is no list") }
+      for module in list {
+        guard let type = module["type"]?.string?.split(separator: ".").last else {
+          throw refusal("a module of modules.json has no type")
+        }
+        switch type {
+        case "Transformer": break
+        case "Pooling":
+          let path = module["path"]?.string ?? ""
+          guard poolings.isEmpty, path == "1_Pooling", let json = try file.json(.pooling) else {
+            throw refusal("its pooling module '\(path)' is not at 1_Pooling, or has no config.json there")
+          }
+          poolings = try Self.poolings(json, refusal)
+        case "Normalize": isNormalized = true
+        default: throw refusal("modules of type '\(type)' are not supported")
+        }
+      }
+      // Without it a sentence has a vector for each token.
+      guard !poolings.isEmpty else { throw refusal("modules.json has no pooling module") }
+    } else {
+      poolings = [.mean]
+    }
+    self.poolings = poolings
+    self.isNormalized = isNormalized
+    let configuration = try file.json(.sentenceConfiguration)
+    let tokenizer = try file.json(.tokenizerConfiguration)
+    // A tokenizer without limit says 10^30.
+    let limits = [
+      configuration?["max_seq_length"]?.double ?? tokenizer?["model_max_length"]?.double,
+      model.contextLength.map(Double.init),
+    ]
+    maximumTokenCount = limits.compactMap { $0 }.filter { $0 >= 1 && $0 < 0x1p31 }.min().map { Int($0) }
+    lowercases = configuration?["do_lower_case"]?.bool ?? false
+  }
+
+  private static func poolings(_ json: JSONValue, _ refusal: (String) -> Refusal) throws -> [SentencePooling] {
+    if let mode = json["pooling_mode"]?.string {
+      guard let pooling = SentencePooling.allCases.first(where: { $0.name == mode }) else {
+        throw refusal("pooling '\(mode)' is not supported")
+      }
+      return [pooling]
+    }
+    let chosen = SentencePooling.allCases.filter { json[$0.rawValue]?.bool ?? false }
+    let known = Set(SentencePooling.allCases.map(\.rawValue))
+    let unknown = json.object?.members.first { key, value in
+      key.hasPrefix("pooling_mode_") && value == .bool(true) && !known.contains(key)
+    }
+    if let unknown { throw refusal("pooling '\(unknown.key)' is not supported") }
+    guard !chosen.isEmpty else { throw refusal("1_Pooling/config.json asks for no pooling") }
+    return chosen
+  }
+
+  /// The vector of a sentence, of its tokens' values `[tokens, channels]`.
+  func embedding(_ hidden: Matrix) -> [Float] {
+    let vector = poolings.flatMap { $0.pooled(hidden) }
+    guard isNormalized else { return vector }
+    let length = vector.reduce(0.0) { $0 + Double($1) * Double($1) }.squareRoot()
+    return vector.map { Float(Double($0) / max(length, 1e-12)) }
+  }
+}

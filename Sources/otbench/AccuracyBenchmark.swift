@@ -1,0 +1,131 @@
+import ArgumentParser
+import Foundation
+import OTCalibration
+import OTCheckpoint
+import OTConversion
+import OTGraph
+import OTJSON
+import OTTensor
+import OTText
+
+/// Accuracy of a model in every scheme beside its float32 form.
+struct AccuracyBenchmark: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "accuracy",
+    abstract: "Perplexity of a language model, or cosine of a sentence model's embeddings, quantized beside float.",
+    discussion: """
+      Converts the model in every scheme, with statistics measured on --calibration,
+      and runs all files beside the float32 model on the same windows or sentences.
+
+      EXAMPLES
+        otbench accuracy smollm2/ --text wiki.test.txt --calibration wiki.valid.txt --wikitext
+        otbench accuracy minilm/ --text wiki.test.txt --calibration wiki.valid.txt --wikitext
+      """)
+
+  @Argument(help: "A folder in the layout of Hugging Face, with its tokenizer.json.", completion: .directory)
+  var model: String
+  @Option(help: ArgumentHelp("Text to measure on.", valueName: "file"), completion: .file()) var text: String
+  @Option(
+    help: ArgumentHelp("Text to calibrate on. [default: the sample in the package]", valueName: "file"),
+    completion: .file())
+  var calibration: String?
+  @Flag(
+    help: ArgumentHelp(
+      "The texts are WikiText's: '<unk>' is spelled 'unk' and ' @-@ ' '-' before they are tokenized."))
+  var wikitext = false
+  @Option(help: ArgumentHelp("Tokens of a window.", valueName: "N")) var context = 512
+  @Option(help: ArgumentHelp("Windows of a language model.", valueName: "N")) var windows = 40
+  @Option(help: ArgumentHelp("Sentences of a sentence model.", valueName: "N")) var sentences = 500
+  @Option(help: ArgumentHelp("Samples to calibrate on.", valueName: "N")) var samples = 128
+  @Option(help: ArgumentHelp("Bits of embeddings and the output head: 8 or 16.", valueName: "bits"))
+  var embeddingBits = 8
+  @Option(help: ArgumentHelp("Threads to use.", valueName: "N"))
+  var threads = ProcessInfo.processInfo.activeProcessorCount
+  @Flag(help: "Print JSON.") var json = false
+
+  func validate() throws {
+    for (value, name) in [
+      (context, "context"), (windows, "windows"), (sentences, "sentences"), (samples, "samples"), (threads, "threads"),
+    ] where value < 1 {
+      throw ValidationError("--\(name) must be positive.")
+    }
+    guard embeddingBits == 8 || embeddingBits == 16 else { throw ValidationError("--embedding-bits must be 8 or 16.") }
+  }
+
+  func run() throws {
+    let folder = FileManager.default.temporaryDirectory.appendingPathComponent("otbench-\(UUID().uuidString)")
+    try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+    defer { try? FileManager.default.removeItem(at: folder) }
+    let checkpoint = try Checkpoint.open(model)
+    let graph = try checkpoint.graph()
+    let text = try prepared(text, "text", folder.path)
+    let statistics = try calibrated(checkpoint, graph, folder.path)
+    let isLanguageModel =
+      graph.outputs["logits"] != nil
+      && graph.nodes.allSatisfy { node in
+        guard case .attention(let attention) = node.operation else { return true }
+        return attention.isCausal
+      }
+    let schemes = isLanguageModel ? AccuracyScheme.ofLanguageModels : AccuracyScheme.ofSentenceModels
+    let files = try schemes.map { scheme in
+      try scheme.convert(
+        checkpoint, statistics, embeddingBits: embeddingBits, threads: threads, into: folder.path)
+    }
+    let byteCount = checkpoint.files.reduce(0) { $0 + $1.mapped.byteCount }
+    if isLanguageModel {
+      var rows = try LanguageAccuracy(
+        checkpoint: checkpoint, files: files, text: text, context: context, windows: windows, threads: threads)
+      try rows.measure { done, total in show("window \(done) of \(total)") }
+      show(nil)
+      report(rows.json(sourceByteCount: byteCount), rows.table(sourceByteCount: byteCount))
+    } else {
+      let rows = try SentenceAccuracy(
+        model: model, files: files, sentences: WikiText.sentences(of: text, count: sentences),
+        threads: threads)
+      report(rows.json(sourceByteCount: byteCount), rows.table(sourceByteCount: byteCount))
+    }
+  }
+
+  private func report(_ members: JSONObject, _ table: String) {
+    if json {
+      var members = members
+      members["processor"] = .string(processorName())
+      print(JSONValue.object(members).text(pretty: true))
+    } else {
+      print(table)
+    }
+  }
+
+  private func calibrated(
+    _ checkpoint: Checkpoint, _ graph: Graph, _ folder: String
+  ) throws -> CalibrationStatistics {
+    guard let tokenizer = try checkpoint.tokenizer() else {
+      throw Refusal("tokenizer-missing", "has no tokenizer.json", file: model)
+    }
+    var settings = Calibration()
+    settings.paths = try calibration.map { [try prepared($0, "calibration", folder)] } ?? []
+    settings.sampleCount = samples
+    settings.length = min(context, graph.contextLength ?? context)
+    settings.threadCount = threads
+    let samples = try settings.samples(tokenizer: tokenizer, graph: graph)
+    let statistics = try settings.run(
+      on: checkpoint, graph: graph, samples: samples, sources: [],
+      progress: { done, total in show("calibrating, \(done) of \(total) tokens") })
+    show(nil)
+    return statistics
+  }
+
+  /// The text's path, or that of its rewritten copy.
+  private func prepared(_ path: String, _ name: String, _ folder: String) throws -> String {
+    guard wikitext else { return path }
+    let copy = "\(folder)/\(name).txt"
+    try WikiText.prepare(path, to: copy)
+    return copy
+  }
+
+  /// Shows on a terminal how far it is; nil clears the line.
+  private func show(_ text: String?) {
+    guard isatty(STDERR_FILENO) == 1 else { return }
+    FileHandle.standardError.write(Data("\r\u{1B}[K\(text ?? "")".utf8))
+  }
+}

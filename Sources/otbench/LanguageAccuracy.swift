@@ -1,0 +1,113 @@
+import OTCheckpoint
+import OTConversion
+import OTJSON
+import OTRuntime
+import OTTensor
+import OTText
+
+/// Perplexity of packed files beside that of the float32 model they are made of.
+struct LanguageAccuracy {
+  private struct Row {
+    let file: AccuracyScheme.File
+    let executor: QuantizedExecutor
+    var likelihood = TokenLikelihood()
+    var comparison = DistributionComparison()
+    var seconds = 0.0
+  }
+
+  private let reference: FloatExecutor
+  private var likelihood = TokenLikelihood()
+  private var seconds = 0.0
+  private var rows: [Row]
+  private let windows: [[Int]]
+  private let threads: Int
+
+  /// Loads all models.
+  ///
+  /// - Throws: `Refusal` where a model cannot be run or the text has no tokens.
+  init(
+    checkpoint: Checkpoint, files: [AccuracyScheme.File], text: String, context: Int, windows: Int, threads: Int
+  ) throws {
+    let graph = try checkpoint.graph()
+    guard let tokenizer = try checkpoint.tokenizer() else {
+      throw Refusal("tokenizer-missing", "has no tokenizer.json", file: checkpoint.files.first?.path)
+    }
+    self.windows = try TokenSampling.windows(of: [text], tokenizer: tokenizer, length: context, limit: windows)
+    try Calibration.check(self.windows, graph, file: text)
+    reference = try FloatExecutor(
+      graph: graph, parameters: CheckpointParameters(checkpoint.tensors), threadCount: threads, cachesParameters: true)
+    rows = try files.map { file in
+      let packed = try PackedFile(path: file.path)
+      guard let graph = packed.graph else { throw Refusal("run-no-graph", "has no graph", file: file.path) }
+      return Row(
+        file: file,
+        executor: try QuantizedExecutor(graph: graph, container: packed.container, threadCount: threads))
+    }
+    self.threads = threads
+  }
+
+  /// Runs all models on window after window: the logits of one window are all that is kept.
+  mutating func measure(_ progress: (Int, Int) -> Void) throws {
+    for (index, window) in windows.enumerated() {
+      var start = ContinuousClock.now
+      let expected = try reference.run(tokenIDs: window).output("logits")
+      seconds += (ContinuousClock.now - start) / .seconds(1)
+      try likelihood.add(logits: expected, tokenIDs: window, threadCount: threads)
+      for row in rows.indices {
+        start = ContinuousClock.now
+        let logits = try rows[row].executor.run(tokenIDs: window).output("logits")
+        rows[row].seconds += (ContinuousClock.now - start) / .seconds(1)
+        try rows[row].likelihood.add(logits: logits, tokenIDs: window, threadCount: threads)
+        try rows[row].comparison.add(logits: logits, reference: expected, threadCount: threads)
+      }
+      progress(index + 1, windows.count)
+    }
+  }
+
+  // MARK: Report
+
+  private var tokenCount: Int { windows.reduce(0) { $0 + $1.count } }
+
+  func table(sourceByteCount: Int) -> String {
+    var lines = [
+      "\(windows.count) windows of \(windows.first?.count ?? 0) tokens, \(likelihood.losses.count) predicted", "",
+      "| weights, activations | method | perplexity | ratio to float | KL mean, nats | top-1 the same | file MB "
+        + "| tokens/s |",
+      "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+      "| float32 | – | \(number(likelihood.perplexity ?? .nan, 3)) | 1 | 0 | 100 % "
+        + "| \(number(Double(sourceByteCount) / 1e6, 1)) | \(number(Double(tokenCount) / seconds, 0)) |",
+    ]
+    for row in rows {
+      let ratio = row.likelihood.perplexityRatio(to: likelihood)
+      lines.append(
+        "| \(row.file.scheme.name) | \(row.file.scheme.activations.rawValue) "
+          + "| \(number(row.likelihood.perplexity ?? .nan, 3)) "
+          + "| \(number(ratio?.ratio ?? .nan, 4)) ± \(number(ratio?.standardError ?? .nan, 4)) "
+          + "| \(number(row.comparison.mean ?? .nan, 4)) | \(number((row.comparison.agreement ?? .nan) * 100, 1)) % "
+          + "| \(number(Double(row.file.byteCount) / 1e6, 1)) | \(number(Double(tokenCount) / row.seconds, 0)) |")
+    }
+    return lines.joined(separator: "\n")
+  }
+
+  func json(sourceByteCount: Int) -> JSONObject {
+    func value(_ value: Double?) -> JSONValue { value.flatMap { $0.isFinite ? .number($0) : nil } ?? .null }
+    return [
+      "windows": .integer(windows.count), "predictedTokenCount": .integer(likelihood.losses.count),
+      "float": .object([
+        "perplexity": value(likelihood.perplexity), "byteCount": .integer(sourceByteCount),
+        "tokensPerSecond": value(Double(tokenCount) / seconds),
+      ]),
+      "schemes": .array(
+        rows.map { row in
+          let ratio = row.likelihood.perplexityRatio(to: likelihood)
+          return .object([
+            "scheme": .string(row.file.scheme.name), "activations": .string(row.file.scheme.activations.rawValue),
+            "perplexity": value(row.likelihood.perplexity), "perplexityRatio": value(ratio?.ratio),
+            "perplexityRatioStandardError": value(ratio?.standardError), "klMean": value(row.comparison.mean),
+            "top1Agreement": value(row.comparison.agreement), "byteCount": .integer(row.file.byteCount),
+            "tokensPerSecond": value(Double(tokenCount) / row.seconds),
+          ])
+        }),
+    ]
+  }
+}

@@ -1,0 +1,137 @@
+import Foundation
+import OTCalibration
+import OTCheckpoint
+import OTConversion
+import OTGraph
+import OTRuntime
+import OTTensor
+import Testing
+import _OTTestSupport
+
+/// Statistics of the fixtures against those of the original implementations.
+@Suite struct CalibratorTests {
+  private static func calibrationIDs(_ folder: String) throws -> [[Int]] {
+    let goldens = try Checkpoint.open(folder + "/goldens.safetensors")
+    let tensor = try #require(goldens["calibration_ids"])
+    let ids = tensor.withRowBytes(0..<tensor.shape.rowCount) { bytes in
+      (0..<bytes.count / 8).map { Int(bytes.loadUnaligned(fromByteOffset: $0 * 8, as: Int64.self)) }
+    }
+    let length = tensor.shape.rowElementCount
+    return (0..<tensor.shape.rowCount).map { Array(ids[$0 * length..<($0 + 1) * length]) }
+  }
+
+  static func statistics(_ family: String, _ samples: [[Int]]? = nil) throws -> CalibrationStatistics {
+    let folder = Fixtures.path("models/\(family)-mini")
+    let file = family == "bloom" ? "model.safetensors.index.json" : "model.safetensors"
+    let checkpoint = try Checkpoint.open("\(folder)/\(file)")
+    let tokens = try samples ?? calibrationIDs(folder)
+    var settings = Calibration()
+    settings.threadCount = 2
+    let samples = Calibration.Samples(
+      tokens: tokens, run: CalibrationRun(texts: [], sampleCount: tokens.count, length: 128, seed: nil))
+    return try settings.run(
+      on: checkpoint, graph: checkpoint.graph(), samples: samples,
+      sources: [FileRecord(name: "m", byteCount: 1, sha256: family)])
+  }
+
+  /// Float sums in another order, through four layers: relative to the channel's
+  /// and to the site's largest value.
+  private static func expectEqual(_ found: [Float], _ expected: [Float], _ name: String) {
+    #expect(found.count == expected.count, "\(name)")
+    let largest = expected.map(abs).max() ?? 0
+    for (index, pair) in zip(found, expected).enumerated() {
+      #expect(abs(pair.0 - pair.1) <= 1e-5 * largest + 1e-5 * abs(pair.1), "\(name), channel \(index): \(pair)")
+    }
+  }
+
+  @Test(arguments: ["opt", "bloom", "llama"]) func equalsTheReferencesFiles(_ family: String) throws {
+    let folder = Fixtures.path("models/\(family)-mini")
+    let statistics = try Self.statistics(family)
+    let graph = try Checkpoint.open(
+      folder + (family == "bloom" ? "/model.safetensors.index.json" : "/model.safetensors")
+    ).graph()
+    let scales = try ActivationScaleFile.read(path: folder + "/act_scales.pt", kind: .absoluteMaximum)
+    let sums = try ActivationScaleFile.read(path: folder + "/symmetrizations.pt", kind: .midpointSum)
+    let symmetrized = try ActivationScaleFile.read(path: folder + "/act_scales_sym.pt", kind: .absoluteMaximum)
+    var linearCount = 0
+    for site in graph.sites {
+      let range = try #require(statistics.sites[site.producer])
+      #expect(range.sampleCount == 32)
+      let found = statistics.activationStatistics(isSymmetrized: true)[site]
+      for linear in site.consumers {
+        linearCount += 1
+        Self.expectEqual(
+          zip(range.minimum, range.maximum).map { max(-$0, $1) }, try #require(scales[linear]), linear)
+        Self.expectEqual(range.midpointSum.map { Float($0) }, try #require(sums[linear]), linear)
+        // The reference symmetrizes what norms feed and measures again.
+        if site.isNormFed {
+          Self.expectEqual(
+            try #require(found?.absoluteMaximum), try #require(symmetrized[linear]), linear + " symmetrized")
+        }
+      }
+    }
+    #expect(linearCount == scales.count)
+  }
+
+  /// There are no statistics of the original implementation for BERT: each
+  /// node is observed alone here, in one sequence after the other.
+  @Test func bertAgreesWithPlainObservation() throws {
+    let folder = Fixtures.path("models/bert-mini")
+    let checkpoint = try Checkpoint.open(folder + "/model.safetensors")
+    let executor = try FloatExecutor(
+      graph: checkpoint.graph(), parameters: CheckpointParameters(checkpoint.tensors), threadCount: 1,
+      cachesParameters: true)
+    let samples = Array(try Self.calibrationIDs(folder).prefix(4))
+    let statistics = try Self.statistics("bert", samples)
+    for site in executor.graph.sites {
+      var columns: [[[Float]]] = []
+      for sample in samples {
+        _ = try executor.run(tokenIDs: sample) { name, values, rowCount, channelCount in
+          guard name == site.producer else { return }
+          columns.append(
+            (0..<channelCount).map { channel in (0..<rowCount).map { values[$0 * channelCount + channel] } })
+        }
+      }
+      let range = try #require(statistics.sites[site.producer])
+      let sorted = columns.map { sample in sample.map { $0.sorted() } }
+      func byChannel(_ value: (Int) throws -> Double) rethrows -> [Float] {
+        try (0..<site.size).map { Float(try value($0)) }
+      }
+      // A batch multiplies in another order than a sequence alone.
+      Self.expectEqual(
+        range.minimum, try byChannel { channel in Double(try #require(sorted.map { $0[channel][0] }.min())) },
+        site.producer)
+      Self.expectEqual(
+        range.maximum,
+        try byChannel { channel in Double(try #require(sorted.compactMap { $0[channel].last }.max())) }, site.producer)
+      Self.expectEqual(
+        range.midpointSum.map { Float($0) },
+        byChannel { channel in
+          sorted.reduce(0.0) { $0 + (Double($1[channel][0]) + Double($1[channel][$1[channel].count - 1])) / 2 }
+        }, site.producer)
+    }
+  }
+
+  @Test func halvesMergeToTheWhole() throws {
+    let samples = try Self.calibrationIDs(Fixtures.path("models/llama-mini"))
+    let whole = try Self.statistics("llama", Array(samples.prefix(8)))
+    let merged = try Self.statistics("llama", Array(samples.prefix(3)))
+      .merged(with: Self.statistics("llama", Array(samples[3..<8])))
+    #expect(merged.sampleCount == 8 && merged.runs.count == 2)
+    for (site, range) in whole.sites {
+      let other = try #require(merged.sites[site])
+      Self.expectEqual(other.minimum, range.minimum, site)
+      Self.expectEqual(other.maximum, range.maximum, site)
+      Self.expectEqual(other.midpointSum.map { Float($0) }, range.midpointSum.map { Float($0) }, site)
+      #expect(other.sampleCount == range.sampleCount)
+    }
+    #expect(throws: Refusal.self) { try whole.merged(with: Self.statistics("opt", Array(samples.prefix(1)))) }
+  }
+
+  @Test func samplesOfDifferentLengths() throws {
+    let statistics = try Self.statistics("opt", [[2, 5, 9], [], [7], Array(1...200)])
+    #expect(statistics.sites.values.allSatisfy { $0.sampleCount == 3 })
+    #expect(throws: Refusal.self) { try Self.statistics("opt", [[], []]) }
+    #expect(throws: Refusal.self) { try Self.statistics("opt", [[1], [4096]]) }
+  }
+}

@@ -1,0 +1,108 @@
+import Foundation
+import OTKernels
+import OTTensor
+import _OTTestSupport
+
+/// One head's queries, keys and values, and softmax attention over them.
+struct AttentionCase {
+  /// `[query][headSize]`, `[key][headSize]`, `[key][headSize]`.
+  var queries: [[Float]]
+  var keys: [[Float]]
+  var values: [[Float]]
+  var headSize: Int
+  var firstPosition: Int
+  var isCausal: Bool
+  var scale: Float
+  var slope: Float = 0
+  var mask: [Bool]?
+
+  /// Random queries, keys and values. Causal queries end with the last key.
+  init(
+    queryCount: Int, keyCount: Int, headSize: Int, isCausal: Bool,
+    using generator: inout SeededGenerator
+  ) {
+    func rows(_ count: Int, _ bound: Float) -> [[Float]] {
+      (0..<count).map { _ in
+        (0..<headSize).map { _ in Float.random(in: -bound...bound, using: &generator) }
+      }
+    }
+    queries = rows(queryCount, 3)
+    keys = rows(keyCount, 2)
+    values = rows(keyCount, 1)
+    self.headSize = headSize
+    self.isCausal = isCausal
+    firstPosition = isCausal ? keyCount - queryCount : 0
+    scale = 1 / Float(headSize).squareRoot()
+  }
+
+  /// What the kernels give for queries `range`. Memory beyond the elements of
+  /// rows, and keys and values beyond the last, hold `filler`.
+  func result(
+    of kernels: Kernels, queries range: Range<Int>? = nil, filler: Float = .nan
+  ) -> [[Float]] {
+    let range = range ?? queries.indices
+    let stride = headSize + 3
+    func flat(_ rows: [[Float]]) -> [Float] {
+      rows.flatMap { $0 + [Float](repeating: filler, count: stride - headSize) }
+    }
+    let cacheCount = Kernels.keyCacheCount(positionCount: keys.count, headSize: headSize)
+    var cache = [Float](repeating: filler, count: cacheCount)
+    flat(keys).withUnsafeBufferPointer { keys in
+      cache.withUnsafeMutableBufferPointer {
+        kernels.storeKeys(
+          keys, stride: stride, count: self.keys.count, headSize: headSize, firstPosition: 0,
+          into: $0)
+      }
+    }
+    var target = [Float](repeating: 7, count: range.count * stride)
+    var scratch = [Float](
+      repeating: filler, count: Kernels.attentionScratchCount(headSize: headSize))
+    let bytes = (mask ?? []).map { $0 ? UInt8(1) : 0 }
+    flat(Array(queries[range])).withUnsafeBufferPointer { q in
+      flat(values).withUnsafeBufferPointer { v in
+        bytes.withUnsafeBufferPointer { bytes in
+          cache.withUnsafeBufferPointer { cache in
+            target.withUnsafeMutableBufferPointer { y in
+              var block = AttentionBlock(
+                queries: q, queryStride: stride, queryCount: range.count, keys: cache, values: v,
+                valueStride: stride, keyCount: keys.count, headSize: headSize,
+                firstPosition: firstPosition + range.lowerBound, isCausal: isCausal, scale: scale,
+                target: y, targetStride: stride)
+              block.slope = slope
+              block.mask = mask == nil ? nil : bytes
+              scratch.withUnsafeMutableBufferPointer { kernels.attend(block, scratch: $0) }
+            }
+          }
+        }
+      }
+    }
+    return range.indices.map { index in
+      let start = (index - range.lowerBound) * stride
+      return Array(target[start..<start + headSize])
+    }
+  }
+
+  /// The same from the formula, in float64 with the whole row of scores.
+  var expected: [[Double]] {
+    queries.indices.map { query in
+      let position = firstPosition + query
+      let seen = keys.indices.filter {
+        (!isCausal || $0 <= position) && (mask?[$0] ?? true)
+      }
+      guard !seen.isEmpty else {
+        return keys.indices.contains(position)
+          ? values[position].map { Double($0) } : [Double](repeating: 0, count: headSize)
+      }
+      let scores = seen.map { key in
+        zip(queries[query], keys[key]).map { Double($0) * Double($1) }.reduce(0, +) * Double(scale)
+          + Double(slope) * Double(key)
+      }
+      let greatest = scores.max() ?? 0
+      let weights = scores.map { exp($0 - greatest) }
+      let sum = weights.reduce(0, +)
+      return (0..<headSize).map { channel in
+        zip(seen, weights).map { Double(values[$0][channel]) * $1 }.reduce(0, +) / sum
+      }
+    }
+  }
+}

@@ -1,0 +1,223 @@
+import Foundation
+import OTJSON
+import OTQ
+import OTTensor
+import Testing
+import _OTTestSupport
+
+@Suite struct GenerationTests {
+  private static let prompt = "And God said, Let there be"
+
+  private func pieces(_ text: TextGeneration) async throws -> [GeneratedPiece] {
+    var pieces: [GeneratedPiece] = []
+    for try await piece in text { pieces.append(piece) }
+    return pieces
+  }
+
+  /// Token by token with a cache of keys and values, against whole sequences.
+  @Test(arguments: ["opt", "llama", "bloom"], [true, false])
+  func greedyIsTheArgmaxOfWholeSequences(family: String, isPacked: Bool) async throws {
+    let folder = MiniModel.folder(family)
+    let model = try isPacked ? MiniModel.packed(folder) : MiniModel.checkpoint(family)
+    var tokens = try model.encode(Self.prompt)
+    let promptCount = tokens.count
+    let options = GenerationOptions(maximumTokenCount: 16)
+    let generated = try await pieces(model.generate(Self.prompt, options: options)).flatMap(\.tokenIDs)
+    for (index, token) in generated.enumerated() {
+      let logits = try model.logits(for: tokens)
+      #expect(logits.rowCount == tokens.count && logits.channelCount == 2048)
+      let last = logits[tokens.count - 1]
+      let best = try #require(last.indices.max { (last[$0], $1) < (last[$1], $0) })
+      #expect(token == best - last.startIndex, "token \(index)")
+      tokens.append(token)
+    }
+    #expect(tokens.count == promptCount + 16)
+  }
+
+  @Test(arguments: ["opt", "llama"]) func piecesJoinToTheWholeText(family: String) async throws {
+    let model = try MiniModel.packed(MiniModel.folder(family), bits: 6)
+    let prompt = try model.encode(Self.prompt)
+    for seed in UInt64(1)...3 {
+      let options = GenerationOptions(maximumTokenCount: 60, temperature: 1, topP: 0.95, seed: seed)
+      let pieces = try await pieces(model.generate(Self.prompt, options: options))
+      let tokens = pieces.flatMap(\.tokenIDs)
+      let text = pieces.map(\.text).joined()
+      #expect(try model.decode(prompt + tokens) == Self.prompt + text, "seed \(seed)")
+      // Only the last has a summary.
+      #expect(pieces.dropLast().allSatisfy { $0.summary == nil && $0.tokenIDs.count == 1 })
+      let summary = try #require(pieces.last?.summary)
+      #expect(summary.promptTokenCount == prompt.count && summary.tokenCount == tokens.count)
+      #expect(summary.stopReason == .tokenCount || summary.stopReason == .endOfText)
+    }
+  }
+
+  @Test func sameSeedSameText() async throws {
+    func text(_ seed: UInt64, threadCount: Int = 2) async throws -> String {
+      let model = try MiniModel.packed(MiniModel.folder("llama"), threadCount: threadCount)
+      let options = GenerationOptions(maximumTokenCount: 40, temperature: 0.9, topK: 100, seed: seed)
+      return try await model.generate(Self.prompt, options: options).text()
+    }
+    let first = try await text(1)
+    #expect(try await text(1) == first)
+    #expect(try await text(1, threadCount: 1) == first)
+    #expect(try await text(2) != first)
+  }
+
+  @Test func eachIterationStartsAnew() async throws {
+    let text = try MiniModel.checkpoint("llama").generate(Self.prompt, options: .init(maximumTokenCount: 5))
+    let first = try await text.text()
+    #expect(try await text.text() == first)
+  }
+
+  // MARK: Ends
+
+  @Test func stopStrings() async throws {
+    let model = try MiniModel.checkpoint("llama")
+    let options = GenerationOptions(maximumTokenCount: 40)
+    let whole = try await model.generate(Self.prompt, options: options).text()
+    // From the middle of the text, across tokens.
+    let start = whole.index(whole.startIndex, offsetBy: 20)
+    let stop = String(whole[start..<whole.index(start, offsetBy: 9)])
+    var stopped = options
+    stopped.stopStrings = ["never said", stop]
+    let pieces = try await pieces(model.generate(Self.prompt, options: stopped))
+    let text = pieces.map(\.text).joined()
+    let end = try #require(whole.range(of: stop)).lowerBound
+    #expect(text == whole[..<end])
+    #expect(pieces.last?.summary?.stopReason == .stopString)
+  }
+
+  @Test func endOfTheContext() async throws {
+    let model = try MiniModel.checkpoint("opt")
+    let prompt = (0..<250).map { 100 + $0 }
+    let options = GenerationOptions(maximumTokenCount: 1000)
+    let pieces = try await pieces(model.generate(tokenIDs: prompt, options: options))
+    // The last is chosen by all 256 that the model can read.
+    #expect(pieces.flatMap(\.tokenIDs).count == 7)
+    #expect(pieces.last?.summary?.stopReason == .contextLength)
+    #expect(try refusedRule { _ = try model.generate(tokenIDs: prompt + prompt) } == "run-context")
+  }
+
+  @Test func noTokensWanted() async throws {
+    let model = try MiniModel.checkpoint("opt")
+    let pieces = try await pieces(model.generate(Self.prompt, options: .init(maximumTokenCount: 0)))
+    #expect(pieces.map(\.text) == [""] && pieces.first?.summary?.stopReason == .tokenCount)
+  }
+
+  /// Where the ID of the token that ends a text is written.
+  enum EndSource: CaseIterable {
+    case generationConfiguration, listInConfiguration, tokenizer, specialToken
+  }
+
+  @Test(arguments: EndSource.allCases, [true, false])
+  func endOfText(source: EndSource, isPacked: Bool) async throws {
+    let plain = try MiniModel.checkpoint("llama")
+    let tokens = try await pieces(plain.generate(Self.prompt, options: .init(maximumTokenCount: 12)))
+      .flatMap(\.tokenIDs)
+    // One that has not come before, so that it is the first that ends the text.
+    let position = try #require(tokens.indices.last { !tokens[..<$0].contains(tokens[$0]) })
+    let end = tokens[position]
+    let configuration = try String(contentsOfFile: MiniModel.folder("llama") + "/config.json", encoding: .utf8)
+    let withoutEnd = configuration.replacingOccurrences(of: "\"eos_token_id\": 2", with: "\"unused\": 2")
+    #expect(withoutEnd != configuration)
+    let tokenizer = try JSONValue.parse(
+      contentsOf: MappedFile(path: MiniModel.folder("llama") + "/tokenizer.json"))
+    let vocabulary = try #require(tokenizer["model"]?["vocab"]?.object)
+    let spelling = JSONValue.string(try #require(vocabulary.members.first { $0.value == .integer(end) }?.key))
+    let files: [String: String] =
+      switch source {
+      case .generationConfiguration: ["generation_config.json": "{\"eos_token_id\": \(end)}"]
+      case .listInConfiguration:
+        [
+          "config.json": configuration.replacingOccurrences(
+            of: "_id\": 2,\n \"pre", with: "_id\": [5, \(end)],\n \"pre")
+        ]
+      case .tokenizer:
+        ["config.json": withoutEnd, "tokenizer_config.json": "{\"eos_token\": \(spelling.text())}"]
+      case .specialToken:
+        ["config.json": withoutEnd, "tokenizer_config.json": "{\"eos_token\": {\"content\": \(spelling.text())}}"]
+      }
+    let model = try MiniModel.withCopy(of: "llama", files) { folder in
+      try isPacked ? MiniModel.packed(folder, bits: 8) : LanguageModel(path: folder, threadCount: 2)
+    }
+    let pieces = try await pieces(model.generate(Self.prompt, options: .init(maximumTokenCount: 12)))
+    // The packed model may choose others; where it goes the same way, it ends the same way.
+    let generated = pieces.flatMap(\.tokenIDs)
+    if isPacked && !generated.starts(with: tokens[...position]) { return }
+    #expect(generated == Array(tokens[...position]))
+    #expect(pieces.last?.summary?.stopReason == .endOfText)
+    let text = try plain.decode(Array(tokens[..<position]))
+    #expect(pieces.map(\.text).joined() == text)
+  }
+
+  @Test func cancellation() async throws {
+    let model = try MiniModel.checkpoint("bloom")
+    let text = try model.generate(Self.prompt, options: .init(maximumTokenCount: 5000, temperature: 1.5))
+    let task = Task { () -> [GeneratedPiece] in
+      var pieces: [GeneratedPiece] = []
+      for try await piece in text {
+        pieces.append(piece)
+        if pieces.count == 3 { withUnsafeCurrentTask { $0?.cancel() } }
+      }
+      return pieces
+    }
+    let pieces = try await task.value
+    #expect(pieces.count == 4)
+    #expect(pieces.last?.summary?.stopReason == .cancelled)
+  }
+
+  // MARK: Refusals
+
+  @Test func refusals() throws {
+    let model = try MiniModel.checkpoint("opt")
+    #expect(try refusedRule { _ = try model.generate("") } == "generate-empty-prompt")
+    #expect(try refusedRule { _ = try model.generate(tokenIDs: []) } == "generate-empty-prompt")
+    #expect(try refusedRule { _ = try model.generate(tokenIDs: [2048]) } == "run-token-id")
+    #expect(try refusedRule { _ = try model.generate(tokenIDs: [-1]) } == "run-token-id")
+    let options = GenerationOptions(temperature: -1)
+    #expect(try refusedRule { _ = try model.generate("a", options: options) } == "sampling-temperature")
+    let bert = try MiniModel.checkpoint("bert")
+    #expect(!bert.isCausal && model.isCausal)
+    #expect(try refusedRule { _ = try bert.generate("a") } == "run-not-causal")
+    #expect(try refusedRule { _ = try model.logits(for: []) } == "run-empty")
+    let mute = try MiniModel.withCopy(of: "opt", ["tokenizer.json": nil]) { try LanguageModel(path: $0) }
+    #expect(try refusedRule { _ = try mute.generate("a") } == "tokenizer-missing")
+    #expect(try refusedRule { _ = try mute.encode("a") } == "tokenizer-missing")
+    #expect(try mute.logits(for: [5]).rowCount == 1)
+  }
+}
+
+@Suite struct StopStringsTests {
+  /// Against looking for them in the whole text, cut into parts at random.
+  @Test func agreesWithSearchingTheWhole() {
+    var random = SeededGenerator()
+    for _ in 0..<2000 {
+      let alphabet: [Character] = ["a", "b", "é"]
+      func word(_ length: Int) -> String {
+        String((0..<length).map { _ in alphabet[Int.random(in: 0..<3, using: &random)] })
+      }
+      let text = word(Int.random(in: 0...12, using: &random))
+      let stops = (0..<Int.random(in: 0...3, using: &random)).map { _ in
+        word(Int.random(in: 1...3, using: &random))
+      }
+      let first = stops.compactMap { text.range(of: $0, options: .literal)?.lowerBound }.min()
+      var finder = StopStrings(stops)
+      var got = ""
+      var isFound = false
+      for character in text where !isFound {
+        let part = finder.append(String(character))
+        got += part.text
+        isFound = part.isFound
+        // What is out can be taken back by nothing.
+        #expect(text[..<(first ?? text.endIndex)].hasPrefix(got))
+      }
+      if !isFound {
+        let rest = finder.finish()
+        got += rest.text
+        isFound = rest.isFound
+      }
+      let expected = String(text[..<(first ?? text.endIndex)])
+      #expect(got == expected && isFound == (first != nil), "\(text) \(stops), seed \(random.seed)")
+    }
+  }
+}
