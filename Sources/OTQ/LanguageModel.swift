@@ -32,29 +32,42 @@ public struct LanguageModel: Sendable {
   ///   - path: an `.otq` file or a checkpoint, as ``ModelFile`` takes it.
   ///   - threadCount: the most threads that work at a time; results do not
   ///     depend on it. Nil: all cores.
+  ///   - attentionBits: bits, 2 to 8, of the queries, keys and values of a packed
+  ///     model's attention, with one scale per token; nil: they are float.
   /// - Throws: ``Refusal`` as `ModelFile.init(path:)`; with rule `run-no-graph`
-  ///   or `run-incomplete` for a model that cannot be run; `parameter-…` or
+  ///   or `run-incomplete` for a model that cannot be run; `run-attention` for
+  ///   attention bits of a checkpoint, which runs in float32; `parameter-…` or
   ///   `otq-…` for tensors that are missing or damaged.
-  public init(path: String, threadCount: Int? = nil) throws(Refusal) {
-    try self.init(ModelFile(path: path), threadCount: threadCount)
+  public init(path: String, threadCount: Int? = nil, attentionBits: Int? = nil) throws(Refusal) {
+    try self.init(ModelFile(path: path), threadCount: threadCount, attentionBits: attentionBits)
   }
 
   /// Loads a model from a file that is open already.
   ///
-  /// - Throws: as `init(path:threadCount:)`.
-  public init(_ file: ModelFile, threadCount: Int? = nil) throws(Refusal) {
-    try self.init(file, family: nil, threadCount: threadCount)
+  /// - Throws: as `init(path:threadCount:attentionBits:)`.
+  public init(_ file: ModelFile, threadCount: Int? = nil, attentionBits: Int? = nil) throws(Refusal) {
+    try self.init(file, family: nil, threadCount: threadCount, attentionBits: attentionBits)
   }
 
   /// The same with the family of a checkpoint, instead of what its config.json says.
-  package init(_ file: ModelFile, family: String?, threadCount: Int?) throws(Refusal) {
+  package init(
+    _ file: ModelFile, family: String?, threadCount: Int?, attentionBits: Int? = nil
+  ) throws(Refusal) {
+    if let attentionBits {
+      guard (2...8).contains(attentionBits), file.isPacked else {
+        throw Refusal(
+          "run-attention", file.isPacked ? "attention has 2 to 8 bits" : "is a checkpoint: all of it runs in float32",
+          file: file.path)
+      }
+    }
     let threadCount = threadCount ?? ProcessInfo.processInfo.activeProcessorCount
     self.file = file
     executor = try refusing { () -> any Executor in
       let graph = try file.graph(family: family)
       switch file.content {
       case .packed(let packed):
-        return try QuantizedExecutor(graph: graph, container: packed.container, threadCount: threadCount)
+        return try QuantizedExecutor(
+          graph: graph, container: packed.container, threadCount: threadCount, attentionBits: attentionBits)
       case .checkpoint(let checkpoint, _):
         // In float32 they are kept as long as they take at most half of the memory.
         let byteCount = checkpoint.tensors.reduce(0.0) { $0 + Double($1.shape.elementCount) * 4 }

@@ -7,6 +7,7 @@ import OTGraph
 import OTJSON
 import OTTensor
 import OTText
+import OTTokenizer
 
 /// Accuracy of a model in every scheme beside its float32 form.
 struct AccuracyBenchmark: ParsableCommand {
@@ -17,14 +18,18 @@ struct AccuracyBenchmark: ParsableCommand {
       Converts the model in every scheme, with statistics measured on --calibration,
       and runs all files beside the float32 model on the same windows or sentences.
 
+      A fixture with goldens.safetensors and reference.json needs no text: its own
+      tokens are used, and the perplexities of its simulation stand beside.
+
       EXAMPLES
+        otbench accuracy fixtures/models/opt-mini
         otbench accuracy smollm2/ --text wiki.test.txt --calibration wiki.valid.txt --wikitext
         otbench accuracy minilm/ --text wiki.test.txt --calibration wiki.valid.txt --wikitext
       """)
 
   @Argument(help: "A folder in the layout of Hugging Face, with its tokenizer.json.", completion: .directory)
   var model: String
-  @Option(help: ArgumentHelp("Text to measure on.", valueName: "file"), completion: .file()) var text: String
+  @Option(help: ArgumentHelp("Text to measure on.", valueName: "file"), completion: .file()) var text: String?
   @Option(
     help: ArgumentHelp("Text to calibrate on. [default: the sample in the package]", valueName: "file"),
     completion: .file())
@@ -58,8 +63,11 @@ struct AccuracyBenchmark: ParsableCommand {
     defer { try? FileManager.default.removeItem(at: folder) }
     let checkpoint = try Checkpoint.open(model)
     let graph = try checkpoint.graph()
-    let text = try prepared(text, "text", folder.path)
-    let statistics = try calibrated(checkpoint, graph, folder.path)
+    let fixture = text == nil ? try SimulatedFixture(model, windows: windows) : nil
+    guard let text = try text.map({ try prepared($0, "text", folder.path) }) ?? (fixture == nil ? nil : "") else {
+      throw ValidationError("Give --text, or a fixture with goldens.safetensors and reference.json.")
+    }
+    let statistics = try calibrated(checkpoint, graph, fixture, folder.path)
     let isLanguageModel =
       graph.outputs["logits"] != nil
       && graph.nodes.allSatisfy { node in
@@ -69,12 +77,15 @@ struct AccuracyBenchmark: ParsableCommand {
     let schemes = isLanguageModel ? AccuracyScheme.ofLanguageModels : AccuracyScheme.ofSentenceModels
     let files = try schemes.map { scheme in
       try scheme.convert(
-        checkpoint, statistics, embeddingBits: embeddingBits, threads: threads, into: folder.path)
+        checkpoint, statistics,
+        // The simulation keeps embeddings in float.
+        embeddingBits: fixture == nil ? embeddingBits : 16, threads: threads, into: folder.path)
     }
     let byteCount = checkpoint.files.reduce(0) { $0 + $1.mapped.byteCount }
     if isLanguageModel {
       var rows = try LanguageAccuracy(
-        checkpoint: checkpoint, files: files, text: text, context: context, windows: windows, threads: threads)
+        checkpoint: checkpoint, files: files, windows: fixture?.windows ?? windows(of: text, checkpoint),
+        fixture: fixture, threads: threads)
       try rows.measure { done, total in show("window \(done) of \(total)") }
       show(nil)
       report(rows.json(sourceByteCount: byteCount), rows.table(sourceByteCount: byteCount))
@@ -97,22 +108,30 @@ struct AccuracyBenchmark: ParsableCommand {
   }
 
   private func calibrated(
-    _ checkpoint: Checkpoint, _ graph: Graph, _ folder: String
+    _ checkpoint: Checkpoint, _ graph: Graph, _ fixture: SimulatedFixture?, _ folder: String
   ) throws -> CalibrationStatistics {
-    guard let tokenizer = try checkpoint.tokenizer() else {
-      throw Refusal("tokenizer-missing", "has no tokenizer.json", file: model)
-    }
     var settings = Calibration()
     settings.paths = try calibration.map { [try prepared($0, "calibration", folder)] } ?? []
     settings.sampleCount = samples
     settings.length = min(context, graph.contextLength ?? context)
     settings.threadCount = threads
-    let samples = try settings.samples(tokenizer: tokenizer, graph: graph)
+    let samples = try fixture?.samples ?? settings.samples(tokenizer: tokenizer(of: checkpoint), graph: graph)
     let statistics = try settings.run(
       on: checkpoint, graph: graph, samples: samples, sources: [],
       progress: { done, total in show("calibrating, \(done) of \(total) tokens") })
     show(nil)
     return statistics
+  }
+
+  private func tokenizer(of checkpoint: Checkpoint) throws -> Tokenizer {
+    guard let tokenizer = try checkpoint.tokenizer() else {
+      throw Refusal("tokenizer-missing", "has no tokenizer.json", file: model)
+    }
+    return tokenizer
+  }
+
+  private func windows(of text: String, _ checkpoint: Checkpoint) throws -> [[Int]] {
+    try TokenSampling.windows(of: [text], tokenizer: tokenizer(of: checkpoint), length: context, limit: windows)
   }
 
   /// The text's path, or that of its rewritten copy.

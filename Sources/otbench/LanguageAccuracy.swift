@@ -3,7 +3,6 @@ import OTConversion
 import OTJSON
 import OTRuntime
 import OTTensor
-import OTText
 
 /// Perplexity of packed files beside that of the float32 model they are made of.
 struct LanguageAccuracy {
@@ -21,19 +20,19 @@ struct LanguageAccuracy {
   private var rows: [Row]
   private let windows: [[Int]]
   private let threads: Int
+  private let fixture: SimulatedFixture?
 
   /// Loads all models.
   ///
-  /// - Throws: `Refusal` where a model cannot be run or the text has no tokens.
+  /// - Parameter fixture: whose perplexities stand beside these.
+  /// - Throws: `Refusal` where a model cannot be run.
   init(
-    checkpoint: Checkpoint, files: [AccuracyScheme.File], text: String, context: Int, windows: Int, threads: Int
+    checkpoint: Checkpoint, files: [AccuracyScheme.File], windows: [[Int]], fixture: SimulatedFixture?, threads: Int
   ) throws {
     let graph = try checkpoint.graph()
-    guard let tokenizer = try checkpoint.tokenizer() else {
-      throw Refusal("tokenizer-missing", "has no tokenizer.json", file: checkpoint.files.first?.path)
-    }
-    self.windows = try TokenSampling.windows(of: [text], tokenizer: tokenizer, length: context, limit: windows)
-    try Calibration.check(self.windows, graph, file: text)
+    try Calibration.check(windows, graph, file: nil)
+    self.windows = windows
+    self.fixture = fixture
     reference = try FloatExecutor(
       graph: graph, parameters: CheckpointParameters(checkpoint.tensors), threadCount: threads, cachesParameters: true)
     rows = try files.map { file in
@@ -71,22 +70,28 @@ struct LanguageAccuracy {
   func table(sourceByteCount: Int) -> String {
     var lines = [
       "\(windows.count) windows of \(windows.first?.count ?? 0) tokens, \(likelihood.losses.count) predicted", "",
-      "| weights, activations | method | perplexity | ratio to float | KL mean, nats | top-1 the same | file MB "
+      "| weights, activations | method | perplexity "
+        + (fixture == nil ? "" : "| simulated ") + "| ratio to float | KL mean, nats | top-1 the same | file MB "
         + "| tokens/s |",
-      "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
-      "| float32 | – | \(number(likelihood.perplexity ?? .nan, 3)) | 1 | 0 | 100 % "
+      "| --- | --- | ---: " + (fixture == nil ? "" : "| ---: ") + "| ---: | ---: | ---: | ---: | ---: |",
+      "| float32 | – | \(number(likelihood.perplexity ?? .nan, 3)) \(simulated(nil))| 1 | 0 | 100 % "
         + "| \(number(Double(sourceByteCount) / 1e6, 1)) | \(number(Double(tokenCount) / seconds, 0)) |",
     ]
     for row in rows {
       let ratio = row.likelihood.perplexityRatio(to: likelihood)
       lines.append(
         "| \(row.file.scheme.name) | \(row.file.scheme.activations.rawValue) "
-          + "| \(number(row.likelihood.perplexity ?? .nan, 3)) "
+          + "| \(number(row.likelihood.perplexity ?? .nan, 3)) \(simulated(row.file.scheme))"
           + "| \(number(ratio?.ratio ?? .nan, 4)) ± \(number(ratio?.standardError ?? .nan, 4)) "
           + "| \(number(row.comparison.mean ?? .nan, 4)) | \(number((row.comparison.agreement ?? .nan) * 100, 1)) % "
           + "| \(number(Double(row.file.byteCount) / 1e6, 1)) | \(number(Double(tokenCount) / row.seconds, 0)) |")
     }
     return lines.joined(separator: "\n")
+  }
+
+  private func simulated(_ scheme: AccuracyScheme?) -> String {
+    guard let fixture else { return "" }
+    return "| " + (fixture.perplexity(scheme).map { number($0, 3) } ?? "–") + " "
   }
 
   func json(sourceByteCount: Int) -> JSONObject {
@@ -104,6 +109,7 @@ struct LanguageAccuracy {
             "scheme": .string(row.file.scheme.name), "activations": .string(row.file.scheme.activations.rawValue),
             "perplexity": value(row.likelihood.perplexity), "perplexityRatio": value(ratio?.ratio),
             "perplexityRatioStandardError": value(ratio?.standardError), "klMean": value(row.comparison.mean),
+            "simulatedPerplexity": value(fixture?.perplexity(row.file.scheme)),
             "top1Agreement": value(row.comparison.agreement), "byteCount": .integer(row.file.byteCount),
             "tokensPerSecond": value(Double(tokenCount) / row.seconds),
           ])

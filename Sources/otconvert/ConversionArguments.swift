@@ -15,6 +15,21 @@ struct ThreadArguments: ParsableArguments {
   }
 }
 
+/// How attention is computed when a packed model runs.
+struct AttentionArguments: ParsableArguments {
+  @Option(
+    help: ArgumentHelp(
+      "Round queries, keys and values of attention to N bits, one scale per token. [default: float]",
+      valueName: "N"))
+  var quantizeAttention: Int?
+
+  mutating func validate() throws {
+    if let bits = quantizeAttention, !(2...8).contains(bits) {
+      throw ValidationError("--quantize-attention must be 2 to 8.")
+    }
+  }
+}
+
 /// What a command prints while it works.
 struct OutputArguments: ParsableArguments {
   @Flag(help: "Print nothing but errors.")

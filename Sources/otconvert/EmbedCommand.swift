@@ -26,6 +26,7 @@ struct EmbedCommand: ParsableCommand {
   @Option(help: ArgumentHelp("A text; repeatable.", valueName: "text")) var text: [String] = []
   @Option(help: ArgumentHelp("Texts, one a line; - for standard input.", valueName: "file"), completion: .file())
   var textFile: String?
+  @OptionGroup var attention: AttentionArguments
   @OptionGroup var threads: ThreadArguments
   @OptionGroup var messages: OutputArguments
 
@@ -36,7 +37,8 @@ struct EmbedCommand: ParsableCommand {
   func run() throws {
     try OTConvert.prepare()
     let texts = try texts()
-    let model = try LanguageModel(path: model, threadCount: threads.threads)
+    let model = try LanguageModel(
+      path: model, threadCount: threads.threads, attentionBits: attention.quantizeAttention)
     if !messages.quiet { model.file.warnings.forEach(warn) }
     let showsProgress = !messages.quiet && texts.count > 1 && isatty(STDERR_FILENO) == 1
     let embeddings = try model.embeddings(of: texts) { doneCount in

@@ -61,6 +61,7 @@ struct EvalCommand: ParsableCommand {
     completion: .file())
   var against: String?
   @Flag(help: "Replace the file of --logits-out if it exists.") var force = false
+  @OptionGroup var attention: AttentionArguments
   @OptionGroup var threads: ThreadArguments
   @OptionGroup var messages: OutputArguments
 
@@ -75,7 +76,8 @@ struct EvalCommand: ParsableCommand {
 
   func run() throws {
     try OTConvert.prepare()
-    let model = try LanguageModel(path: model, threadCount: threads.threads)
+    let model = try LanguageModel(
+      path: model, threadCount: threads.threads, attentionBits: attention.quantizeAttention)
     let reference = try against.map { try LanguageModel(path: $0, threadCount: threads.threads) }
     if !messages.quiet { (model.file.warnings + (reference?.file.warnings ?? [])).forEach(warn) }
     let tokens = try tokens(model, reference)

@@ -39,6 +39,7 @@ struct RunCommand: ParsableCommand {
   @Option(help: ArgumentHelp("Draw from the N likeliest tokens.", valueName: "N")) var topK: Int?
   @Option(help: ArgumentHelp("Seed of the draws.", valueName: "N")) var seed: UInt64 = 0
   @Option(help: ArgumentHelp("End before this text; repeatable.", valueName: "text")) var stop: [String] = []
+  @OptionGroup var attention: AttentionArguments
   @OptionGroup var threads: ThreadArguments
   @OptionGroup var messages: OutputArguments
 
@@ -61,7 +62,8 @@ struct RunCommand: ParsableCommand {
   func run() throws {
     try OTConvert.prepare()
     let prompt = try promptText()
-    let model = try LanguageModel(path: model, threadCount: threads.threads)
+    let model = try LanguageModel(
+      path: model, threadCount: threads.threads, attentionBits: attention.quantizeAttention)
     if !messages.quiet { model.file.warnings.forEach(warn) }
     let tokenIDs = try model.promptTokenIDs(prompt)
     let loop = try GenerationLoop(

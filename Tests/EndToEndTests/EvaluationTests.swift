@@ -50,6 +50,25 @@ import _OTTestSupport
     }
   }
 
+  @Test func attentionMayBeQuantized() throws {
+    try withTemporaryFolder { folder in
+      let file = try Self.packed(folder)
+      func perplexity(_ options: String...) throws -> Double {
+        let arguments = [
+          "eval", file, "--ids", Self.goldens, "--tensor", "test_ids", "--context", "128", "--windows", "2", "--json",
+        ]
+        let outcome = try Tool.finish(Tool.process(arguments + options))
+        return try #require(JSONValue.parse(outcome.output)["perplexity"]?.double)
+      }
+      let float = try perplexity()
+      let eight = try perplexity("--quantize-attention", "8")
+      #expect(float != eight && abs(eight / float - 1) < 0.02, "\(float) \(eight)")
+      let checkpoint = try Tool.run("eval", Self.model, "--ids", Self.goldens, "--quantize-attention", "8")
+      #expect(checkpoint.status == 1 && checkpoint.errors.contains("[run-attention]"), "\(checkpoint.errors)")
+      #expect(try Tool.run("eval", file, "--ids", Self.goldens, "--quantize-attention", "9").status == 64)
+    }
+  }
+
   @Test func logitsAreWrittenOnce() throws {
     try withTemporaryFolder { folder in
       let file = try Self.packed(folder)
