@@ -33,14 +33,17 @@ public struct WeightVerification: Sendable {
     progress: ((Int, Int) -> Void)? = nil
   ) throws {
     try file.container.verify(threadCount: threadCount)
+    var findings: [TensorFinding] = []
     var stored: [String: StoredTensor] = [:]
     for tensor in file.container.tensors {
-      if let source = tensor.source { stored[source.name] = tensor }
+      guard let source = tensor.source, let other = stored.updateValue(tensor, forKey: source.name) else { continue }
+      findings.append(
+        TensorFinding(
+          name: source.name, storage: "twice", faults: ["'\(other.name)' and '\(tensor.name)' both stand for it"]))
     }
     let comparison = TensorComparison(
       file: file, reference: reference, parameters: CheckpointParameters(reference.tensors),
       tolerance: tolerance, threadCount: threadCount)
-    var findings: [TensorFinding] = []
     let totalByteCount = reference.tensors.reduce(0) { $0 + $1.byteCount }
     var doneByteCount = 0
     for view in reference.tensors {
