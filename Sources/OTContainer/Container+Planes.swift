@@ -55,23 +55,23 @@ extension Container {
       for tile in wanted {
         let start = (tile - first) * layout.rowTileByteCount
         let part = codes[start..<start + layout.rowTileByteCount]
-        try check(part, tile, tensor, scheme, extent)
+        try part.withUnsafeBufferPointer { try check($0, tile, tensor, scheme, extent) }
         result += part
       }
     }
     return result
   }
 
-  private func check(
-    _ part: ArraySlice<UInt8>, _ tile: Int, _ tensor: StoredTensor, _ scheme: QuantizationScheme, _ extent: Extent
+  /// Checks that the codes of a row tile are some that the scheme has.
+  func check(
+    _ part: UnsafeBufferPointer<UInt8>, _ tile: Int, _ tensor: StoredTensor, _ scheme: QuantizationScheme,
+    _ extent: Extent
   ) throws {
-    let invalid = part.withUnsafeBufferPointer {
-      Kernels.current.firstInvalidCode(
-        inRowTile: tile, of: tensor.layout, $0, codes: UInt8(scheme.minimumCode)...UInt8(scheme.maximumCode))
-    }
+    let invalid = Kernels.current.firstInvalidCode(
+      inRowTile: tile, of: tensor.layout, part, codes: UInt8(scheme.minimumCode)...UInt8(scheme.maximumCode))
     guard let invalid else { return }
     throw Refusal(
-      "otq-code", "code \(part[part.startIndex + invalid]) of row tile \(tile) is not one of \(scheme.bits) bits",
+      "otq-code", "code \(part[invalid]) of row tile \(tile) is not one of \(scheme.bits) bits",
       file: file.path, tensor: tensor.name, byteOffset: extent.byteOffset)
   }
 
@@ -95,6 +95,17 @@ extension Container {
     else { return nil }
     // Packed row tiles are multiples of 64 bytes, so no padding lies between.
     return file.bytes(in: extents[first].byteOffset..<extents[last].end)
+  }
+
+  /// The elements of a plain tensor where they lie in the mapped file; nil when
+  /// they are compressed. Nothing is read or checked, as above.
+  public func mappedValues(of tensor: StoredTensor) -> UnsafeRawBufferPointer? {
+    guard case .plain = tensor.content, let run = tensor.planes["values"]?.extents, let first = run.first,
+      let last = run.last, extents[run].allSatisfy({ $0.codec == .raw })
+    else { return nil }
+    let range = extents[first].byteOffset..<extents[last].end
+    // Extents of another writer may have padding between them.
+    return range.count == extents.decodedByteCount(run) ? file.bytes(in: range) : nil
   }
 
   /// Elements of a tensor stored as it is, row-major and little-endian.
@@ -178,7 +189,10 @@ extension Container {
 
   static func floats(_ bytes: [UInt8]) -> [Float] {
     bytes.withUnsafeBytes { bytes in
-      (0..<bytes.count / 4).map { Float(bitPattern: bytes.littleEndian(at: $0 * 4)) }
+      [Float](unsafeUninitializedCapacity: bytes.count / 4) { floats, count in
+        count = bytes.count / 4
+        for index in 0..<count { floats[index] = Float(bitPattern: bytes.littleEndian(at: index * 4)) }
+      }
     }
   }
 }

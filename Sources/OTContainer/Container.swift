@@ -113,20 +113,35 @@ extension Container {
   }
 
   static func bytes(of extent: Extent, in file: MappedFile, name: String) throws -> [UInt8] {
+    let stored = try storedBytes(of: extent, in: file, name: name)
+    guard extent.codec == .zstd else { return Array(stored) }
+    return try [UInt8](unsafeUninitializedCapacity: extent.decodedByteCount) { buffer, count in
+      try decode(
+        stored, of: extent, in: file,
+        into: UnsafeMutableRawBufferPointer(start: buffer.baseAddress, count: extent.decodedByteCount))
+      count = extent.decodedByteCount
+    }
+  }
+
+  /// An extent's bytes in the mapped file, once their checksum is right.
+  static func storedBytes(of extent: Extent, in file: MappedFile, name: String) throws -> UnsafeRawBufferPointer {
     let stored = file.bytes(in: extent.byteOffset..<extent.end)
     guard checksum(stored) == extent.checksum else {
       throw Refusal(
         "otq-checksum", "\(name) is damaged: its checksum differs", file: file.path, byteOffset: extent.byteOffset,
         remedy: "copy or convert the file again")
     }
-    guard extent.codec == .zstd else { return Array(stored) }
+    return stored
+  }
+
+  /// Decodes an extent of codec zstd into `target`, which is of its decoded size.
+  static func decode(
+    _ stored: UnsafeRawBufferPointer, of extent: Extent, in file: MappedFile,
+    into target: UnsafeMutableRawBufferPointer
+  ) throws {
     do {
       try ZstdCodec.checkHeader(stored, decodedByteCount: extent.decodedByteCount)
-      return try [UInt8](unsafeUninitializedCapacity: extent.decodedByteCount) { buffer, count in
-        try ZstdCodec.decode(
-          stored, into: UnsafeMutableRawBufferPointer(start: buffer.baseAddress, count: extent.decodedByteCount))
-        count = extent.decodedByteCount
-      }
+      try ZstdCodec.decode(stored, into: target)
     } catch var refusal as Refusal {
       refusal.file = file.path
       refusal.byteOffset = extent.byteOffset

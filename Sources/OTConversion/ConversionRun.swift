@@ -28,6 +28,7 @@ struct ConversionRun {
     var shiftProduct: [Float]?
     var statistics = ErrorStatistics()
     var sourceByteCount = 0
+    var times = ConversionTimes()
   }
 
   /// What has come together of the tensor that is being written.
@@ -47,6 +48,8 @@ struct ConversionRun {
   let plan: ConversionPlan
   let writer: ContainerWriter
   let progress: Converter.Progress?
+  /// Where the time went; hashing is left to others.
+  private(set) var times = ConversionTimes()
   private let parameters: CheckpointParameters
   /// W·z of the last weights, by node, until their biases are written.
   private var shiftProducts: [String: [Float]] = [:]
@@ -78,7 +81,9 @@ struct ConversionRun {
       let isFirst = index == 0 || jobs[index - 1].tensor != job.tensor
       let isLast = index == jobs.count - 1 || jobs[index + 1].tensor != job.tensor
       if isFirst { current = Progressing(firstExtent: writer.extentCount) }
-      if let chunk = block.chunk { try writer.append(chunk) }
+      times.quantization += block.times.quantization
+      times.encode += block.times.encode
+      if let chunk = block.chunk { try timed(&times.write) { try writer.append(chunk) } }
       current?.add(block)
       if let product = block.shiftProduct, let node = tensor.use?.node {
         shiftProducts[node, default: []] += product
@@ -123,18 +128,23 @@ struct ConversionRun {
     case .codes(_, let rowTiles):
       guard let quantizer = quantizers[job.tensor], let view = tensor.view else { return Block() }
       let block = try quantizer.quantize(rowTiles: rowTiles)
+      var times = ConversionTimes()
+      times.quantization = block.times
       let rows = rowTiles.lowerBound * 16..<min(rowTiles.upperBound * 16, view.shape.rowCount)
       view.release(rows)
+      let chunk = try timed(&times.encode) { try encoder.encode(codes: block.codes, bits: quantizer.scheme.bits) }
       return Block(
-        chunk: try encoder.encode(codes: block.codes, bits: quantizer.scheme.bits), scales: block.scales,
-        zeroPoints: block.zeroPoints, shiftProduct: block.shiftProduct, statistics: block.statistics,
-        sourceByteCount: rows.count * view.shape.rowElementCount * view.elementType.bitWidth / 8)
+        chunk: chunk, scales: block.scales, zeroPoints: block.zeroPoints, shiftProduct: block.shiftProduct,
+        statistics: block.statistics,
+        sourceByteCount: rows.count * view.shape.rowElementCount * view.elementType.bitWidth / 8, times: times)
     case .rows(_, let rows):
       guard let view = tensor.view else { return Block() }
-      let chunk = try rowBytes(of: tensor, view, rows) { try encoder.encode($0) }
+      var times = ConversionTimes()
+      let chunk = try timed(&times.encode) { try rowBytes(of: tensor, view, rows) { try encoder.encode($0) } }
       view.release(rows)
       return Block(
-        chunk: chunk, sourceByteCount: rows.count * view.shape.rowElementCount * view.elementType.bitWidth / 8)
+        chunk: chunk, sourceByteCount: rows.count * view.shape.rowElementCount * view.elementType.bitWidth / 8,
+        times: times)
     }
   }
 

@@ -25,20 +25,29 @@ public struct Converter: Sendable {
 
   /// Writes the file; it appears whole or not at all.
   ///
+  /// - Returns: where the time went.
   /// - Throws: `Refusal` with a rule `output-…`, `weight-…`, `parameter-…` or `file-…`.
-  public func run(to path: String, force: Bool = false, progress: Progress? = nil) throws {
+  @discardableResult
+  public func run(to path: String, force: Bool = false, progress: Progress? = nil) throws -> ConversionTimes {
+    try run(to: path, force: force, progress: progress, freeByteCount: Converter.freeByteCount(in:))
+  }
+
+  /// The same with another way to ask a folder's file system for its free bytes.
+  package func run(
+    to path: String, force: Bool = false, progress: Progress? = nil, freeByteCount: (_ folder: String) -> Int?
+  ) throws -> ConversionTimes {
     var inputs = plan.checkpoint.files.map(\.mapped.identity)
     let attachments = try attachedFiles()
     inputs += attachments.map(\.file.identity)
     inputs += statisticsPaths.compactMap { FileIdentity(path: $0) }
     let writer = try ContainerWriter(
       path: path, force: force, inputs: inputs, compression: plan.options.compression)
-    try checkSpace(beside: path)
+    try checkSpace(beside: path, freeByteCount)
 
     let digests = SourceDigests(
       try plan.checkpoint.files.map { ($0.name, $0.mapped) } + attachments.map { ($0.name, $0.file) }
         + statisticsPaths.map { ($0.lastPathComponent, try MappedFile(path: $0)) },
-      isConcurrent: plan.options.threadCount > 1)
+      threadCount: plan.options.threadCount)
     // Also when something is refused: the program must not end under the thread.
     defer { digests.cancel() }
     for (name, file) in attachments { try writer.addAttachment(name: name, file.bytes) }
@@ -50,7 +59,10 @@ public struct Converter: Sendable {
       try calibration.check(sourceDigests: digests ?? [])
     }
     try plan.checkpoint.verifyUnchanged()
-    try writer.commit(metadata: metadata(sources: sources))
+    var times = run.times
+    times.hash = digests.time
+    try timed(&times.write) { try writer.commit(metadata: metadata(sources: sources)) }
+    return times
   }
 
   private var statisticsPaths: [String] {
@@ -65,17 +77,21 @@ public struct Converter: Sendable {
 
   /// - Throws: `Refusal` with rule `output-no-space` when the file system has
   ///   clearly less room than the file will take.
-  private func checkSpace(beside path: String) throws {
+  private func checkSpace(beside path: String, _ freeByteCount: (String) -> Int?) throws {
     let folder = URL(fileURLWithPath: path).deletingLastPathComponent().path
-    guard let attributes = try? FileManager.default.attributesOfFileSystem(forPath: folder),
-      let free = (attributes[.systemFreeSize] as? NSNumber)?.intValue
-    else { return }
+    guard let free = freeByteCount(folder) else { return }
     let needed = plan.estimate.leastStoredByteCount
     guard free >= needed else {
       throw Refusal(
         "output-no-space", "the file will take at least \(needed) bytes, \(free) are free", file: path,
         remedy: "free some space or write elsewhere")
     }
+  }
+
+  /// Free bytes of the folder's file system; nil when it does not say.
+  private static func freeByteCount(in folder: String) -> Int? {
+    let attributes = try? FileManager.default.attributesOfFileSystem(forPath: folder)
+    return (attributes?[.systemFreeSize] as? NSNumber)?.intValue
   }
 
   private func metadata(sources: JSONValue) -> JSONObject {

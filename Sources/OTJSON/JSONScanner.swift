@@ -13,7 +13,24 @@ import OTTensor
 struct JSONScanner {
   private enum Container {
     case array
-    case object(Set<JSONKey>)
+    case object(KeySet)
+  }
+  /// Names seen in an object; few are searched, since hashing them takes longer.
+  private struct KeySet {
+    private var few: [String] = []
+    private var many: Set<JSONKey> = []
+
+    /// False when the name is there already.
+    mutating func insert(_ key: String) -> Bool {
+      guard many.isEmpty else { return many.insert(JSONKey(key)).inserted }
+      guard !few.contains(where: { $0.hasSameBytes(as: key) }) else { return false }
+      few.append(key)
+      if few.count > 12 {
+        many = Set(few.map(JSONKey.init))
+        few = []
+      }
+      return true
+    }
   }
   private enum Expectation {
     case value, valueOrEnd, keyOrEnd, key, commaOrEnd
@@ -121,7 +138,7 @@ struct JSONScanner {
       throw failure("json-nul-key", "a member's name contains NUL", at: start)
     }
     guard case .object(var keys)? = stack.popLast() else { return key }
-    guard keys.insert(JSONKey(key)).inserted else {
+    guard keys.insert(key) else {
       throw failure("json-duplicate-key", "member '\(key.prefix(80))' occurs twice", at: start)
     }
     stack.append(.object(keys))
@@ -167,7 +184,7 @@ struct JSONScanner {
         throw failure("json-too-many", "more than \(limits.containerCount) arrays and objects", at: position)
       }
       position += 1
-      stack.append(byte == UInt8(ascii: "[") ? .array : .object([]))
+      stack.append(byte == UInt8(ascii: "[") ? .array : .object(KeySet()))
       return byte == UInt8(ascii: "[") ? .valueOrEnd : .keyOrEnd
     case UInt8(ascii: "\""):
       _ = try scanString(into: nil)
@@ -264,6 +281,9 @@ extension JSONScanner {
     }
     let count = position - start - 2
     position = start
+    // The second pass finds the same ones again.
+    let replacementCount = replacements.count
+    defer { replacements.removeLast(replacements.count - replacementCount) }
     return try String(unsafeUninitializedCapacity: count) { buffer in
       var writer = TextWriter(buffer: buffer)
       _ = try withUnsafeMutablePointer(to: &writer) { try scanString(into: $0) }

@@ -19,6 +19,8 @@ public struct QuantizedBlock: Sendable {
   public let shiftProduct: [Float]?
   /// What quantizing them lost.
   public let statistics: ErrorStatistics
+  /// Where the time went.
+  public let times: QuantizationTimes
 }
 
 /// Quantizes a weight `[out, in]` row tile by row tile, after a transform.
@@ -78,6 +80,8 @@ public struct WeightQuantizer: Sendable {
     let codes = try [UInt8](unsafeUninitializedCapacity: byteCount) { buffer, initializedCount in
       for tile in rowTiles {
         try quantize(rowTile: tile, with: scratch, into: &parts)
+        let clock = ContinuousClock.now
+        defer { parts.times.quantize += clock.duration(to: .now) }
         let start = (tile - rowTiles.lowerBound) * layout.rowTileByteCount
         rows.kernels.interleave(
           UnsafeBufferPointer(scratch.codes),
@@ -89,7 +93,7 @@ public struct WeightQuantizer: Sendable {
     if let tensorStep, rowTiles.lowerBound == 0 { parts.append(tensorStep) }
     return QuantizedBlock(
       rowTiles: rowTiles, codes: codes, scales: parts.scales, zeroPoints: parts.zeroPoints,
-      shiftProduct: parts.shiftProduct, statistics: parts.statistics)
+      shiftProduct: parts.shiftProduct, statistics: parts.statistics, times: parts.times)
   }
 }
 
@@ -102,6 +106,7 @@ extension WeightQuantizer {
     var zeroPoints: [UInt8] = []
     var shiftProduct: [Float]?
     var statistics = ErrorStatistics()
+    var times = QuantizationTimes()
     let storesZeroPoints: Bool
 
     init(rowCount: Int, quantizer: WeightQuantizer) {
@@ -141,23 +146,31 @@ extension WeightQuantizer {
     let tileRows = rowTile * 16..<min(rowTile * 16 + 16, layout.rowCount)
     let columnCount = layout.columnCount
     let padded = layout.paddedColumnCount
+    func row(_ index: Int) -> UnsafeMutableBufferPointer<Float> {
+      UnsafeMutableBufferPointer(rebasing: scratch.values[index * columnCount..<(index + 1) * columnCount])
+    }
+    let start = ContinuousClock.now
     rows.readOriginal(
       rows: tileRows,
       into: UnsafeMutableBufferPointer(rebasing: scratch.values[..<(tileRows.count * columnCount)]))
-    for (index, row) in tileRows.enumerated() {
-      let values = UnsafeMutableBufferPointer(
-        rebasing: scratch.values[index * columnCount..<(index + 1) * columnCount])
-      let product = rows.shiftProduct(UnsafeBufferPointer(values))
-      rows.applyTransform(row: row, values)
+    let readEnd = ContinuousClock.now
+    var products: [Float] = []
+    for (index, tileRow) in tileRows.enumerated() {
+      if let product = rows.shiftProduct(UnsafeBufferPointer(row(index))) { products.append(product) }
+      rows.applyTransform(row: tileRow, row(index))
+    }
+    let transformEnd = ContinuousClock.now
+    for (index, tileRow) in tileRows.enumerated() {
       let codes = UnsafeMutableBufferPointer(
         rebasing: scratch.codes[index * padded..<index * padded + columnCount])
-      try quantize(row: row, UnsafeBufferPointer(values), into: codes, &parts)
+      try quantize(row: tileRow, UnsafeBufferPointer(row(index)), into: codes, &parts)
       // After the weights, so that a weight that is not finite is named itself.
-      if let product {
-        guard product.isFinite else { throw shiftRefusal(row: row) }
-        parts.shiftProduct?.append(product)
-      }
+      if index < products.count, !products[index].isFinite { throw shiftRefusal(row: tileRow) }
     }
+    parts.shiftProduct?.append(contentsOf: products)
+    parts.times.read += start.duration(to: readEnd)
+    parts.times.transform += readEnd.duration(to: transformEnd)
+    parts.times.quantize += transformEnd.duration(to: .now)
     // Padding rows of the last tile, over what the tile before has left.
     UnsafeMutableBufferPointer(rebasing: scratch.codes[(tileRows.count * padded)...]).update(
       repeating: 0)

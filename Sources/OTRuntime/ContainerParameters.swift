@@ -12,22 +12,29 @@ public struct ContainerParameters: Sendable {
   private enum Stored: Sendable {
     case packed(PackedMatrix)
     case plain([UInt8], ElementType, Shape)
+    /// Elements that stay in the mapped file.
+    case mapped(StoredTensor, ElementType)
   }
 
-  private let path: String
+  private let container: Container
   /// By the name of the tensor that holds the data.
   private let stored: [String: Stored]
   /// The holder of the data of each name that the graph uses.
   private let holders: [String: String]
 
-  /// Loads all that `graph` needs, checking it.
+  /// Loads all that `graph` needs.
   ///
-  /// - Parameter checksMappedCodes: whether codes that are used in place are
-  ///   read once to be checked.
+  /// What is decoded is checked: checksums, frames, codes, scales, zero points.
+  /// What an uncompressed file has in place is not read before it is used, so
+  /// that opening takes milliseconds whatever the size; damage there makes wrong
+  /// numbers, which `checksMappedCodes` or `Container.verify` find.
+  ///
+  /// - Parameter checksMappedCodes: whether codes and elements that are used in
+  ///   place are read once to be checked.
   /// - Throws: `Refusal` with rule `parameter-missing`, `parameter-shape`,
   ///   `parameter-type` or `otq-…`.
   public init(
-    graph: Graph, container: Container, threadCount: Int, checksMappedCodes: Bool = true
+    graph: Graph, container: Container, threadCount: Int, checksMappedCodes: Bool = false
   ) throws {
     let path = container.file.path
     var holders: [String: String] = [:]
@@ -47,21 +54,28 @@ public struct ContainerParameters: Sendable {
       if seen.insert(tensor.name).inserted { tensors.append(tensor) }
     }
     let needed = tensors
-    let loaded = try mapBlocks(needed.count, threadCount: threadCount) { index -> Stored in
-      let tensor = needed[index]
-      if let scheme = tensor.scheme {
-        return .packed(
-          try PackedMatrix(tensor, scheme, of: container, checksMappedCodes: checksMappedCodes))
+    var codes = try container.packedCodes(
+      of: needed.filter { $0.scheme != nil }, checksMapped: checksMappedCodes, threadCount: threadCount
+    ).makeIterator()
+    var stored: [String: Stored] = [:]
+    for tensor in needed {
+      if let scheme = tensor.scheme, let codes = codes.next() {
+        stored[tensor.name] = .packed(try PackedMatrix(tensor, scheme, of: container, codes: codes))
+        continue
       }
       guard case .plain(let type) = tensor.content, type.isConvertibleFloat else {
         throw Refusal("parameter-type", "does not hold floats", file: path, tensor: tensor.name)
       }
-      return .plain(try container.values(of: tensor), type, tensor.shape)
+      let isLarge = tensor.shape.elementCount > 1 << 16
+      if isLarge, !checksMappedCodes, container.mappedValues(of: tensor) != nil {
+        stored[tensor.name] = .mapped(tensor, type)
+      } else {
+        stored[tensor.name] = .plain(try container.values(of: tensor), type, tensor.shape)
+      }
     }
-    self.path = path
+    self.container = container
     self.holders = holders
-    stored = Dictionary(
-      zip(needed.map(\.name), loaded).map { ($0, $1) }, uniquingKeysWith: { first, _ in first })
+    self.stored = stored
   }
 
   /// The codes of the tensor that `use` names; nil where it is not quantized.
@@ -81,20 +95,26 @@ extension ContainerParameters: ParameterSource {
     case .packed(let matrix):
       return matrix.dequantized(rows: rows)
     case .plain(let bytes, let type, let shape):
-      let rowByteCount = shape.rowElementCount * type.bitWidth / 8
-      let count = rows.count * shape.rowElementCount
-      return [Float](unsafeUninitializedCapacity: count) { buffer, initializedCount in
-        bytes.withUnsafeBytes { bytes in
-          let range = rows.lowerBound * rowByteCount..<rows.upperBound * rowByteCount
-          Kernels.current.convert(
-            UnsafeRawBufferPointer(rebasing: bytes[range]), from: type,
-            to: UnsafeMutableBufferPointer(rebasing: buffer[..<count]))
-        }
-        initializedCount = count
-      }
+      return bytes.withUnsafeBytes { ContainerParameters.floats($0, type, shape, rows: rows) }
+    case .mapped(let tensor, let type):
+      guard let bytes = container.mappedValues(of: tensor) else { return [] }
+      return ContainerParameters.floats(bytes, type, tensor.shape, rows: rows)
     case nil:
       throw Refusal(
-        "parameter-missing", "the file does not have it", file: path, tensor: use.outputName)
+        "parameter-missing", "the file does not have it", file: container.file.path, tensor: use.outputName)
+    }
+  }
+
+  private static func floats(
+    _ bytes: UnsafeRawBufferPointer, _ type: ElementType, _ shape: Shape, rows: Range<Int>
+  ) -> [Float] {
+    let rowByteCount = shape.rowElementCount * type.bitWidth / 8
+    let count = rows.count * shape.rowElementCount
+    return [Float](unsafeUninitializedCapacity: count) { buffer, initializedCount in
+      Kernels.current.convert(
+        UnsafeRawBufferPointer(rebasing: bytes[rows.lowerBound * rowByteCount..<rows.upperBound * rowByteCount]),
+        from: type, to: UnsafeMutableBufferPointer(rebasing: buffer[..<count]))
+      initializedCount = count
     }
   }
 }

@@ -20,40 +20,34 @@ struct PackedMatrix: Sendable {
   /// Zero points, one to a scale.
   let zeroPoints: [Int32]
 
-  private let tensor: StoredTensor
-  private let container: Container
-  /// Nil: the codes are in the mapped file.
-  private let ownCodes: [UInt8]?
+  private let codes: PackedCodes
 
-  /// Loads `tensor`; every code and checksum is checked.
+  /// A weight of packed `codes`; scales and zero points are read and checked.
   ///
-  /// - Parameter checksMappedCodes: whether codes that stay in the file are
-  ///   read once for the check.
   /// - Throws: `Refusal` with a rule `otq-…`.
   init(
-    _ tensor: StoredTensor, _ scheme: QuantizationScheme, of container: Container,
-    checksMappedCodes: Bool
+    _ tensor: StoredTensor, _ scheme: QuantizationScheme, of container: Container, codes: PackedCodes
   ) throws {
     let layout = tensor.layout
     self.layout = layout
-    self.tensor = tensor
-    self.container = container
+    self.codes = codes
     bits = scheme.bits
     runs = PackedMatrix.runs(scheme, columnCount: layout.columnCount)
     let groupCount = scheme.groupCount(columnCount: layout.columnCount)
     let storedScales = try container.scales(of: tensor)
-    let storedPoints = try container.zeroPoints(of: tensor)
-    func place(_ index: Int) -> Int {
-      guard scheme.granularity != .perTensor else { return 0 }
-      return index % layout.rowCount * groupCount + index / layout.rowCount
+    let storedPoints = try container.zeroPoints(of: tensor).map { Int32($0) }
+    if scheme.granularity == .perTensor {
+      scales = [Float](repeating: storedScales[0], count: layout.rowCount)
+      zeroPoints = [Int32](repeating: storedPoints[0], count: layout.rowCount)
+    } else if groupCount == 1 {
+      scales = storedScales
+      zeroPoints = storedPoints
+    } else {
+      func place(_ index: Int) -> Int { index % layout.rowCount * groupCount + index / layout.rowCount }
+      let indices = 0..<groupCount * layout.rowCount
+      scales = indices.map { storedScales[place($0)] }
+      zeroPoints = indices.map { storedPoints[place($0)] }
     }
-    let indices = 0..<groupCount * layout.rowCount
-    scales = indices.map { storedScales[place($0)] }
-    zeroPoints = indices.map { Int32(storedPoints[place($0)]) }
-    let isMapped = container.mappedPackedCodes(of: tensor) != nil
-    ownCodes =
-      isMapped && !checksMappedCodes
-      ? nil : try PackedMatrix.load(tensor, scheme, of: container, keeps: !isMapped)
   }
 
   private static func runs(_ scheme: QuantizationScheme, columnCount: Int) -> [ColumnRun] {
@@ -65,39 +59,12 @@ struct PackedMatrix: Sendable {
     }
   }
 
-  /// Reads and checks the codes chunk by chunk; nil unless they are kept.
-  private static func load(
-    _ tensor: StoredTensor, _ scheme: QuantizationScheme, of container: Container, keeps: Bool
-  ) throws -> [UInt8]? {
-    guard case .quantized(_, _, let rowTilesPerChunk) = tensor.content else { return nil }
-    // Grown as chunks decode: a file cannot claim memory that it does not fill.
-    var packed: [UInt8] = []
-    let tileCount = tensor.layout.rowTileCount
-    for first in stride(from: 0, to: tileCount, by: rowTilesPerChunk) {
-      let tiles = first..<min(first + rowTilesPerChunk, tileCount)
-      let codes = try container.codes(of: tensor, rowTiles: tiles)
-      guard keeps else { continue }
-      let byteCount = tensor.layout.packedRowTileByteCount(bits: scheme.bits) * tiles.count
-      packed += [UInt8](unsafeUninitializedCapacity: byteCount) { buffer, count in
-        codes.withUnsafeBufferPointer {
-          Kernels.current.pack(
-            $0, bits: scheme.bits, into: UnsafeMutableBufferPointer(rebasing: buffer[..<byteCount]))
-        }
-        count = byteCount
-      }
-    }
-    return keeps ? packed : nil
-  }
-
   /// Calls `body` with the packed codes of all row tiles.
   func withPackedCodes<Result>(_ body: (UnsafeBufferPointer<UInt8>) throws -> Result) rethrows
     -> Result
   {
-    if let ownCodes { return try ownCodes.withUnsafeBufferPointer(body) }
-    guard let mapped = container.mappedPackedCodes(of: tensor) else {
-      preconditionFailure("codes are mapped or owned")
-    }
-    return try body(mapped.bindMemory(to: UInt8.self))
+    // Raw bytes of the file or of our own memory, never bound to another type.
+    try body(codes.bytes.assumingMemoryBound(to: UInt8.self))
   }
 
   /// Rows `rows`, row-major: `scale × (u − zeroPoint)`.

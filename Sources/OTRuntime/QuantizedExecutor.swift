@@ -25,7 +25,7 @@ public struct QuantizedExecutor: Executor {
   /// Memory in bytes that values take for each token of a batch.
   public var bytesPerToken: Int { engine.plain.bytesPerToken }
 
-  /// An executor of `graph` with the tensors of `container`, loaded and checked.
+  /// An executor of `graph` with the tensors of `container`, loaded; see `ContainerParameters` for what is checked.
   ///
   /// - Parameters:
   ///   - checksMappedCodes: whether codes that are used in place (from
@@ -35,7 +35,7 @@ public struct QuantizedExecutor: Executor {
   /// - Throws: `Refusal` with a rule `run-incomplete`, `run-size`,
   ///   `parameter-…` or `otq-…`.
   public init(
-    graph: Graph, container: Container, threadCount: Int, checksMappedCodes: Bool = true, attentionBits: Int? = nil
+    graph: Graph, container: Container, threadCount: Int, checksMappedCodes: Bool = false, attentionBits: Int? = nil
   ) throws {
     try self.init(
       graph: graph, container: container, threadCount: threadCount, checksMappedCodes: checksMappedCodes,
@@ -44,7 +44,7 @@ public struct QuantizedExecutor: Executor {
 
   /// The same with the kernels of a certain instruction set.
   package init(
-    graph: Graph, container: Container, threadCount: Int, checksMappedCodes: Bool = true, attentionBits: Int? = nil,
+    graph: Graph, container: Container, threadCount: Int, checksMappedCodes: Bool = false, attentionBits: Int? = nil,
     kernels: Kernels
   ) throws {
     let parameters = try ContainerParameters(

@@ -121,9 +121,6 @@ struct ConvertBenchmark: ParsableCommand {
   }
 
   private func report(_ rows: [Row], _ stages: [(model: String, stages: ConversionStages)]) -> JSONValue {
-    func spread(_ value: Spread) -> JSONValue {
-      .object(["minimum": .number(value.minimum), "median": .number(value.median), "maximum": .number(value.maximum)])
-    }
     return .object([
       "processor": .string(processorName()), "threads": .integer(threads), "runs": .integer(runs),
       "conversions": .array(
@@ -131,8 +128,8 @@ struct ConvertBenchmark: ParsableCommand {
           .object([
             "model": .string(row.model), "options": .string(row.options),
             "sourceByteCount": .integer(row.sourceByteCount), "fileByteCount": .integer(row.fileByteCount),
-            "linearBitsPerWeight": .number(row.bitsPerWeight), "wallSeconds": spread(row.wall),
-            "processorSeconds": spread(row.processor), "peakByteCount": spread(row.peak),
+            "linearBitsPerWeight": .number(row.bitsPerWeight), "wallSeconds": row.wall.json,
+            "processorSeconds": row.processor.json, "peakByteCount": row.peak.json,
           ])
         }),
       "stages": .array(

@@ -1,4 +1,5 @@
 import Foundation
+import OTJSON
 import OTTensor
 
 #if canImport(Glibc)
@@ -60,6 +61,16 @@ struct Spread {
     median = sorted.count % 2 == 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2
   }
 }
+
+extension Spread {
+  /// The three figures.
+  var json: JSONValue {
+    .object(["minimum": .number(minimum), "median": .number(median), "maximum": .number(maximum)])
+  }
+}
+
+/// A number with so many decimals.
+func fixed(_ value: Double, _ places: Int) -> String { String(format: "%.\(places)f", value) }
 
 /// The processor's name, for tables.
 func processorName() -> String {

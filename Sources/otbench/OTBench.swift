@@ -6,6 +6,7 @@ struct OTBench: ParsableCommand {
     commandName: "otbench",
     abstract: "Measure otq on this machine: medians of several runs.",
     subcommands: [
-      ConvertBenchmark.self, KernelsBenchmark.self, ModelBenchmark.self, AccuracyBenchmark.self,
+      ConvertBenchmark.self, LoadBenchmark.self, KernelsBenchmark.self, ModelBenchmark.self, AccuracyBenchmark.self,
+      MakeCheckpoint.self,
     ])
 }

@@ -93,7 +93,7 @@ struct CalibrateCommand: ParsableCommand {
   private func measure(_ checkpoint: Checkpoint) throws -> CalibrationStatistics {
     if !messages.quiet { checkpoint.warnings.forEach(warn) }
     let digests = SourceDigests(
-      checkpoint.files.map { ($0.name, $0.mapped) }, isConcurrent: threads.threads > 1)
+      checkpoint.files.map { ($0.name, $0.mapped) }, threadCount: threads.threads)
     // Also when something is refused: the program must not end under the thread.
     defer { digests.cancel() }
     let graph = try checkpoint.graph(family: family)

@@ -62,12 +62,13 @@ struct ConvertCommand: ParsableCommand {
       plan = try ConversionPlan(checkpoint: checkpoint, options: options, calibration: statistics)
     }
     let progress = ProgressLine("converting", isQuiet: messages.quiet || messages.json)
-    try Converter(plan).run(to: output, force: force, progress: progress.update)
+    let stages = try Converter(plan).run(to: output, force: force, progress: progress.update).stages
     guard !messages.quiet || messages.json else { return }
     let summary = try FileSummary(PackedFile(path: output))
     let seconds = Date().timeIntervalSince(start)
     if messages.json {
       var times: JSONObject = ["seconds": .number(seconds)]
+      times["stages"] = .object(stages.reduce(into: JSONObject()) { $0[$1.name] = .number($1.seconds) })
       if let calibrationSeconds { times["calibrationSeconds"] = .number(calibrationSeconds) }
       print(summary.totals(adding: times).text(pretty: true))
     } else {
@@ -77,6 +78,8 @@ struct ConvertCommand: ParsableCommand {
           + (calibrationSeconds.map { "calibrated in \(fixed($0, 2)) s, converted in " } ?? "")
           + "\(fixed(seconds, 2)) s, "
           + "\(byteText(Int(Double(plan.estimate.sourceByteCount) / max(seconds, 1e-9))))/s of source")
+      let parts = stages.map { "\($0.name) \(fixed($0.seconds, 2))" }.joined(separator: ", ")
+      print("seconds of all threads: \(parts)")
     }
   }
 

@@ -170,6 +170,9 @@ func contents(_ container: Container) throws -> [String: [UInt8]] {
       result[name + " zeros"] = try container.zeroPoints(of: tensor)
     }
   }
+  let quantized = container.tensors.filter { $0.scheme != nil }
+  let packed = try container.packedCodes(of: quantized, checksMapped: true, threadCount: 2)
+  for (tensor, codes) in zip(quantized, packed) { result["tensor \(tensor.name) packed"] = Array(codes.bytes) }
   for name in container.attachmentNames { result["file \(name)"] = try container.attachment(name) }
   return result
 }

@@ -129,6 +129,51 @@ struct RoundTripTests {
   }
 
   /// A weight of several chunks: `[200, 4096]` is 13 row tiles, 4 to a chunk.
+  /// The packed form by enumeration, as `TileLayout` describes it, in several chunks.
+  @Test(arguments: [2, 4, 5, 6, 8], [Compression.standard, .none])
+  func packedCodesAreThoseOfTheLayout(bits: Int, compression: Compression) throws {
+    var generator = SeededGenerator()
+    let seed = generator.seed
+    let scheme = try #require(QuantizationScheme(bits: bits, isSymmetric: false, granularity: .perChannel))
+    let weights = try ["a", "b", "c"].enumerated().map { index, name in
+      Weight(name, try #require(Shape([300 * index + 17, 1000])), scheme, using: &generator)
+    }
+    try withTemporaryFolder { folder in
+      let path = folder + "/model.otq"
+      let writer = try ContainerWriter(path: path, compression: compression)
+      for weight in weights { try weight.write(to: writer) }
+      try writer.commit(metadata: [:])
+      let container = try Container(path: path)
+      for threadCount in [1, 3] {
+        let packed = try container.packedCodes(
+          of: container.tensors, checksMapped: threadCount == 1, threadCount: threadCount)
+        for (weight, packed) in zip(weights, packed) {
+          #expect(Array(packed.bytes) == weight.tiles.flatMap { pack($0, bits: bits) }, "\(weight.name), seed \(seed)")
+        }
+      }
+    }
+  }
+
+  private func pack(_ codes: [UInt8], bits: Int) -> [UInt8] {
+    guard bits <= 6 else { return codes }
+    var packed: [UInt8] = []
+    if bits <= 4 {
+      for pair in stride(from: 0, to: codes.count, by: 128) {
+        for lane in pair..<pair + 64 { packed.append(codes[lane] + codes[lane + 64] * 16) }
+      }
+    } else {
+      for block in stride(from: 0, to: codes.count, by: 256) {
+        for (vector, divisor) in [UInt8(1), 4, 16].enumerated() {
+          for lane in block..<block + 64 {
+            let high: UInt8 = codes[lane + 192] / divisor % 4
+            packed.append(codes[lane + vector * 64] + high * 64)
+          }
+        }
+      }
+    }
+    return packed
+  }
+
   @Test(arguments: [Compression.standard, .none])
   func partsOfLargeWeightsComeBack(compression: Compression) throws {
     var generator = SeededGenerator()

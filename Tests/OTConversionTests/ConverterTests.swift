@@ -46,6 +46,33 @@ enum FileManagerFile {
     }
   }
 
+  /// Rule 126: nothing is begun that the disk has no room for.
+  @Test(arguments: [Compression.standard, .none])
+  func tooLittleSpaceIsRefusedBeforehand(compression: Compression) throws {
+    try withTemporaryFolder { folder in
+      var options = ConversionOptions()
+      options.compression = compression
+      let plan = try ConversionPlan(checkpoint: fixture("llama-mini"), options: options)
+      let needed = plan.estimate.leastStoredByteCount
+      var asked: [String] = []
+      func convert(free: Int?) throws {
+        try FileManager.default.createDirectory(atPath: folder + "/out", withIntermediateDirectories: true)
+        _ = try Converter(plan).run(to: folder + "/out/m.otq", force: true) { _, _ in
+        } freeByteCount: {
+          asked.append($0)
+          return free
+        }
+      }
+      let refusal = #expect(throws: Refusal.self) { try convert(free: needed - 1) }
+      #expect(refusal?.rule == "output-no-space")
+      #expect(try FileManager.default.contentsOfDirectory(atPath: folder + "/out") == [])
+      #expect(asked == [folder + "/out"])
+      try convert(free: needed)
+      try convert(free: nil)
+      #expect(try FileManager.default.contentsOfDirectory(atPath: folder + "/out") == ["m.otq"])
+    }
+  }
+
   @Test func allFloatTypesAndCarriedTypes() throws {
     try withTemporaryFolder { folder in
       var random = SeededGenerator(seed: 3)

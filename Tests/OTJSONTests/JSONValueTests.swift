@@ -91,6 +91,12 @@ import Testing
     #expect(value["\u{3A9}"] == .integer(3) && value["\u{2126}"] == .integer(4))
   }
 
+  @Test func keysMayBeWrittenWithEscapes() throws {
+    let value = try parse(Array(#"{"\ud83d\ude00\n":"\ud836\udccd","\ud836\udccd":1}"#.utf8))
+    #expect(value.object?.keys == ["😀\n", "\u{1D8CD}"])
+    #expect(value["😀\n"]?.string == "\u{1D8CD}")
+  }
+
   /// json-c by itself reads U+FFFD for a sixteenth of them.
   @Test func everySurrogatePairIsRead() throws {
     for plane in UInt32(1)...16 {

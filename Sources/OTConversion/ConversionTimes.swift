@@ -1,0 +1,30 @@
+import OTQuantization
+
+/// Where the time of a conversion went: the sums over all threads, which work
+/// beside each other, so that together they are more than the time that passed.
+public struct ConversionTimes: Sendable {
+  /// Reading, transforming and quantizing.
+  public var quantization = QuantizationTimes()
+  /// Compressing or packing, decoding again, comparing, checksums; and what is
+  /// done to tensors that stay float.
+  public var encode = Duration.zero
+  /// Handing bytes to the system, and waiting for the disk at the end.
+  public var write = Duration.zero
+  /// SHA-256 of the sources.
+  public var hash = Duration.zero
+
+  /// Names and seconds, in the order of the pipeline.
+  public var stages: [(name: String, seconds: Double)] {
+    [
+      ("read", quantization.read), ("transform", quantization.transform), ("quantize", quantization.quantize),
+      ("encode", encode), ("write", write), ("hash", hash),
+    ].map { ($0.0, $0.1 / .seconds(1)) }
+  }
+}
+
+/// What `body` gives, its time added to `sum`.
+func timed<Result>(_ sum: inout Duration, _ body: () throws -> Result) rethrows -> Result {
+  let start = ContinuousClock.now
+  defer { sum += start.duration(to: .now) }
+  return try body()
+}
