@@ -23,7 +23,7 @@ public struct QuantizedExecutor: Executor {
   /// The most threads that work at a time.
   public var threadCount: Int { engine.pool.threadCount }
   /// Memory in bytes that values take for each token of a batch.
-  public var bytesPerToken: Int { engine.plain.bytesPerToken }
+  public var bytesPerToken: Int { engine.bytesPerToken }
 
   /// An executor of `graph` with the tensors of `container`, loaded; see `ContainerParameters` for what is checked.
   ///

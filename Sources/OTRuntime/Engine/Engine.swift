@@ -1,6 +1,7 @@
 import OTGraph
 import OTKernels
 import OTTensor
+import Synchronization
 
 /// Runs programs: what the executors and sessions share.
 ///
@@ -17,8 +18,9 @@ final class Engine: Sendable {
   let attentionBits: Int?
   /// For speed.
   let fused: Program
-  /// For observers: every node has a value.
-  let plain: Program
+  /// For observers: every node has a value. Made when it is first asked for.
+  private let plain = Mutex<Program?>(nil)
+  private let packed: [String: PackedMatrix]
 
   /// - Parameter packed: the weights that are multiplied in integers, by the name of their linear.
   /// - Throws: as `ProgramCompiler.program`.
@@ -30,9 +32,27 @@ final class Engine: Sendable {
     self.parameters = parameters
     self.kernels = kernels
     self.attentionBits = attentionBits
+    self.packed = packed
     fused = try ProgramCompiler.program(of: graph, parameters: parameters, packed: packed, fuses: true)
-    plain = try ProgramCompiler.program(of: graph, parameters: parameters, packed: packed, fuses: false)
     pool = WorkerPool(threadCount: threadCount)
+  }
+
+  /// The program in which every node has a value.
+  ///
+  /// - Throws: as `ProgramCompiler.program`.
+  private func observable() throws -> Program {
+    try plain.withLock { plain in
+      if let plain { return plain }
+      let program = try ProgramCompiler.program(of: graph, parameters: parameters, packed: packed, fuses: false)
+      plain = program
+      return program
+    }
+  }
+
+  /// Bytes that a token takes in the buffers, with an observer. (Reading parameters for it
+  /// cannot fail where it has not failed before; if it does, the run itself says so.)
+  var bytesPerToken: Int {
+    (try? observable().bytesPerToken) ?? fused.bytesPerToken * 2
   }
 
   /// Which rows the tail is run for.
@@ -108,7 +128,7 @@ final class Engine: Sendable {
   func run(_ sequences: [TokenSequence], observe: Executor.Observer?) throws -> [ExecutionResult] {
     let batch = try Batch(sequences, graph: graph)
     guard batch.rowCount > 0 else { return [] }
-    let program = observe == nil ? fused : plain
+    let program = observe == nil ? fused : try observable()
     let blockSize = observe == nil ? min(batch.rowCount, tailBlockSize(of: program)) : batch.rowCount
     let workspace = try Workspace(
       program, rowCapacity: batch.rowCount, tailCapacity: blockSize, sequenceCapacity: batch.segments.count,
