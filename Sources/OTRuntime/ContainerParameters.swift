@@ -105,6 +105,15 @@ extension ContainerParameters: ParameterSource {
     }
   }
 
+  /// Reads one row, without an array in between where the tensor is quantized, as embeddings are.
+  public func read(_ use: ParameterUse, row: Int, into target: UnsafeMutableBufferPointer<Float>) throws {
+    if case .packed(let matrix)? = holders[use.outputName].flatMap({ stored[$0] }) {
+      matrix.dequantize(rows: row..<row + 1, into: target)
+    } else {
+      _ = target.update(fromContentsOf: try values(of: use, rows: row..<row + 1))
+    }
+  }
+
   private static func floats(
     _ bytes: UnsafeRawBufferPointer, _ type: ElementType, _ shape: Shape, rows: Range<Int>
   ) -> [Float] {

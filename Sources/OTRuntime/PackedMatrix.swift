@@ -69,40 +69,64 @@ struct PackedMatrix: Sendable {
 
   /// Rows `rows`, row-major: `scale × (u − zeroPoint)`.
   func dequantized(rows: Range<Int>) -> [Float] {
-    let width = layout.columnCount
-    guard !rows.isEmpty, width > 0 else { return [] }
-    let tileByteCount = layout.packedRowTileByteCount(bits: bits)
-    let count = rows.count * width
-    let kernels = Kernels.current
+    let count = rows.count * layout.columnCount
     return [Float](unsafeUninitializedCapacity: count) { result, initializedCount in
-      let tileCodeCount = layout.rowTileByteCount
-      withUnsafeTemporaryAllocation(of: UInt8.self, capacity: 2 * tileCodeCount) { memory in
-        let tileCodes = UnsafeMutableBufferPointer(rebasing: memory[..<tileCodeCount])
-        let plain = UnsafeMutableBufferPointer(
-          rebasing: memory[tileCodeCount..<2 * tileCodeCount])
+      dequantize(rows: rows, into: UnsafeMutableBufferPointer(rebasing: result[..<count]))
+      initializedCount = count
+    }
+  }
+
+  /// Columns that are unpacked at a time: their codes take no more memory than the stack gives.
+  private static let unpackedColumnCount = 64
+
+  /// `dequantized` into memory for as many values. Allocates none.
+  func dequantize(rows: Range<Int>, into target: UnsafeMutableBufferPointer<Float>) {
+    guard !rows.isEmpty, layout.columnCount > 0 else { return }
+    let width = PackedMatrix.unpackedColumnCount
+    let tileByteCount = layout.packedRowTileByteCount(bits: bits)
+    let byteCount = tileByteCount / (layout.paddedColumnCount / width)
+    let kernels = Kernels.current
+    withUnsafeTemporaryAllocation(of: UInt8.self, capacity: 16 * width) { codes in
+      withUnsafeTemporaryAllocation(of: UInt8.self, capacity: 16 * width) { plain in
         withPackedCodes { packed in
           for tile in rows.lowerBound / 16...(rows.upperBound - 1) / 16 {
-            let start = tile * tileByteCount
-            kernels.unpack(
-              UnsafeBufferPointer(rebasing: packed[start..<start + tileByteCount]), bits: bits,
-              into: tileCodes)
-            kernels.deinterleave(UnsafeBufferPointer(tileCodes), into: plain)
-            for row in rows.clamped(to: tile * 16..<tile * 16 + 16) {
-              for run in runs {
-                let from = row % 16 * layout.paddedColumnCount + run.columns.lowerBound
-                let to = (row - rows.lowerBound) * width + run.columns.lowerBound
-                let step = run.group * layout.rowCount + row
-                kernels.dequantize(
-                  UnsafeBufferPointer(rebasing: plain[from..<from + run.columns.count]),
-                  scale: scales[step], zeroPoint: Int(zeroPoints[step]),
-                  into: UnsafeMutableBufferPointer(
-                    rebasing: result[to..<to + run.columns.count]))
+            let tileRows = rows.clamped(to: tile * 16..<tile * 16 + 16)
+            for column in stride(from: 0, to: layout.columnCount, by: width) {
+              let start = tile * tileByteCount + column / width * byteCount
+              kernels.unpack(
+                UnsafeBufferPointer(rebasing: packed[start..<start + byteCount]), bits: bits, into: codes)
+              kernels.deinterleave(UnsafeBufferPointer(codes), into: plain)
+              let columns = column..<min(column + width, layout.columnCount)
+              for row in tileRows {
+                let row = Row(index: row, place: (row - rows.lowerBound) * layout.columnCount)
+                dequantize(plain, columns, of: row, into: target)
               }
             }
           }
         }
       }
-      initializedCount = count
+    }
+  }
+
+  /// A row of the matrix and where it begins in the result.
+  private struct Row {
+    let index, place: Int
+  }
+
+  /// Columns `columns` of a row, whose codes are in `plain` with those of the other rows of its tile.
+  private func dequantize(
+    _ plain: UnsafeMutableBufferPointer<UInt8>, _ columns: Range<Int>, of row: Row,
+    into target: UnsafeMutableBufferPointer<Float>
+  ) {
+    for run in runs where run.columns.overlaps(columns) {
+      let part = run.columns.clamped(to: columns)
+      let from = row.index % 16 * PackedMatrix.unpackedColumnCount + part.lowerBound - columns.lowerBound
+      let to = row.place + part.lowerBound
+      let step = run.group * layout.rowCount + row.index
+      Kernels.current.dequantize(
+        UnsafeBufferPointer(rebasing: plain[from..<from + part.count]), scale: scales[step],
+        zeroPoint: Int(zeroPoints[step]),
+        into: UnsafeMutableBufferPointer(rebasing: target[to..<to + part.count]))
     }
   }
 }

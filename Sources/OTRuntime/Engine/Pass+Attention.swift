@@ -23,15 +23,27 @@ extension Pass {
     let headCount = attention.headCount
     let size = Pass.queryBlockCount
     let blockCount = batch.segments.reduce(0) { $0 + ($1.rows.count + size - 1) / size }
-    try engine.pool.run(blockCount * headCount) { worker, item in
+    try engine.pool.run(
+      blockCount * headCount, MixLoop(pass: self, mixing: mixing, queries: queries, target: target))
+  }
+
+  /// The heads and blocks of queries of an attention.
+  private struct MixLoop: WorkerPool.Loop {
+    let pass: Pass
+    let mixing: Program.Mixing
+    let queries, target: UnsafeMutablePointer<Float>
+
+    func perform(_ item: Int, worker: Int) {
+      let headCount = mixing.attention.headCount
+      let size = Pass.queryBlockCount
       var block = item / headCount
-      let head = item % headCount
-      for (index, segment) in batch.segments.enumerated() {
+      for (index, segment) in pass.batch.segments.enumerated() {
         let count = (segment.rows.count + size - 1) / size
         guard block >= count else {
           let first = segment.rows.lowerBound + block * size
           let rows = first..<min(first + size, segment.rows.upperBound)
-          mix(mixing, head: head, segment: index, rows: rows, queries: queries, into: target, worker: worker)
+          pass.mix(
+            mixing, head: item % headCount, segment: index, rows: rows, queries: queries, into: target, worker: worker)
           return
         }
         block -= count

@@ -50,19 +50,29 @@ extension Pass {
     for case .packed(let matrix, _, _) in products.lazy.map(\.weights) { tileCount += matrix.layout.rowTileCount }
     var count = 0
     for product in products { count += division(of: product, rows: rows, tileCount: tileCount).count }
-    try engine.pool.run(count) { worker, item in
+    try engine.pool.run(count, ProductLoop(pass: self, products: products, rows: rows, tileCount: tileCount))
+  }
+
+  /// The blocks of all products of a stage.
+  private struct ProductLoop: WorkerPool.Loop {
+    let pass: Pass
+    let products: [Program.Product]
+    let rows: Range<Int>
+    let tileCount: Int
+
+    func perform(_ item: Int, worker: Int) throws {
       var index = item
       for product in products {
-        let division = division(of: product, rows: rows, tileCount: tileCount)
+        let division = pass.division(of: product, rows: rows, tileCount: tileCount)
         guard index >= division.count else {
           switch product.weights {
           case .packed(let matrix, let codes, let partition):
             let block = division.block(index, rows: rows, units: matrix.layout.rowTileCount)
-            multiply(
+            pass.multiply(
               matrix, codes, partition: partition, product, rows: block.rows, tiles: block.units, worker: worker)
           case .float(let use):
             let block = division.block(index, rows: rows, units: product.linear.outFeatures)
-            try multiply(use, product, rows: block.rows, channels: block.units)
+            try pass.multiply(use, product, rows: block.rows, channels: block.units)
           }
           return
         }

@@ -26,33 +26,63 @@ package final class WorkerPool: Sendable {
 
   deinit { team.dismiss() }
 
-  /// Calls `body` once for every index below `count` with the number of the thread
-  /// that does it, below `threadCount`; returns when all are done.
+  /// Work in numbered parts.
+  package protocol Loop {
+    /// Does part `index` on the thread `worker`, below `threadCount`; called from several threads at once.
+    func perform(_ index: Int, worker: Int) throws
+  }
+
+  /// Does every part below `count` of `loop` once; returns when all are done. Allocates no memory.
   ///
   /// Indices are handed out in order. A loop that starts while another one
   /// of the same pool runs (from another thread, or from within) runs on its own thread alone, which then is
   /// worker 0 of that loop.
   ///
-  /// - Throws: the first error that a call threw; indices not handed out by then are left out.
-  package func run(_ count: Int, _ body: (_ worker: Int, _ index: Int) throws -> Void) throws {
+  /// - Throws: the first error that a part threw; indices not handed out by then are left out.
+  package func run<Body: Loop>(_ count: Int, _ loop: Body) throws {
     guard count > 1, threadCount > 1, team.begin() else {
-      for index in 0..<count { try body(0, index) }
+      for index in 0..<count { try loop.perform(index, worker: 0) }
       return
     }
     defer { team.end() }
-    withoutActuallyEscaping(body) { body in
-      var work: Team.Work = { [team] worker in
-        while let index = team.next(below: count) {
-          do {
-            try body(worker, index)
-          } catch {
-            team.fail(error, count: count)
-          }
-        }
-      }
-      team.share(&work, helperCount: min(threadCount, count) - 1)
+    withUnsafePointer(to: loop) {
+      team.share(Work(type: Body.self, loop: $0, count: count), helperCount: min(threadCount, count) - 1)
     }
     if let error = team.takeFailure() { throw error }
+  }
+
+  /// Calls `body` once for every index below `count`, as `run` of a loop.
+  package func run(_ count: Int, _ body: (_ worker: Int, _ index: Int) throws -> Void) throws {
+    try withoutActuallyEscaping(body) { try run(count, ClosureLoop(body: $0)) }
+  }
+
+  private struct ClosureLoop: Loop {
+    let body: (_ worker: Int, _ index: Int) throws -> Void
+    func perform(_ index: Int, worker: Int) throws { try body(worker, index) }
+  }
+}
+
+extension WorkerPool {
+  /// A loop as threads share it: where it is, on the stack of the thread that runs it. (A closure
+  /// that outlives its call, as one that is shared seems to, would be on the heap.)
+  fileprivate struct Work {
+    let type: any Loop.Type
+    let loop: UnsafeRawPointer
+    let count: Int
+  }
+}
+
+extension WorkerPool.Loop {
+  /// Does the parts of the loop at `place` that no other thread takes.
+  fileprivate static func takeParts(of place: UnsafeRawPointer, count: Int, worker: Int, from team: WorkerPool.Team) {
+    let loop = place.assumingMemoryBound(to: Self.self)
+    while let index = team.next(below: count) {
+      do {
+        try loop.pointee.perform(index, worker: worker)
+      } catch {
+        team.fail(error, count: count)
+      }
+    }
   }
 }
 
@@ -61,9 +91,7 @@ extension WorkerPool {
   ///
   /// A helper joins a loop if it comes in time, and nobody waits for one that does not: on
   /// a busy machine its turn may come long after the work is done.
-  private final class Team: @unchecked Sendable {
-    typealias Work = (_ worker: Int) -> Void
-
+  fileprivate final class Team: @unchecked Sendable {
     /// Times that a helper looks before it sleeps: some tens of microseconds.
     private static let lookCount = 60_000
     /// Parts of `state`: the number of the loop, whether it can be joined, helpers that may
@@ -81,7 +109,7 @@ extension WorkerPool {
     private let condition = NSCondition()
     private let failure = Mutex<(any Error)?>(nil)
     /// Written before a loop is opened, read by those who have joined it.
-    private var work: UnsafePointer<Work>?
+    private var work: Work?
 
     func begin() -> Bool {
       isBusy.compareExchange(expected: false, desired: true, ordering: .acquiring).exchanged
@@ -103,24 +131,22 @@ extension WorkerPool {
     func takeFailure() -> (any Error)? { failure.withLock { $0.take() } }
 
     /// Has `work` done by this thread and up to `helperCount` helpers.
-    func share(_ work: inout Work, helperCount: Int) {
-      withUnsafePointer(to: &work) { pointer in
-        self.work = pointer
-        nextIndex.store(0, ordering: .relaxed)
-        finishedCount.store(0, ordering: .relaxed)
-        open(placeCount: helperCount)
-        wakeSleepers()
-        pointer.pointee(0)
-        let closed = state.bitwiseAnd(~Team.openBit, ordering: .acquiringAndReleasing).oldValue
-        let joinedCount = helperCount - closed & Team.placeMask
-        var looks = 0
-        while finishedCount.load(ordering: .acquiring) < joinedCount {
-          looks += 1
-          // Another process may have the helper's core: let it go on.
-          if looks % 256 == 0 { sched_yield() }
-        }
-        self.work = nil
+    func share(_ work: Work, helperCount: Int) {
+      self.work = work
+      nextIndex.store(0, ordering: .relaxed)
+      finishedCount.store(0, ordering: .relaxed)
+      open(placeCount: helperCount)
+      wakeSleepers()
+      perform(as: 0)
+      let closed = state.bitwiseAnd(~Team.openBit, ordering: .acquiringAndReleasing).oldValue
+      let joinedCount = helperCount - closed & Team.placeMask
+      var looks = 0
+      while finishedCount.load(ordering: .acquiring) < joinedCount {
+        looks += 1
+        // Another process may have the helper's core: let it go on.
+        if looks % 256 == 0 { sched_yield() }
       }
+      self.work = nil
     }
 
     private func open(placeCount: Int) {
@@ -161,7 +187,10 @@ extension WorkerPool {
 
     /// A function of its own, so that nothing of the loop is held any more when it returns.
     @inline(never)
-    private func perform(as worker: Int) { work?.pointee(worker) }
+    private func perform(as worker: Int) {
+      guard let work else { return }
+      work.type.takeParts(of: work.loop, count: work.count, worker: worker, from: self)
+    }
 
     /// The number of the loop that follows `seen`.
     private func waitForLoop(after seen: Int) -> Int {
