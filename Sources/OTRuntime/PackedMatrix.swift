@@ -4,7 +4,7 @@ import OTTensor
 
 /// A quantized weight in memory as the kernels read it: in place in the mapped
 /// file where it is stored packed, else packed when it is loaded.
-struct PackedMatrix: Sendable {
+final class PackedMatrix: Sendable {
   /// Columns that share a scale, and which scale of a row that is.
   struct ColumnRun: Sendable {
     let group: Int

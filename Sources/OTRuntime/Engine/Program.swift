@@ -77,8 +77,8 @@ struct Program: Sendable {
     case add(ValueID)
   }
 
-  /// One linear.
-  struct Product: Sendable {
+  /// One linear. (A class: threads that share a loop would else count references to every part of it.)
+  final class Product: Sendable {
     enum Weights: Sendable {
       /// Multiplied in integers, with the codes and the partition of their columns.
       case packed(PackedMatrix, CodesID, partition: Int)
@@ -91,6 +91,15 @@ struct Program: Sendable {
     let finish: Finish
     let from: ValueID
     let to: ValueID
+
+    init(linear: Linear, weights: Weights, bias: [Float]?, finish: Finish, from: ValueID, to: ValueID) {
+      self.linear = linear
+      self.weights = weights
+      self.bias = bias
+      self.finish = finish
+      self.from = from
+      self.to = to
+    }
   }
 
   /// Softmax attention of the whole batch.

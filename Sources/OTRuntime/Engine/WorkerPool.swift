@@ -75,10 +75,11 @@ extension WorkerPool {
 extension WorkerPool.Loop {
   /// Does the parts of the loop at `place` that no other thread takes.
   fileprivate static func takeParts(of place: UnsafeRawPointer, count: Int, worker: Int, from team: WorkerPool.Team) {
-    let loop = place.assumingMemoryBound(to: Self.self)
+    // One copy: what it refers to is retained once, not for every part.
+    let loop = place.assumingMemoryBound(to: Self.self).pointee
     while let index = team.next(below: count) {
       do {
-        try loop.pointee.perform(index, worker: worker)
+        try loop.perform(index, worker: worker)
       } catch {
         team.fail(error, count: count)
       }
