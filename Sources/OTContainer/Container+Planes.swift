@@ -25,7 +25,8 @@ extension Container {
       return [UInt8](repeating: UInt8(scheme.symmetricZeroPoint), count: count)
     }
     let points = try bytes(of: plane.extents, name: "tensor '\(tensor.name)'")
-    if let index = points.firstIndex(where: { $0 > scheme.maximumCode }) {
+    let maximum = scheme.maximumCode
+    if let index = points.firstIndex(where: { $0 > maximum }) {
       throw Refusal(
         "otq-zero-point", "zero point \(index) is \(points[index])", file: file.path, tensor: tensor.name)
     }

@@ -55,31 +55,58 @@ struct JSONKey: Hashable, Sendable {
 ///
 /// Names that differ in any byte are different members.
 public struct JSONObject: Sendable, Hashable {
-  /// Names of members in their order.
-  public private(set) var keys: [String] = []
-  private var values: [JSONKey: JSONValue] = [:]
+  private struct Member: Sendable, Hashable {
+    let key: JSONKey
+    var value: JSONValue
+  }
+
+  /// Most members that are searched one after the other, since hashing names takes longer.
+  private static let searchedCount = 12
+
+  private var list: [Member] = []
+  /// Where members are, when there are more.
+  private var places: [JSONKey: Int] = [:]
 
   /// An object without members.
   public init() {}
 
   /// The value of a member; nil when there is none, and setting nil removes it.
   public subscript(key: String) -> JSONValue? {
-    get { values[JSONKey(key)] }
+    get { place(of: JSONKey(key)).map { list[$0].value } }
     set {
-      if let newValue {
-        if values.updateValue(newValue, forKey: JSONKey(key)) == nil { keys.append(key) }
-      } else if values.removeValue(forKey: JSONKey(key)) != nil {
-        keys.removeAll { JSONKey($0) == JSONKey(key) }
+      let key = JSONKey(key)
+      switch (place(of: key), newValue) {
+      case (let place?, let value?): list[place].value = value
+      case (let place?, nil):
+        list.remove(at: place)
+        places = [:]
+        if list.count > JSONObject.searchedCount { findPlaces() }
+      case (nil, let value?):
+        list.append(Member(key: key, value: value))
+        if !places.isEmpty {
+          places[key] = list.count - 1
+        } else if list.count > JSONObject.searchedCount {
+          findPlaces()
+        }
+      case (nil, nil): break
       }
     }
   }
 
-  /// Number of members.
-  public var count: Int { keys.count }
-  /// Members in the order in which they were written.
-  public var members: [(key: String, value: JSONValue)] {
-    keys.compactMap { key in values[JSONKey(key)].map { (key, $0) } }
+  private mutating func findPlaces() {
+    places = Dictionary(uniqueKeysWithValues: list.enumerated().map { ($1.key, $0) })
   }
+
+  private func place(of key: JSONKey) -> Int? {
+    places.isEmpty ? list.firstIndex { $0.key == key } : places[key]
+  }
+
+  /// Number of members.
+  public var count: Int { list.count }
+  /// Names of members in their order.
+  public var keys: [String] { list.map(\.key.text) }
+  /// Members in the order in which they were written.
+  public var members: [(key: String, value: JSONValue)] { list.map { ($0.key.text, $0.value) } }
 }
 
 extension JSONObject: ExpressibleByDictionaryLiteral {

@@ -54,28 +54,35 @@ public struct ContainerParameters: Sendable {
       if seen.insert(tensor.name).inserted { tensors.append(tensor) }
     }
     let needed = tensors
-    var codes = try container.packedCodes(
-      of: needed.filter { $0.scheme != nil }, checksMapped: checksMappedCodes, threadCount: threadCount
-    ).makeIterator()
-    var stored: [String: Stored] = [:]
-    for tensor in needed {
-      if let scheme = tensor.scheme, let codes = codes.next() {
-        stored[tensor.name] = .packed(try PackedMatrix(tensor, scheme, of: container, codes: codes))
-        continue
-      }
-      guard case .plain(let type) = tensor.content, type.isConvertibleFloat else {
-        throw Refusal("parameter-type", "does not hold floats", file: path, tensor: tensor.name)
-      }
-      let isLarge = tensor.shape.elementCount > 1 << 16
-      if isLarge, !checksMappedCodes, container.mappedValues(of: tensor) != nil {
-        stored[tensor.name] = .mapped(tensor, type)
-      } else {
-        stored[tensor.name] = .plain(try container.values(of: tensor), type, tensor.shape)
+    let quantized = needed.indices.filter { needed[$0].scheme != nil }
+    let codes = try container.packedCodes(
+      of: quantized.map { needed[$0] }, checksMapped: checksMappedCodes, threadCount: threadCount)
+    let codesOf = Dictionary(uniqueKeysWithValues: zip(quantized, codes))
+    // Blocks, as a model has hundreds of small tensors.
+    let size = 16
+    let blocks = try mapBlocks((needed.count + size - 1) / size, threadCount: threadCount) { block in
+      try (block * size..<min(block * size + size, needed.count)).map { index in
+        try ContainerParameters.stored(
+          needed[index], codesOf[index], of: container, checksMapped: checksMappedCodes)
       }
     }
     self.container = container
     self.holders = holders
-    self.stored = stored
+    stored = Dictionary(uniqueKeysWithValues: zip(needed.map(\.name), blocks.joined()))
+  }
+
+  private static func stored(
+    _ tensor: StoredTensor, _ codes: PackedCodes?, of container: Container, checksMapped: Bool
+  ) throws -> Stored {
+    if let scheme = tensor.scheme, let codes {
+      return .packed(try PackedMatrix(tensor, scheme, of: container, codes: codes))
+    }
+    guard case .plain(let type) = tensor.content, type.isConvertibleFloat else {
+      throw Refusal("parameter-type", "does not hold floats", file: container.file.path, tensor: tensor.name)
+    }
+    let isLarge = tensor.shape.elementCount > 1 << 16
+    if isLarge, !checksMapped, container.mappedValues(of: tensor) != nil { return .mapped(tensor, type) }
+    return .plain(try container.values(of: tensor), type, tensor.shape)
   }
 
   /// The codes of the tensor that `use` names; nil where it is not quantized.

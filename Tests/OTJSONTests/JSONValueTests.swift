@@ -91,6 +91,35 @@ import Testing
     #expect(value["\u{3A9}"] == .integer(3) && value["\u{2126}"] == .integer(4))
   }
 
+  /// Against a plain list of pairs, over sizes at which look-up changes from searching to hashing.
+  @Test(arguments: [UInt64(1), 2, 3])
+  func objectsAreListsOfPairs(seed: UInt64) {
+    var state = seed
+    func draw(_ count: Int) -> Int {
+      state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
+      return Int(state >> 33) % count
+    }
+    var (object, pairs): (JSONObject, [(String, Int)]) = (JSONObject(), [])
+    for step in 0..<2000 {
+      let key = ["\u{E9}", "e\u{301}", "k", "\u{3A9}", "\u{2126}"][draw(5)] + "\(draw(6))"
+      let place = pairs.firstIndex { Array($0.0.utf8) == Array(key.utf8) }
+      if draw(3) > step / 700 {
+        object[key] = .integer(step)
+        if let place { pairs[place].1 = step } else { pairs.append((key, step)) }
+      } else {
+        object[key] = nil
+        if let place { pairs.remove(at: place) }
+      }
+      #expect(object.count == pairs.count, "seed \(seed), step \(step)")
+      #expect(object.members.map(\.value) == pairs.map { .integer($0.1) }, "seed \(seed), step \(step)")
+      #expect(pairs.allSatisfy { object[$0.0] == .integer($0.1) }, "seed \(seed), step \(step)")
+      // Equal objects are equal however they came about.
+      var other = JSONObject()
+      for (key, value) in pairs { other[key] = .integer(value) }
+      #expect(object == other && object.hashValue == other.hashValue, "seed \(seed), step \(step)")
+    }
+  }
+
   @Test func keysMayBeWrittenWithEscapes() throws {
     let value = try parse(Array(#"{"\ud83d\ude00\n":"\ud836\udccd","\ud836\udccd":1}"#.utf8))
     #expect(value.object?.keys == ["😀\n", "\u{1D8CD}"])
