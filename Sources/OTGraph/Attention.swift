@@ -47,14 +47,6 @@ public struct Attention: Sendable, Hashable {
 
   /// Whether the head count is known.
   public var hasKnownHeads: Bool { headCount > 0 }
-
-  /// The value channel that output channel `channel` is a mean of.
-  ///
-  /// - Precondition: the head count is known.
-  public func valueChannel(of channel: Int) -> Int {
-    let head = channel / headSize
-    return head / (headCount / keyValueHeadCount) * headSize + channel % headSize
-  }
 }
 
 /// Rotary position embedding (Su et al., arXiv:2104.09864): channels `i` and

@@ -47,13 +47,6 @@ public struct TensorView: Sendable {
       .allSatisfy { $0.0 == 1 || $0.1 == $1 }
   }
 
-  /// The same elements under another name.
-  public func renamed(_ name: String) -> TensorView {
-    TensorView(
-      name: name, elementType: elementType, shape: shape, strides: strides,
-      file: file, byteOffset: byteOffset, isBigEndian: isBigEndian)
-  }
-
   /// Whether both views show the same elements of the same bytes.
   public func sharesElements(with other: TensorView) -> Bool {
     file.identity.isSameFile(as: other.file.identity) && byteOffset == other.byteOffset
