@@ -14,35 +14,18 @@ enum BLAS {
     let stride: Int
   }
 
-  /// `c = factor·a·bᵀ + addend·c`, with `a` `[m, k]`, `b` `[n, k]` and `c`
+  /// `c = a·bᵀ + addend·c`, with `a` `[m, k]`, `b` `[n, k]` and `c`
   /// `[m, n]`. Sums are in float32, in the BLAS's order. `c` is not read where
   /// `addend` is 0.
   ///
   /// - Precondition: the sizes fit in 32 bits.
   static func multiplyTransposed(
-    m: Int, n: Int, k: Int, factor: Float = 1, _ a: Operand, _ b: Operand, addend: Float = 0,
+    m: Int, n: Int, k: Int, _ a: Operand, _ b: Operand, addend: Float = 0,
     into c: UnsafeMutablePointer<Float>?, stride: Int
-  ) {
-    multiply(CblasTrans, m, n, k, factor, a, b, addend, c, stride)
-  }
-
-  /// `c = a·b`, with `a` `[m, k]`, `b` `[k, n]` and `c` `[m, n]`.
-  ///
-  /// - Precondition: the sizes fit in 32 bits.
-  static func multiply(
-    m: Int, n: Int, k: Int, _ a: Operand, _ b: Operand, into c: UnsafeMutablePointer<Float>?,
-    stride: Int
-  ) {
-    multiply(CblasNoTrans, m, n, k, 1, a, b, 0, c, stride)
-  }
-
-  private static func multiply(
-    _ transposition: CBLAS_TRANSPOSE, _ m: Int, _ n: Int, _ k: Int, _ factor: Float, _ a: Operand,
-    _ b: Operand, _ addend: Float, _ c: UnsafeMutablePointer<Float>?, _ stride: Int
   ) {
     _ = singleThreaded
     cblas_sgemm(
-      CblasRowMajor, CblasNoTrans, transposition, blasint(m), blasint(n), blasint(k), factor,
+      CblasRowMajor, CblasNoTrans, CblasTrans, blasint(m), blasint(n), blasint(k), 1,
       a.base, blasint(a.stride), b.base, blasint(b.stride), addend, c, blasint(stride))
   }
 }
