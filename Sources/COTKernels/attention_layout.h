@@ -22,10 +22,10 @@ enum {
 
 enum {
   // Scratch of attention of codes, in floats: scores [queries][128], steps of
-  // weights [128], two digits of weights [2][queries][128] in bytes, accumulators
-  // [queries][padded head size], and as many bytes for the queries.
+  // weights [queries][128], two digits of weights [2][queries][128] in bytes,
+  // accumulators [queries][padded head size], and as many bytes for the queries.
   ot_code_scratch_steps = ot_most_queries * OT_CODE_BLOCK,
-  ot_code_scratch_digits = ot_code_scratch_steps + OT_CODE_BLOCK,
+  ot_code_scratch_digits = ot_code_scratch_steps + ot_most_queries * OT_CODE_BLOCK,
   ot_code_scratch_accumulators = ot_code_scratch_digits + 2 * ot_most_queries * OT_CODE_BLOCK / 4,
 };
 
@@ -33,9 +33,11 @@ enum {
 // unsigned bytes alike.
 #define OT_WEIGHT_BASE 128
 #define OT_LARGEST_DIGIT 127.0f
-/// Two, where the largest weight is more than a 64th of the weights so far: one would
-/// lose what many small weights add up to.
-#define OT_FINE_WEIGHTS 64.0f
+/// Two, where one would lose too much: where the weights of a block, times their
+/// values' scales, add up to less than so many times the most that one could be,
+#define OT_COARSE_SUM 16.0f
+/// unless that one is less than such a part of all weights before.
+#define OT_COARSE_PART 64.0f
 /// Value scales below this are as this: 1 / scale stays finite.
 #define OT_SMALLEST_VALUE_SCALE 1e-30f
 

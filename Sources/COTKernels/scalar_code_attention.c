@@ -66,7 +66,7 @@ static float score(const struct query *q, size_t key) {
 /// Adds keys `first` ..< `end`, all of one block, to the query's sums.
 static void add_block(struct query *q, size_t first, size_t end) {
   const struct ot_code_attention *a = q->a;
-  float scores[OT_CODE_BLOCK], sums[lane_count] = {0};
+  float scores[OT_CODE_BLOCK], sums[lane_count] = {0}, scaled_sums[lane_count] = {0};
   int32_t weights[OT_CODE_BLOCK];
   float largest = -__builtin_inff(), largest_scale = OT_SMALLEST_VALUE_SCALE;
   int is_finite = 1;
@@ -85,22 +85,33 @@ static void add_block(struct query *q, size_t first, size_t end) {
   } else {
     unit = decay2(largest - q->maximum);
   }
-  int is_fine = unit * OT_FINE_WEIGHTS > fma_of(q->total, correction, unit);
   float step = OT_LARGEST_DIGIT / largest_scale;
   for (size_t key = first; key < end; key++) {
-    size_t j = key - first;
-    weights[j] = 0;
-    if (!is_seen(a, key)) continue;
-    float p = decay2(scores[j] - largest), weight_step = a->value_scales[key] * step;
-    sums[j % lane_count] = sums[j % lane_count] + p;
+    size_t j = key - first, lane = j % lane_count;
+    float p = is_seen(a, key) ? decay2(scores[j] - largest) : 0;
+    sums[lane] = sums[lane] + p;
+    scores[j] = p;
+    if (p != 0) scaled_sums[lane] = fma_of(p, a->value_scales[key] * step, scaled_sums[lane]);
+  }
+  for (int width = lane_count / 2; width > 0; width /= 2) {
+    for (int lane = 0; lane < width; lane++) {
+      sums[lane] = sums[lane] + sums[lane + width];
+      scaled_sums[lane] = scaled_sums[lane] + scaled_sums[lane + width];
+    }
+  }
+  int is_fine = scaled_sums[0] < OT_COARSE_SUM * OT_LARGEST_DIGIT &&
+                unit * OT_COARSE_PART > q->total * correction;
+  for (size_t key = first; key < end; key++) {
+    float p = scores[key - first];
+    weights[key - first] = 0;
+    if (p == 0) continue;
+    float weight_step = a->value_scales[key] * step;
     if (is_fine) weight_step = weight_step * OT_WEIGHT_BASE;
     // The addition of 1.5 * 2^23 leaves the integer in the lowest bits.
-    weights[j] = (int32_t)(bits_of(fma_of(p, weight_step, OT_ROUNDER)) & 0x3FFF);
-    if (!is_fine) weights[j] = weights[j] * OT_WEIGHT_BASE;
+    int32_t weight = (int32_t)(bits_of(fma_of(p, weight_step, OT_ROUNDER)) & 0x3FFF);
+    weights[key - first] = is_fine ? weight : weight * OT_WEIGHT_BASE;
   }
   if (!is_finite || largest == __builtin_inff()) unit = __builtin_nanf("");
-  for (int width = lane_count / 2; width > 0; width /= 2)
-    for (int lane = 0; lane < width; lane++) sums[lane] = sums[lane] + sums[lane + width];
   q->total = fma_of(sums[0], unit, q->total * correction);
   unit = unit * (largest_scale * (1 / (OT_LARGEST_DIGIT * OT_WEIGHT_BASE)));
   for (size_t c = 0; c < a->head_size; c++) {

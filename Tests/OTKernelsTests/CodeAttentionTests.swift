@@ -8,8 +8,9 @@ import _OTTestSupport
   static let headSizes = [1, 6, 12, 64, 80, 128]
 
   /// Values are within ±1. Weights are rounded to a 16,256th of the largest in their
-  /// block, or where that is less than a 64th of the sum of weights, to a 127th.
-  private func check(_ attention: CodeAttentionCase, within tolerance: Double = 1e-3, _ context: Comment) {
+  /// block, or to a 127th where 16 such together come to less than the weights do: a
+  /// weight is off by 1 in 4,000 of them at most, and errors have either sign.
+  private func check(_ attention: CodeAttentionCase, within tolerance: Double = 4e-3, _ context: Comment) {
     for (actual, expected) in zip(attention.result(of: .scalar), attention.expected) {
       for (value, exact) in zip(actual, expected) { #expect(abs(Double(value) - exact) <= tolerance, context) }
     }
@@ -49,11 +50,13 @@ import _OTTestSupport
 
   /// One key has most of the weight, as the first token has in many models; what
   /// the others have together must not be lost, though each alone has next to none.
+  /// Equal weights have equal errors: a 32nd of what they have together, at worst.
   @Test(arguments: [0, 100, 700]) func manySmallWeights(place: Int) {
     var generator = SeededGenerator()
     let floats = AttentionCase(queryCount: 3, keyCount: 1000, headSize: 16, isCausal: false, using: &generator)
     var attention = CodeAttentionCase(rounding: floats, bits: 8)
-    attention.queries = CodeRows(rounding: [[Float]](repeating: [1] + [Float](repeating: 0, count: 15), count: 3), bits: 8)
+    let query = [1] + [Float](repeating: 0, count: 15)
+    attention.queries = CodeRows(rounding: [query, query, query], bits: 8)
     attention.keys = CodeRows(
       rounding: (0..<1000).map { [$0 == place ? 10 : 1] + [Float](repeating: 0.5, count: 15) }, bits: 8)
     for index in 0..<1000 {
@@ -63,7 +66,7 @@ import _OTTestSupport
     // Weights are 1 and 1,000 times e^-4.5 ... e^-9.
     for scale: Float in [0.5, 0.75, 1] {
       attention.shape.scale = scale
-      check(attention, within: 5e-3, "scale \(scale)")
+      check(attention, within: 3e-2, "scale \(scale)")
     }
   }
 
@@ -73,7 +76,8 @@ import _OTTestSupport
     var floats = AttentionCase(queryCount: 20, keyCount: 150, headSize: 24, isCausal: true, using: &generator)
     for key in 0..<150 {
       let factor = Float.random(in: -6...0, using: &generator)
-      floats.values[key] = key % 7 == 0 ? [Float](repeating: 0, count: 24) : floats.values[key].map { $0 * exp2(factor) }
+      let step = key % 7 == 0 ? 0 : exp2(factor)
+      floats.values[key] = floats.values[key].map { $0 * step }
     }
     check(CodeAttentionCase(rounding: floats, bits: 8), "seed \(generator.seed)")
     for key in 0..<150 { floats.values[key] = [Float](repeating: 0, count: 24) }

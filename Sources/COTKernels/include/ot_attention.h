@@ -45,10 +45,10 @@ struct ot_attention {
 ///
 /// Keys are taken in blocks of OT_CODE_BLOCK positions from 0 on. Weights are first
 /// relative to the largest of their block. Times value_scales[t] they are rounded to
-/// integers, the weight 1 with the largest value scale that the query sees in the
-/// block becoming 127, or 127 * 128 where the block's largest weight is more than a
-/// 64th of all weights so far. The sum of weights that the result is divided by is
-/// that of the weights before rounding.
+/// integers: the weight 1, with the largest value scale that the query sees in the
+/// block, becomes 127 * 128. Blocks of even weights, whose errors cancel out, and
+/// those of small ones make do with 127. The sum of weights that the result is divided
+/// by is that of the weights before rounding.
 ///
 /// A query that sees a scale of NaN, or whose own is, gets NaN, but only the codes
 /// and scales that it sees matter.

@@ -85,11 +85,12 @@ final class Workspace {
     keyCodes = try MixedCodes(rowCount: codeCount, width: keyWidth)
     valueCodes = try MixedCodes(rowCount: codeCount, width: keyWidth)
     rotaryTables = program.rotaries.map(RotaryTable.init)
-    let attentionCount = program.mixings.map { mixing in
-      let headSize = mixing.attention.headSize
-      return form == .codes
-        ? Kernels.codeAttentionScratchCount(headSize: headSize) : Kernels.attentionScratchCount(headSize: headSize)
-    }.max() ?? 0
+    let attentionCount =
+      program.mixings.map { mixing in
+        let headSize = mixing.attention.headSize
+        return form == .codes
+          ? Kernels.codeAttentionScratchCount(headSize: headSize) : Kernels.attentionScratchCount(headSize: headSize)
+      }.max() ?? 0
     scratch = try (0..<threadCount).map { _ in
       Scratch(
         products: try AlignedMemory(count: ProductBlocks.scratchCount),
