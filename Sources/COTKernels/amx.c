@@ -8,6 +8,7 @@
 #define OT_NAME "amx"
 
 #include "lanes.h"
+#include "avx512_attention.h"
 #include "tiles.h"
 
 #endif

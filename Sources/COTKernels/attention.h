@@ -119,13 +119,13 @@ struct ot_query_block {
 };
 
 /// Which of the 16 keys from `key` on a query sees whose keys end at `end`.
-OT_INLINE i32x16 seen_keys(const struct ot_attention *a, size_t key, size_t end) {
+OT_INLINE i32x16 seen_keys(const uint8_t *mask, size_t key_count, size_t key, size_t end) {
   static const int32_t numbers[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
   size_t left = end > key ? end - key : 0;
   i32x16 seen = OT_LOAD(i32x16, numbers) < (int32_t)(left < 16 ? left : 16);
-  if (a->mask == NULL || left == 0) return seen;
-  size_t known = a->key_count - key < 16 ? a->key_count - key : 16;
-  u8x16 bytes = OT_LOAD_N(u8x16, a->mask + key, known, (u8x16){0});
+  if (mask == NULL || left == 0) return seen;
+  size_t known = key_count - key < 16 ? key_count - key : 16;
+  u8x16 bytes = OT_LOAD_N(u8x16, mask + key, known, (u8x16){0});
   return seen & (__builtin_convertvector(bytes, i32x16) != 0);
 }
 
@@ -144,8 +144,8 @@ OT_INLINE void weigh(const struct ot_query_block *b, int r, size_t first, size_t
       f32x16 bias = slope * __builtin_convertvector(keys, f32x16);
       value = value + bias;
     }
-    i32x16 seen = seen_keys(a, first + v * 16, b->end[r]);
-    values[v] = select(seen, value, splat(-__builtin_inff()));
+    i32x16 seen = seen_keys(a->mask, a->key_count, first + v * 16, b->end[r]);
+    values[v] = blend(seen, value, splat(-__builtin_inff()));
     largest = greater(values[v], largest);
   }
   OT_REDUCE(largest, a > b ? a : b)

@@ -4,6 +4,8 @@
 
 #include <stddef.h>
 
+#include "ot_attention.h"
+
 enum {
   /// Keys between two corrections of the running sums.
   ot_key_block = 64,
@@ -17,6 +19,27 @@ enum {
   ot_scratch_values = ot_scratch_maxima + 16,
   ot_scratch_accumulators = ot_scratch_values + ot_key_block * 16,
 };
+
+enum {
+  // Scratch of attention of codes, in floats: scores [queries][128], steps of
+  // weights [queries][128], two digits of weights [2][queries][128] in bytes,
+  // accumulators [queries][padded head size], and as many bytes for the queries.
+  ot_code_scratch_steps = ot_most_queries * OT_CODE_BLOCK,
+  ot_code_scratch_digits = ot_code_scratch_steps + ot_most_queries * OT_CODE_BLOCK,
+  ot_code_scratch_accumulators = ot_code_scratch_digits + 2 * ot_most_queries * OT_CODE_BLOCK / 4,
+};
+
+// Weights have one or two digits of 7 bits, so that they multiply signed and
+// unsigned bytes alike.
+#define OT_WEIGHT_BASE 128
+#define OT_LARGEST_DIGIT 127.0f
+/// Two, where one would lose too much: where the weights of a block, times their
+/// values' scales, add up to less than so many times the most that one could be,
+#define OT_COARSE_SUM 16.0f
+/// unless that one is less than such a part of all weights before.
+#define OT_COARSE_PART 64.0f
+/// Value scales below this are as this: 1 / scale stays finite.
+#define OT_SMALLEST_VALUE_SCALE 1e-30f
 
 static inline size_t ot_padded_head_size(size_t head_size) { return (head_size + 15) / 16 * 16; }
 

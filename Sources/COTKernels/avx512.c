@@ -6,10 +6,9 @@
 #define OT_TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")))
 #define OT_FORM(name) name##_avx512vnni
 #define OT_NAME "avx512vnni"
-#define OT_ATTENTION_QUERIES 8
-#define OT_ATTENTION_VECTORS 2
 
 #include "lanes.h"
+#include "avx512_attention.h"
 #include "tiles.h"
 
 #endif

@@ -35,6 +35,13 @@ void ot_store_keys_scalar(
     const float *k, size_t k_stride, size_t count, size_t head_size, size_t first_position,
     float *cache);
 void ot_attention_scalar(const struct ot_attention *attention);
+void ot_store_key_codes_scalar(
+    const int8_t *k, size_t k_stride, size_t count, size_t head_size, size_t first_position,
+    uint8_t *cache);
+void ot_store_value_codes_scalar(
+    const int8_t *v, size_t v_stride, size_t count, size_t head_size, size_t first_position,
+    int8_t *cache);
+void ot_code_attention_scalar(const struct ot_code_attention *attention);
 
 #if defined(__x86_64__)
 extern const struct ot_kernels ot_kernels_avx2;

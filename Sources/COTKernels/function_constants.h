@@ -22,6 +22,16 @@
 // subnormal. It is just above -126 ln(2).
 #define OT_DECAY_LOWEST (-87.33f)
 
+// 2^x = 2^n 2^r, for x <= 0, |r| <= 1/2: 2^r = 1 + r p(r) with the largest relative
+// error as small as can be. Below the bound the result is that of the bound,
+// which nothing that counts depends on.
+#define OT_EXP2_LOWEST (-125.0f)
+#define OT_EXP2_1 0x1.62e42ap-1f
+#define OT_EXP2_2 0x1.ebf9bcp-3f
+#define OT_EXP2_3 0x1.c6b752p-5f
+#define OT_EXP2_4 0x1.3cea88p-7f
+#define OT_EXP2_5 0x1.5bba14p-10f
+
 // erf: x + x p(x^2) up to the bound, 1 - e^(p(|x|)) beyond.
 #define OT_ERF_BOUND 0.927734375f
 #define OT_ERF_FAR_7 (-1.72853470e-5f)

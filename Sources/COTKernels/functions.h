@@ -26,8 +26,8 @@ OT_INLINE f32x16 exponential_parts(f32x16 x, i32x16 *n) {
 }
 
 OT_INLINE f32x16 exponential(f32x16 x) {
-  x = select(x < splat(OT_EXP_LOWEST), splat(OT_EXP_LOWEST), x);
-  x = select(x > splat(OT_EXP_HIGHEST), splat(OT_EXP_HIGHEST), x);
+  x = blend(x < splat(OT_EXP_LOWEST), splat(OT_EXP_LOWEST), x);
+  x = blend(x > splat(OT_EXP_HIGHEST), splat(OT_EXP_HIGHEST), x);
   i32x16 n;
   f32x16 p = exponential_parts(x, &n);
   i32x16 half = n >> 1;
@@ -38,10 +38,24 @@ OT_INLINE f32x16 exponential(f32x16 x) {
 /// e^x for x <= 0, with 0 for subnormal results.
 OT_INLINE f32x16 decay(f32x16 x) {
   i32x16 is_low = x < splat(OT_DECAY_LOWEST), n;
-  f32x16 clamped = select(is_low, splat(OT_DECAY_LOWEST), x);
+  f32x16 clamped = blend(is_low, splat(OT_DECAY_LOWEST), x);
   f32x16 p = exponential_parts(clamped, &n);
   p = p * (f32x16)((u32x16)(n + 127) << 23);
-  return select(is_low, splat(0), p);
+  return blend(is_low, splat(0), p);
+}
+
+/// 2^x for x <= 0, NaN included as very small.
+OT_INLINE f32x16 decay2(f32x16 x) {
+  x = greater(x, splat(OT_EXP2_LOWEST));
+  f32x16 shifted = x + splat(OT_ROUNDER);
+  f32x16 r = x - (shifted - splat(OT_ROUNDER));
+  f32x16 p = fma_of(splat(OT_EXP2_5), r, splat(OT_EXP2_4));
+  p = fma_of(p, r, splat(OT_EXP2_3));
+  p = fma_of(p, r, splat(OT_EXP2_2));
+  p = fma_of(p, r, splat(OT_EXP2_1));
+  p = fma_of(p, r, splat(1));
+  // The shift leaves n alone, in the exponent's place.
+  return (f32x16)((u32x16)p + ((u32x16)shifted << 23));
 }
 
 OT_INLINE f32x16 error_function(f32x16 x) {
@@ -61,7 +75,7 @@ OT_INLINE f32x16 error_function(f32x16 x) {
   near = fma_of(near, square, splat(OT_ERF_NEAR_3));
   near = fma_of(near, square, splat(OT_ERF_NEAR_1));
   near = fma_of(near, x, x);
-  return select(t > splat(OT_ERF_BOUND), far, near);
+  return blend(t > splat(OT_ERF_BOUND), far, near);
 }
 
 OT_INLINE f32x16 tangent(f32x16 x) {
@@ -76,13 +90,13 @@ OT_INLINE f32x16 tangent(f32x16 x) {
   near = fma_of(near, square, splat(OT_TANH_3));
   near = near * square;
   near = fma_of(near, x, x);
-  return select(t > splat(OT_TANH_BOUND), far, near);
+  return blend(t > splat(OT_TANH_BOUND), far, near);
 }
 
 OT_INLINE f32x16 activated(enum ot_activation kind, f32x16 x) {
   switch (kind) {
     case OT_RELU:
-      return select(x <= splat(0), splat(0), x);
+      return blend(x <= splat(0), splat(0), x);
     case OT_GELU: {
       f32x16 e = error_function(x * splat(OT_SQRT_HALF));
       return splat(0.5f) * x * (splat(1) + e);

@@ -25,6 +25,7 @@ typedef uint16_t u16x16 __attribute__((vector_size(32)));
 typedef int8_t i8x16 __attribute__((vector_size(16)));
 typedef uint8_t u8x16 __attribute__((vector_size(16)));
 typedef uint8_t u8x64 __attribute__((vector_size(64)));
+typedef int8_t i8x64 __attribute__((vector_size(64)));
 
 enum { lane_count = 16 };
 
@@ -55,13 +56,13 @@ enum { lane_count = 16 };
 
 OT_INLINE f32x16 splat(float x) { return (f32x16){0} + x; }
 
-OT_INLINE f32x16 select(i32x16 mask, f32x16 a, f32x16 b) {
+OT_INLINE f32x16 blend(i32x16 mask, f32x16 a, f32x16 b) {
   return (f32x16)((mask & (i32x16)a) | (~mask & (i32x16)b));
 }
 
 // NaN in `a` gives `b`.
-OT_INLINE f32x16 greater(f32x16 a, f32x16 b) { return select(a > b, a, b); }
-OT_INLINE f32x16 lesser(f32x16 a, f32x16 b) { return select(a < b, a, b); }
+OT_INLINE f32x16 greater(f32x16 a, f32x16 b) { return blend(a > b, a, b); }
+OT_INLINE f32x16 lesser(f32x16 a, f32x16 b) { return blend(a < b, a, b); }
 
 OT_INLINE f32x16 magnitude(f32x16 x) { return (f32x16)((u32x16)x & 0x7FFFFFFFu); }
 

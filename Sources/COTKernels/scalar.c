@@ -257,4 +257,7 @@ const struct ot_kernels ot_kernels_scalar = {
     .rotate = ot_rotate_scalar,
     .store_keys = ot_store_keys_scalar,
     .attention = ot_attention_scalar,
+    .store_key_codes = ot_store_key_codes_scalar,
+    .store_value_codes = ot_store_value_codes_scalar,
+    .code_attention = ot_code_attention_scalar,
 };

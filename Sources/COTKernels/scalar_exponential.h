@@ -47,4 +47,17 @@ static inline float decay(float x) {
   return x < OT_DECAY_LOWEST ? 0 : p;
 }
 
+/// 2^x for x <= 0, NaN included as very small.
+static inline float decay2(float x) {
+  x = x > OT_EXP2_LOWEST ? x : OT_EXP2_LOWEST;
+  float shifted = x + OT_ROUNDER;
+  float r = x - (shifted - OT_ROUNDER);
+  float p = fma_of(OT_EXP2_5, r, OT_EXP2_4);
+  p = fma_of(p, r, OT_EXP2_3);
+  p = fma_of(p, r, OT_EXP2_2);
+  p = fma_of(p, r, OT_EXP2_1);
+  p = fma_of(p, r, 1.0f);
+  return float_of(bits_of(p) + (bits_of(shifted) << 23));
+}
+
 #endif

@@ -4,6 +4,7 @@
 #include "functions.h"
 #include "elements.h"
 #include "attention.h"
+#include "code_attention.h"
 
 OT_KERNEL void interleave(
     const uint8_t *rows, size_t stride, size_t column_count, uint8_t *tile) {
@@ -113,4 +114,7 @@ const struct ot_kernels OT_FORM(ot_kernels) = {
     .rotate = rotate,
     .store_keys = store_keys,
     .attention = attention,
+    .store_key_codes = store_key_codes,
+    .store_value_codes = store_value_codes,
+    .code_attention = code_attention,
 };

@@ -15,6 +15,9 @@ public final class Session {
   /// The most tokens that it can hold.
   public let tokenCapacity: Int
 
+  /// Bytes that the keys and values of a token take.
+  public var bytesPerToken: Int { KeyValueCache.bytesPerToken(workspace.program.mixings, engine.cacheForm) }
+
   private let engine: Engine
   private let workspace: Workspace
   private let cache: KeyValueCache
@@ -36,11 +39,11 @@ public final class Session {
     let rowCount = max(1, min(Session.batchRowCount, self.tokenCapacity))
     workspace = try Workspace(
       program, rowCapacity: rowCount, tailCapacity: 1, sequenceCapacity: 1, threadCount: engine.pool.threadCount,
-      changesQueries: engine.attentionBits != nil)
+      attention: engine.cacheForm)
     for index in workspace.rotaryTables.indices {
       workspace.rotaryTables[index].reserve(positionCount: self.tokenCapacity)
     }
-    cache = try KeyValueCache(program.mixings, tokenCapacity: self.tokenCapacity)
+    cache = try KeyValueCache(program.mixings, form: engine.cacheForm, tokenCapacity: self.tokenCapacity)
     self.engine = engine
     self.logits = logits
   }

@@ -28,11 +28,16 @@ struct ModelBenchmark: ParsableCommand {
   @Option(help: "Tokens of a sentence.") var length = 64
   @Option(help: "Counted runs of each, after one that is not.") var runs = 5
   @Option(help: "Threads.") var threads = ProcessInfo.processInfo.activeProcessorCount
+  @Option(help: "Attention of packed files in integers of N bits, 2 to 8. [default: float]")
+  var quantizeAttention: Int?
   @Flag(help: "Print JSON.") var json = false
 
   func validate() throws {
     guard runs > 0, threads > 0, sentences > 0, length > 0, decode >= 0, prompt.allSatisfy({ $0 > 0 }) else {
       throw ValidationError("Counts must be positive.")
+    }
+    guard (2...8).contains(quantizeAttention ?? 8) else {
+      throw ValidationError("--quantize-attention must be 2 to 8.")
     }
   }
 
@@ -50,7 +55,7 @@ struct ModelBenchmark: ParsableCommand {
     try InstructionSet.checkEnvironment()
     var tasks: [Task] = []
     for path in models {
-      let model = try LanguageModel(path: path, threadCount: threads)
+      let model = try LanguageModel(path: path, threadCount: threads, attentionBits: quantizeAttention)
       let name = URL(fileURLWithPath: path).lastPathComponent
       tasks += try model.isCausal ? generation(model, name) : embedding(model, name)
     }

@@ -19,7 +19,7 @@ struct ThreadArguments: ParsableArguments {
 struct AttentionArguments: ParsableArguments {
   @Option(
     help: ArgumentHelp(
-      "Round queries, keys and values of attention to N bits, one scale per token. [default: float]",
+      "Attention in integers: queries, keys and values of N bits, one scale per token. [default: float]",
       valueName: "N"))
   var quantizeAttention: Int?
 

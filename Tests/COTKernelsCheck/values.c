@@ -1,4 +1,4 @@
-// Norms, activations, activation codes, epilogues and attention.
+// Norms, activations, activation codes and epilogues.
 #include "check.h"
 
 static void check_codes(
@@ -64,54 +64,4 @@ void check_values(const struct ot_kernels *a, const struct ot_kernels *b, size_t
     check_codes(a, b, x, n);
   }
   check_epilogue(a, b, n);
-}
-
-static void check_attention(
-    const struct ot_kernels *a, const struct ot_kernels *b, size_t head_size, size_t key_count) {
-  size_t padded = (key_count + 15) / 16 * 16, query_count = 1 + random_below(key_count);
-  size_t query_floats = query_count * head_size;
-  float *q = malloc(query_floats * 4), *k = malloc(key_count * head_size * 4 + 4);
-  float *values = malloc(key_count * head_size * 4), *cache = malloc(padded * head_size * 4);
-  float *other = malloc(padded * head_size * 4), *y = malloc(query_floats * 4);
-  float *z = malloc(query_floats * 4);
-  float *scratch = malloc(ot_attention_scratch_count(head_size) * 4);
-  uint8_t *mask = malloc(key_count);
-  fill_floats(q, query_floats, 0.02f, 0), fill_floats(k, key_count * head_size, 0.02f, 0);
-  fill_floats(values, key_count * head_size, 0.02f, 0);
-  for (size_t i = 0; i < key_count; i++) mask[i] = random_word() & 1;
-  memset(cache, 255, padded * head_size * 4), memset(other, 255, padded * head_size * 4);
-  size_t first = random_below(key_count);
-  a->store_keys(k, head_size, first, head_size, 0, cache);
-  a->store_keys(k + first * head_size, head_size, key_count - first, head_size, first, cache);
-  b->store_keys(k, head_size, key_count, head_size, 0, other);
-  expect(memcmp(cache, other, padded * head_size * 4) == 0, "store_keys", key_count);
-  for (int i = 0; i < 8; i++) {
-    struct ot_attention attention = {
-        .q = q, .q_stride = head_size, .query_count = query_count, .keys = cache,
-        .values = values, .value_stride = head_size, .key_count = key_count,
-        .head_size = head_size, .first_position = key_count - query_count, .is_causal = i & 1,
-        .scale = 0.125f, .slope = i & 2 ? 0.25f : 0, .mask = i & 4 ? mask : NULL, .y = y,
-        .y_stride = head_size, .scratch = scratch};
-    a->attention(&attention);
-    attention.y = z;
-    b->attention(&attention);
-    expect(same_floats(y, z, query_floats), "attention", key_count);
-  }
-  free(q), free(k), free(values), free(cache), free(other), free(y), free(z), free(scratch);
-  free(mask);
-}
-
-void check_mixing(const struct ot_kernels *a, const struct ot_kernels *b) {
-  static const size_t head_sizes[] = {1, 6, 32, 64, 80};
-  for (int i = 0; i < 5; i++) {
-    size_t half = head_sizes[i] / 2, count = 3 * head_sizes[i];
-    float x[240], y[240], cosines[40], sines[40];
-    fill_floats(x, count, 1, 0), fill_floats(cosines, 40, 1, 0), fill_floats(sines, 40, 1, 0);
-    memcpy(y, x, sizeof x);
-    a->rotate(x, 3, head_sizes[i], cosines, sines, half);
-    b->rotate(y, 3, head_sizes[i], cosines, sines, half);
-    expect(same_floats(x, y, count), "rotate", count);
-    for (size_t keys = 1; keys < 200; keys += 1 + random_below(60))
-      check_attention(a, b, head_sizes[i], keys);
-  }
 }

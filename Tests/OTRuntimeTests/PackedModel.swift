@@ -60,11 +60,11 @@ struct DecoderFixture: Sendable {
   }
 
   func executor(
-    _ method: ConversionMethod?, _ change: (inout ConversionOptions) -> Void = { _ in }
+    _ method: ConversionMethod?, attentionBits: Int? = nil, _ change: (inout ConversionOptions) -> Void = { _ in }
   ) throws -> QuantizedExecutor {
     let file = try packed(method, change)
     return try QuantizedExecutor(
-      graph: #require(file.graph), container: file.container, threadCount: 2)
+      graph: #require(file.graph), container: file.container, threadCount: 2, attentionBits: attentionBits)
   }
 
   /// The checkpoint itself, in float.

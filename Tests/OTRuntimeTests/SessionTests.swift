@@ -136,23 +136,4 @@ import _OTTestSupport
   @Test func noSequencesGiveNoResults() throws {
     #expect(try DecoderFixture("opt").floatExecutor().run([], observe: nil).isEmpty)
   }
-
-  // MARK: Quantized attention
-
-  /// Rounding queries, keys and values to 8 bits costs a little, to 4 bits more.
-  @Test(arguments: DecoderFixture.families)
-  func quantizedAttention(_ family: String) throws {
-    let fixture = try DecoderFixture(family)
-    let file = try fixture.packed(.outlierTune)
-    let graph = try #require(file.graph)
-    func perplexity(_ bits: Int?) throws -> Double {
-      try fixture.perplexity(
-        of: QuantizedExecutor(graph: graph, container: file.container, threadCount: 2, attentionBits: bits))
-    }
-    let float = try perplexity(nil)
-    let eight = try perplexity(8)
-    let four = try perplexity(4)
-    #expect(eight != float && abs(eight / float - 1) < 0.01, "\(float) \(eight)")
-    #expect(four > eight && four < 2 * float, "\(eight) \(four)")
-  }
 }

@@ -4,6 +4,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "ot_attention.h"
+
 // Kernels in one form per instruction set. Every form gives the same result as
 // the scalar one, bit for bit, floats included:
 // - Arithmetic is IEEE float32 with one rounding per operation, to nearest,
@@ -94,38 +96,6 @@ struct ot_epilogue {
   int is_split, accumulate, is_last;
   float *_Nonnull y;
   size_t y_stride;
-};
-
-/// Attention of consecutive queries of one head:
-/// y = softmax(scale * (q . k) + slope * position of k) v.
-///
-/// Keys are taken in blocks of 64 positions from 0 on, with a running maximum
-/// and sum, so a query's result depends only on itself and the keys it sees: it
-/// has the same bits in whatever pieces the queries come. A weight below 2^-126
-/// of the largest one is 0.
-struct ot_attention {
-  const float *_Nonnull q;
-  size_t q_stride, query_count;
-  /// As `store_keys` lays them, in whole blocks of 16 positions; what stands
-  /// beyond `key_count` does not matter.
-  const float *_Nonnull keys;
-  /// [position][head_size].
-  const float *_Nonnull values;
-  size_t value_stride, key_count, head_size;
-  /// Position of query 0. A causal query at position p sees keys 0 ... p, which
-  /// there must be; otherwise all keys are seen.
-  size_t first_position;
-  int is_causal;
-  float scale;
-  /// ALiBi; 0 for none.
-  float slope;
-  /// Per key, 0 for one that is not seen. A query that sees none gets the value
-  /// at its own position, 0 where there is none.
-  const uint8_t *_Nullable mask;
-  float *_Nonnull y;
-  size_t y_stride;
-  /// `ot_attention_scratch_count(head_size)` floats.
-  float *_Nonnull scratch;
 };
 
 /// One instruction set's kernels.
@@ -244,10 +214,20 @@ struct ot_kernels {
       const float *_Nonnull k, size_t k_stride, size_t count, size_t head_size,
       size_t first_position, float *_Nonnull cache);
   void (*_Nonnull attention)(const struct ot_attention *_Nonnull attention);
-};
 
-/// Floats that `attention` needs as scratch.
-size_t ot_attention_scratch_count(size_t head_size);
+  // `count` keys and values of one head as codes, -127 ... 127, into a cache.
+  /// Code of channel c of position p plus 128 becomes byte
+  /// ((p / 16 * ceil(head_size / 4) + c / 4) * 16 + p % 16) * 4 + c % 4.
+  void (*_Nonnull store_key_codes)(
+      const int8_t *_Nonnull k, size_t k_stride, size_t count, size_t head_size,
+      size_t first_position, uint8_t *_Nonnull cache);
+  /// Code of channel c of position p becomes byte
+  /// (p / 4 * 16 * ceil(head_size / 16) + c) * 4 + p % 4.
+  void (*_Nonnull store_value_codes)(
+      const int8_t *_Nonnull v, size_t v_stride, size_t count, size_t head_size,
+      size_t first_position, int8_t *_Nonnull cache);
+  void (*_Nonnull code_attention)(const struct ot_code_attention *_Nonnull attention);
+};
 
 /// The kernels named `name`: null when the name is unknown or, with `*known` set
 /// to 1, when this processor or system lacks the instructions.

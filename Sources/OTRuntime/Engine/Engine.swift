@@ -14,7 +14,8 @@ final class Engine: Sendable {
   let kernels: Kernels
   let pool: WorkerPool
   let parameters: any ParameterSource
-  /// Bits of queries, keys and values, one scale per token; nil: they are float.
+  /// Bits of queries, keys and values, one scale per token: attention multiplies integers.
+  /// nil: it is float.
   let attentionBits: Int?
   /// For speed.
   let fused: Program
@@ -54,6 +55,9 @@ final class Engine: Sendable {
   var bytesPerToken: Int {
     (try? observable().bytesPerToken) ?? fused.bytesPerToken * 2
   }
+
+  /// What keys and values are kept as.
+  var cacheForm: KeyValueCache.Form { attentionBits == nil ? .floats : .codes }
 
   /// Which rows the tail is run for.
   enum TailRows {
@@ -132,7 +136,7 @@ final class Engine: Sendable {
     let blockSize = observe == nil ? min(batch.rowCount, tailBlockSize(of: program)) : batch.rowCount
     let workspace = try Workspace(
       program, rowCapacity: batch.rowCount, tailCapacity: blockSize, sequenceCapacity: batch.segments.count,
-      threadCount: pool.threadCount, changesQueries: attentionBits != nil)
+      threadCount: pool.threadCount, attention: cacheForm)
     var outputs: [String: [Float]] = [:]
     for (name, value) in program.outputs where program.regions[value] == .tail {
       outputs[name] = []
@@ -144,7 +148,7 @@ final class Engine: Sendable {
       outputs[name, default: []].append(contentsOf: UnsafeBufferPointer(start: base, count: rows.count * width))
     }
     try run(
-      batch, in: workspace, cache: try KeyValueCache(program.mixings, batch: batch),
+      batch, in: workspace, cache: try KeyValueCache(program.mixings, form: cacheForm, batch: batch),
       tail: .all(blockSize: blockSize), observe: observe
     ) { rows in
       for (name, value) in program.outputs where program.regions[value] == .tail { append(value, rows, to: name) }

@@ -9,32 +9,35 @@ extension Pass {
   /// Softmax attention of every sequence of the batch: rotates queries and
   /// keys, stores keys and values, and mixes heads and blocks of queries in parallel.
   func run(_ mixing: Program.Mixing) throws {
-    let attention = mixing.attention
-    let queryWidth = attention.headCount * attention.headSize
-    let keyWidth = attention.keyValueHeadCount * attention.headSize
-    let queries = try mixed(
-      mixing.queries, width: queryWidth, rotary: mixing.rotary, attention, into: workspace.mixedQueries)
-    let keys = try mixed(
-      mixing.keys, width: keyWidth, rotary: mixing.rotary, attention, into: workspace.mixedKeys)
-    let values = try mixed(mixing.values, width: keyWidth, rotary: nil, attention, into: workspace.mixedValues)
-    try store(mixing, keys: keys, values: values, width: keyWidth)
+    if let bits = engine.attentionBits { return try mixCodes(mixing, bits: bits) }
+    let (queries, keys) = try rotated(mixing)
+    let values = workspace.rows(of: mixing.values)
+    try eachKeyValueHead(of: mixing.attention) { segment, head in
+      store(mixing, head: head, segment: segment, keys: keys, values: values)
+    }
+    try mixBlocks(of: mixing, queries: queries)
+  }
 
-    let target = workspace.rows(of: mixing.to)
-    let headCount = attention.headCount
+  /// Mixes blocks of queries of all heads, in parallel.
+  ///
+  /// - Parameter queries: rotated; nil: the workspace has their codes.
+  func mixBlocks(of mixing: Program.Mixing, queries: UnsafeMutablePointer<Float>?) throws {
     let size = Pass.queryBlockCount
     let blockCount = batch.segments.reduce(0) { $0 + ($1.rows.count + size - 1) / size }
-    try engine.pool.run(
-      blockCount * headCount, MixLoop(pass: self, mixing: mixing, queries: queries, target: target))
+    let loop = MixLoop(pass: self, mixing: mixing, queries: queries, target: workspace.rows(of: mixing.to))
+    try engine.pool.run(blockCount * mixing.attention.headCount, loop)
   }
 
   /// The heads and blocks of queries of an attention.
   private struct MixLoop: WorkerPool.Loop {
     let pass: Pass
     let mixing: Program.Mixing
-    let queries, target: UnsafeMutablePointer<Float>
+    let queries: UnsafeMutablePointer<Float>?
+    let target: UnsafeMutablePointer<Float>
 
     func perform(_ item: Int, worker: Int) {
       let headCount = mixing.attention.headCount
+      let head = item % headCount
       let size = Pass.queryBlockCount
       var block = item / headCount
       for (index, segment) in pass.batch.segments.enumerated() {
@@ -42,11 +45,44 @@ extension Pass {
         guard block >= count else {
           let first = segment.rows.lowerBound + block * size
           let rows = first..<min(first + size, segment.rows.upperBound)
-          pass.mix(
-            mixing, head: item % headCount, segment: index, rows: rows, queries: queries, into: target, worker: worker)
+          if let queries {
+            pass.mix(mixing, head: head, segment: index, rows: rows, queries: queries, into: target, worker: worker)
+          } else {
+            pass.mixCodes(mixing, head: head, segment: index, rows: rows, into: target, worker: worker)
+          }
           return
         }
         block -= count
+      }
+    }
+  }
+
+  /// Calls `body` with segment and head for all heads of keys and values.
+  func eachKeyValueHead(of attention: Attention, _ body: (Int, Int) -> Void) throws {
+    let headCount = attention.keyValueHeadCount
+    let count = batch.segments.count * headCount
+    if batch.rowCount <= 2 {
+      for item in 0..<count { body(item / headCount, item % headCount) }
+    } else {
+      try engine.pool.run(count) { _, item in body(item / headCount, item % headCount) }
+    }
+  }
+
+  /// Calls `body` with the mask of a segment's keys, nil where all may be seen.
+  func withMask(of segment: Batch.Segment, _ body: (UnsafeBufferPointer<UInt8>?) -> Void) {
+    guard let mask = batch.mask else { return body(nil) }
+    mask.withUnsafeBufferPointer { body(UnsafeBufferPointer(rebasing: $0[segment.rows])) }
+  }
+
+  /// Rotates the heads of a row of the batch.
+  func rotate(_ x: UnsafeMutableBufferPointer<Float>, row: Int, rotary: Int, headSize: Int) {
+    let table = workspace.rotaryTables[rotary]
+    let start = batch.positions[row] * table.pairCount
+    table.cosines.withUnsafeBufferPointer { cosines in
+      table.sines.withUnsafeBufferPointer { sines in
+        kernels.rotate(
+          x, headSize: headSize, cosines: UnsafeBufferPointer(rebasing: cosines[start..<start + table.pairCount]),
+          sines: UnsafeBufferPointer(rebasing: sines[start..<start + table.pairCount]))
       }
     }
   }
@@ -73,80 +109,59 @@ extension Pass {
       headSize: size, firstPosition: firstPosition, isCausal: attention.isCausal, scale: attention.scale,
       target: UnsafeMutableBufferPointer(start: target + place, count: extent), targetStride: width)
     block.slope = mixing.slopes?[head] ?? 0
-    let scratch = workspace.scratch[worker].attention.buffer
-    guard let mask = batch.mask else { return kernels.attend(block, scratch: scratch) }
-    mask.withUnsafeBufferPointer { mask in
-      block.mask = UnsafeBufferPointer(rebasing: mask[segment.rows])
-      kernels.attend(block, scratch: scratch)
+    withMask(of: segment) { mask in
+      block.mask = mask
+      kernels.attend(block, scratch: workspace.scratch[worker].attention.buffer)
     }
   }
 
-  /// The value as it is mixed: rotated, and rounded where queries, keys and
-  /// values are quantized; in place where neither is asked for.
-  private func mixed(
-    _ value: Program.ValueID, width: Int, rotary: Int?, _ attention: Attention,
-    into memory: AlignedMemory<Float>
+  /// Queries and keys, rotated; in place where they are not.
+  func rotated(
+    _ mixing: Program.Mixing
+  ) throws -> (queries: UnsafeMutablePointer<Float>, keys: UnsafeMutablePointer<Float>) {
+    let attention = mixing.attention
+    let queryWidth = attention.headCount * attention.headSize
+    let keyWidth = attention.keyValueHeadCount * attention.headSize
+    return (
+      try rotated(mixing.queries, width: queryWidth, rotary: mixing.rotary, attention, into: workspace.mixedQueries),
+      try rotated(mixing.keys, width: keyWidth, rotary: mixing.rotary, attention, into: workspace.mixedKeys)
+    )
+  }
+
+  private func rotated(
+    _ value: Program.ValueID, width: Int, rotary: Int?, _ attention: Attention, into memory: AlignedMemory<Float>
   ) throws -> UnsafeMutablePointer<Float> {
     let source = workspace.rows(of: value)
-    guard rotary != nil || engine.attentionBits != nil else { return source }
+    guard let rotary else { return source }
     let target = memory.base
     try eachBlock(of: 0..<batch.rowCount) { rows in
       for row in rows {
         let x = UnsafeMutableBufferPointer(start: target + row * width, count: width)
         (target + row * width).update(from: source + row * width, count: width)
-        if let rotary {
-          let table = workspace.rotaryTables[rotary]
-          let start = batch.positions[row] * table.pairCount
-          table.cosines.withUnsafeBufferPointer { cosines in
-            table.sines.withUnsafeBufferPointer { sines in
-              kernels.rotate(
-                x, headSize: attention.headSize,
-                cosines: UnsafeBufferPointer(rebasing: cosines[start..<start + table.pairCount]),
-                sines: UnsafeBufferPointer(rebasing: sines[start..<start + table.pairCount]))
-            }
-          }
-        }
-        if let bits = engine.attentionBits { round(x, bits: bits) }
+        rotate(x, row: row, rotary: rotary, headSize: attention.headSize)
       }
     }
     return target
   }
 
-  /// Rounds a row to integers of `bits` bits times one scale.
-  private func round(_ row: UnsafeMutableBufferPointer<Float>, bits: Int) {
-    withUnsafeTemporaryAllocation(of: Int8.self, capacity: row.count) { codes in
-      let scale = kernels.quantizeDynamically(UnsafeBufferPointer(row), bits: bits, into: codes).scale
-      for index in row.indices { row[index] = scale * Float(codes[index]) }
-    }
-  }
-
   private func store(
-    _ mixing: Program.Mixing, keys: UnsafeMutablePointer<Float>, values: UnsafeMutablePointer<Float>, width: Int
-  ) throws {
-    let attention = mixing.attention
-    let headSize = attention.headSize
-    let headCount = attention.keyValueHeadCount
-    func store(_ item: Int) {
-      let (index, head) = (item / headCount, item % headCount)
-      let segment = batch.segments[index]
-      let stored = cache.head(head, of: mixing, segment: index)
-      let from = segment.rows.lowerBound * width + head * headSize
-      let count = segment.firstPosition + segment.rows.count
-      kernels.storeKeys(
-        UnsafeBufferPointer(start: keys + from, count: (segment.rows.count - 1) * width + headSize), stride: width,
-        count: segment.rows.count, headSize: headSize, firstPosition: segment.firstPosition,
-        into: UnsafeMutableBufferPointer(
-          start: stored.keys, count: Kernels.keyCacheCount(positionCount: count, headSize: headSize)))
-      for row in 0..<segment.rows.count {
-        (stored.values + (segment.firstPosition + row) * headSize).update(
-          from: values + from + row * width, count: headSize)
-      }
-    }
-    let count = batch.segments.count * headCount
-    if batch.rowCount <= 2 {
-      for item in 0..<count { store(item) }
-    } else {
-      try engine.pool.run(count) { _, item in store(item) }
+    _ mixing: Program.Mixing, head: Int, segment index: Int, keys: UnsafeMutablePointer<Float>,
+    values: UnsafeMutablePointer<Float>
+  ) {
+    let headSize = mixing.attention.headSize
+    let width = mixing.attention.keyValueHeadCount * headSize
+    let segment = batch.segments[index]
+    let stored = cache.head(head, of: mixing, segment: index)
+    let from = segment.rows.lowerBound * width + head * headSize
+    let count = segment.firstPosition + segment.rows.count
+    kernels.storeKeys(
+      UnsafeBufferPointer(start: keys + from, count: (segment.rows.count - 1) * width + headSize), stride: width,
+      count: segment.rows.count, headSize: headSize, firstPosition: segment.firstPosition,
+      into: UnsafeMutableBufferPointer(
+        start: stored.keys, count: Kernels.keyCacheCount(positionCount: count, headSize: headSize)))
+    for row in 0..<segment.rows.count {
+      (stored.values + (segment.firstPosition + row) * headSize).update(
+        from: values + from + row * width, count: headSize)
     }
   }
 }

@@ -36,8 +36,10 @@ final class Workspace {
   let program: Program
   private let floats: [AlignedMemory<Float>]
   private let bytes: [AlignedMemory<UInt8>]
-  /// Queries and keys as they are mixed, where that differs from the values of their nodes.
-  let mixedQueries, mixedKeys, mixedValues: AlignedMemory<Float>
+  /// Queries and keys that are rotated.
+  let mixedQueries, mixedKeys: AlignedMemory<Float>
+  /// What is mixed where attention is of codes.
+  let queryCodes, keyCodes, valueCodes: MixedCodes
   var rotaryTables: [RotaryTable]
   let scratch: [Scratch]
 
@@ -48,10 +50,21 @@ final class Workspace {
     let attention: AlignedMemory<Float>
   }
 
+  /// Codes of a row of the batch, `[row][width]`, and their scales.
+  struct MixedCodes {
+    let codes: AlignedMemory<Int8>
+    let scales: AlignedMemory<Float>
+
+    init(rowCount: Int, width: Int) throws {
+      codes = try AlignedMemory(count: rowCount * width)
+      scales = try AlignedMemory(count: rowCount)
+    }
+  }
+
   /// - Throws: `Refusal` with rule `run-memory`.
   init(
     _ program: Program, rowCapacity: Int, tailCapacity: Int, sequenceCapacity: Int, threadCount: Int,
-    changesQueries: Bool
+    attention form: KeyValueCache.Form
   ) throws {
     self.program = program
     self.rowCapacity = rowCapacity
@@ -62,19 +75,27 @@ final class Workspace {
       try AlignedMemory(count: $0.channelCount * capacities[$0.region, default: 0])
     }
     bytes = try program.codeBuffers.map { try AlignedMemory(count: $0.byteCount * capacities[$0.region, default: 0]) }
-    let rotates = changesQueries || !program.rotaries.isEmpty
     let queryWidth = program.mixings.map { $0.attention.headCount * $0.attention.headSize }.max() ?? 0
     let keyWidth = program.mixings.map { $0.attention.keyValueHeadCount * $0.attention.headSize }.max() ?? 0
-    mixedQueries = try AlignedMemory(count: rotates ? rowCapacity * queryWidth : 0)
-    mixedKeys = try AlignedMemory(count: rotates ? rowCapacity * keyWidth : 0)
-    mixedValues = try AlignedMemory(count: changesQueries ? rowCapacity * keyWidth : 0)
+    let rotatedCount = program.rotaries.isEmpty ? 0 : rowCapacity
+    mixedQueries = try AlignedMemory(count: rotatedCount * queryWidth)
+    mixedKeys = try AlignedMemory(count: rotatedCount * keyWidth)
+    let codeCount = form == .codes ? rowCapacity : 0
+    queryCodes = try MixedCodes(rowCount: codeCount, width: queryWidth)
+    keyCodes = try MixedCodes(rowCount: codeCount, width: keyWidth)
+    valueCodes = try MixedCodes(rowCount: codeCount, width: keyWidth)
     rotaryTables = program.rotaries.map(RotaryTable.init)
-    let headSize = program.mixings.map(\.attention.headSize).max() ?? 0
+    let attentionCount =
+      program.mixings.map { mixing in
+        let headSize = mixing.attention.headSize
+        return form == .codes
+          ? Kernels.codeAttentionScratchCount(headSize: headSize) : Kernels.attentionScratchCount(headSize: headSize)
+      }.max() ?? 0
     scratch = try (0..<threadCount).map { _ in
       Scratch(
         products: try AlignedMemory(count: ProductBlocks.scratchCount),
         codes: try AlignedMemory(count: Kernels.productScratchByteCount),
-        attention: try AlignedMemory(count: headSize > 0 ? Kernels.attentionScratchCount(headSize: headSize) : 0))
+        attention: try AlignedMemory(count: attentionCount))
     }
   }
 

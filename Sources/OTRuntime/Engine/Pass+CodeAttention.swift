@@ -1,0 +1,99 @@
+import OTGraph
+import OTKernels
+
+extension Pass {
+  /// `mix(_:)` with queries, keys and values of `bits` bits, multiplied in integers.
+  func mixCodes(_ mixing: Program.Mixing, bits: Int) throws {
+    let attention = mixing.attention
+    let queryWidth = attention.headCount * attention.headSize
+    let keyWidth = attention.keyValueHeadCount * attention.headSize
+    let (queries, keys) = try rotated(mixing)
+    let values = workspace.rows(of: mixing.values)
+    try quantize(queries, width: queryWidth, bits: bits, into: workspace.queryCodes)
+    try quantize(keys, width: keyWidth, bits: bits, into: workspace.keyCodes)
+    try quantize(values, width: keyWidth, bits: bits, into: workspace.valueCodes)
+    try eachKeyValueHead(of: attention) { segment, head in storeCodes(mixing, head: head, segment: segment) }
+    try mixBlocks(of: mixing, queries: nil)
+  }
+
+  private func quantize(
+    _ source: UnsafeMutablePointer<Float>, width: Int, bits: Int, into target: Workspace.MixedCodes
+  ) throws {
+    try eachBlock(of: 0..<batch.rowCount) { rows in
+      for row in rows {
+        let x = UnsafeBufferPointer(start: source + row * width, count: width)
+        let codes = UnsafeMutableBufferPointer(start: target.codes.base + row * width, count: width)
+        target.scales.base[row] = kernels.quantizeDynamically(x, bits: bits, into: codes).scale
+      }
+    }
+  }
+
+  private func storeCodes(_ mixing: Program.Mixing, head: Int, segment index: Int) {
+    let headSize = mixing.attention.headSize
+    let width = mixing.attention.keyValueHeadCount * headSize
+    let segment = batch.segments[index]
+    let (first, rowCount) = (segment.firstPosition, segment.rows.count)
+    let stored = cache.codeHead(head, of: mixing, segment: index)
+    let from = segment.rows.lowerBound * width + head * headSize
+    let extent = (rowCount - 1) * width + headSize
+    kernels.storeKeyCodes(
+      UnsafeBufferPointer(start: workspace.keyCodes.codes.base + from, count: extent), stride: width,
+      count: rowCount, headSize: headSize, firstPosition: first,
+      into: UnsafeMutableBufferPointer(
+        start: stored.keys, count: Kernels.keyCodeCount(positionCount: first + rowCount, headSize: headSize)))
+    kernels.storeValueCodes(
+      UnsafeBufferPointer(start: workspace.valueCodes.codes.base + from, count: extent), stride: width,
+      count: rowCount, headSize: headSize, firstPosition: first,
+      into: UnsafeMutableBufferPointer(
+        start: stored.values, count: Kernels.valueCodeCount(positionCount: first + rowCount, headSize: headSize)))
+    // The scales are of all heads.
+    guard head == 0 else { return }
+    for (row, position) in zip(segment.rows, first...) {
+      stored.keyScales[position] = workspace.keyCodes.scales.base[row]
+      stored.valueScales[position] = valueScale(row: row, width: width)
+    }
+  }
+
+  /// A row of zeros has scale 1, which would make the other values' part in the
+  /// weights small.
+  private func valueScale(row: Int, width: Int) -> Float {
+    let scale = workspace.valueCodes.scales.base[row]
+    guard scale == 1 else { return scale }
+    let codes = UnsafeBufferPointer(start: workspace.valueCodes.codes.base + row * width, count: width)
+    return codes.allSatisfy { $0 == 0 } ? 0 : scale
+  }
+
+  func mixCodes(
+    _ mixing: Program.Mixing, head: Int, segment index: Int, rows: Range<Int>,
+    into target: UnsafeMutablePointer<Float>, worker: Int
+  ) {
+    let attention = mixing.attention
+    let segment = batch.segments[index]
+    let size = attention.headSize
+    let width = attention.headCount * size
+    let stored = cache.codeHead(
+      head / (attention.headCount / attention.keyValueHeadCount), of: mixing, segment: index)
+    let place = rows.lowerBound * width + head * size
+    let count = segment.firstPosition + segment.rows.count
+    let scaleCount = count.roundedUp(toMultipleOf: KeyValueCache.blockSize)
+    let extent = (rows.count - 1) * width + size
+    var block = CodeAttentionBlock(
+      queries: UnsafeBufferPointer(start: workspace.queryCodes.codes.base + place, count: extent), queryStride: width,
+      queryScales: UnsafeBufferPointer(
+        start: workspace.queryCodes.scales.base + rows.lowerBound, count: rows.count),
+      keys: UnsafeBufferPointer(
+        start: stored.keys, count: Kernels.keyCodeCount(positionCount: count, headSize: size)),
+      values: UnsafeBufferPointer(
+        start: stored.values, count: Kernels.valueCodeCount(positionCount: count, headSize: size)),
+      keyScales: UnsafeBufferPointer(start: stored.keyScales, count: scaleCount),
+      valueScales: UnsafeBufferPointer(start: stored.valueScales, count: scaleCount), keyCount: count, headSize: size,
+      firstPosition: segment.firstPosition + rows.lowerBound - segment.rows.lowerBound,
+      isCausal: attention.isCausal, scale: attention.scale,
+      target: UnsafeMutableBufferPointer(start: target + place, count: extent), targetStride: width)
+    block.slope = mixing.slopes?[head] ?? 0
+    withMask(of: segment) { mask in
+      block.mask = mask
+      kernels.attend(block, scratch: workspace.scratch[worker].attention.buffer)
+    }
+  }
+}
