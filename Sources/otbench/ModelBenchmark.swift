@@ -48,6 +48,8 @@ struct ModelBenchmark: ParsableCommand {
     /// What is counted per second.
     let unit: String
     let count: Int
+    /// Bytes that keys and values take per token, where they are kept.
+    var cachedByteCount: Int?
     let run: () throws -> Void
   }
 
@@ -78,14 +80,18 @@ struct ModelBenchmark: ParsableCommand {
     let session = try model.executor.makeSession(tokenCapacity: capacity)
     let tokens = (0..<capacity).map { $0 * 7919 % (size - 1) + 1 }
     var tasks = prompts.map { count in
-      Task(model: name, work: "prompt of \(count)", unit: "tokens", count: count) {
+      Task(
+        model: name, work: "prompt of \(count)", unit: "tokens", count: count, cachedByteCount: session.bytesPerToken
+      ) {
         session.truncate(to: 0)
         try session.append(Array(tokens[..<count])) { _ in }
       }
     }
     guard decode > 0 else { return tasks }
     tasks.append(
-      Task(model: name, work: "decoding \(decode)", unit: "tokens", count: decode) {
+      Task(
+        model: name, work: "decoding \(decode)", unit: "tokens", count: decode, cachedByteCount: session.bytesPerToken
+      ) {
         session.truncate(to: 0)
         for token in tokens[..<decode] { try session.append([token]) { _ in } }
       })
@@ -111,6 +117,7 @@ struct ModelBenchmark: ParsableCommand {
         .object([
           "model": .string(task.model), "work": .string(task.work),
           "unit": .string(task.unit), "perSecond": .number(Double(task.count) / seconds.median),
+          "cachedByteCountPerToken": task.cachedByteCount.map { .integer($0) } ?? .null,
           "seconds": .object([
             "minimum": .number(seconds.minimum), "median": .number(seconds.median),
             "maximum": .number(seconds.maximum),
@@ -132,6 +139,10 @@ struct ModelBenchmark: ParsableCommand {
       print(
         "| \(task.model) | \(task.work) | \(number(Double(task.count) / seconds.median, 1)) \(task.unit) "
           + "| \(number(seconds.median, 4)) (\(number(seconds.minimum, 4)) – \(number(seconds.maximum, 4))) |")
+    }
+    for model in models.map({ URL(fileURLWithPath: $0).lastPathComponent }) {
+      guard let count = tasks.first(where: { $0.model == model })?.cachedByteCount else { continue }
+      print("\nkeys and values of \(model): \(count) bytes per token")
     }
     if let peak { print("\npeak memory \(number(Double(peak) / 1e6, 0)) MB, the mapped file included") }
   }
