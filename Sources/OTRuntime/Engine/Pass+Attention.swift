@@ -74,19 +74,6 @@ extension Pass {
     mask.withUnsafeBufferPointer { body(UnsafeBufferPointer(rebasing: $0[segment.rows])) }
   }
 
-  /// Rotates the heads of a row of the batch.
-  func rotate(_ x: UnsafeMutableBufferPointer<Float>, row: Int, rotary: Int, headSize: Int) {
-    let table = workspace.rotaryTables[rotary]
-    let start = batch.positions[row] * table.pairCount
-    table.cosines.withUnsafeBufferPointer { cosines in
-      table.sines.withUnsafeBufferPointer { sines in
-        kernels.rotate(
-          x, headSize: headSize, cosines: UnsafeBufferPointer(rebasing: cosines[start..<start + table.pairCount]),
-          sines: UnsafeBufferPointer(rebasing: sines[start..<start + table.pairCount]))
-      }
-    }
-  }
-
   private func mix(
     _ mixing: Program.Mixing, head: Int, segment index: Int, rows: Range<Int>,
     queries: UnsafeMutablePointer<Float>, into target: UnsafeMutablePointer<Float>, worker: Int
@@ -134,11 +121,22 @@ extension Pass {
     let source = workspace.rows(of: value)
     guard let rotary else { return source }
     let target = memory.base
-    try eachBlock(of: 0..<batch.rowCount) { rows in
-      for row in rows {
-        let x = UnsafeMutableBufferPointer(start: target + row * width, count: width)
-        (target + row * width).update(from: source + row * width, count: width)
-        rotate(x, row: row, rotary: rotary, headSize: attention.headSize)
+    // Outside of the loops: every thread would count references to it for every row.
+    let table = workspace.rotaryTables[rotary]
+    let size = attention.headSize
+    try table.cosines.withUnsafeBufferPointer { cosines in
+      try table.sines.withUnsafeBufferPointer { sines in
+        try eachBlock(of: 0..<batch.rowCount) { rows in
+          for row in rows {
+            let x = UnsafeMutableBufferPointer(start: target + row * width, count: width)
+            (target + row * width).update(from: source + row * width, count: width)
+            let start = batch.positions[row] * table.pairCount
+            let pairs = start..<start + table.pairCount
+            kernels.rotate(
+              x, headSize: size, cosines: UnsafeBufferPointer(rebasing: cosines[pairs]),
+              sines: UnsafeBufferPointer(rebasing: sines[pairs]))
+          }
+        }
       }
     }
     return target
