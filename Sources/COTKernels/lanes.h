@@ -259,21 +259,6 @@ OT_KERNEL void dequantize_row(
 
 // MARK: Activations
 
-OT_KERNEL void quantize_activations(
-    const float *x, size_t count, float scale, int low, int high, int8_t *q) {
-  f32x16 step = splat(scale), lowest = splat((float)low), highest = splat((float)high);
-#define STEP(k, n)                                                                \
-  {                                                                               \
-    f32x16 value = OT_LOAD_N(f32x16, x + (k), n, (f32x16){0});                    \
-    f32x16 code = __builtin_elementwise_roundeven(value / step);                  \
-    code = lesser(greater(code, lowest), highest);                                \
-    i8x16 bytes = __builtin_convertvector(__builtin_convertvector(code, i32x16), i8x16); \
-    OT_STORE_N(q + (k), bytes, n);                                                \
-  }
-  OT_EACH_STEP(count, STEP)
-#undef STEP
-}
-
 OT_KERNEL float absolute_maximum(const float *x, size_t count) {
   i32x16 largest = {0};
 #define STEP(k, n)                                                                \

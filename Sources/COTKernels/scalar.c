@@ -192,26 +192,6 @@ static ptrdiff_t first_outside(const uint8_t *codes, size_t count, uint8_t low, 
   return -1;
 }
 
-static void quantize_activations(
-    const float *x, size_t count, float scale, int low, int high, int8_t *q) {
-  for (size_t k = 0; k < count; k++) {
-    float code = round_even(x[k] / scale);
-    code = code > (float)low ? code : (float)low;
-    code = code < (float)high ? code : (float)high;
-    q[k] = (int8_t)code;
-  }
-}
-
-static float absolute_maximum(const float *x, size_t count) {
-  // Magnitudes order as their bits do, and NaN above infinity.
-  uint32_t maximum = 0;
-  for (size_t k = 0; k < count; k++) {
-    uint32_t magnitude = bits_of(x[k]) & 0x7FFFFFFF;
-    if (magnitude > maximum) maximum = magnitude;
-  }
-  return maximum > 0x7F800000 ? __builtin_nanf("") : float_of(maximum);
-}
-
 static int32_t sum(const int8_t *q, size_t count) {
   int32_t result = 0;
   for (size_t k = 0; k < count; k++) result += q[k];
@@ -237,8 +217,6 @@ const struct ot_kernels ot_kernels_scalar = {
     .pack4 = pack4,
     .unpack4 = unpack4,
     .first_outside = first_outside,
-    .quantize_activations = quantize_activations,
-    .absolute_maximum = absolute_maximum,
     .sum = sum,
     .product8 = ot_product8_scalar,
     .product6 = ot_product6_scalar,

@@ -27,7 +27,12 @@ extension Kernels {
     return CodeRow(scale: result.scale, sum: result.sum)
   }
 
-  /// What `quantizeActivationsDynamically` and `sum` give, in one call.
+  /// q[k] = clamp(round(x[k] / scale), ±q) with q = 2^(bits−1) − 1 and the
+  /// row's own scale = max|x| / q.
+  ///
+  /// The scale of an all-zero row is 1, and none is below the smallest normal
+  /// float. A row with NaN or infinity gets codes 0 and scale NaN, so that what
+  /// is computed from it is NaN as in float arithmetic.
   ///
   /// - Precondition: as for `quantizeStatically`.
   public func quantizeDynamically(

@@ -155,12 +155,6 @@ extension Kernels {
       minimum: range.minimum, maximum: range.maximum,
       firstNonFinite: range.first_nonfinite < 0 ? nil : range.first_nonfinite)
   }
-
-  /// The largest |x[k]|: 0 for no elements, NaN when any element is NaN.
-  public func absoluteMaximum(_ row: UnsafeBufferPointer<Float>) -> Float {
-    guard let x = row.baseAddress else { return 0 }
-    return table.pointee.absolute_maximum(x, row.count)
-  }
 }
 
 // MARK: - Weights
@@ -212,40 +206,6 @@ extension Kernels {
 // MARK: - Activations
 
 extension Kernels {
-  /// q[k] = clamp(round(x[k] / scale), −2^(bits−1), 2^(bits−1) − 1), ties to
-  /// even; NaN becomes the smallest code.
-  ///
-  /// - Precondition: `bits` is 2 ... 8; `target` has at least as many elements
-  ///   as `row`. Those beyond are set to 0.
-  public func quantizeActivations(
-    _ row: UnsafeBufferPointer<Float>, scale: Float, bits: Int,
-    into target: UnsafeMutableBufferPointer<Int8>
-  ) {
-    let largest = Kernels.largestActivationCode(bits: bits)
-    quantizeActivations(row, scale: scale, codes: (-largest - 1)...largest, into: target)
-  }
-
-  /// q[k] = clamp(round(x[k] / scale), ±q) with q = 2^(bits−1) − 1 and the
-  /// row's own scale = max|x| / q, which is returned.
-  ///
-  /// The scale of an all-zero row is 1, and none is below the smallest normal
-  /// float. A row with NaN or infinity gets codes 0 and scale NaN, so that what
-  /// is computed from it is NaN as in float arithmetic.
-  /// - Precondition: as for a given scale.
-  public func quantizeActivationsDynamically(
-    _ row: UnsafeBufferPointer<Float>, bits: Int, into target: UnsafeMutableBufferPointer<Int8>
-  ) -> Float {
-    let largest = Kernels.largestActivationCode(bits: bits)
-    let maximum = absoluteMaximum(row)
-    guard maximum.isFinite else {
-      target.update(repeating: 0)
-      return .nan
-    }
-    let scale = maximum == 0 ? 1 : max(maximum / Float(largest), .leastNormalMagnitude)
-    quantizeActivations(row, scale: scale, codes: -largest...largest, into: target)
-    return scale
-  }
-
   /// Sum of activation codes, for the correction by weights' zero points.
   public func sum(_ codes: UnsafeBufferPointer<Int8>) -> Int32 {
     guard let q = codes.baseAddress else { return 0 }
@@ -255,18 +215,5 @@ extension Kernels {
   static func largestActivationCode(bits: Int) -> Int {
     precondition((2...8).contains(bits))
     return 1 << (bits - 1) - 1
-  }
-
-  private func quantizeActivations(
-    _ row: UnsafeBufferPointer<Float>, scale: Float, codes: ClosedRange<Int>,
-    into target: UnsafeMutableBufferPointer<Int8>
-  ) {
-    precondition(row.count <= target.count, "too few codes")
-    guard let q = target.baseAddress else { return }
-    if let x = row.baseAddress {
-      table.pointee.quantize_activations(
-        x, row.count, scale, Int32(codes.lowerBound), Int32(codes.upperBound), q)
-    }
-    (q + row.count).update(repeating: 0, count: target.count - row.count)
   }
 }

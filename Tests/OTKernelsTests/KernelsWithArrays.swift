@@ -43,10 +43,6 @@ extension Kernels {
 
   func range(_ row: [Float]) -> RowRange { row.withUnsafeBufferPointer { range($0) } }
 
-  func absoluteMaximum(_ row: [Float]) -> Float {
-    row.withUnsafeBufferPointer { absoluteMaximum($0) }
-  }
-
   func quantize(
     _ row: [Float], scale: Float, zeroPoint: Int, codes: ClosedRange<Int>
   ) -> (codes: [UInt8], error: RowError) {
@@ -67,26 +63,6 @@ extension Kernels {
       }
     }
     return result
-  }
-
-  func quantizeActivations(_ row: [Float], scale: Float, bits: Int, paddedTo count: Int) -> [Int8] {
-    var result = [Int8](repeating: 7, count: count)
-    row.withUnsafeBufferPointer { row in
-      result.withUnsafeMutableBufferPointer {
-        quantizeActivations(row, scale: scale, bits: bits, into: $0)
-      }
-    }
-    return result
-  }
-
-  func quantizeActivationsDynamically(_ row: [Float], bits: Int) -> (codes: [Int8], scale: Float) {
-    var result = [Int8](repeating: 7, count: row.count)
-    let scale = row.withUnsafeBufferPointer { row in
-      result.withUnsafeMutableBufferPointer {
-        quantizeActivationsDynamically(row, bits: bits, into: $0)
-      }
-    }
-    return (result, scale)
   }
 
   func sum(_ codes: [Int8]) -> Int32 { codes.withUnsafeBufferPointer { sum($0) } }

@@ -144,12 +144,6 @@ struct ot_kernels {
   ptrdiff_t (*_Nonnull first_outside)(
       const uint8_t *_Nonnull codes, size_t count, uint8_t low, uint8_t high);
 
-  /// q[k] = clamp(round(x[k] / scale), low, high); NaN becomes `low`.
-  /// Needs -128 <= low <= high <= 127.
-  void (*_Nonnull quantize_activations)(
-      const float *_Nonnull x, size_t count, float scale, int low, int high, int8_t *_Nonnull q);
-  /// The largest |x[k]|; NaN when any element is NaN, 0 for none.
-  float (*_Nonnull absolute_maximum)(const float *_Nonnull x, size_t count);
   /// Sum of the codes.
   int32_t (*_Nonnull sum)(const int8_t *_Nonnull q, size_t count);
 
