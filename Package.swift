@@ -16,6 +16,7 @@ let package = Package(
     .systemLibrary(name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
     .systemLibrary(name: "CJSONC", pkgConfig: "json-c", providers: [.apt(["libjson-c-dev"])]),
     .systemLibrary(name: "COpenBLAS", pkgConfig: "openblas", providers: [.apt(["libopenblas-dev"])]),
+    .systemLibrary(name: "CMalloc"),
     .systemLibrary(name: "CCrypto", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
     .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
     // Only what `otbench kernels` compares with.
@@ -23,7 +24,7 @@ let package = Package(
 
     // MARK: Foundations
     .target(name: "COTKernels"),
-    .target(name: "OTTensor"),
+    .target(name: "OTTensor", dependencies: ["CMalloc"]),
     .target(name: "OTJSON", dependencies: ["CJSONC", "OTTensor"]),
     .target(name: "OTKernels", dependencies: ["COTKernels", "OTTensor"]),
 

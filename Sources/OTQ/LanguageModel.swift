@@ -82,7 +82,9 @@ public struct LanguageModel: Sendable {
         case .packed: "\(file.path): tokenizer.json"
         case .checkpoint(_, let attachments): attachments[.tokenizer]?.path ?? file.path
         }
-      return try file.json(.tokenizer).map { try Tokenizer(json: $0, file: tokenizerPath) }
+      let tokenizer = try file.json(.tokenizer).map { try Tokenizer(json: $0, file: tokenizerPath) }
+      returnFreeMemory()
+      return tokenizer
     }
   }
 
