@@ -1,30 +1,19 @@
 import COTKernels
 import OTTensor
 
-/// Attention of consecutive queries of one head:
+/// What attention of consecutive queries of one head is to do, with floats as with codes:
 /// y = softmax(scale · q·k + slope · position of k) v.
-///
-/// A query's result depends only on itself and the keys it sees: it has the same
-/// bits in whatever pieces the queries come.
-public struct AttentionBlock {
-  /// Query i starts at element `i · queryStride`.
-  public var queries: UnsafeBufferPointer<Float>
-  /// Elements from query to query.
-  public var queryStride: Int
-  /// Number of queries.
-  public var queryCount: Int
-  /// Keys as `storeKeys` lays them, in whole blocks of 16 positions.
-  public var keys: UnsafeBufferPointer<Float>
-  /// The value at position p starts at element `p · valueStride`.
-  public var values: UnsafeBufferPointer<Float>
-  /// Elements from value to value.
-  public var valueStride: Int
-  /// Positions that hold a key and a value.
-  public var keyCount: Int
+public struct HeadAttention {
   /// Channels of a query, key or value.
   public var headSize: Int
+  /// Number of queries.
+  public var queryCount: Int
+  /// Elements from query to query.
+  public var queryStride: Int
   /// Position of query 0.
   public var firstPosition: Int
+  /// Positions that hold a key and a value.
+  public var keyCount: Int
   /// Whether a query at position p sees keys 0 ... p only.
   public var isCausal: Bool
   /// Factor of the scores.
@@ -39,26 +28,58 @@ public struct AttentionBlock {
   /// Elements from result to result.
   public var targetStride: Int
 
-  /// Attention without slope and mask: see the properties for shapes.
+  /// Attention without slope and mask.
   public init(
-    queries: UnsafeBufferPointer<Float>, queryStride: Int, queryCount: Int,
-    keys: UnsafeBufferPointer<Float>, values: UnsafeBufferPointer<Float>, valueStride: Int,
-    keyCount: Int, headSize: Int, firstPosition: Int, isCausal: Bool, scale: Float,
+    headSize: Int, queryCount: Int, queryStride: Int, firstPosition: Int, keyCount: Int, isCausal: Bool, scale: Float,
     target: UnsafeMutableBufferPointer<Float>, targetStride: Int
   ) {
-    self.queries = queries
-    self.queryStride = queryStride
-    self.queryCount = queryCount
-    self.keys = keys
-    self.values = values
-    self.valueStride = valueStride
-    self.keyCount = keyCount
     self.headSize = headSize
+    self.queryCount = queryCount
+    self.queryStride = queryStride
     self.firstPosition = firstPosition
+    self.keyCount = keyCount
     self.isCausal = isCausal
     self.scale = scale
     self.target = target
     self.targetStride = targetStride
+  }
+
+  /// That it is possible, with `queryElementCount` elements of queries.
+  func check(queryElementCount: Int) {
+    precondition(headSize > 0 && keyCount > 0 && firstPosition >= 0)
+    precondition(!isCausal || firstPosition + queryCount <= keyCount)
+    precondition(Kernels.holds(queryElementCount, queryCount, headSize, queryStride))
+    precondition(Kernels.holds(target.count, queryCount, headSize, targetStride))
+    precondition((mask?.count ?? keyCount) >= keyCount, "too short a mask")
+  }
+}
+
+/// Attention of floats.
+///
+/// A query's result depends only on itself and the keys it sees: it has the same
+/// bits in whatever pieces the queries come.
+public struct AttentionBlock {
+  /// What is to be done, and where the results go.
+  public var head: HeadAttention
+  /// Query i starts at element `i · queryStride`.
+  public var queries: UnsafeBufferPointer<Float>
+  /// Keys as `storeKeys` lays them, in whole blocks of 16 positions.
+  public var keys: UnsafeBufferPointer<Float>
+  /// The value at position p starts at element `p · valueStride`.
+  public var values: UnsafeBufferPointer<Float>
+  /// Elements from value to value.
+  public var valueStride: Int
+
+  /// See the properties for shapes.
+  public init(
+    _ head: HeadAttention, queries: UnsafeBufferPointer<Float>, keys: UnsafeBufferPointer<Float>,
+    values: UnsafeBufferPointer<Float>, valueStride: Int
+  ) {
+    self.head = head
+    self.queries = queries
+    self.keys = keys
+    self.values = values
+    self.valueStride = valueStride
   }
 }
 
@@ -79,27 +100,22 @@ extension Kernels {
   /// - Precondition: The counts of all buffers fit, causal queries have their
   ///   own key, and `scratch` has `attentionScratchCount(headSize:)` elements.
   public func attend(_ block: AttentionBlock, scratch: UnsafeMutableBufferPointer<Float>) {
-    let (headSize, keyCount) = (block.headSize, block.keyCount)
-    guard block.queryCount > 0 else { return }
-    precondition(headSize > 0 && keyCount > 0 && block.firstPosition >= 0)
-    precondition(!block.isCausal || block.firstPosition + block.queryCount <= keyCount)
-    precondition(Kernels.holds(block.queries.count, block.queryCount, headSize, block.queryStride))
-    precondition(Kernels.holds(block.target.count, block.queryCount, headSize, block.targetStride))
+    let head = block.head
+    let (headSize, keyCount) = (head.headSize, head.keyCount)
+    guard head.queryCount > 0 else { return }
+    head.check(queryElementCount: block.queries.count)
     precondition(Kernels.holds(block.values.count, keyCount, headSize, block.valueStride))
     precondition(
       block.keys.count >= Kernels.keyCacheCount(positionCount: keyCount, headSize: headSize))
-    precondition((block.mask?.count ?? keyCount) >= keyCount, "too short a mask")
     precondition(scratch.count >= Kernels.attentionScratchCount(headSize: headSize))
     guard let q = block.queries.baseAddress, let keys = block.keys.baseAddress,
-      let values = block.values.baseAddress, let y = block.target.baseAddress,
-      let room = scratch.baseAddress
+      let values = block.values.baseAddress, let y = head.target.baseAddress, let room = scratch.baseAddress
     else { return }
     var call = ot_attention(
-      q: q, q_stride: block.queryStride, query_count: block.queryCount, keys: keys, values: values,
-      value_stride: block.valueStride, key_count: keyCount, head_size: headSize,
-      first_position: block.firstPosition, is_causal: block.isCausal ? 1 : 0, scale: block.scale,
-      slope: block.slope, mask: block.mask?.baseAddress, y: y, y_stride: block.targetStride,
-      scratch: room)
+      q: q, q_stride: head.queryStride, query_count: head.queryCount, keys: keys, values: values,
+      value_stride: block.valueStride, key_count: keyCount, head_size: headSize, first_position: head.firstPosition,
+      is_causal: head.isCausal ? 1 : 0, scale: head.scale, slope: head.slope, mask: head.mask?.baseAddress, y: y,
+      y_stride: head.targetStride, scratch: room)
     table.pointee.attention(&call)
   }
 

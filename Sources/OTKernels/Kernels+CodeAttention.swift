@@ -1,16 +1,16 @@
 import COTKernels
 import OTTensor
 
-/// Attention of consecutive queries of one head, of codes −127 ... 127 with one
-/// scale per token: a query is `queryScales[i]` times its codes, keys and values likewise.
+/// Attention of codes −127 ... 127 with one scale per token: a query is `queryScales[i]`
+/// times its codes, keys and values likewise.
 ///
 /// Products are summed exactly in integers. A query's result depends only on itself
 /// and the keys it sees: it has the same bits in whatever pieces the queries come.
 public struct CodeAttentionBlock {
+  /// What is to be done, and where the results go.
+  public var head: HeadAttention
   /// Query i starts at element `i · queryStride`.
   public var queries: UnsafeBufferPointer<Int8>
-  /// Elements from query to query.
-  public var queryStride: Int
   /// One per query.
   public var queryScales: UnsafeBufferPointer<Float>
   /// Keys as `storeKeyCodes` lays them.
@@ -21,47 +21,20 @@ public struct CodeAttentionBlock {
   public var keyScales: UnsafeBufferPointer<Float>
   /// As `keyScales`.
   public var valueScales: UnsafeBufferPointer<Float>
-  /// Positions that hold a key and a value.
-  public var keyCount: Int
-  /// Channels of a query, key or value.
-  public var headSize: Int
-  /// Position of query 0.
-  public var firstPosition: Int
-  /// Whether a query at position p sees keys 0 ... p only.
-  public var isCausal: Bool
-  /// Factor of the scores.
-  public var scale: Float
-  /// ALiBi's slope; 0 for none.
-  public var slope: Float = 0
-  /// As in `AttentionBlock`.
-  public var mask: UnsafeBufferPointer<UInt8>?
-  /// Result i starts at element `i · targetStride`.
-  public var target: UnsafeMutableBufferPointer<Float>
-  /// Elements from result to result.
-  public var targetStride: Int
 
-  /// Attention without slope and mask: see the properties for shapes.
+  /// See the properties for shapes.
   public init(
-    queries: UnsafeBufferPointer<Int8>, queryStride: Int, queryScales: UnsafeBufferPointer<Float>,
-    keys: UnsafeBufferPointer<UInt8>, values: UnsafeBufferPointer<Int8>,
-    keyScales: UnsafeBufferPointer<Float>, valueScales: UnsafeBufferPointer<Float>, keyCount: Int,
-    headSize: Int, firstPosition: Int, isCausal: Bool, scale: Float,
-    target: UnsafeMutableBufferPointer<Float>, targetStride: Int
+    _ head: HeadAttention, queries: UnsafeBufferPointer<Int8>, queryScales: UnsafeBufferPointer<Float>,
+    keys: UnsafeBufferPointer<UInt8>, values: UnsafeBufferPointer<Int8>, keyScales: UnsafeBufferPointer<Float>,
+    valueScales: UnsafeBufferPointer<Float>
   ) {
+    self.head = head
     self.queries = queries
-    self.queryStride = queryStride
     self.queryScales = queryScales
     self.keys = keys
     self.values = values
     self.keyScales = keyScales
     self.valueScales = valueScales
-    self.keyCount = keyCount
-    self.headSize = headSize
-    self.firstPosition = firstPosition
-    self.isCausal = isCausal
-    self.scale = scale
-    self.target = target
-    self.targetStride = targetStride
   }
 }
 
@@ -87,31 +60,28 @@ extension Kernels {
   /// - Precondition: The counts of all buffers fit, causal queries have their own
   ///   key, and `scratch` has `codeAttentionScratchCount(headSize:)` elements.
   public func attend(_ block: CodeAttentionBlock, scratch: UnsafeMutableBufferPointer<Float>) {
-    let (headSize, keyCount, queryCount) = (block.headSize, block.keyCount, block.queryScales.count)
-    guard queryCount > 0 else { return }
-    precondition(headSize > 0 && keyCount > 0 && block.firstPosition >= 0)
-    precondition(!block.isCausal || block.firstPosition + queryCount <= keyCount)
-    precondition(Kernels.holds(block.queries.count, queryCount, headSize, block.queryStride))
-    precondition(Kernels.holds(block.target.count, queryCount, headSize, block.targetStride))
+    let head = block.head
+    let (headSize, keyCount) = (head.headSize, head.keyCount)
+    guard head.queryCount > 0 else { return }
+    head.check(queryElementCount: block.queries.count)
+    precondition(block.queryScales.count >= head.queryCount)
     precondition(
       block.keys.count >= Kernels.keyCodeCount(positionCount: keyCount, headSize: headSize))
     precondition(
       block.values.count >= Kernels.valueCodeCount(positionCount: keyCount, headSize: headSize))
     precondition(
       min(block.keyScales.count, block.valueScales.count) >= keyCount.roundedUp(toMultipleOf: 16))
-    precondition((block.mask?.count ?? keyCount) >= keyCount, "too short a mask")
     precondition(scratch.count >= Kernels.codeAttentionScratchCount(headSize: headSize))
     guard let q = block.queries.baseAddress, let qScales = block.queryScales.baseAddress,
       let keys = block.keys.baseAddress, let values = block.values.baseAddress,
       let keyScales = block.keyScales.baseAddress, let valueScales = block.valueScales.baseAddress,
-      let y = block.target.baseAddress, let room = scratch.baseAddress
+      let y = head.target.baseAddress, let room = scratch.baseAddress
     else { return }
     var call = ot_code_attention(
-      q: q, q_stride: block.queryStride, query_count: queryCount, q_scales: qScales, keys: keys,
-      values: values, key_scales: keyScales, value_scales: valueScales, key_count: keyCount,
-      head_size: headSize, first_position: block.firstPosition, is_causal: block.isCausal ? 1 : 0,
-      scale: block.scale, slope: block.slope, mask: block.mask?.baseAddress, y: y,
-      y_stride: block.targetStride, scratch: room)
+      q: q, q_stride: head.queryStride, query_count: head.queryCount, q_scales: qScales, keys: keys, values: values,
+      key_scales: keyScales, value_scales: valueScales, key_count: keyCount, head_size: headSize,
+      first_position: head.firstPosition, is_causal: head.isCausal ? 1 : 0, scale: head.scale, slope: head.slope,
+      mask: head.mask?.baseAddress, y: y, y_stride: head.targetStride, scratch: room)
     table.pointee.code_attention(&call)
   }
 

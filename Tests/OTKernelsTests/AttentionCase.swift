@@ -63,13 +63,13 @@ struct AttentionCase {
         bytes.withUnsafeBufferPointer { bytes in
           cache.withUnsafeBufferPointer { cache in
             target.withUnsafeMutableBufferPointer { y in
-              var block = AttentionBlock(
-                queries: q, queryStride: stride, queryCount: range.count, keys: cache, values: v,
-                valueStride: stride, keyCount: keys.count, headSize: headSize,
-                firstPosition: firstPosition + range.lowerBound, isCausal: isCausal, scale: scale,
-                target: y, targetStride: stride)
-              block.slope = slope
-              block.mask = mask == nil ? nil : bytes
+              var head = HeadAttention(
+                headSize: headSize, queryCount: range.count, queryStride: stride,
+                firstPosition: firstPosition + range.lowerBound, keyCount: keys.count, isCausal: isCausal,
+                scale: scale, target: y, targetStride: stride)
+              head.slope = slope
+              head.mask = mask == nil ? nil : bytes
+              let block = AttentionBlock(head, queries: q, keys: cache, values: v, valueStride: stride)
               scratch.withUnsafeMutableBufferPointer { kernels.attend(block, scratch: $0) }
             }
           }

@@ -70,13 +70,15 @@ struct CodeAttentionCase {
               valueCache.withUnsafeBufferPointer { valueCache in
                 (mask ?? []).withUnsafeBufferPointer { bytes in
                   target.withUnsafeMutableBufferPointer { y in
-                    var block = CodeAttentionBlock(
-                      queries: q, queryStride: stride, queryScales: queryScales, keys: keyCache, values: valueCache,
-                      keyScales: keyScales, valueScales: valueScales, keyCount: count, headSize: size,
-                      firstPosition: shape.firstPosition + range.lowerBound, isCausal: shape.isCausal,
-                      scale: shape.scale, target: y, targetStride: stride)
-                    block.slope = shape.slope
-                    block.mask = mask == nil ? nil : bytes
+                    var head = HeadAttention(
+                      headSize: size, queryCount: queryScales.count, queryStride: stride,
+                      firstPosition: shape.firstPosition + range.lowerBound, keyCount: count,
+                      isCausal: shape.isCausal, scale: shape.scale, target: y, targetStride: stride)
+                    head.slope = shape.slope
+                    head.mask = mask == nil ? nil : bytes
+                    let block = CodeAttentionBlock(
+                      head, queries: q, queryScales: queryScales, keys: keyCache, values: valueCache,
+                      keyScales: keyScales, valueScales: valueScales)
                     scratch.withUnsafeMutableBufferPointer { kernels.attend(block, scratch: $0) }
                   }
                 }

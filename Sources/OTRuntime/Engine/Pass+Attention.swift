@@ -45,10 +45,12 @@ extension Pass {
         guard block >= count else {
           let first = segment.rows.lowerBound + block * size
           let rows = first..<min(first + size, segment.rows.upperBound)
-          if let queries {
-            pass.mix(mixing, head: head, segment: index, rows: rows, queries: queries, into: target, worker: worker)
-          } else {
-            pass.mixCodes(mixing, head: head, segment: index, rows: rows, into: target, worker: worker)
+          pass.withQueries(of: mixing, head: head, segment: index, rows: rows, into: target) { part in
+            if let queries {
+              pass.mix(mixing, part, queries: queries, worker: worker)
+            } else {
+              pass.mixCodes(mixing, part, worker: worker)
+            }
           }
           return
         }
@@ -68,38 +70,54 @@ extension Pass {
     }
   }
 
-  /// Calls `body` with the mask of a segment's keys, nil where all may be seen.
-  func withMask(of segment: Batch.Segment, _ body: (UnsafeBufferPointer<UInt8>?) -> Void) {
-    guard let mask = batch.mask else { return body(nil) }
-    mask.withUnsafeBufferPointer { body(UnsafeBufferPointer(rebasing: $0[segment.rows])) }
+  /// Queries of one head in some rows of a segment.
+  struct QueryBlock {
+    var head: HeadAttention
+    let segment: Int
+    let rows: Range<Int>
+    /// The head of keys and values that they see.
+    let keyValueHead: Int
+    /// Where they begin among the queries of the batch.
+    let place: Int
   }
 
-  private func mix(
-    _ mixing: Program.Mixing, head: Int, segment index: Int, rows: Range<Int>,
-    queries: UnsafeMutablePointer<Float>, into target: UnsafeMutablePointer<Float>, worker: Int
+  private func withQueries(
+    of mixing: Program.Mixing, head: Int, segment index: Int, rows: Range<Int>,
+    into target: UnsafeMutablePointer<Float>, _ body: (QueryBlock) -> Void
   ) {
     let attention = mixing.attention
     let segment = batch.segments[index]
-    let width = attention.headCount * attention.headSize
-    let stored = cache.head(
-      head / (attention.headCount / attention.keyValueHeadCount), of: mixing, segment: index)
-    let firstPosition = segment.firstPosition + rows.lowerBound - segment.rows.lowerBound
-    let place = rows.lowerBound * width + head * attention.headSize
-    let count = segment.firstPosition + segment.rows.count
     let size = attention.headSize
-    let extent = (rows.count - 1) * width + size
-    var block = AttentionBlock(
-      queries: UnsafeBufferPointer(start: queries + place, count: extent), queryStride: width, queryCount: rows.count,
+    let width = attention.headCount * size
+    let place = rows.lowerBound * width + head * size
+    let results = UnsafeMutableBufferPointer(start: target + place, count: (rows.count - 1) * width + size)
+    var part = QueryBlock(
+      head: HeadAttention(
+        headSize: size, queryCount: rows.count, queryStride: width,
+        firstPosition: segment.firstPosition + rows.lowerBound - segment.rows.lowerBound,
+        keyCount: segment.firstPosition + segment.rows.count, isCausal: attention.isCausal, scale: attention.scale,
+        target: results, targetStride: width),
+      segment: index, rows: rows, keyValueHead: head / (attention.headCount / attention.keyValueHeadCount),
+      place: place)
+    part.head.slope = mixing.slopes?[head] ?? 0
+    guard let mask = batch.mask else { return body(part) }
+    mask.withUnsafeBufferPointer {
+      part.head.mask = UnsafeBufferPointer(rebasing: $0[segment.rows])
+      body(part)
+    }
+  }
+
+  private func mix(
+    _ mixing: Program.Mixing, _ part: QueryBlock, queries: UnsafeMutablePointer<Float>, worker: Int
+  ) {
+    let stored = cache.head(part.keyValueHead, of: mixing, segment: part.segment)
+    let (count, size) = (part.head.keyCount, part.head.headSize)
+    let block = AttentionBlock(
+      part.head, queries: UnsafeBufferPointer(start: queries + part.place, count: part.head.target.count),
       keys: UnsafeBufferPointer(
         start: stored.keys, count: Kernels.keyCacheCount(positionCount: count, headSize: size)),
-      values: UnsafeBufferPointer(start: stored.values, count: count * size), valueStride: size, keyCount: count,
-      headSize: size, firstPosition: firstPosition, isCausal: attention.isCausal, scale: attention.scale,
-      target: UnsafeMutableBufferPointer(start: target + place, count: extent), targetStride: width)
-    block.slope = mixing.slopes?[head] ?? 0
-    withMask(of: segment) { mask in
-      block.mask = mask
-      kernels.attend(block, scratch: workspace.scratch[worker].attention.buffer)
-    }
+      values: UnsafeBufferPointer(start: stored.values, count: count * size), valueStride: size)
+    kernels.attend(block, scratch: workspace.scratch[worker].attention.buffer)
   }
 
   /// Queries and keys, rotated; in place where they are not.

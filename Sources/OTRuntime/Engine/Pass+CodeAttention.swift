@@ -63,37 +63,20 @@ extension Pass {
     return codes.allSatisfy { $0 == 0 } ? 0 : scale
   }
 
-  func mixCodes(
-    _ mixing: Program.Mixing, head: Int, segment index: Int, rows: Range<Int>,
-    into target: UnsafeMutablePointer<Float>, worker: Int
-  ) {
-    let attention = mixing.attention
-    let segment = batch.segments[index]
-    let size = attention.headSize
-    let width = attention.headCount * size
-    let stored = cache.codeHead(
-      head / (attention.headCount / attention.keyValueHeadCount), of: mixing, segment: index)
-    let place = rows.lowerBound * width + head * size
-    let count = segment.firstPosition + segment.rows.count
+  func mixCodes(_ mixing: Program.Mixing, _ part: QueryBlock, worker: Int) {
+    let stored = cache.codeHead(part.keyValueHead, of: mixing, segment: part.segment)
+    let (count, size) = (part.head.keyCount, part.head.headSize)
     let scaleCount = count.roundedUp(toMultipleOf: KeyValueCache.blockSize)
-    let extent = (rows.count - 1) * width + size
-    var block = CodeAttentionBlock(
-      queries: UnsafeBufferPointer(start: workspace.queryCodes.codes.base + place, count: extent), queryStride: width,
-      queryScales: UnsafeBufferPointer(
-        start: workspace.queryCodes.scales.base + rows.lowerBound, count: rows.count),
+    let queries = workspace.queryCodes
+    let block = CodeAttentionBlock(
+      part.head, queries: UnsafeBufferPointer(start: queries.codes.base + part.place, count: part.head.target.count),
+      queryScales: UnsafeBufferPointer(start: queries.scales.base + part.rows.lowerBound, count: part.rows.count),
       keys: UnsafeBufferPointer(
         start: stored.keys, count: Kernels.keyCodeCount(positionCount: count, headSize: size)),
       values: UnsafeBufferPointer(
         start: stored.values, count: Kernels.valueCodeCount(positionCount: count, headSize: size)),
       keyScales: UnsafeBufferPointer(start: stored.keyScales, count: scaleCount),
-      valueScales: UnsafeBufferPointer(start: stored.valueScales, count: scaleCount), keyCount: count, headSize: size,
-      firstPosition: segment.firstPosition + rows.lowerBound - segment.rows.lowerBound,
-      isCausal: attention.isCausal, scale: attention.scale,
-      target: UnsafeMutableBufferPointer(start: target + place, count: extent), targetStride: width)
-    block.slope = mixing.slopes?[head] ?? 0
-    withMask(of: segment) { mask in
-      block.mask = mask
-      kernels.attend(block, scratch: workspace.scratch[worker].attention.buffer)
-    }
+      valueScales: UnsafeBufferPointer(start: stored.valueScales, count: scaleCount))
+    kernels.attend(block, scratch: workspace.scratch[worker].attention.buffer)
   }
 }
