@@ -101,11 +101,11 @@ struct ConvertBenchmark: ParsableCommand {
     for row in rows {
       let megabytes = Double(row.sourceByteCount) / 1e6
       lines.append(
-        "| \(row.model) | `\(row.options)` | \(number(megabytes, 1)) | \(number(Double(row.fileByteCount) / 1e6, 1)) "
-          + "| \(number(row.bitsPerWeight, 3)) "
-          + "| \(number(row.wall.median, 3)) (\(number(row.wall.minimum, 3)) – \(number(row.wall.maximum, 3))) "
-          + "| \(number(megabytes / row.wall.median, 0)) | \(number(megabytes / row.processor.median, 0)) "
-          + "| \(number(row.peak.median / 1e6, 0)) |")
+        "| \(row.model) | `\(row.options)` | \(fixed(megabytes, 1)) | \(fixed(Double(row.fileByteCount) / 1e6, 1)) "
+          + "| \(fixed(row.bitsPerWeight, 3)) "
+          + "| \(fixed(row.wall.median, 3)) (\(fixed(row.wall.minimum, 3)) – \(fixed(row.wall.maximum, 3))) "
+          + "| \(fixed(megabytes / row.wall.median, 0)) | \(fixed(megabytes / row.processor.median, 0)) "
+          + "| \(fixed(row.peak.median / 1e6, 0)) |")
     }
     for (model, stages) in stages {
       let megabytes = Double(stages.sourceByteCount) / 1e6
@@ -114,7 +114,7 @@ struct ConvertBenchmark: ParsableCommand {
         "| stage | seconds | MB/s of source |", "| --- | ---: | ---: |",
       ]
       lines += stages.seconds.map {
-        "| \($0.stage) | \(number($0.value, 3)) | \(number(megabytes / max($0.value, 1e-9), 0)) |"
+        "| \($0.stage) | \(fixed($0.value, 3)) | \(fixed(megabytes / max($0.value, 1e-9), 0)) |"
       }
     }
     return lines.joined(separator: "\n")

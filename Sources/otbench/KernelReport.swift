@@ -39,12 +39,11 @@ struct KernelReport {
   }
 
   var text: String {
-    func number(_ value: Double, _ places: Int) -> String { String(format: "%.\(places)f", value) }
     func percent(_ value: Double, of whole: Double?) -> String {
-      whole.map { number(100 * value / $0, 0) + " %" } ?? ""
+      whole.map { fixed(100 * value / $0, 0) + " %" } ?? ""
     }
     func spread(_ value: Spread, _ places: Int) -> String {
-      number(value.median, places) + " (\(number(value.minimum, places)) – \(number(value.maximum, places)))"
+      fixed(value.median, places) + " (\(fixed(value.minimum, places)) – \(fixed(value.maximum, places)))"
     }
     var lines = [
       "\(processorName()), \(threadCount) threads, \(InstructionSet.current.rawValue), medians of \(runCount) runs "
@@ -61,10 +60,10 @@ struct KernelReport {
       lines.append(
         "| \(timing.shape.name) | \(timing.shape.models) | \(timing.rowCount) | \(timing.type) "
           + "| \(spread(timing.operations.scaled(by: 1e-9), 1)) | \(percent(timing.operations.median, of: peak(timing))) "
-          + "| \(number(timing.bandwidth.median / 1e9, 1)) "
+          + "| \(fixed(timing.bandwidth.median / 1e9, 1)) "
           + "| \(percent(timing.bandwidth.median, of: peaks.bandwidth.maximum)) "
-          + "| \(ratio(timing, to: "float32").map { number($0, 2) } ?? "") "
-          + "| \(ratio(timing, to: "bfloat16").map { number($0, 2) } ?? "") |")
+          + "| \(ratio(timing, to: "float32").map { fixed($0, 2) } ?? "") "
+          + "| \(ratio(timing, to: "bfloat16").map { fixed($0, 2) } ?? "") |")
     }
     return lines.joined(separator: "\n")
   }

@@ -74,24 +74,24 @@ struct LanguageAccuracy {
         + (fixture == nil ? "" : "| simulated ") + "| ratio to float | KL mean, nats | top-1 the same | file MB "
         + "| tokens/s |",
       "| --- | --- | ---: " + (fixture == nil ? "" : "| ---: ") + "| ---: | ---: | ---: | ---: | ---: |",
-      "| float32 | – | \(number(likelihood.perplexity ?? .nan, 3)) \(simulated(nil))| 1 | 0 | 100 % "
-        + "| \(number(Double(sourceByteCount) / 1e6, 1)) | \(number(Double(tokenCount) / seconds, 0)) |",
+      "| float32 | – | \(fixed(likelihood.perplexity ?? .nan, 3)) \(simulated(nil))| 1 | 0 | 100 % "
+        + "| \(fixed(Double(sourceByteCount) / 1e6, 1)) | \(fixed(Double(tokenCount) / seconds, 0)) |",
     ]
     for row in rows {
       let ratio = row.likelihood.perplexityRatio(to: likelihood)
       lines.append(
         "| \(row.file.scheme.name) | \(row.file.scheme.activations.rawValue) "
-          + "| \(number(row.likelihood.perplexity ?? .nan, 3)) \(simulated(row.file.scheme))"
-          + "| \(number(ratio?.ratio ?? .nan, 4)) ± \(number(ratio?.standardError ?? .nan, 4)) "
-          + "| \(number(row.comparison.mean ?? .nan, 4)) | \(number((row.comparison.agreement ?? .nan) * 100, 1)) % "
-          + "| \(number(Double(row.file.byteCount) / 1e6, 1)) | \(number(Double(tokenCount) / row.seconds, 0)) |")
+          + "| \(fixed(row.likelihood.perplexity ?? .nan, 3)) \(simulated(row.file.scheme))"
+          + "| \(fixed(ratio?.ratio ?? .nan, 4)) ± \(fixed(ratio?.standardError ?? .nan, 4)) "
+          + "| \(fixed(row.comparison.mean ?? .nan, 4)) | \(fixed((row.comparison.agreement ?? .nan) * 100, 1)) % "
+          + "| \(fixed(Double(row.file.byteCount) / 1e6, 1)) | \(fixed(Double(tokenCount) / row.seconds, 0)) |")
     }
     return lines.joined(separator: "\n")
   }
 
   private func simulated(_ scheme: AccuracyScheme?) -> String {
     guard let fixture else { return "" }
-    return "| " + (fixture.perplexity(scheme).map { number($0, 3) } ?? "–") + " "
+    return "| " + (fixture.perplexity(scheme).map { fixed($0, 3) } ?? "–") + " "
   }
 
   func json(sourceByteCount: Int) -> JSONObject {

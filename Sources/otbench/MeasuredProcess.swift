@@ -78,6 +78,3 @@ func processorName() -> String {
   let line = information.split(separator: "\n").first { $0.hasPrefix("model name") }
   return line?.split(separator: ":").last.map { $0.trimmingCharacters(in: .whitespaces) } ?? "unknown processor"
 }
-
-/// A number with a fixed count of decimals.
-func number(_ value: Double, _ places: Int) -> String { String(format: "%.\(places)f", value) }

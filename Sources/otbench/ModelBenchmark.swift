@@ -137,17 +137,15 @@ struct ModelBenchmark: ParsableCommand {
     print("| --- | --- | ---: | ---: |")
     for (task, seconds) in zip(tasks, spreads) {
       print(
-        "| \(task.model) | \(task.work) | \(number(Double(task.count) / seconds.median, 1)) \(task.unit) "
-          + "| \(number(seconds.median, 4)) (\(number(seconds.minimum, 4)) – \(number(seconds.maximum, 4))) |")
+        "| \(task.model) | \(task.work) | \(fixed(Double(task.count) / seconds.median, 1)) \(task.unit) "
+          + "| \(fixed(seconds.median, 4)) (\(fixed(seconds.minimum, 4)) – \(fixed(seconds.maximum, 4))) |")
     }
     for model in models.map({ URL(fileURLWithPath: $0).lastPathComponent }) {
       guard let count = tasks.first(where: { $0.model == model })?.cachedByteCount else { continue }
       print("\nkeys and values of \(model): \(count) bytes per token")
     }
-    if let peak { print("\npeak memory \(number(Double(peak) / 1e6, 0)) MB, the mapped file included") }
+    if let peak { print("\npeak memory \(fixed(Double(peak) / 1e6, 0)) MB, the mapped file included") }
   }
-
-  private func number(_ value: Double, _ places: Int) -> String { String(format: "%.\(places)f", value) }
 
   /// The largest resident memory of this process.
   private func peakResidentByteCount() -> Int? {

@@ -38,11 +38,11 @@ struct SentenceAccuracy {
       "\(sentenceCount) sentences", "",
       "| weights, activations | method | cosine, mean | cosine, minimum | file MB |",
       "| --- | --- | ---: | ---: | ---: |",
-      "| float32 | – | 1 | 1 | \(number(Double(sourceByteCount) / 1e6, 1)) |",
+      "| float32 | – | 1 | 1 | \(fixed(Double(sourceByteCount) / 1e6, 1)) |",
     ]
     lines += rows.map { row in
-      "| \(row.file.scheme.name) | \(row.file.scheme.activations.rawValue) | \(number(row.mean, 5)) "
-        + "| \(number(row.minimum, 5)) | \(number(Double(row.file.byteCount) / 1e6, 1)) |"
+      "| \(row.file.scheme.name) | \(row.file.scheme.activations.rawValue) | \(fixed(row.mean, 5)) "
+        + "| \(fixed(row.minimum, 5)) | \(fixed(Double(row.file.byteCount) / 1e6, 1)) |"
     }
     return lines.joined(separator: "\n")
   }
