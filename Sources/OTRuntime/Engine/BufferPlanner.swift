@@ -23,13 +23,19 @@ struct BufferPlanner {
       }
     }
     for value in program.outputs.values { lastUse[value] = count }
+    for (index, placed) in program.stages.enumerated() {
+      guard case .rows = placed.stage else { continue }
+      for value in placed.stage.written where lastUse[value] == index && !placed.shown.contains(value) {
+        regions[value] = .chain
+      }
+    }
     program.regions = regions
 
     var floats = Pool()
     var bytes = Pool()
     for (index, placed) in program.stages.enumerated() {
       for value in placed.stage.written {
-        program.values[value].buffer = floats.take(program.values[value].channelCount, placed.region)
+        program.values[value].buffer = floats.take(program.values[value].channelCount, regions[value])
       }
       for case .quantize(let id) in placed.stage.steps {
         program.codes[id].buffer = bytes.take(program.codes[id].bytesPerRow, placed.region)

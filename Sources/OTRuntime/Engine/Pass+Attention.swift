@@ -144,8 +144,8 @@ extension Pass {
     let size = attention.headSize
     try table.cosines.withUnsafeBufferPointer { cosines in
       try table.sines.withUnsafeBufferPointer { sines in
-        try eachBlock(of: 0..<batch.rowCount) { rows in
-          for row in rows {
+        try eachBlock(of: 0..<batch.rowCount) { block in
+          for row in block.rows {
             let x = UnsafeMutableBufferPointer(start: target + row * width, count: width)
             (target + row * width).update(from: source + row * width, count: width)
             let start = batch.positions[row] * table.pairCount

@@ -19,8 +19,8 @@ extension Pass {
   private func quantize(
     _ source: UnsafeMutablePointer<Float>, width: Int, bits: Int, into target: Workspace.MixedCodes
   ) throws {
-    try eachBlock(of: 0..<batch.rowCount) { rows in
-      for row in rows {
+    try eachBlock(of: 0..<batch.rowCount) { block in
+      for row in block.rows {
         let x = UnsafeBufferPointer(start: source + row * width, count: width)
         let codes = UnsafeMutableBufferPointer(start: target.codes.base + row * width, count: width)
         target.scales.base[row] = kernels.quantizeDynamically(x, bits: bits, into: codes).scale

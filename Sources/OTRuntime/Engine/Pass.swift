@@ -40,7 +40,7 @@ struct Pass {
     let known = 0..<embedding.rowCount - embedding.rowOffset
     let to = workspace.rows(of: lookup.to)
     try eachBlock(of: rows) { block in
-      for row in block {
+      for row in block.rows {
         guard known.contains(ids[row]) else {
           throw Refusal(
             "run-token-id",
@@ -55,94 +55,91 @@ struct Pass {
 
   // MARK: Rows
 
-  /// Rows that go through a chain of steps together, and stay in cache meanwhile.
-  private static let chainRowCount = 8
-
   /// Calls `body` for blocks of `rows` on all threads; a few rows are done by the caller.
-  func eachBlock(of rows: Range<Int>, _ body: (Range<Int>) throws -> Void) throws {
-    let size = Pass.chainRowCount
-    guard rows.count > 2 else { return try body(rows) }
-    let blockRowCount = min(size, (rows.count + engine.pool.threadCount - 1) / engine.pool.threadCount)
-    try engine.pool.run((rows.count + blockRowCount - 1) / blockRowCount) { _, block in
+  func eachBlock(of rows: Range<Int>, _ body: (RowBlock) throws -> Void) throws {
+    guard rows.count > 2 else { return try body(RowBlock(rows: rows, worker: 0)) }
+    let blockRowCount = min(
+      Program.chainRowCount, (rows.count + engine.pool.threadCount - 1) / engine.pool.threadCount)
+    try engine.pool.run((rows.count + blockRowCount - 1) / blockRowCount) { worker, block in
       let start = rows.lowerBound + block * blockRowCount
-      try body(start..<min(start + blockRowCount, rows.upperBound))
+      try body(RowBlock(rows: start..<min(start + blockRowCount, rows.upperBound), worker: worker))
     }
   }
 
   private func run(_ steps: [Program.RowStep], rows: Range<Int>) throws {
     try eachBlock(of: rows) { block in
-      for step in steps { run(step, rows: block) }
+      for step in steps { run(step, block) }
     }
   }
 
-  private func run(_ step: Program.RowStep, rows: Range<Int>) {
+  private func run(_ step: Program.RowStep, _ block: RowBlock) {
     switch step {
     case .layerNorm(let epsilon, let gamma, let beta, let from, let to):
       withBuffers(gamma, beta) { gamma, beta in
-        each(rows, from, to) { x, y in
+        each(block, from, to) { x, y in
           kernels.layerNormalize(x, epsilon: epsilon, gamma: gamma, beta: beta, into: y)
         }
       }
     case .rmsNorm(let epsilon, let gamma, let beta, let from, let to):
       withBuffers(gamma, beta) { gamma, beta in
-        each(rows, from, to) { x, y in kernels.rmsNormalize(x, epsilon: epsilon, gamma: gamma, beta: beta, into: y) }
+        each(block, from, to) { x, y in kernels.rmsNormalize(x, epsilon: epsilon, gamma: gamma, beta: beta, into: y) }
       }
     case .activate(let kind, let from, let to):
       let function = Kernels.Activation(kind)
-      each(rows, from, to) { x, y in kernels.activate(function, x, into: y) }
+      each(block, from, to) { x, y in kernels.activate(function, x, into: y) }
     case .add(let a, let b, let to):
-      let other = workspace.rows(of: b)
+      let other = workspace.rows(of: b, in: block)
       let width = program.values[to].channelCount
-      eachRow(rows, a, to) { row, x, y in
+      eachRow(block, a, to) { row, x, y in
         kernels.add(x, UnsafeBufferPointer(start: other + row * width, count: width), into: y)
       }
     case .multiply(let a, let b, let to):
-      let other = workspace.rows(of: b)
+      let other = workspace.rows(of: b, in: block)
       let width = program.values[to].channelCount
-      eachRow(rows, a, to) { row, x, y in
+      eachRow(block, a, to) { row, x, y in
         kernels.multiply(x, UnsafeBufferPointer(start: other + row * width, count: width), into: y)
       }
     case .affine(let shift, let scale, let from, let to):
       withBuffers(shift, scale) { shift, scale in
-        each(rows, from, to) { x, y in kernels.transform(x, shift: shift, scale: scale, into: y) }
+        each(block, from, to) { x, y in kernels.transform(x, shift: shift, scale: scale, into: y) }
       }
     case .slice(let slice, let from, let to):
-      each(rows, from, to) { x, y in
+      each(block, from, to) { x, y in
         for start in stride(from: 0, to: y.count, by: slice.headSize) {
           guard let source = x.baseAddress, let target = y.baseAddress else { return }
           (target + start).update(from: source + slice.inputChannel(of: start), count: slice.headSize)
         }
       }
-    case .quantize(let id): quantize(id, rows: rows)
+    case .quantize(let id): quantize(id, block)
     }
   }
 
   private func each(
-    _ rows: Range<Int>, _ from: Program.ValueID, _ to: Program.ValueID,
+    _ block: RowBlock, _ from: Program.ValueID, _ to: Program.ValueID,
     _ body: (UnsafeBufferPointer<Float>, UnsafeMutableBufferPointer<Float>) -> Void
   ) {
-    eachRow(rows, from, to) { _, x, y in body(x, y) }
+    eachRow(block, from, to) { _, x, y in body(x, y) }
   }
 
   private func eachRow(
-    _ rows: Range<Int>, _ from: Program.ValueID, _ to: Program.ValueID,
+    _ block: RowBlock, _ from: Program.ValueID, _ to: Program.ValueID,
     _ body: (Int, UnsafeBufferPointer<Float>, UnsafeMutableBufferPointer<Float>) -> Void
   ) {
     let (fromWidth, toWidth) = (program.values[from].channelCount, program.values[to].channelCount)
-    let (source, target) = (workspace.rows(of: from), workspace.rows(of: to))
-    for row in rows {
+    let (source, target) = (workspace.rows(of: from, in: block), workspace.rows(of: to, in: block))
+    for row in block.rows {
       body(
         row, UnsafeBufferPointer(start: source + row * fromWidth, count: fromWidth),
         UnsafeMutableBufferPointer(start: target + row * toWidth, count: toWidth))
     }
   }
 
-  private func quantize(_ id: Program.CodesID, rows: Range<Int>) {
+  private func quantize(_ id: Program.CodesID, _ block: RowBlock) {
     let codes = program.codes[id]
     let place = workspace.codes(id)
     let width = codes.channelCount
-    let source = workspace.rows(of: codes.value)
-    for row in rows {
+    let source = workspace.rows(of: codes.value, in: block)
+    for row in block.rows {
       let x = UnsafeBufferPointer(start: source + row * width, count: width)
       let q = place.codes(row: row)
       let target = UnsafeMutableBufferPointer(start: q, count: place.digitCount * place.stride)

@@ -134,7 +134,13 @@ struct Program: Sendable {
     case tail
     /// One row per sequence.
     case sequences
+    /// The rows that a thread takes through a chain of steps at a time: of values that
+    /// nothing reads after the chain. They stay in cache.
+    case chain
   }
+
+  /// Rows that go through a chain of steps together.
+  static let chainRowCount = 8
 
   struct PlacedStage: Sendable {
     let stage: Stage
@@ -158,6 +164,7 @@ struct Program: Sendable {
 
   /// Bytes that a token takes in the buffers.
   var bytesPerToken: Int {
-    bufferSizes.reduce(0) { $0 + $1.channelCount * 4 } + codeBuffers.reduce(0) { $0 + $1.byteCount }
+    bufferSizes.reduce(0) { $0 + ($1.region == .chain ? 0 : $1.channelCount * 4) }
+      + codeBuffers.reduce(0) { $0 + $1.byteCount }
   }
 }

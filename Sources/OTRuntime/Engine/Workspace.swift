@@ -70,7 +70,10 @@ final class Workspace {
     self.rowCapacity = rowCapacity
     self.tailCapacity = tailCapacity
     self.sequenceCapacity = sequenceCapacity
-    let capacities = [Program.Region.tokens: rowCapacity, .tail: tailCapacity, .sequences: sequenceCapacity]
+    let capacities = [
+      Program.Region.tokens: rowCapacity, .tail: tailCapacity, .sequences: sequenceCapacity,
+      .chain: Program.chainRowCount * threadCount,
+    ]
     floats = try program.bufferSizes.map {
       try AlignedMemory(count: $0.channelCount * capacities[$0.region, default: 0])
     }
@@ -99,10 +102,17 @@ final class Workspace {
     }
   }
 
-  /// Where row 0 of a value is or would be.
+  /// Where row 0 of a value is or would be, of one that outlives its chain.
   func rows(of value: Program.ValueID) -> UnsafeMutablePointer<Float> {
     let place = program.values[value]
     return floats[place.buffer].base - origin(of: program.regions[value]) * place.channelCount
+  }
+
+  /// Where row 0 of a value is or would be, for the thread that works on `block`.
+  func rows(of value: Program.ValueID, in block: RowBlock) -> UnsafeMutablePointer<Float> {
+    guard program.regions[value] == .chain else { return rows(of: value) }
+    let place = program.values[value]
+    return floats[place.buffer].base + (block.worker * Program.chainRowCount - block.rows.lowerBound) * place.channelCount
   }
 
   func codes(_ id: Program.CodesID) -> CodeRows {
@@ -117,10 +127,17 @@ final class Workspace {
     case .tokens: rowCapacity
     case .tail: tailCapacity
     case .sequences: sequenceCapacity
+    case .chain: preconditionFailure("codes are there for a product, which no chain has")
     }
   }
 
   private func origin(of region: Program.Region) -> Int { region == .tail ? tailOrigin : 0 }
+}
+
+/// Rows that a thread works on at a time, at most `Program.chainRowCount`.
+struct RowBlock {
+  let rows: Range<Int>
+  let worker: Int
 }
 
 /// Codes of the rows of a batch in their buffer: codes, scales, then sums.
