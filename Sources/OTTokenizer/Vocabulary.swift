@@ -19,9 +19,18 @@ struct TokenText: Hashable {
 }
 
 /// The tokens of a model: text to id and back.
+///
+/// A vocabulary has up to some hundred thousand of them, so they lie in a few
+/// arrays: a String and a key of a dictionary for each take several times as much.
 struct Vocabulary {
-  private var ids: [TokenText: Int] = [:]
-  private var texts: [Int: String] = [:]
+  /// The tokens' UTF-8 one after the other, by rising id; of tokens that
+  /// share an id, in the order of the file.
+  private var bytes: [UInt8] = []
+  /// Where each token begins, and where the last one ends.
+  private var starts = [0]
+  private var ids: [Int32] = []
+  /// A hash table with open addressing: places in `ids`, −1 where there is none.
+  private var slots: [Int32]
   /// Ids of the tokens that are one Unicode scalar, the first look-up of BPE.
   private(set) var scalarIDs: [Unicode.Scalar: Int] = [:]
   /// Length of the longest token, in scalars.
@@ -30,24 +39,71 @@ struct Vocabulary {
   /// Reads the member `vocab` of a model: `{token: id}`.
   init(_ model: TokenizerSection) throws {
     let members = try model.object("vocab").members
-    ids.reserveCapacity(members.count)
-    texts.reserveCapacity(members.count)
-    for (text, value) in members {
-      guard let id = value.integer, (0...Int(Int32.max)).contains(id) else {
-        throw model.refusal("tokenizer-vocabulary", "token '\(text.prefix(80))' has no valid id")
+    var tokens: [(id: Int32, place: Int)] = []
+    tokens.reserveCapacity(members.count)
+    for (place, member) in members.enumerated() {
+      guard let id = member.value.integer, (0...Int(Int32.max)).contains(id) else {
+        throw model.refusal("tokenizer-vocabulary", "token '\(member.key.prefix(80))' has no valid id")
       }
-      ids[TokenText(text)] = id
-      // Where two tokens share an id, the first is what decoding gives.
-      if texts[id] == nil { texts[id] = text }
+      tokens.append((Int32(id), place))
+    }
+    tokens.sort { $0 < $1 }
+    // Half of the slots at least stay empty: a search ends soon.
+    var slotCount = 2
+    while slotCount < 2 * tokens.count { slotCount *= 2 }
+    slots = [Int32](repeating: -1, count: slotCount)
+    bytes.reserveCapacity(members.reduce(0) { $0 + $1.key.utf8.count })
+    starts.reserveCapacity(tokens.count + 1)
+    ids.reserveCapacity(tokens.count)
+    for (id, place) in tokens {
+      let text = members[place].key
+      bytes.append(contentsOf: text.utf8)
+      starts.append(bytes.count)
+      ids.append(id)
+      // No text occurs twice: the JSON would have been refused.
+      slots[slot(of: ids.count - 1)] = Int32(ids.count - 1)
       let scalars = text.unicodeScalars
       longestTokenLength = max(longestTokenLength, scalars.count)
-      if scalars.count == 1, let scalar = scalars.first { scalarIDs[scalar] = id }
+      if scalars.count == 1, let scalar = scalars.first { scalarIDs[scalar] = Int(id) }
     }
   }
 
-  var count: Int { ids.count }
-  var largestID: Int { texts.keys.max() ?? -1 }
+  var largestID: Int { ids.last.map { Int($0) } ?? -1 }
 
-  subscript(text: TokenText) -> Int? { ids[text] }
-  func text(_ id: Int) -> String? { texts[id] }
+  subscript(text: TokenText) -> Int? {
+    text.bytes.withUnsafeBytes { wanted in
+      let place = Int(slots[slot(of: wanted)])
+      return place < 0 ? nil : Int(ids[place])
+    }
+  }
+
+  /// The token of an id; where two share it, the first.
+  func text(_ id: Int) -> String? {
+    var (low, high) = (0, ids.count)
+    while low < high {
+      let middle = (low + high) / 2
+      if Int(ids[middle]) < id { low = middle + 1 } else { high = middle }
+    }
+    guard low < ids.count, Int(ids[low]) == id else { return nil }
+    return String(decoding: bytes[starts[low]..<starts[low + 1]], as: UTF8.self)
+  }
+
+  private func slot(of place: Int) -> Int {
+    bytes.withUnsafeBytes { slot(of: UnsafeRawBufferPointer(rebasing: $0[starts[place]..<starts[place + 1]])) }
+  }
+
+  /// The slot of a text, or the empty one where it would be.
+  private func slot(of text: UnsafeRawBufferPointer) -> Int {
+    // Seeded at random: no file can make texts collide.
+    var hasher = Hasher()
+    hasher.combine(bytes: text)
+    var slot = hasher.finalize() & (slots.count - 1)
+    while slots[slot] >= 0 {
+      let place = Int(slots[slot])
+      let isEqual = bytes.withUnsafeBytes { $0[starts[place]..<starts[place + 1]].elementsEqual(text) }
+      if isEqual { break }
+      slot = (slot + 1) & (slots.count - 1)
+    }
+    return slot
+  }
 }
