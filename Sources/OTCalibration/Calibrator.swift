@@ -16,7 +16,7 @@ public struct Calibrator: Sendable {
   /// A calibrator that runs `executor`, which should be a float one.
   ///
   /// Samples go through the model layer by layer, as many at a time as
-  /// `maximumByteCount` has room for; at least one.
+  /// `maximumByteCount` has room for; at least one, or as many short ones as have 512 tokens.
   /// - Parameters:
   ///   - parameterByteCount: memory that the executor's cached parameters
   ///     take; nil: they are read again for every batch, which is then as large as it can be.
@@ -55,13 +55,16 @@ public struct Calibrator: Sendable {
   private func batches(_ samples: [[Int]]) -> [[[Int]]] {
     var batches: [[[Int]]] = []
     var tokenCount = 0
-    for sample in samples where !sample.isEmpty {
-      if batches.isEmpty || tokenCount + sample.count > batchTokenCount {
+    let samples = samples.filter { !$0.isEmpty }
+    // Whole blocks: what is measured must not depend on the memory there is.
+    for block in TokenSequence.productBlocks(lengths: samples.map(\.count)) {
+      let count = samples[block].reduce(0) { $0 + $1.count }
+      if batches.isEmpty || tokenCount + count > batchTokenCount {
         batches.append([])
         tokenCount = 0
       }
-      batches[batches.count - 1].append(sample)
-      tokenCount += sample.count
+      batches[batches.count - 1] += samples[block]
+      tokenCount += count
     }
     return batches
   }

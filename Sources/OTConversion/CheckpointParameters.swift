@@ -21,20 +21,27 @@ public struct CheckpointParameters: Sendable {
 extension CheckpointParameters: ParameterSource {
   /// - Throws: `Refusal` with rule `parameter-missing`, `parameter-shape` or
   ///   `parameter-type`.
-  public func values(of use: ParameterUse, rows: Range<Int>) throws -> [Float] {
-    try values(of: use, rows: rows, shiftProduct: nil)
-  }
-
-  /// - Parameter shiftProduct: W·z_in of the rows, where whoever quantized the
-  ///   weight has it already; computed again when nil.
-  func values(of use: ParameterUse, rows: Range<Int>, shiftProduct: [Float]?) throws -> [Float] {
+  public func read(
+    _ use: ParameterUse, rows: Range<Int>, into target: UnsafeMutableBufferPointer<Float>
+  ) throws {
     switch use.role {
-    case .table:
-      return try stored(use.tensor, use.shape, rows: rows)
+    case .table: try read(use.tensor, use.shape, rows: rows, into: target)
     case .weight:
       let transform = WeightTransform(
         columnScale: use.input.scale, rowScale: use.output.scale)
-      return try stored(use.tensor, use.shape, rows: rows, transform: transform)
+      try read(use.tensor, use.shape, rows: rows, transform: transform, into: target)
+    default: _ = target.update(fromContentsOf: try vector(use, rows: rows))
+    }
+  }
+
+  /// Entries of a parameter of one dimension.
+  ///
+  /// - Parameter shiftProduct: W·z_in of the rows, where whoever quantized the
+  ///   weight has it already; computed again when nil.
+  /// - Precondition: `use` is neither a table nor a weight.
+  func vector(_ use: ParameterUse, rows: Range<Int>, shiftProduct: [Float]? = nil) throws -> [Float] {
+    switch use.role {
+    case .table, .weight: preconditionFailure("is a matrix")
     case .bias:
       var values = try stored(orZeros: use, rows: rows)
       if let shiftProduct {
@@ -96,8 +103,19 @@ extension CheckpointParameters: ParameterSource {
   }
 
   private func stored(
-    _ name: String?, _ shape: Shape, rows: Range<Int>, transform: WeightTransform = .identity
+    _ name: String?, _ shape: Shape, rows: Range<Int>
   ) throws -> [Float] {
+    let count = rows.count * shape.rowElementCount
+    return try [Float](unsafeUninitializedCapacity: count) { buffer, initializedCount in
+      try read(name, shape, rows: rows, into: UnsafeMutableBufferPointer(rebasing: buffer[..<count]))
+      initializedCount = count
+    }
+  }
+
+  private func read(
+    _ name: String?, _ shape: Shape, rows: Range<Int>, transform: WeightTransform = .identity,
+    into target: UnsafeMutableBufferPointer<Float>
+  ) throws {
     guard let name, let tensor = tensors[name] else {
       throw Refusal("parameter-missing", "the checkpoint does not have it", tensor: name)
     }
@@ -112,12 +130,6 @@ extension CheckpointParameters: ParameterSource {
         file: tensor.file.path, tensor: name)
     }
     precondition(rows.lowerBound >= 0 && rows.upperBound <= shape.rowCount)
-    let source = try TransformedRows(view: tensor, transform: transform)
-    let count = rows.count * shape.rowElementCount
-    return [Float](unsafeUninitializedCapacity: count) { buffer, initializedCount in
-      let target = UnsafeMutableBufferPointer(rebasing: buffer[..<count])
-      source.read(rows: rows, into: target)
-      initializedCount = count
-    }
+    try TransformedRows(view: tensor, transform: transform).read(rows: rows, into: target)
   }
 }

@@ -221,7 +221,7 @@ struct ConversionRun {
     }
     if case .evaluated = tensor.treatment, let use = tensor.use {
       let product = use.role == .bias ? shiftProducts.removeValue(forKey: use.node) : nil
-      let values = try parameters.values(of: use, rows: 0..<tensor.shape.rowCount, shiftProduct: product)
+      let values = try parameters.vector(use, rows: 0..<tensor.shape.rowCount, shiftProduct: product)
       try ConversionRun.check(values, tensor, firstElement: 0)
       return try values.withUnsafeBytes(writer.append(plane:))
     }

@@ -8,24 +8,36 @@ import COpenBLAS
 enum BLAS {
   private static let singleThreaded: Void = openblas_set_num_threads(1)
 
-  /// One operand: rows of `[rowCount, columnCount]`, `stride` elements apart.
+  /// A matrix, row-major; `stride` elements from one row to the next.
   struct Operand {
     let base: UnsafePointer<Float>?
     let stride: Int
   }
 
-  /// `c = a·bᵀ + addend·c`, with `a` `[m, k]`, `b` `[n, k]` and `c`
-  /// `[m, n]`. Sums are in float32, in the BLAS's order. `c` is not read where
-  /// `addend` is 0.
+  /// Rows that are multiplied one by one: for more, the BLAS puts all of `b` in another order first.
+  static let fewRowCount = 4
+
+  /// `c = a·bᵀ`, or `c + a·bᵀ`, with `a` `[m, k]`, `b` `[n, k]` and `c`
+  /// `[m, n]`. Sums are in float32, in the BLAS's order, which depends on `m`.
+  /// `c` is not read unless it is added to.
   ///
   /// - Precondition: the sizes fit in 32 bits.
   static func multiplyTransposed(
-    m: Int, n: Int, k: Int, _ a: Operand, _ b: Operand, addend: Float = 0,
-    into c: UnsafeMutablePointer<Float>?, stride: Int
+    m: Int, n: Int, k: Int, _ a: Operand, _ b: Operand, adds: Bool, into c: UnsafeMutablePointer<Float>, stride: Int
   ) {
     _ = singleThreaded
-    cblas_sgemm(
-      CblasRowMajor, CblasNoTrans, CblasTrans, blasint(m), blasint(n), blasint(k), 1,
-      a.base, blasint(a.stride), b.base, blasint(b.stride), addend, c, blasint(stride))
+    guard m <= fewRowCount, let x = a.base else {
+      return cblas_sgemm(
+        CblasRowMajor, CblasNoTrans, CblasTrans, blasint(m), blasint(n), blasint(k), 1,
+        a.base, blasint(a.stride), b.base, blasint(b.stride), adds ? 1 : 0, c, blasint(stride))
+    }
+    for row in 0..<m {
+      let y = c + row * stride
+      // Not left to a factor of 0: NaN times 0 is NaN.
+      if !adds { y.update(repeating: 0, count: n) }
+      cblas_sgemv(
+        CblasRowMajor, CblasNoTrans, blasint(n), blasint(k), 1, b.base, blasint(b.stride),
+        x + row * a.stride, 1, 1, y, 1)
+    }
   }
 }

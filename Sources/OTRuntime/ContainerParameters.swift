@@ -9,11 +9,11 @@ import OTTensor
 /// Quantized weights are in memory as packed codes, or stay in the mapped file
 /// where it has them packed; other tensors are as stored. No weight is whole in float.
 public struct ContainerParameters: Sendable {
-  private enum Stored: Sendable {
+  private enum Stored: @unchecked Sendable {
     case packed(PackedMatrix)
     case plain([UInt8], ElementType, Shape)
-    /// Elements that stay in the mapped file.
-    case mapped(StoredTensor, ElementType)
+    /// Elements that stay in the mapped file, which the container keeps.
+    case mapped(UnsafeRawBufferPointer, ElementType, Shape)
   }
 
   private let container: Container
@@ -81,7 +81,9 @@ public struct ContainerParameters: Sendable {
       throw Refusal("parameter-type", "does not hold floats", file: container.file.path, tensor: tensor.name)
     }
     let isLarge = tensor.shape.elementCount > 1 << 16
-    if isLarge, !checksMapped, container.mappedValues(of: tensor) != nil { return .mapped(tensor, type) }
+    if isLarge, !checksMapped, let bytes = container.mappedValues(of: tensor) {
+      return .mapped(bytes, type, tensor.shape)
+    }
     return .plain(try container.values(of: tensor), type, tensor.shape)
   }
 
@@ -97,40 +99,21 @@ public struct ContainerParameters: Sendable {
 extension ContainerParameters: ParameterSource {
   /// - Throws: `Refusal` with rule `parameter-missing` for what the graph did
   ///   not have when this was made.
-  public func values(of use: ParameterUse, rows: Range<Int>) throws -> [Float] {
+  public func read(
+    _ use: ParameterUse, rows: Range<Int>, into target: UnsafeMutableBufferPointer<Float>
+  ) throws {
+    func convert(_ bytes: UnsafeRawBufferPointer, from type: ElementType, _ shape: Shape) {
+      let rowByteCount = shape.rowElementCount * type.bitWidth / 8
+      let range = rows.lowerBound * rowByteCount..<rows.upperBound * rowByteCount
+      Kernels.current.convert(UnsafeRawBufferPointer(rebasing: bytes[range]), from: type, to: target)
+    }
     switch holders[use.outputName].flatMap({ stored[$0] }) {
-    case .packed(let matrix):
-      return matrix.dequantized(rows: rows)
-    case .plain(let bytes, let type, let shape):
-      return bytes.withUnsafeBytes { ContainerParameters.floats($0, type, shape, rows: rows) }
-    case .mapped(let tensor, let type):
-      guard let bytes = container.mappedValues(of: tensor) else { return [] }
-      return ContainerParameters.floats(bytes, type, tensor.shape, rows: rows)
+    case .packed(let matrix): matrix.dequantize(rows: rows, into: target)
+    case .plain(let bytes, let type, let shape): bytes.withUnsafeBytes { convert($0, from: type, shape) }
+    case .mapped(let bytes, let type, let shape): convert(bytes, from: type, shape)
     case nil:
       throw Refusal(
         "parameter-missing", "the file does not have it", file: container.file.path, tensor: use.outputName)
-    }
-  }
-
-  /// Reads one row, without an array in between where the tensor is quantized, as embeddings are.
-  public func read(_ use: ParameterUse, row: Int, into target: UnsafeMutableBufferPointer<Float>) throws {
-    if case .packed(let matrix)? = holders[use.outputName].flatMap({ stored[$0] }) {
-      matrix.dequantize(rows: row..<row + 1, into: target)
-    } else {
-      _ = target.update(fromContentsOf: try values(of: use, rows: row..<row + 1))
-    }
-  }
-
-  private static func floats(
-    _ bytes: UnsafeRawBufferPointer, _ type: ElementType, _ shape: Shape, rows: Range<Int>
-  ) -> [Float] {
-    let rowByteCount = shape.rowElementCount * type.bitWidth / 8
-    let count = rows.count * shape.rowElementCount
-    return [Float](unsafeUninitializedCapacity: count) { buffer, initializedCount in
-      Kernels.current.convert(
-        UnsafeRawBufferPointer(rebasing: bytes[rows.lowerBound * rowByteCount..<rows.upperBound * rowByteCount]),
-        from: type, to: UnsafeMutableBufferPointer(rebasing: buffer[..<count]))
-      initializedCount = count
     }
   }
 }

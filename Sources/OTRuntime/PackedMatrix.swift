@@ -67,19 +67,10 @@ final class PackedMatrix: Sendable {
     try body(codes.bytes.assumingMemoryBound(to: UInt8.self))
   }
 
-  /// Rows `rows`, row-major: `scale × (u − zeroPoint)`.
-  func dequantized(rows: Range<Int>) -> [Float] {
-    let count = rows.count * layout.columnCount
-    return [Float](unsafeUninitializedCapacity: count) { result, initializedCount in
-      dequantize(rows: rows, into: UnsafeMutableBufferPointer(rebasing: result[..<count]))
-      initializedCount = count
-    }
-  }
-
   /// Columns that are unpacked at a time: their codes take no more memory than the stack gives.
   private static let unpackedColumnCount = 64
 
-  /// `dequantized` into memory for as many values. Allocates none.
+  /// Rows `rows`, row-major: `scale × (u − zeroPoint)`. Allocates no memory.
   func dequantize(rows: Range<Int>, into target: UnsafeMutableBufferPointer<Float>) {
     guard !rows.isEmpty, layout.columnCount > 0 else { return }
     let width = PackedMatrix.unpackedColumnCount

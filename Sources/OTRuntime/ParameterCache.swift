@@ -1,7 +1,7 @@
 import Foundation
 import OTGraph
 
-/// Keeps the parameters that it has been asked for; safe to share between threads.
+/// Keeps the weights that it has been asked for; safe to share between threads.
 final class ParameterCache: @unchecked Sendable {
   private struct Key: Hashable {
     let name: String
@@ -16,13 +16,20 @@ final class ParameterCache: @unchecked Sendable {
 }
 
 extension ParameterCache: ParameterSource {
-  func values(of use: ParameterUse, rows: Range<Int>) throws -> [Float] {
+  func read(_ use: ParameterUse, rows: Range<Int>, into target: UnsafeMutableBufferPointer<Float>) throws {
+    try source.read(use, rows: rows, into: target)
+  }
+
+  func withValues(
+    of use: ParameterUse, rows: Range<Int>, scratch: UnsafeMutableBufferPointer<Float>,
+    _ body: (UnsafeBufferPointer<Float>) -> Void
+  ) throws {
     // Tied parameters have one name, and so are kept once.
     let key = Key(name: use.outputName, rows: rows)
-    if let values = lock.withLock({ kept[key] }) { return values }
+    let found = lock.withLock { kept[key] }
     // Read outside the lock; a second reader at worst reads the same again.
-    let values = try source.values(of: use, rows: rows)
-    lock.withLock { kept[key] = values }
-    return values
+    let values = try found ?? source.values(of: use, rows: rows)
+    if found == nil { lock.withLock { kept[key] = values } }
+    values.withUnsafeBufferPointer(body)
   }
 }

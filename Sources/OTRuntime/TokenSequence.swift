@@ -14,3 +14,28 @@ public struct TokenSequence: Sendable, Hashable {
     self.attentionMask = attentionMask
   }
 }
+
+extension TokenSequence {
+  /// Sequences that float products take together: neighbours that have no more
+  /// than 512 tokens in all, or one.
+  ///
+  /// The BLAS's rounding depends on how many rows it is given. A batch that
+  /// begins and ends where such a block does has the results of any other that does.
+  ///
+  /// - Parameter lengths: tokens of each sequence.
+  /// - Returns: ranges of indices of `lengths`.
+  public static func productBlocks(lengths: [Int]) -> [Range<Int>] {
+    var blocks: [Range<Int>] = []
+    var rowCount = 0
+    for (index, length) in lengths.enumerated() {
+      if let last = blocks.last, rowCount + length <= 512 {
+        blocks[blocks.count - 1] = last.lowerBound..<index + 1
+        rowCount += length
+      } else {
+        blocks.append(index..<index + 1)
+        rowCount = length
+      }
+    }
+    return blocks
+  }
+}

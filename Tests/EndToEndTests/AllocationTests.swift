@@ -20,14 +20,20 @@ import _OTTestSupport
     __attribute__((destructor)) static void report(void) { fprintf(stderr, "allocations %ld\\n", (long)count); }
     """
 
-  @Test(arguments: [("llama-mini", "--bits=6"), ("opt-mini", "--bits=8"), ("bloom-mini", "--bits=6")])
-  func decodingAllocatesNothing(model: String, bits: String) throws {
+  @Test(arguments: [
+    ("llama-mini", ["--bits=6"]), ("opt-mini", ["--bits=8"]), ("bloom-mini", ["--bits=6"]),
+    // Weights that are floats.
+    ("llama-mini", ["--bits=6", "--embedding-bits=16"]),
+    ("opt-mini", ["--bits=6", "--exclude=layers.0", "--compression=none"]),
+  ])
+  func decodingAllocatesNothing(model: String, options: [String]) throws {
     try withTemporaryFolder { folder in
       let (source, library, packed) = (folder + "/count.c", folder + "/count.so", folder + "/model.otq")
       try Self.counter.write(toFile: source, atomically: true, encoding: .utf8)
       let compiling = try Tool.shell("clang -O1 -shared -fPIC '\(source)' -o '\(library)'")
       try #require(compiling.status == 0, "\(compiling.errors)")
-      let converting = try Tool.run(Fixtures.path("models/" + model), packed, bits, "--no-calibration", "--quiet")
+      let converting = try Tool.finish(
+        Tool.process([Fixtures.path("models/" + model), packed, "--no-calibration", "--quiet"] + options))
       try #require(converting.status == 0, "\(converting.errors)")
 
       func count(tokenCount: Int) throws -> Int {

@@ -20,13 +20,16 @@ import _OTTestSupport
     return (0..<tensor.shape.rowCount).map { Array(ids[$0 * length..<($0 + 1) * length]) }
   }
 
-  static func statistics(_ family: String, _ samples: [[Int]]? = nil) throws -> CalibrationStatistics {
+  static func statistics(
+    _ family: String, _ samples: [[Int]]? = nil, maximumByteCount: Int = 1 << 32
+  ) throws -> CalibrationStatistics {
     let folder = Fixtures.path("models/\(family)-mini")
     let file = family == "bloom" ? "model.safetensors.index.json" : "model.safetensors"
     let checkpoint = try Checkpoint.open("\(folder)/\(file)")
     let tokens = try samples ?? calibrationIDs(folder)
     var settings = Calibration()
     settings.threadCount = 2
+    settings.maximumByteCount = maximumByteCount
     let samples = Calibration.Samples(
       tokens: tokens, run: CalibrationRun(texts: [], sampleCount: tokens.count, length: 128, seed: nil))
     return try settings.run(
@@ -126,6 +129,19 @@ import _OTTestSupport
       #expect(other.sampleCount == range.sampleCount)
     }
     #expect(throws: Refusal.self) { try whole.merged(with: Self.statistics("opt", Array(samples.prefix(1)))) }
+  }
+
+  /// The BLAS rounds by how many rows it is given, and batches are as large as memory allows.
+  @Test(arguments: ["opt", "llama"]) func memoryDoesNotChangeWhatIsMeasured(_ family: String) throws {
+    let samples = try Self.calibrationIDs(Fixtures.path("models/\(family)-mini")).enumerated().map { index, sample in
+      Array(sample.prefix(index % 5 == 4 ? 1 : 40 + 13 * (index % 7)))
+    }
+    let plenty = try Self.statistics(family, samples)
+    // Parameters are kept, or read again for every batch.
+    for byteCount in [16 << 20, 3 << 20, 1] {
+      let little = try Self.statistics(family, samples, maximumByteCount: byteCount)
+      #expect(little.sites == plenty.sites, "\(byteCount) bytes")
+    }
   }
 
   @Test func samplesOfDifferentLengths() throws {

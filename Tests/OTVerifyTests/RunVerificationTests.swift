@@ -144,9 +144,12 @@ import _OTTestSupport
     let parameters: CheckpointParameters
     let node: String
 
-    func values(of use: ParameterUse, rows: Range<Int>) throws -> [Float] {
-      let values = try parameters.values(of: use, rows: rows)
-      return use.node == node && use.role == .weight ? values.map { $0 * -1 } : values
+    func read(
+      _ use: ParameterUse, rows: Range<Int>, into target: UnsafeMutableBufferPointer<Float>
+    ) throws {
+      try parameters.read(use, rows: rows, into: target)
+      guard use.node == node, use.role == .weight else { return }
+      for index in target.indices { target[index] *= -1 }
     }
   }
 

@@ -17,6 +17,8 @@ struct Batch {
   /// 1 for tokens that may be attended to; nil where all may.
   private(set) var mask: [UInt8]?
   private(set) var segments: [Segment] = []
+  /// Rows that float products take together; see `TokenSequence.productBlocks`.
+  private(set) var productBlocks: [Range<Int>] = []
 
   var rowCount: Int { tokenIDs.count }
   /// Positions that the longest sequence has come to.
@@ -38,6 +40,9 @@ struct Batch {
       }
       append(sequence.tokenIDs[...], firstPosition: 0, tokenTypeIDs: sequence.tokenTypeIDs)
     }
+    productBlocks = TokenSequence.productBlocks(lengths: sequences.map(\.tokenIDs.count)).map { block in
+      segments[block.lowerBound].rows.lowerBound..<segments[block.upperBound - 1].rows.upperBound
+    }
     guard sequences.contains(where: { $0.attentionMask != nil }) else { return }
     mask = sequences.flatMap { sequence in
       sequence.attentionMask?.map { $0 ? 1 : 0 } ?? [UInt8](repeating: 1, count: sequence.tokenIDs.count)
@@ -53,7 +58,9 @@ struct Batch {
     positions.removeAll(keepingCapacity: true)
     tokenTypeIDs.removeAll(keepingCapacity: true)
     segments.removeAll(keepingCapacity: true)
+    productBlocks.removeAll(keepingCapacity: true)
     append(tokenIDs, firstPosition: firstPosition, tokenTypeIDs: nil)
+    productBlocks.append(0..<tokenIDs.count)
   }
 
   private mutating func append(_ tokens: ArraySlice<Int>, firstPosition: Int, tokenTypeIDs types: [Int]?) {

@@ -8,7 +8,7 @@ import Synchronization
 /// Executors differ in which weights are multiplied in integers alone; all
 /// else is float32. Results do not depend on the number of threads, nor does a
 /// row's result on how the rows are divided into batches, but for float
-/// products, whose sums the BLAS orders by the size of the whole.
+/// products, whose sums the BLAS orders by the number of rows: see `TokenSequence.productBlocks`.
 final class Engine: Sendable {
   let graph: Graph
   let kernels: Kernels

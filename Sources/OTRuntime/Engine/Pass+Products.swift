@@ -13,9 +13,12 @@ enum ProductBlocks {
   /// Parts for each thread when rows are few: enough to even out who starts late.
   static let partCount = 3
 
-  /// Weights that a thread fetches and multiplies with in floats at a time.
-  static let floatWeightCount = 1 << 20
-  static let floatRowCounts = 16...1024
+  /// Output channels whose float weights a thread fetches and multiplies with at a time: as many as
+  /// stay in cache, where rows are few and fetching is most of the work.
+  static func floatChannelCount(inFeatures: Int, rowCount: Int) -> Int {
+    let weightCount = rowCount <= BLAS.fewRowCount ? 1 << 16 : 1 << 20
+    return min(max(weightCount / max(1, inFeatures) / 16 * 16, 16), 1024)
+  }
 }
 
 extension Pass {
@@ -72,7 +75,7 @@ extension Pass {
               matrix, codes, partition: partition, product, rows: block.rows, tiles: block.units, worker: worker)
           case .float(let use):
             let block = division.block(index, rows: rows, units: product.linear.outFeatures)
-            try pass.multiply(use, product, rows: block.rows, channels: block.units)
+            try pass.multiply(use, product, rows: block.rows, channels: block.units, worker: worker)
           }
           return
         }
@@ -98,11 +101,9 @@ extension Pass {
         maximumUnits: max(1, tiles))
     case .float:
       let linear = product.linear
-      let fitting = ProductBlocks.floatWeightCount / max(1, linear.inFeatures) / 16 * 16
-      let limits = ProductBlocks.floatRowCounts
       return Division(
         rows: rows.count, maximumRows: max(1, rows.count), units: linear.outFeatures,
-        maximumUnits: min(max(fitting, limits.lowerBound), limits.upperBound))
+        maximumUnits: ProductBlocks.floatChannelCount(inFeatures: linear.inFeatures, rowCount: rows.count))
     }
   }
 
@@ -180,22 +181,28 @@ extension Pass {
   // MARK: Floats
 
   private func multiply(
-    _ use: ParameterUse, _ product: Program.Product, rows: Range<Int>, channels: Range<Int>
+    _ use: ParameterUse, _ product: Program.Product, rows: Range<Int>, channels: Range<Int>, worker: Int
   ) throws {
     let linear = product.linear
     guard !rows.isEmpty, !channels.isEmpty else { return }
-    let weights = try engine.parameters.values(of: use, rows: channels)
-    let source = workspace.rows(of: product.from) + rows.lowerBound * linear.inFeatures
-    let target = workspace.rows(of: product.to) + rows.lowerBound * linear.outFeatures + channels.lowerBound
+    let source = workspace.rows(of: product.from)
+    let target = workspace.rows(of: product.to) + channels.lowerBound
     if product.bias != nil || linear.inFeatures == 0 {
-      fill(target, rows.count, channels, linear.outFeatures, bias: product.bias)
+      fill(
+        target + rows.lowerBound * linear.outFeatures, rows.count, channels, linear.outFeatures, bias: product.bias)
     }
-    weights.withUnsafeBufferPointer { weights in
-      BLAS.multiplyTransposed(
-        m: rows.count, n: channels.count, k: linear.inFeatures,
-        BLAS.Operand(base: source, stride: linear.inFeatures),
-        BLAS.Operand(base: weights.baseAddress, stride: linear.inFeatures), addend: product.bias == nil ? 0 : 1,
-        into: target, stride: linear.outFeatures)
+    try engine.parameters.withValues(
+      of: use, rows: channels, scratch: workspace.scratch[worker].weights.buffer
+    ) { weights in
+      func multiply(_ rows: Range<Int>) {
+        BLAS.multiplyTransposed(
+          m: rows.count, n: channels.count, k: linear.inFeatures,
+          BLAS.Operand(base: source + rows.lowerBound * linear.inFeatures, stride: linear.inFeatures),
+          BLAS.Operand(base: weights.baseAddress, stride: linear.inFeatures), adds: product.bias != nil,
+          into: target + rows.lowerBound * linear.outFeatures, stride: linear.outFeatures)
+      }
+      guard program.regions[product.to] != .sequences else { return multiply(rows) }
+      for block in batch.productBlocks where block.overlaps(rows) { multiply(block.clamped(to: rows)) }
     }
     finish(product, rows: rows, channels: channels)
   }

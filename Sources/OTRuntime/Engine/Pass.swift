@@ -47,7 +47,7 @@ struct Pass {
             "token \(row) has the ID \(ids[row]), '\(program.values[lookup.to].node)' has 0...\(known.upperBound - 1)")
         }
         try engine.parameters.read(
-          lookup.use, row: ids[row] + embedding.rowOffset,
+          lookup.use, rows: ids[row] + embedding.rowOffset..<ids[row] + embedding.rowOffset + 1,
           into: UnsafeMutableBufferPointer(start: to + row * embedding.size, count: embedding.size))
       }
     }

@@ -162,6 +162,14 @@ struct Program: Sendable {
   /// The attentions, in order.
   var mixings: [Mixing]
 
+  /// The linears whose weights are floats.
+  var floatProducts: [Product] {
+    stages.flatMap { placed -> [Product] in
+      guard case .products(let products) = placed.stage else { return [] }
+      return products.filter { if case .float = $0.weights { true } else { false } }
+    }
+  }
+
   /// Bytes that a token takes in the buffers.
   var bytesPerToken: Int {
     bufferSizes.reduce(0) { $0 + ($1.region == .chain ? 0 : $1.channelCount * 4) }

@@ -48,6 +48,8 @@ final class Workspace {
     let products: AlignedMemory<Int32>
     let codes: AlignedMemory<UInt8>
     let attention: AlignedMemory<Float>
+    /// Weights that are multiplied as floats.
+    let weights: AlignedMemory<Float>
   }
 
   /// Codes of a row of the batch, `[row][width]`, and their scales.
@@ -94,11 +96,19 @@ final class Workspace {
         return form == .codes
           ? Kernels.codeAttentionScratchCount(headSize: headSize) : Kernels.attentionScratchCount(headSize: headSize)
       }.max() ?? 0
+    let weightCount =
+      program.floatProducts.map { product in
+        let linear = product.linear
+        return [1, rowCapacity].map { rowCount in
+          min(linear.outFeatures, ProductBlocks.floatChannelCount(inFeatures: linear.inFeatures, rowCount: rowCount))
+            * linear.inFeatures
+        }.max() ?? 0
+      }.max() ?? 0
     scratch = try (0..<threadCount).map { _ in
       Scratch(
         products: try AlignedMemory(count: ProductBlocks.scratchCount),
         codes: try AlignedMemory(count: Kernels.productScratchByteCount),
-        attention: try AlignedMemory(count: attentionCount))
+        attention: try AlignedMemory(count: attentionCount), weights: try AlignedMemory(count: weightCount))
     }
   }
 
