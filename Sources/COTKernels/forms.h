@@ -13,8 +13,6 @@ void ot_product4_scalar(const struct ot_product *product);
 void ot_activate_scalar(enum ot_activation kind, const float *x, size_t count, float *y);
 void ot_add_scalar(const float *x, const float *y, size_t count, float *z);
 void ot_multiply_scalar(const float *x, const float *y, size_t count, float *z);
-void ot_activate_multiply_scalar(
-    enum ot_activation kind, const float *g, const float *x, size_t count, float *y);
 void ot_affine_scalar(
     const float *x, const float *shift, const float *scale, size_t count, float *y);
 void ot_layer_norm_scalar(

@@ -115,33 +115,19 @@ OT_INLINE f32x16 activated(enum ot_activation kind, f32x16 x) {
   return x;
 }
 
-// `kind` and whether there is an x are constants where this is inlined.
-OT_INLINE void activate_row(
-    enum ot_activation kind, const float *g, const float *x, size_t count, float *y) {
-#define STEP(k, n)                                                                \
-  {                                                                               \
-    f32x16 value = activated(kind, OT_LOAD_N(f32x16, g + (k), n, (f32x16){0}));   \
-    if (x) value = value * OT_LOAD_N(f32x16, x + (k), n, (f32x16){0});            \
-    OT_STORE_N(y + (k), value, n);                                                \
-  }
+// `kind` is a constant where this is inlined.
+OT_INLINE void activate_row(enum ot_activation kind, const float *x, size_t count, float *y) {
+#define STEP(k, n) OT_STORE_N(y + (k), activated(kind, OT_LOAD_N(f32x16, x + (k), n, (f32x16){0})), n);
   OT_EACH_STEP(count, STEP)
 #undef STEP
 }
 
-#define OT_ACTIVATE(x)                                                            \
-  switch (kind) {                                                                 \
-    case OT_RELU: activate_row(OT_RELU, g, x, count, y); break;                   \
-    case OT_GELU: activate_row(OT_GELU, g, x, count, y); break;                   \
-    case OT_GELU_TANH: activate_row(OT_GELU_TANH, g, x, count, y); break;         \
-    case OT_SILU: activate_row(OT_SILU, g, x, count, y); break;                   \
-    case OT_TANH: activate_row(OT_TANH, g, x, count, y); break;                   \
+OT_KERNEL void activate(enum ot_activation kind, const float *x, size_t count, float *y) {
+  switch (kind) {
+    case OT_RELU: activate_row(OT_RELU, x, count, y); break;
+    case OT_GELU: activate_row(OT_GELU, x, count, y); break;
+    case OT_GELU_TANH: activate_row(OT_GELU_TANH, x, count, y); break;
+    case OT_SILU: activate_row(OT_SILU, x, count, y); break;
+    case OT_TANH: activate_row(OT_TANH, x, count, y); break;
   }
-
-OT_KERNEL void activate(enum ot_activation kind, const float *g, size_t count, float *y) {
-  OT_ACTIVATE(NULL)
-}
-
-OT_KERNEL void activate_multiply(
-    enum ot_activation kind, const float *g, const float *x, size_t count, float *y) {
-  OT_ACTIVATE(x)
 }

@@ -224,7 +224,6 @@ const struct ot_kernels ot_kernels_scalar = {
     .activate = ot_activate_scalar,
     .add = ot_add_scalar,
     .multiply = ot_multiply_scalar,
-    .activate_multiply = ot_activate_multiply_scalar,
     .affine = ot_affine_scalar,
     .layer_norm = ot_layer_norm_scalar,
     .rms_norm = ot_rms_norm_scalar,

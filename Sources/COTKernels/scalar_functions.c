@@ -65,8 +65,3 @@ static float activated(enum ot_activation kind, float x) {
 void ot_activate_scalar(enum ot_activation kind, const float *x, size_t count, float *y) {
   for (size_t k = 0; k < count; k++) y[k] = activated(kind, x[k]);
 }
-
-void ot_activate_multiply_scalar(
-    enum ot_activation kind, const float *g, const float *x, size_t count, float *y) {
-  for (size_t k = 0; k < count; k++) y[k] = activated(kind, g[k]) * x[k];
-}

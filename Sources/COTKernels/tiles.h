@@ -101,7 +101,6 @@ const struct ot_kernels OT_FORM(ot_kernels) = {
     .activate = activate,
     .add = add,
     .multiply = multiply,
-    .activate_multiply = activate_multiply,
     .affine = affine,
     .layer_norm = layer_norm,
     .rms_norm = rms_norm,

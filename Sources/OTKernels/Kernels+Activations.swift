@@ -39,16 +39,6 @@ extension Kernels {
     table.pointee.activate(activation.kind, from, x.count, to)
   }
 
-  /// y[k] = f(gate[k]) · x[k].
-  public func activate(
-    _ activation: Activation, gate: UnsafeBufferPointer<Float>, times x: UnsafeBufferPointer<Float>,
-    into y: UnsafeMutableBufferPointer<Float>
-  ) {
-    precondition(gate.count == y.count && x.count == y.count, "counts differ")
-    guard let g = gate.baseAddress, let from = x.baseAddress, let to = y.baseAddress else { return }
-    table.pointee.activate_multiply(activation.kind, g, from, y.count, to)
-  }
-
   /// z[k] = x[k] + y[k].
   public func add(
     _ x: UnsafeBufferPointer<Float>, _ y: UnsafeBufferPointer<Float>,

@@ -50,7 +50,6 @@ void check_values(const struct ot_kernels *a, const struct ot_kernels *b, size_t
   expect(same_floats(u, v, most), #kernel, n);
     for (int kind = OT_RELU; kind <= OT_TANH; kind++) {
       BOTH(activate, (enum ot_activation)kind, x, n)
-      BOTH(activate_multiply, (enum ot_activation)kind, x, y, n)
     }
     BOTH(add, x, y, n)
     BOTH(multiply, x, y, n)

@@ -25,7 +25,6 @@ import _OTTestSupport
         for activation in Kernels.Activation.allCases {
           expectAgreement({ $0.activate(activation, x) }, "\(activation)")
           expectAgreement({ $0.activate(activation, mild) }, "\(activation)")
-          expectAgreement({ $0.activate(activation, gate: mild, times: x) }, "\(activation) gate")
         }
         expectAgreement({ $0.add(x, y) }, "add")
         expectAgreement({ $0.multiply(x, y) }, "multiply")

@@ -45,7 +45,6 @@ import _OTTestSupport
     let (x, y): ([Float], [Float]) = ([1, -2, 0.5, 8], [3, 0.25, -4, 0])
     #expect(Kernels.scalar.add(x, y) == [4, -1.75, -3.5, 8])
     #expect(Kernels.scalar.multiply(x, y) == [3, -0.5, -2, 0])
-    #expect(Kernels.scalar.activate(.relu, gate: x, times: y) == [3, 0, -2, 0])
     let scale: [Float] = [2, 4, 8, 16]
     #expect(Kernels.scalar.transform(x, shift: y, scale: scale) == [-1, -0.5625, 0.5625, 0.5])
     #expect(Kernels.scalar.transform(x, shift: nil, scale: scale) == [0.5, -0.5, 0.0625, 0.5])

@@ -18,12 +18,6 @@ extension Kernels {
     mapped(x) { activate(activation, $0, into: $1) }
   }
 
-  func activate(_ activation: Activation, gate: [Float], times x: [Float]) -> [Float] {
-    x.withUnsafeBufferPointer { x in
-      mapped(gate) { activate(activation, gate: $0, times: x, into: $1) }
-    }
-  }
-
   func add(_ x: [Float], _ y: [Float]) -> [Float] {
     y.withUnsafeBufferPointer { y in mapped(x) { add($0, y, into: $1) } }
   }

@@ -160,10 +160,6 @@ struct ot_kernels {
       const float *_Nonnull x, const float *_Nonnull y, size_t count, float *_Nonnull z);
   void (*_Nonnull multiply)(
       const float *_Nonnull x, const float *_Nonnull y, size_t count, float *_Nonnull z);
-  /// y[k] = f(g[k]) * x[k].
-  void (*_Nonnull activate_multiply)(
-      enum ot_activation kind, const float *_Nonnull g, const float *_Nonnull x, size_t count,
-      float *_Nonnull y);
   /// y[k] = (x[k] - shift[k]) / scale[k], either step left out for null.
   void (*_Nonnull affine)(
       const float *_Nonnull x, const float *_Nullable shift, const float *_Nullable scale,
