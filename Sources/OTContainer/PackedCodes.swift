@@ -9,6 +9,9 @@ public final class PackedCodes: @unchecked Sendable {
   /// What holds the bytes: a `MappedFile` or `PageMemory`.
   private let owner: AnyObject
 
+  /// Whether they are in the mapped file.
+  public var isInPlace: Bool { owner is MappedFile }
+
   fileprivate init(_ bytes: UnsafeRawBufferPointer, in owner: AnyObject) {
     self.bytes = bytes
     self.owner = owner

@@ -14,6 +14,15 @@ public struct ContainerParameters: Sendable {
     case plain([UInt8], ElementType, Shape)
     /// Elements that stay in the mapped file, which the container keeps.
     case mapped(UnsafeRawBufferPointer, ElementType, Shape)
+
+    /// Whether the mapped file is read for it.
+    var isInPlace: Bool {
+      switch self {
+      case .packed(let matrix): matrix.isInPlace
+      case .plain: false
+      case .mapped: true
+      }
+    }
   }
 
   private let container: Container
@@ -69,6 +78,8 @@ public struct ContainerParameters: Sendable {
     self.container = container
     self.holders = holders
     stored = Dictionary(uniqueKeysWithValues: zip(needed.map(\.name), blocks.joined()))
+    // What has been read is copied: its pages need not stay.
+    if !stored.values.contains(where: \.isInPlace) { container.file.release(0..<container.file.byteCount) }
   }
 
   private static func stored(

@@ -85,7 +85,8 @@ extension Program.RowStep {
   var written: Program.ValueID? {
     switch self {
     case .layerNorm(_, _, _, _, let to), .rmsNorm(_, _, _, _, let to), .activate(_, _, let to),
-      .add(_, _, let to), .multiply(_, _, let to), .affine(_, _, _, let to), .slice(_, _, let to):
+      .add(_, _, let to), .multiply(_, _, let to), .affine(_, _, _, let to), .slice(_, _, let to),
+      .rotate(_, _, _, let to):
       return to
     case .quantize: return nil
     }
@@ -94,7 +95,7 @@ extension Program.RowStep {
   func read(codes: [Program.Codes]) -> [Program.ValueID] {
     switch self {
     case .layerNorm(_, _, _, let from, _), .rmsNorm(_, _, _, let from, _), .activate(_, let from, _),
-      .affine(_, _, let from, _), .slice(_, let from, _):
+      .affine(_, _, let from, _), .slice(_, let from, _), .rotate(_, _, let from, _):
       return [from]
     case .add(let a, let b, _), .multiply(let a, let b, _): return [a, b]
     case .quantize(let id): return [codes[id].value]

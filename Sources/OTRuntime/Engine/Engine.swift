@@ -110,9 +110,10 @@ final class Engine: Sendable {
     guard let observe else { return }
     for value in placed.shown {
       let place = workspace.program.values[value]
+      guard let node = place.node else { continue }
       let base = workspace.rows(of: value) + rows.lowerBound * place.channelCount
       try observe(
-        place.node, UnsafeBufferPointer(start: base, count: rows.count * place.channelCount), rows.count,
+        node, UnsafeBufferPointer(start: base, count: rows.count * place.channelCount), rows.count,
         place.channelCount)
     }
   }

@@ -6,21 +6,21 @@ extension Pass {
   /// Queries that a thread mixes at a time.
   private static let queryBlockCount = 64
 
-  /// Softmax attention of every sequence of the batch: rotates queries and
-  /// keys, stores keys and values, and mixes heads and blocks of queries in parallel.
+  /// Softmax attention of every sequence of the batch: stores keys and values,
+  /// and mixes heads and blocks of queries in parallel.
   func run(_ mixing: Program.Mixing) throws {
     if let bits = engine.attentionBits { return try mixCodes(mixing, bits: bits) }
-    let (queries, keys) = try rotated(mixing)
+    let keys = workspace.rows(of: mixing.keys)
     let values = workspace.rows(of: mixing.values)
     try eachKeyValueHead(of: mixing.attention) { segment, head in
       store(mixing, head: head, segment: segment, keys: keys, values: values)
     }
-    try mixBlocks(of: mixing, queries: queries)
+    try mixBlocks(of: mixing, queries: workspace.rows(of: mixing.queries))
   }
 
   /// Mixes blocks of queries of all heads, in parallel.
   ///
-  /// - Parameter queries: rotated; nil: the workspace has their codes.
+  /// - Parameter queries: nil: the workspace has their codes.
   func mixBlocks(of mixing: Program.Mixing, queries: UnsafeMutablePointer<Float>?) throws {
     let size = Pass.queryBlockCount
     let blockCount = batch.segments.reduce(0) { $0 + ($1.rows.count + size - 1) / size }
@@ -118,46 +118,6 @@ extension Pass {
         start: stored.keys, count: Kernels.keyCacheCount(positionCount: count, headSize: size)),
       values: UnsafeBufferPointer(start: stored.values, count: count * size), valueStride: size)
     kernels.attend(block, scratch: workspace.scratch[worker].attention.buffer)
-  }
-
-  /// Queries and keys, rotated; in place where they are not.
-  func rotated(
-    _ mixing: Program.Mixing
-  ) throws -> (queries: UnsafeMutablePointer<Float>, keys: UnsafeMutablePointer<Float>) {
-    let attention = mixing.attention
-    let queryWidth = attention.headCount * attention.headSize
-    let keyWidth = attention.keyValueHeadCount * attention.headSize
-    return (
-      try rotated(mixing.queries, width: queryWidth, rotary: mixing.rotary, attention, into: workspace.mixedQueries),
-      try rotated(mixing.keys, width: keyWidth, rotary: mixing.rotary, attention, into: workspace.mixedKeys)
-    )
-  }
-
-  private func rotated(
-    _ value: Program.ValueID, width: Int, rotary: Int?, _ attention: Attention, into memory: AlignedMemory<Float>
-  ) throws -> UnsafeMutablePointer<Float> {
-    let source = workspace.rows(of: value)
-    guard let rotary else { return source }
-    let target = memory.base
-    // Outside of the loops: every thread would count references to it for every row.
-    let table = workspace.rotaryTables[rotary]
-    let size = attention.headSize
-    try table.cosines.withUnsafeBufferPointer { cosines in
-      try table.sines.withUnsafeBufferPointer { sines in
-        try eachBlock(of: 0..<batch.rowCount) { block in
-          for row in block.rows {
-            let x = UnsafeMutableBufferPointer(start: target + row * width, count: width)
-            (target + row * width).update(from: source + row * width, count: width)
-            let start = batch.positions[row] * table.pairCount
-            let pairs = start..<start + table.pairCount
-            kernels.rotate(
-              x, headSize: size, cosines: UnsafeBufferPointer(rebasing: cosines[pairs]),
-              sines: UnsafeBufferPointer(rebasing: sines[pairs]))
-          }
-        }
-      }
-    }
-    return target
   }
 
   private func store(

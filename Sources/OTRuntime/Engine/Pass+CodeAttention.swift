@@ -7,18 +7,17 @@ extension Pass {
     let attention = mixing.attention
     let queryWidth = attention.headCount * attention.headSize
     let keyWidth = attention.keyValueHeadCount * attention.headSize
-    let (queries, keys) = try rotated(mixing)
-    let values = workspace.rows(of: mixing.values)
-    try quantize(queries, width: queryWidth, bits: bits, into: workspace.queryCodes)
-    try quantize(keys, width: keyWidth, bits: bits, into: workspace.keyCodes)
-    try quantize(values, width: keyWidth, bits: bits, into: workspace.valueCodes)
+    try quantize(mixing.queries, width: queryWidth, bits: bits, into: workspace.queryCodes)
+    try quantize(mixing.keys, width: keyWidth, bits: bits, into: workspace.keyCodes)
+    try quantize(mixing.values, width: keyWidth, bits: bits, into: workspace.valueCodes)
     try eachKeyValueHead(of: attention) { segment, head in storeCodes(mixing, head: head, segment: segment) }
     try mixBlocks(of: mixing, queries: nil)
   }
 
   private func quantize(
-    _ source: UnsafeMutablePointer<Float>, width: Int, bits: Int, into target: Workspace.MixedCodes
+    _ value: Program.ValueID, width: Int, bits: Int, into target: Workspace.MixedCodes
   ) throws {
+    let source = workspace.rows(of: value)
     try eachBlock(of: 0..<batch.rowCount) { block in
       for row in block.rows {
         let x = UnsafeBufferPointer(start: source + row * width, count: width)

@@ -44,7 +44,7 @@ struct Pass {
         guard known.contains(ids[row]) else {
           throw Refusal(
             "run-token-id",
-            "token \(row) has the ID \(ids[row]), '\(program.values[lookup.to].node)' has 0...\(known.upperBound - 1)")
+            "token \(row) has the ID \(ids[row]), '\(lookup.use.node)' has 0...\(known.upperBound - 1)")
         }
         try engine.parameters.read(
           lookup.use, rows: ids[row] + embedding.rowOffset..<ids[row] + embedding.rowOffset + 1,
@@ -108,6 +108,19 @@ struct Pass {
         for start in stride(from: 0, to: y.count, by: slice.headSize) {
           guard let source = x.baseAddress, let target = y.baseAddress else { return }
           (target + start).update(from: source + slice.inputChannel(of: start), count: slice.headSize)
+        }
+      }
+    case .rotate(let rotary, let headSize, let from, let to):
+      let table = workspace.rotaryTables[rotary]
+      eachRow(block, from, to) { row, x, y in
+        _ = y.update(fromContentsOf: x)
+        let angles = batch.positions[row] * table.pairCount..<(batch.positions[row] + 1) * table.pairCount
+        table.cosines.withUnsafeBufferPointer { cosines in
+          table.sines.withUnsafeBufferPointer { sines in
+            kernels.rotate(
+              y, headSize: headSize, cosines: UnsafeBufferPointer(rebasing: cosines[angles]),
+              sines: UnsafeBufferPointer(rebasing: sines[angles]))
+          }
         }
       }
     case .quantize(let id): quantize(id, block)

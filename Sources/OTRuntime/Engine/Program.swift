@@ -9,7 +9,8 @@ import OTTensor
 struct Program: Sendable {
   /// A node's value: `[rows, channelCount]` floats.
   struct Value: Sendable {
-    let node: String
+    /// nil: only a part of what a node does.
+    let node: String?
     let channelCount: Int
     /// Filled in when all stages are known.
     var buffer = 0
@@ -57,6 +58,8 @@ struct Program: Sendable {
     case multiply(ValueID, ValueID, to: ValueID)
     case affine(shift: [Float]?, scale: [Float]?, ValueID, to: ValueID)
     case slice(HeadSlice, ValueID, to: ValueID)
+    /// Turns each head by the angles of the row's position; of `rotaries`, the one that is meant.
+    case rotate(Int, headSize: Int, ValueID, to: ValueID)
     case quantize(CodesID)
   }
 
@@ -107,10 +110,9 @@ struct Program: Sendable {
     let attention: Attention
     /// Counts the attentions of the program.
     let index: Int
-    /// Which of `rotaries`.
-    let rotary: Int?
     /// ALiBi's slopes of the heads.
     let slopes: [Float]?
+    /// Queries and keys are rotated where they are to be.
     let queries, keys, values: ValueID
     let to: ValueID
   }

@@ -118,18 +118,23 @@ struct ProgramCompiler {
   }
 
   private mutating func addMixing(_ attention: Attention, _ node: Node) {
-    let inputs = node.inputs.map(valueID)
-    var rotaryIndex: Int?
+    var inputs = node.inputs.map(valueID)
     var slopes: [Float]?
     switch attention.positions {
     case .none: break
     case .alibi: slopes = Attention.alibiSlopes(headCount: attention.headCount)
     case .rotary(let rotary):
-      rotaryIndex = rotaries.firstIndex(of: rotary) ?? rotaries.count
-      if rotaryIndex == rotaries.count { rotaries.append(rotary) }
+      let index = rotaries.firstIndex(of: rotary) ?? rotaries.count
+      if index == rotaries.count { rotaries.append(rotary) }
+      for input in 0..<2 {
+        let rotated = newValue(of: nil, channelCount: values[inputs[input]].channelCount, isSequences: false)
+        append(
+          .rotate(index, headSize: attention.headSize, inputs[input], to: rotated), isSequences: false)
+        inputs[input] = rotated
+      }
     }
     let mixing = Program.Mixing(
-      attention: attention, index: mixings.count, rotary: rotaryIndex, slopes: slopes, queries: inputs[0],
+      attention: attention, index: mixings.count, slopes: slopes, queries: inputs[0],
       keys: inputs[1], values: inputs[2], to: newValue(node))
     mixings.append(mixing)
     stages.append((.mix(mixing), false))
@@ -224,9 +229,15 @@ struct ProgramCompiler {
   // MARK: Values and parameters
 
   private mutating func newValue(_ node: Node, isSequences: Bool = false) -> Program.ValueID {
-    values.append(Program.Value(node: node.name, channelCount: graph.channelCount(of: node.name) ?? 0))
+    let value = newValue(
+      of: node.name, channelCount: graph.channelCount(of: node.name) ?? 0, isSequences: isSequences)
+    valueIDs[node.name] = value
+    return value
+  }
+
+  private mutating func newValue(of node: String?, channelCount: Int, isSequences: Bool) -> Program.ValueID {
+    values.append(Program.Value(node: node, channelCount: channelCount))
     self.isSequences.append(isSequences)
-    valueIDs[node.name] = values.count - 1
     return values.count - 1
   }
 

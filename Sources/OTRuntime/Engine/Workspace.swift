@@ -36,8 +36,6 @@ final class Workspace {
   let program: Program
   private let floats: [AlignedMemory<Float>]
   private let bytes: [AlignedMemory<UInt8>]
-  /// Queries and keys that are rotated.
-  let mixedQueries, mixedKeys: AlignedMemory<Float>
   /// What is mixed where attention is of codes.
   let queryCodes, keyCodes, valueCodes: MixedCodes
   var rotaryTables: [RotaryTable]
@@ -82,9 +80,6 @@ final class Workspace {
     bytes = try program.codeBuffers.map { try AlignedMemory(count: $0.byteCount * capacities[$0.region, default: 0]) }
     let queryWidth = program.mixings.map { $0.attention.headCount * $0.attention.headSize }.max() ?? 0
     let keyWidth = program.mixings.map { $0.attention.keyValueHeadCount * $0.attention.headSize }.max() ?? 0
-    let rotatedCount = program.rotaries.isEmpty ? 0 : rowCapacity
-    mixedQueries = try AlignedMemory(count: rotatedCount * queryWidth)
-    mixedKeys = try AlignedMemory(count: rotatedCount * keyWidth)
     let codeCount = form == .codes ? rowCapacity : 0
     queryCodes = try MixedCodes(rowCount: codeCount, width: queryWidth)
     keyCodes = try MixedCodes(rowCount: codeCount, width: keyWidth)
