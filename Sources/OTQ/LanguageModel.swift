@@ -37,7 +37,8 @@ public struct LanguageModel: Sendable {
   /// - Throws: ``Refusal`` as `ModelFile.init(path:)`; with rule `run-no-graph`
   ///   or `run-incomplete` for a model that cannot be run; `run-attention` for
   ///   attention bits of a checkpoint, which runs in float32; `parameter-…` or
-  ///   `otq-…` for tensors that are missing or damaged.
+  ///   `otq-…` for tensors that are missing or damaged. Codes of an uncompressed
+  ///   file are not read before they are used: see ``ModelFile/verify(threadCount:)``.
   public init(path: String, threadCount: Int? = nil, attentionBits: Int? = nil) throws(Refusal) {
     try self.init(ModelFile(path: path), threadCount: threadCount, attentionBits: attentionBits)
   }

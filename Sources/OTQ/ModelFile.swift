@@ -70,6 +70,20 @@ public struct ModelFile: Sendable {
     }
   }
 
+  /// Reads all of a packed file and checks every byte: checksums, frames, codes, scales.
+  ///
+  /// Opening and loading check all but what is used in place, which they do not
+  /// read: the codes of an uncompressed file. Damage there makes wrong numbers and nothing
+  /// worse. A checkpoint has no checksums to check.
+  /// - Parameter threadCount: the most threads that work at a time. Nil: all cores.
+  /// - Throws: ``Refusal`` with a rule `otq-…`.
+  public func verify(threadCount: Int? = nil) throws(Refusal) {
+    guard case .packed(let file) = content else { return }
+    try refusing {
+      try file.container.verify(threadCount: threadCount ?? ProcessInfo.processInfo.activeProcessorCount)
+    }
+  }
+
   /// The files that it is read from.
   package var identities: [FileIdentity] {
     switch content {

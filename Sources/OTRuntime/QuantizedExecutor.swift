@@ -4,7 +4,8 @@ import OTKernels
 import OTTensor
 
 /// Runs a packed model: products with packed weights in exact integer arithmetic
-/// on the codes as stored, everything else in float32.
+/// on the codes as stored, everything else in float32 unless attention is asked for
+/// in integers.
 ///
 /// - On a static site the value is rounded as it is, since its steps are part
 ///   of the norm before it and of the weights: no activation scale anywhere.

@@ -63,6 +63,23 @@ import _OTTestSupport
     }
   }
 
+  /// What is used in place is not read when a file is opened.
+  @Test func damageInPlaceIsFoundByVerifying() throws {
+    try withTemporaryFolder { temporary in
+      let path = temporary + "/mini.otq"
+      var options = ConversionOptions()
+      options.compression = .none
+      try Converter(ConversionPlan(checkpoint: Checkpoint.open(Self.folder), options: options)).run(to: path)
+      try ModelFile(path: path).verify(threadCount: 2)
+      var bytes = try Data(contentsOf: URL(fileURLWithPath: path))
+      bytes[bytes.count / 2] ^= 1
+      try bytes.write(to: URL(fileURLWithPath: path))
+      let damaged = try ModelFile(path: path)
+      _ = try LanguageModel(damaged, threadCount: 1)
+      #expect { try damaged.verify(threadCount: 2) } throws: { ($0 as? Refusal)?.rule == "otq-checksum" }
+    }
+  }
+
   @Test func refusals() throws {
     #expect { try ModelFile(path: "/nowhere.otq") } throws: { ($0 as? Refusal)?.rule == "file-missing" }
     #expect { try LanguageModel(path: Fixtures.path("models/minilm-goldens/goldens.safetensors")) } throws: {
