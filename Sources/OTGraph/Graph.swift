@@ -33,7 +33,8 @@ public enum ActivationQuantization: Sendable, Hashable {
 /// are names of a checkpoint's tensors.
 ///
 /// Every value of this type is valid: names are unique, inputs exist and come
-/// first, channel counts agree, transforms fit. It holds no weights.
+/// first, channel counts and rows agree, transforms fit, and there is a logit
+/// for each token of the vocabulary. It holds no weights.
 public struct Graph: Sendable {
   /// The family that the graph was built by: `opt`, `bloom`, `llama`, `bert`.
   public let family: String
@@ -73,7 +74,7 @@ public struct Graph: Sendable {
     file: String? = nil
   ) throws {
     let validation = try GraphValidation(
-      nodes: nodes, outputs: outputs, isComplete: missing.isEmpty, file: file)
+      nodes: nodes, outputs: outputs, vocabularySize: vocabularySize, isComplete: missing.isEmpty, file: file)
     self.family = family
     self.nodes = nodes
     self.outputs = outputs
@@ -96,6 +97,14 @@ public struct Graph: Sendable {
   /// Channels of the value of the node called `node`: 0 for IDs, nil where
   /// there is no such node.
   public func channelCount(of node: String) -> Int? { indices[node].map { channelCounts[$0] } }
+
+  /// Whether a token sees only those before it, so that the model can continue a text.
+  public var isCausal: Bool {
+    nodes.allSatisfy { node in
+      guard case .attention(let attention) = node.operation else { return true }
+      return attention.isCausal
+    }
+  }
 
   /// The nodes that read the value of `node`, in order; a node that reads it
   /// twice is listed twice.

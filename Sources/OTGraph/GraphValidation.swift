@@ -5,6 +5,8 @@ struct GraphValidation {
   private(set) var indices: [String: Int] = [:]
   private(set) var channelCounts: [Int] = []
   private(set) var consumers: [String: [String]] = [:]
+  /// Whether a value has a row for each sequence, not for each token.
+  private var areOfSequences: [Bool] = []
 
   /// The largest dimension accepted: products of two of them fit in an Int.
   static let maximumSize = 1 << 31
@@ -16,7 +18,9 @@ struct GraphValidation {
   private let isComplete: Bool
   private let file: String?
 
-  init(nodes: [Node], outputs: [String: String], isComplete: Bool, file: String?) throws {
+  init(
+    nodes: [Node], outputs: [String: String], vocabularySize: Int?, isComplete: Bool, file: String?
+  ) throws {
     self.isComplete = isComplete
     self.file = file
     channelCounts.reserveCapacity(nodes.count)
@@ -41,6 +45,7 @@ struct GraphValidation {
           "input", "'\(node.name)' has \(inputs.count) inputs, not \(node.operation.inputCount)")
       }
       channelCounts.append(try channelCount(of: node, inputs: inputs))
+      areOfSequences.append(try isOfSequences(node))
       if case .affine = node.operation {
         let count = (affineCounts[node.inputs[0]] ?? 0) + 1
         guard count <= GraphValidation.maximumAffineChain else {
@@ -55,7 +60,33 @@ struct GraphValidation {
       guard let index = indices[name], nodes[index].name.hasSameBytes(as: name), channelCounts[index] > 0 else {
         throw refusal("output", "output '\(output)' is '\(name)', which is no value of the graph")
       }
+      if let isOfSequences = GraphValidation.outputRows[output], areOfSequences[index] != isOfSequences {
+        let (own, wanted) = isOfSequences ? ("token", "sequence") : ("sequence", "token")
+        throw refusal("rows", "output '\(output)' is '\(name)', which has a row for each \(own), not \(wanted)")
+      }
+      // Who reads logits looks tokens up in them.
+      if output == "logits", let vocabularySize, channelCounts[index] != vocabularySize {
+        throw refusal(
+          "vocabulary", "'\(name)' gives \(channelCounts[index]) logits, the vocabulary has \(vocabularySize) tokens")
+      }
     }
+  }
+
+  /// Whether the outputs that have a meaning are of sequences.
+  private static let outputRows = ["logits": false, "hidden": false, "pooled": true]
+
+  /// Whether a node's value has a row for each sequence, once its inputs' rows fit each other.
+  private func isOfSequences(_ node: Node) throws -> Bool {
+    let inputs = node.inputs.compactMap { indices[$0] }.map { areOfSequences[$0] }
+    switch node.operation {
+    case .firstToken, .attention:
+      guard !inputs.contains(true) else { throw refusal("rows", "'\(node.name)' needs a row for each token") }
+    default:
+      guard Set(inputs).count < 2 else {
+        throw refusal("rows", "'\(node.name)' joins rows of tokens with rows of sequences")
+      }
+    }
+    return node.operation == .firstToken || inputs.contains(true)
   }
 
   static func isUsableName(_ name: String) -> Bool {

@@ -14,11 +14,16 @@ public struct TokenLikelihood: Sendable {
   /// Adds a window: row i of `logits` `[tokens, vocabulary]` predicts token i + 1.
   ///
   /// Logarithms of sums of exponentials; terms are float32, sums float64.
-  /// - Precondition: there is one row per token, and tokens are in the vocabulary.
+  /// - Throws: `Refusal` with rule `run-token-id` for a token that has no logit.
+  /// - Precondition: there is one row per token.
   /// - Complexity: O(tokens · vocabulary).
   public mutating func add(logits: Matrix, tokenIDs: [Int], threadCount: Int) throws {
     precondition(logits.rowCount == tokenIDs.count, "one row per token")
     guard tokenIDs.count > 1 else { return }
+    // Rows are read without checks.
+    if let index = tokenIDs.firstIndex(where: { !(0..<logits.channelCount).contains($0) }) {
+      throw Refusal("run-token-id", "token \(index) is \(tokenIDs[index]), there are \(logits.channelCount) logits")
+    }
     losses += try mapBlocks(tokenIDs.count - 1, threadCount: threadCount) { row in
       logits.withRow(row) { $0.logSumExp - Double($0[tokenIDs[row + 1]]) }
     }

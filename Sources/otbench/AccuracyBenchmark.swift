@@ -68,12 +68,7 @@ struct AccuracyBenchmark: ParsableCommand {
       throw ValidationError("Give --text, or a fixture with goldens.safetensors and reference.json.")
     }
     let statistics = try calibrated(checkpoint, graph, fixture, folder.path)
-    let isLanguageModel =
-      graph.outputs["logits"] != nil
-      && graph.nodes.allSatisfy { node in
-        guard case .attention(let attention) = node.operation else { return true }
-        return attention.isCausal
-      }
+    let isLanguageModel = graph.outputs["logits"] != nil && graph.isCausal
     let schemes = isLanguageModel ? AccuracyScheme.ofLanguageModels : AccuracyScheme.ofSentenceModels
     let files = try schemes.map { scheme in
       try scheme.convert(

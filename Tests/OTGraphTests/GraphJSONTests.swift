@@ -84,6 +84,18 @@ struct GraphJSONTests {
     (#""hidden": "norm""#, #""hidden": "nothing""#, "graph-output"),
     (#""hidden": "norm""#, #""hidden": "ids""#, "graph-output"),
     (#""hidden": "norm""#, #""hidden": 1"#, "graph-json"),
+    (#""hidden": "norm""#, #""pooled": "norm""#, "graph-rows"),
+    (#""outputs": {"hidden""#, #""vocabularySize": 8, "outputs": {"logits""#, "graph-vocabulary"),
+    (
+      #""size": 4}]"#,
+      #""size": 4}, {"name": "f", "operation": "first_token", "inputs": ["norm"]},"#
+        + #"{"name": "s", "operation": "add", "inputs": ["f", "norm"]}]"#, "graph-rows"
+    ),
+    (
+      #""size": 4}]"#,
+      #""size": 4}, {"name": "f", "operation": "first_token", "inputs": ["norm"]},"#
+        + #"{"name": "s", "operation": "first_token", "inputs": ["f"]}]"#, "graph-rows"
+    ),
     (#""token_ids""#, #""token_idz""#, "graph-json"),
     (#""name": "first""#, #""name": "table""#, "graph-name"),
     (#""name": "first""#, #""name": """#, "graph-name"),

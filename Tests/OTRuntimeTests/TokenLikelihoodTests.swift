@@ -1,5 +1,6 @@
 import Foundation
 import OTRuntime
+import OTTensor
 import Testing
 import _OTTestSupport
 
@@ -37,6 +38,15 @@ import _OTTestSupport
     let product = expected.map { exp(-$0) }.reduce(1, *)
     let perplexity = try #require(likelihood.perplexity)
     #expect(abs(perplexity / pow(product, -1.0 / 9) - 1) < 1e-6, "seed \(generator.seed)")
+  }
+
+  @Test(arguments: [[0, 4], [0, -1], [0, .max]]) func aTokenWithoutALogitIsRefused(tokens: [Int]) {
+    var likelihood = TokenLikelihood()
+    let logits = Matrix(rowCount: 2, channelCount: 4, values: .init(repeating: 0, count: 8))
+    let refusal = #expect(throws: Refusal.self) {
+      try likelihood.add(logits: logits, tokenIDs: tokens, threadCount: 1)
+    }
+    #expect(refusal?.rule == "run-token-id")
   }
 
   @Test func uniformLogitsHaveThePerplexityOfTheVocabulary() throws {
