@@ -156,6 +156,8 @@ extension Container {
   ) throws -> [Float] {
     guard let scheme = tensor.scheme else { preconditionFailure("not a quantized tensor") }
     let layout = tensor.layout
+    // Of rows without columns there may be 2^31.
+    guard layout.columnCount > 0 else { return [] }
     let codes = try codes(of: tensor, rowTiles: rowTiles)
     let rows = rowTiles.lowerBound * 16..<min(rowTiles.upperBound * 16, layout.rowCount)
     var result = [Float](repeating: 0, count: rows.count * layout.columnCount)

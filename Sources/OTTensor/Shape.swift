@@ -35,9 +35,7 @@ public struct Shape: Sendable, Hashable {
 
   /// Elements in one index of the first dimension; 0 where there are no rows
   /// to tell it from.
-  public var rowElementCount: Int {
-    rank == 0 ? 1 : dimensions.dropFirst().reduce(1, { $0 &* $1 })
-  }
+  public var rowElementCount: Int { rowCount == 0 ? 0 : elementCount / rowCount }
 
   /// Element strides of the row-major layout.
   public var rowMajorStrides: [Int] {

@@ -41,8 +41,8 @@ public struct TensorView: Sendable {
   /// Whether the bytes in the file already are in row-major order (strides of
   /// dimensions of size 1 do not matter) and little-endian.
   public var isContiguous: Bool {
-    if isBigEndian && elementType.bitWidth > 8 { return false }
     if shape.elementCount == 0 { return true }
+    if isBigEndian && elementType.bitWidth > 8 { return false }
     return zip(zip(shape.dimensions, strides), shape.rowMajorStrides)
       .allSatisfy { $0.0 == 1 || $0.1 == $1 }
   }

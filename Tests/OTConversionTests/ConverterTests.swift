@@ -111,6 +111,22 @@ enum FileManagerFile {
     }
   }
 
+  /// Rows without columns are not to be counted: 2^31 of them would take minutes.
+  @Test func quantizedRowsWithoutColumnsAreUnpacked() throws {
+    try withTemporaryFolder { folder in
+      let scheme = try #require(QuantizationScheme(bits: 8, isSymmetric: true, granularity: .perTensor))
+      let writer = try ContainerWriter(path: folder + "/m.otq")
+      for index in 0..<100 {
+        try writer.addQuantized(
+          name: "w\(index)", shape: try #require(Shape([(1 << 31) - 1, 0])), scheme: scheme, codes: 0..<0, scales: [1],
+          zeroPoints: [], source: .init(name: "w\(index)", elementType: .f16), error: nil)
+      }
+      try writer.commit(metadata: [:])
+      try Unpacker(PackedFile(path: folder + "/m.otq")).run(to: folder + "/u.safetensors")
+      #expect(try Checkpoint.open(folder + "/u.safetensors").tensors.count == 100)
+    }
+  }
+
   @Test func tiedEmbeddingsAreStoredOnce() throws {
     // bert-mini's PyTorch file lists the decoder beside the table it is tied to.
     try withTemporaryFolder { folder in
