@@ -23,6 +23,7 @@ NUMPY = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", 
          "BOOL": "?", "C64": "<c8"}
 BITS = {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8,
         "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8} | {n: np.dtype(d).itemsize * 8 for n, d in NUMPY.items()}
+FLOATS = {"F64", "F32", "F16", "BF16"}
 
 
 class OtqError(ValueError):
@@ -167,6 +168,10 @@ class Otq:
             if "alias" in entry:
                 target = self.tensors.get(entry["alias"]) if type(entry["alias"]) is str else None
                 require(target and "alias" not in target and target["shape"] == entry["shape"], f"{name}: alias")
+        for name, entry in self.tensors.items():
+            if "source" in entry:
+                own, source = self.resolve(name).get("dtype", "F32"), entry["source"]["dtype"]
+                require(own == source or {own, source} <= FLOATS, f"{name}: source")
         for entry in self.metadata["attachments"]:
             name, run = entry.get("name"), self._run(entry.get("extents"))
             check_name(name)

@@ -80,6 +80,14 @@ public struct Container: Sendable {
     attachments = Dictionary(uniqueKeysWithValues: attached)
     attachmentNames = attached.map(\.0)
     try Container.checkUse(of: extents, by: tensors, and: attached.map(\.1), file: file.path)
+    for tensor in tensors {
+      guard let source = tensor.source, let stored = self[tensor.name] else { continue }
+      guard stored.content.canBeMade(of: source.elementType) else {
+        throw Refusal(
+          "otq-source", "cannot have been made of elements \(source.elementType.rawValue)", file: file.path,
+          tensor: tensor.name)
+      }
+    }
   }
 
   /// The tensor of that name, aliases followed; nil when there is none.

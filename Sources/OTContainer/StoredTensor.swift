@@ -23,6 +23,16 @@ public struct StoredTensor: Sendable, Hashable {
     case plain(ElementType)
     /// The same as another tensor of the file, which is no alias itself.
     case alias(of: String)
+
+    /// Whether it can stand for elements of `type`: only floats are quantized or
+    /// converted. What an alias stands for is for its target to say.
+    func canBeMade(of type: ElementType) -> Bool {
+      switch self {
+      case .quantized: type.isConvertibleFloat
+      case .plain(let own): own == type || own.isConvertibleFloat && type.isConvertibleFloat
+      case .alias: true
+      }
+    }
   }
 
   /// The source tensor that this one was made from.

@@ -39,6 +39,11 @@ public struct PackedFile: Sendable {
           "otq-graph", "node '\(use.node)' needs a \(use.role.rawValue) of shape \(use.shape)", file: path,
           tensor: use.outputName)
       }
+      if case .plain(let type) = tensor.content, !type.isConvertibleFloat {
+        throw Refusal(
+          "otq-graph", "node '\(use.node)' needs floats for a \(use.role.rawValue), not \(type.rawValue)", file: path,
+          tensor: use.outputName)
+      }
       if uses[use.outputName] == nil { uses[use.outputName] = use }
     }
     self.graph = graph

@@ -47,6 +47,17 @@ struct IndexRefusalTests {
     .init("unknown dtype", "otq-tensor", "\"dtype\":\"F32\"", "\"dtype\":\"f32\""),
     .init("two kinds", "otq-tensor", "\"dtype\":\"F32\"", "\"dtype\":\"F32\",\"bits\":6"),
     .init("no kind", "otq-tensor", "\"dtype\":\"F32\",", ""),
+    .init("quantized integers", "otq-source", "\"dtype\":\"F16\"", "\"dtype\":\"I64\""),
+    .init("quantized floats of 8 bits", "otq-source", "\"dtype\":\"F16\"", "\"dtype\":\"F8_E4M3\""),
+    .init(
+      "alias of quantized integers", "otq-source", "\"alias\":\"w\"",
+      "\"alias\":\"w\",\"source\":{\"name\":\"v\",\"dtype\":\"U8\"}"),
+    .init(
+      "integers of floats", "otq-source", "\"dtype\":\"F32\"",
+      "\"dtype\":\"I32\",\"source\":{\"name\":\"b\",\"dtype\":\"F32\"}"),
+    .init(
+      "floats of integers", "otq-source", "\"dtype\":\"F32\"",
+      "\"dtype\":\"F32\",\"source\":{\"name\":\"b\",\"dtype\":\"I32\"}"),
     .init("source without a type", "otq-tensor", ",\"dtype\":\"F16\"", ""),
     .init("error without a maximum", "otq-tensor", ",\"maximumInSteps\":0.5", ""),
 

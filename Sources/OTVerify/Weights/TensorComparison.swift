@@ -35,9 +35,10 @@ struct TensorComparison {
     }
   }
 
-  /// A norm's or linear's bias that migration brought into being.
+  /// A norm's or linear's bias that migration brought into being: a tensor without a source.
   func gained(_ tensor: StoredTensor) throws -> TensorFinding? {
     guard let use = file.uses[tensor.name], use.role != .shift, use.role != .scale else { return nil }
+    guard use.tensor == nil else { return result(tensor, faults: ["is said to have no source"]) }
     return try evaluated(tensor, use, .f32)
   }
 
@@ -53,7 +54,7 @@ struct TensorComparison {
     let zeroPoints = try file.container.zeroPoints(of: tensor)
     let layout = tensor.layout
     let step = ChunkEncoder.rowTilesPerChunk(layout)
-    let blockCount = (layout.rowTileCount + step - 1) / step
+    let blockCount = tensor.shape.elementCount == 0 ? 0 : (layout.rowTileCount + step - 1) / step
     let blocks = try mapBlocks(blockCount, threadCount: threadCount) { block in
       let tiles = block * step..<min((block + 1) * step, layout.rowTileCount)
       return try compare(tensor, rows, scheme, scales, zeroPoints, tiles)
@@ -136,8 +137,10 @@ struct TensorComparison {
     let bytes = try file.container.values(of: tensor)
     let rowByteCount = view.shape.rowElementCount * view.elementType.bitWidth / 8
     let step = max(1, (1 << 20) / max(rowByteCount, 1))
-    for first in stride(from: 0, to: view.shape.rowCount, by: step) {
-      let rows = first..<min(first + step, view.shape.rowCount)
+    // Of rows without elements there may be as many as an Int can count.
+    let rowCount = view.shape.elementCount == 0 ? 0 : view.shape.rowCount
+    for first in stride(from: 0, to: rowCount, by: step) {
+      let rows = first..<min(first + step, rowCount)
       view.withRowBytes(rows) { source in
         isEqual =
           isEqual && offset + source.count <= bytes.count
@@ -151,7 +154,7 @@ struct TensorComparison {
 
   private func evaluated(_ tensor: StoredTensor, _ use: ParameterUse, _ type: ElementType) throws -> TensorFinding {
     let expected = try parameters.values(of: use, rows: 0..<tensor.shape.rowCount)
-    let actual = try file.container.floats(of: tensor)
+    let actual = try file.container.floats(of: file.container[tensor.name] ?? tensor)
     // float16 keeps 11 bits, bfloat16 8.
     let allowed =
       switch type {
