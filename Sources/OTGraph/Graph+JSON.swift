@@ -29,7 +29,7 @@ extension Graph {
       outputs[output] = .string(node)
     }
     object["outputs"] = .object(outputs)
-    object["nodes"] = .array(nodes.map(\.json))
+    object["nodes"] = .array(nodes.map { .object($0.json) })
     var transforms = JSONObject()
     var activations = JSONObject()
     for node in nodes {
@@ -86,13 +86,13 @@ extension Graph {
 }
 
 extension Node {
-  fileprivate var json: JSONValue {
+  var json: JSONObject {
     var object: JSONObject = [
       "name": .string(name), "operation": .string(operation.jsonName),
     ]
     if !inputs.isEmpty { object["inputs"] = .array(inputs.map { .string($0) }) }
     operation.write(to: &object)
-    return .object(object)
+    return object
   }
 
   fileprivate init(json: JSONValue, file: String?) throws {

@@ -15,7 +15,8 @@ struct VerifyCommand: ParsableCommand {
     abstract: "Prove that an .otq file is what its source makes it.",
     discussion: """
       weights  recomputes every weight from the source: every tensor accounted for, every
-               weight within half a step or at the end of its range, norms and biases to rounding
+               weight within half a step or at the end of its range, norms and biases to rounding;
+               and compares the graph, node by node, with the one that the source's family gives
       layers   also runs both models on sample text and compares the outputs of linears and norms;
                each model reads its own inputs, so errors are those that have accumulated
       model    also compares perplexity and next-token distributions, or sentence vectors

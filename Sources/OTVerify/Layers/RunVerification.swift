@@ -58,7 +58,7 @@ public struct RunVerification: Sendable {
     }
     let plan = try ObservationPlan(source: source.graph, packed: packed.graph, packedPath: file)
     let observation = Observation(plan: plan, graph: packed.graph, threadCount: threadCount)
-    var comparison = comparesOutputs ? ModelComparison(graph: packed.graph) : nil
+    var comparison = comparesOutputs ? ModelComparison(isCausal: source.graph.isCausal) : nil
     let total = sequences.reduce(0) { $0 + $1.count }
     var done = 0
     for batch in plan.batches(of: sequences, byteCount: byteCount) {
@@ -67,7 +67,7 @@ public struct RunVerification: Sendable {
       for (index, group) in plan.groups(tokenCount: tokenCount, byteCount: byteCount).enumerated() {
         observation.begin(group, observesSites: index == 0)
         let expected = try source.run(inputs, observe: observation.observeSource)
-        let actual = try packed.run(inputs, observe: observation.observePacked)
+        let actual = try Refusal.naming(file) { try packed.run(inputs, observe: observation.observePacked) }
         guard index == 0 else { continue }
         for (sequence, results) in zip(batch, zip(actual, expected)) {
           try comparison?.add(results.0, reference: results.1, tokenIDs: sequence, threadCount: threadCount)

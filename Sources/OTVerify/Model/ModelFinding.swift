@@ -101,12 +101,7 @@ struct ModelComparison {
   private var distributions = DistributionComparison()
   private var cosines: [String: [Double]] = [:]
 
-  init(graph: Graph) {
-    isCausal = graph.nodes.allSatisfy { node in
-      guard case .attention(let attention) = node.operation else { return true }
-      return attention.isCausal
-    }
-  }
+  init(isCausal: Bool) { self.isCausal = isCausal }
 
   mutating func add(
     _ packed: ExecutionResult, reference: ExecutionResult, tokenIDs: [Int], threadCount: Int

@@ -1,11 +1,11 @@
 import OTContainer
 import OTTensor
 
-/// What verification found of one tensor of the source.
+/// What verification found of one tensor of the source, or of a node of the graph that differs.
 public struct TensorFinding: Sendable {
   /// Name in the source.
   public let name: String
-  /// How the file stores it: `6-bit asymmetric`, `F32`, `alias of …`.
+  /// How the file stores it: `6-bit asymmetric`, `F32`, `alias of …`; `graph` for a node.
   public let storage: String
   /// Signal to quantization noise after the transform; nil unless quantized.
   public let sqnrDecibels: Double?

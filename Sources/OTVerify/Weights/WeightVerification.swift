@@ -5,9 +5,11 @@ import OTGraph
 import OTJSON
 import OTTensor
 
-/// The result of recomputing every weight of a packed file from its source.
+/// The result of recomputing every weight of a packed file from its source, and
+/// of comparing its graph with the one that the source's family gives.
 public struct WeightVerification: Sendable {
-  /// A finding for every tensor of the source, and of the file.
+  /// A finding for every node whose operation differs, then one for every tensor
+  /// of the source, and of the file.
   public let findings: [TensorFinding]
   /// What is odd but no fault.
   public let notes: [String]
@@ -25,7 +27,8 @@ public struct WeightVerification: Sendable {
   ///
   /// Every tensor of the source must be in the file and every tensor of the
   /// file with a source must be in the source; every weight must be within
-  /// half a step of the transformed source or at the end of its range.
+  /// half a step of the transformed source or at the end of its range; every
+  /// node of the graph must be the source's, but for what migration does.
   ///
   /// - Throws: `Refusal` when the file is damaged or the source cannot be read.
   public init(
@@ -33,7 +36,7 @@ public struct WeightVerification: Sendable {
     progress: ((Int, Int) -> Void)? = nil
   ) throws {
     try file.container.verify(threadCount: threadCount)
-    var findings: [TensorFinding] = []
+    var (findings, notes) = WeightVerification.graphFindings(file, reference)
     var stored: [String: StoredTensor] = [:]
     for tensor in file.container.tensors {
       guard let source = tensor.source, let other = stored.updateValue(tensor, forKey: source.name) else { continue }
@@ -64,7 +67,28 @@ public struct WeightVerification: Sendable {
       if let finding = try comparison.gained(tensor) { findings.append(finding) }
     }
     self.findings = findings
-    notes = WeightVerification.notes(file, reference)
+    self.notes = notes + WeightVerification.notes(file, reference)
+  }
+
+  /// What the file's graph does otherwise than the source's.
+  private static func graphFindings(
+    _ file: PackedFile, _ reference: Checkpoint
+  ) -> (findings: [TensorFinding], notes: [String]) {
+    // A file without a graph has no function that could differ.
+    guard let graph = file.graph else { return ([], []) }
+    func finding(_ name: String, _ fault: String) -> TensorFinding {
+      TensorFinding(name: name, storage: "graph", faults: [fault])
+    }
+    do {
+      let source = try reference.graph(family: graph.family)
+      guard graph.missing == source.missing else {
+        let missing = Set(graph.missing).symmetricDifference(source.missing).sorted().joined(separator: ", ")
+        return ([], ["the graphs were not compared, since one of them lacks \(missing)"])
+      }
+      return (graph.differences(from: source).map { finding($0.name, $0.message) }, [])
+    } catch {
+      return ([finding("graph", "cannot be had from the source: \(error)")], [])
+    }
   }
 
   /// Whether the source has the sizes that the file has recorded.

@@ -1,0 +1,50 @@
+import OTJSON
+import OTTensor
+
+extension Graph {
+  /// The node that affine nodes on an edge read, `name` itself where it is none.
+  public func nodeBeforeAffines(_ name: String) -> String {
+    var name = name
+    while let node = self[name], case .affine = node.operation { name = node.inputs[0] }
+    return name
+  }
+
+  /// What this graph does otherwise than `source`: the name of a node, or `graph`, and in words.
+  ///
+  /// Migration makes no difference: transforms, affine nodes and activations are left out.
+  public func differences(from source: Graph) -> [(name: String, message: String)] {
+    var differences: [(name: String, message: String)] = []
+    func compare(_ name: String, _ own: JSONObject, _ other: JSONObject) {
+      for key in own.keys + other.keys.filter({ own[$0] == nil }) where own[key] != other[key] {
+        let words = [own[key], other[key]].map { $0?.text() ?? "none" }
+        differences.append((name, "has \(key) \(words[0]), the source \(words[1])"))
+      }
+    }
+    compare("graph", factsBesideNodes, source.factsBesideNodes)
+    for node in source.nodes where !node.isAffine {
+      guard let own = self[node.name], !own.isAffine else {
+        differences.append((node.name, "is a node of the source and none of the file"))
+        continue
+      }
+      compare(node.name, facts(of: own), source.facts(of: node))
+    }
+    for node in nodes where !node.isAffine && source[node.name] == nil {
+      differences.append((node.name, "is a node of the file and none of the source"))
+    }
+    return differences
+  }
+
+  private var factsBesideNodes: JSONObject {
+    var facts = json.object ?? [:]
+    for key in ["nodes", "transforms", "activations"] { facts[key] = nil }
+    return facts
+  }
+
+  private func facts(of node: Node) -> JSONObject {
+    Node(node.name, node.operation, inputs: node.inputs.map(nodeBeforeAffines)).json
+  }
+}
+
+extension Node {
+  fileprivate var isAffine: Bool { operation == .affine }
+}
