@@ -68,14 +68,12 @@ struct RegularExpressionParser {
     while take("|") {
       // The split goes before the alternative just compiled.
       insert(.split(first: branch + 1, second: program.count + 2), at: branch)
-      jumps = jumps.map { $0 < branch ? $0 : $0 + 1 }
       jumps.append(program.count)
       program.append(.jump(0))
       branch = program.count
       try parseSequence(depth: depth)
     }
     for jump in jumps { program[jump] = .jump(program.count) }
-    guard program.count <= Self.longestProgram else { throw failure("is too long") }
   }
 
   /// Inserts an instruction and moves the targets behind it.
@@ -99,7 +97,10 @@ struct RegularExpressionParser {
 
   private mutating func parseSequence(depth: Int) throws {
     previousLetter = nil
-    while let scalar = next, scalar != "|", scalar != ")" {
+    while true {
+      // As it grows: a pattern may be as long as its file.
+      guard program.count <= Self.longestProgram else { throw failure("is too long") }
+      guard let scalar = next, scalar != "|", scalar != ")" else { return }
       let start = program.count
       try parseAtom(depth: depth)
       try parseQuantifier(from: start)

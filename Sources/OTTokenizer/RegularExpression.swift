@@ -5,9 +5,9 @@
 /// refuses: back references, look-behind, lazy quantifiers, and an unbounded
 /// quantifier on anything but one character.
 ///
-/// The patterns of published tokenizers take linear time. No pattern takes
-/// exponential time: a match tries no place of the pattern twice at the same
-/// character.
+/// The patterns of published tokenizers take linear time, and so do patterns
+/// whose repetitions overlap. No pattern takes exponential time: a match tries
+/// no place of the pattern twice at the same character.
 struct RegularExpression: Sendable {
   enum Instruction: Sendable {
     case one(set: Int)
@@ -23,6 +23,9 @@ struct RegularExpression: Sendable {
     case accept
   }
 
+  /// Places that are remembered from one start to the next, about 32 MB.
+  private static let longestMemory = 1 << 20
+
   let program: [Instruction]
   let sets: [ScalarSet]
 
@@ -31,9 +34,13 @@ struct RegularExpression: Sendable {
     var matcher = Matcher(expression: self)
     var matches: [Range<Int>] = []
     var position = 0
+    // Where no match began, what was tried has failed for the starts that follow, too.
+    var tried: Set<Int> = []
     text.withUnsafeBufferPointer { text in
       while position < text.count {
-        if let end = matcher.match(text, from: position, at: 0), end > position {
+        let end = matcher.match(text, from: position, at: 0, tried: &tried)
+        if end != nil || tried.count > Self.longestMemory { tried.removeAll() }
+        if let end, end > position {
           matches.append(position..<end)
           position = end
         } else {
@@ -52,6 +59,18 @@ private struct Matcher {
     /// Positions from which to try, the last one first.
     let first: Int
     var last: Int
+    /// Whether they are places within a `Run`, whose memory they share.
+    var isWithinRun = false
+  }
+
+  /// The characters of a set that follow one another around some place, and from
+  /// where in there it is known that going on leads to no match.
+  private struct Run {
+    /// Where they were met; what lies before has not been looked at.
+    var start = -1
+    var end = -1
+    /// From here to `end`, both included, all has been tried.
+    var failed = 0
   }
 
   /// From this many retries on, places tried are remembered.
@@ -59,20 +78,52 @@ private struct Matcher {
 
   let expression: RegularExpression
   private var retries: [Retry] = []
+  /// The last run that each instruction has met. Nothing behind an instruction
+  /// leads back to it, so what has failed there fails for every later start, too.
+  private var runs: [Run]
+  /// Before this, what was tried may be what has led to a match.
+  private var matchedEnd = 0
 
-  init(expression: RegularExpression) { self.expression = expression }
+  init(expression: RegularExpression) {
+    self.expression = expression
+    runs = [Run](repeating: Run(), count: expression.program.count)
+  }
+
+  /// Where the run of `set` ends that `first` lies in.
+  private mutating func endOfRun(
+    _ instruction: Int, of set: Int, from first: Int, in text: UnsafeBufferPointer<Unicode.Scalar>
+  ) -> Int {
+    let run = runs[instruction]
+    if run.start <= first, first <= run.end { return run.end }
+    let members = expression.sets[set]
+    var position = first
+    while position < text.count, position != run.start, members.contains(text[position]) { position += 1 }
+    if position == run.start {
+      runs[instruction].start = first
+    } else {
+      runs[instruction] = Run(start: first, end: position, failed: position + 1)
+    }
+    return runs[instruction].end
+  }
 
   /// Where the match that starts at `start` ends. Recursion is as deep as the
   /// look-aheads of the pattern are nested, which its parser bounds.
+  ///
+  /// - Parameter tried: places that lead to no match; grows by those tried here.
   mutating func match(
-    _ text: UnsafeBufferPointer<Unicode.Scalar>, from start: Int, at entry: Int
+    _ text: UnsafeBufferPointer<Unicode.Scalar>, from start: Int, at entry: Int, tried: inout Set<Int>
   ) -> Int? {
     let base = retries.count
     defer { retries.removeSubrange(base...) }
     var retryCount = 0
-    var tried: Set<Int> = []
     var position = start
     var instruction = entry
+    let expression = expression
+    /// False where it is known that going on leads to no match.
+    func goesOn() -> Bool {
+      retryCount < Self.patience && tried.isEmpty
+        || tried.insert(position * expression.program.count + instruction).inserted
+    }
     while true {
       var isMatch = true
       switch expression.program[instruction] {
@@ -82,22 +133,28 @@ private struct Matcher {
         instruction += 1
       case .run(let set, let minimum, let maximum, let isPossessive):
         let first = position
-        let limit = maximum < text.count - first ? first + maximum : text.count
-        let members = expression.sets[set]
-        while position < limit, members.contains(text[position]) { position += 1 }
+        let end = endOfRun(instruction, of: set, from: first, in: text)
+        let isWhole = !isPossessive && end - first <= maximum
+        position = end - first <= maximum ? end : first + maximum
+        if isWhole { position = min(end, max(runs[instruction].failed, matchedEnd) - 1) }
         isMatch = position - first >= minimum
+        if isMatch, isWhole { runs[instruction].failed = position }
         instruction += 1
         if isMatch, !isPossessive, position - first > minimum {
           retries.append(
-            Retry(instruction: instruction, first: first + minimum, last: position - 1))
+            Retry(
+              instruction: instruction, first: first + minimum, last: position - 1, isWithinRun: isWhole))
         }
+        isMatch = isMatch && goesOn()
       case .split(let first, let second):
         retries.append(Retry(instruction: second, first: position, last: position))
         instruction = first
+        isMatch = goesOn()
       case .jump(let target):
         instruction = target
       case .look(let end, let isNegative):
-        let found = match(text, from: position, at: instruction + 1) != nil
+        var triedAhead: Set<Int> = []
+        let found = match(text, from: position, at: instruction + 1, tried: &triedAhead) != nil
         isMatch = found != isNegative
         instruction = end
       case .lineStart:
@@ -107,6 +164,7 @@ private struct Matcher {
         isMatch = position == text.count || text[position] == "\n"
         instruction += 1
       case .accept:
+        matchedEnd = max(matchedEnd, position + 1)
         return position
       }
       while !isMatch {
@@ -114,15 +172,15 @@ private struct Matcher {
         let top = retries.count - 1
         instruction = retries[top].instruction
         position = retries[top].last
+        let isWithinRun = retries[top].isWithinRun
         if position > retries[top].first {
           retries[top].last -= 1
         } else {
           retries.removeLast()
         }
+        if isWithinRun { runs[instruction - 1].failed = position }
         retryCount += 1
-        isMatch =
-          retryCount < Self.patience
-          || tried.insert((position - start) * expression.program.count + instruction).inserted
+        isMatch = goesOn()
       }
     }
   }

@@ -1,3 +1,4 @@
+import Foundation
 import OTJSON
 import OTTensor
 import OTTokenizer
@@ -190,7 +191,8 @@ private func parse(_ text: String) throws -> JSONObject {
     "(?<!a)b", "(?P<n>a)", "\\1", "\\b", "\\pL", "\\p{Greek}", "\\p{", "\\x", "\\xZZ", "\\u12", "\\", "[b-a]",
     "[a-\\d]",
     "[[:alpha:]]", "[a&&b]", "(?i:ss)", "(?i:é)", String(repeating: "(", count: 100_000), "((a{99}){99}){99}",
-    String(repeating: "[", count: 100_000), "a{999999999999}",
+    String(repeating: "[", count: 100_000), "a{999999999999}", String(repeating: "a|", count: 2_000_000),
+    String(repeating: "(ab){1300}", count: 100_000),
   ]
 
   @Test(arguments: patterns) func patternsAreRefused(pattern: String) {
@@ -228,6 +230,50 @@ private func parse(_ text: String) throws -> JSONObject {
   func patternsThatBacktrackEnd(pattern: String) throws {
     let text = String(repeating: "a", count: 60)
     try patternsMatch(pattern: pattern, text: text, rest: text)
+  }
+
+  @Test func boundedRepetitionsThatLeadNowhereEnd() throws {
+    let text = String(repeating: "a", count: 5000)
+    try patternsMatch(pattern: "(?:a?){900}c", text: text, rest: text)
+  }
+
+  /// Nor would these end, had every start to find out anew what leads nowhere.
+  @Test(arguments: ["a*a*a*a*a*a*b", "(?:a*){3}b", "(?=a*b)a", "a*(?=a*b)", "a{2,}a{2,}b"])
+  func patternsThatLeadNowhereEnd(pattern: String) throws {
+    let text = String(repeating: "a", count: 200_000)
+    try patternsMatch(pattern: pattern, text: text, rest: text)
+  }
+
+  /// What is remembered of failures hides no match: random patterns against another engine.
+  @Test func patternsMatchAsFoundationHasIt() throws {
+    var random = SeededGenerator()
+    func pattern(depth: Int) -> String {
+      let atoms = ["a", "b", "[ab]", ".", "c"]
+      let quantifiers = ["*", "+", "?", "{1,2}", "{2,}", "*+", "", ""]
+      return (0..<Int.random(in: 1...3, using: &random)).map { _ in
+        guard depth > 0, Bool.random(using: &random) else {
+          return atoms[Int.random(in: 0..<atoms.count, using: &random)]
+            + quantifiers[Int.random(in: 0..<quantifiers.count, using: &random)]
+        }
+        switch Int.random(in: 0..<4, using: &random) {
+        case 0: return "(?=\(pattern(depth: depth - 1)))"
+        case 1: return "(?!\(pattern(depth: depth - 1)))"
+        case 2: return "(?:\(pattern(depth: depth - 1))){1,2}"
+        default: return "(?:\(pattern(depth: depth - 1))|\(pattern(depth: depth - 1)))"
+        }
+      }.joined()
+    }
+    for _ in 0..<2000 {
+      let pattern = pattern(depth: 3)
+      let length = Int.random(in: 1...24, using: &random)
+      let text = String((0..<length).map { _ in "aaabbc".randomElement(using: &random) ?? "a" })
+      let expression = try NSRegularExpression(pattern: pattern)
+      let rest = NSMutableString(string: text)
+      for match in expression.matches(in: text, range: NSRange(location: 0, length: text.utf8.count)).reversed() {
+        rest.deleteCharacters(in: match.range)
+      }
+      try patternsMatch(pattern: pattern, text: text, rest: "\(rest)")
+    }
   }
 
   @Test(arguments: cases) func patternsMatch(
