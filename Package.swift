@@ -130,7 +130,9 @@ let package = Package(
       ]),
     .testTarget(
       name: "EndToEndTests",
-      dependencies: ["CZlib", "OTCheckpoint", "OTJSON", "OTTensor", "_OTTestSupport", "otbench", "otconvert"]),
+      dependencies: [
+        "CZlib", "OTCheckpoint", "OTContainer", "OTJSON", "OTTensor", "_OTTestSupport", "otbench", "otconvert",
+      ]),
   ],
   swiftLanguageModes: [.v6]
 )

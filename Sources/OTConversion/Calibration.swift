@@ -109,14 +109,16 @@ public struct Calibration: Sendable {
     let byteCount = checkpoint.tensors.reduce(0) { $0 + $1.shape.elementCount * 4 }
     // Kept in memory where they leave as much again for values.
     let cachesParameters = byteCount < maximumByteCount / 2
-    let executor = try FloatExecutor(
-      graph: graph, parameters: CheckpointParameters(checkpoint.tensors), threadCount: threadCount,
-      cachesParameters: cachesParameters)
-    let calibrator = Calibrator(
-      executor: executor, parameterByteCount: cachesParameters ? byteCount : nil, maximumByteCount: maximumByteCount)
-    return CalibrationStatistics(
-      family: graph.family, sources: sources, runs: [samples.run],
-      sites: try calibrator.run(samples.tokens, progress: progress))
+    return try Refusal.naming(checkpoint.files.first?.path) {
+      let executor = try FloatExecutor(
+        graph: graph, parameters: CheckpointParameters(checkpoint.tensors), threadCount: threadCount,
+        cachesParameters: cachesParameters)
+      let calibrator = Calibrator(
+        executor: executor, parameterByteCount: cachesParameters ? byteCount : nil, maximumByteCount: maximumByteCount)
+      return CalibrationStatistics(
+        family: graph.family, sources: sources, runs: [samples.run],
+        sites: try calibrator.run(samples.tokens, progress: progress))
+    }
   }
 }
 

@@ -124,7 +124,10 @@ public struct ConversionPlan: Sendable {
       try self.calibration?.check(against: plain, sources: sources)
       let method = try ConversionPlan.method(options, statistics, self.calibration, plain)
       methodName = type(of: method).name
-      graph = try ConversionPlan.rewrite(plain, by: method, options: options, groupBits: &groupBits)
+      // What cannot be done with the graph, the statistics have asked for.
+      graph = try Refusal.naming(statistics?.scales ?? calibration?.file?.path ?? catalog.file) {
+        try ConversionPlan.rewrite(plain, by: method, options: options, groupBits: &groupBits)
+      }
     } else {
       guard statistics == nil, calibration == nil else {
         throw Refusal("statistics-no-graph", "activation statistics need a model of a known family")

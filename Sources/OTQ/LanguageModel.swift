@@ -63,7 +63,7 @@ public struct LanguageModel: Sendable {
     }
     let threadCount = threadCount ?? ProcessInfo.processInfo.activeProcessorCount
     self.file = file
-    executor = try refusing { () -> any Executor in
+    executor = try refusing(naming: file.path) { () -> any Executor in
       let graph = try file.graph(family: family)
       switch file.content {
       case .packed(let packed):
@@ -99,12 +99,7 @@ public struct LanguageModel: Sendable {
 
   /// Whether a token sees only those before it, so that the model can continue
   /// a text: OPT, BLOOM and LLaMA can, BERT cannot.
-  public var isCausal: Bool {
-    graph.nodes.allSatisfy { node in
-      guard case .attention(let attention) = node.operation else { return true }
-      return attention.isCausal
-    }
-  }
+  public var isCausal: Bool { graph.isCausal }
 
   /// Runs the model on a sequence of tokens.
   ///
@@ -114,7 +109,7 @@ public struct LanguageModel: Sendable {
   ///   `run-token-id` for tokens that the model cannot read, `run-output` for a
   ///   model that gives no logits.
   public func logits(for tokenIDs: [Int]) throws(Refusal) -> Matrix {
-    try refusing { try executor.run(tokenIDs: tokenIDs).output("logits") }
+    try refusing(naming: file.path) { try executor.run(tokenIDs: tokenIDs).output("logits") }
   }
 
   // MARK: Text

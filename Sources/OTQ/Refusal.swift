@@ -24,10 +24,10 @@ public typealias Matrix = OTRuntime.Matrix
 /// How a tensor is made integer: bits, symmetric or not, and which elements share a scale.
 public typealias QuantizationScheme = OTTensor.QuantizationScheme
 
-/// Gives what `body` gives, and throws nothing but refusals.
-func refusing<Result>(_ body: () throws -> Result) throws(Refusal) -> Result {
+/// Gives what `body` gives, and throws nothing but refusals; those that name no file name `file`.
+func refusing<Result>(naming file: String? = nil, _ body: () throws -> Result) throws(Refusal) -> Result {
   do {
-    return try body()
+    return try Refusal.naming(file, body)
   } catch let refusal as Refusal {
     throw refusal
   } catch {

@@ -31,6 +31,18 @@ public struct Refusal: Error, Sendable, Equatable {
   }
 }
 
+extension Refusal {
+  /// Gives what `body` gives; a refusal that names no file names `file` when it leaves.
+  public static func naming<Result>(_ file: String?, _ body: () throws -> Result) rethrows -> Result {
+    do {
+      return try body()
+    } catch var refusal as Refusal where refusal.file == nil {
+      refusal.file = file
+      throw refusal
+    }
+  }
+}
+
 extension Refusal: CustomStringConvertible {
   /// One line, control characters escaped:
   /// `FILE: tensor 'T': byte 12: MESSAGE [RULE]; REMEDY`.

@@ -48,16 +48,18 @@ struct Evaluation {
   }
 
   /// Runs the models on a window of tokens and gives the model's logits back.
+  ///
+  /// - Throws: `Refusal` with rule `eval-not-finite` for logits that are NaN or infinite.
   mutating func add(_ window: [Int]) throws -> Matrix {
     let start = ContinuousClock.now
-    let logits = try model.executor.run(tokenIDs: window).output("logits")
+    let logits = try model.logits(for: window)
     seconds += (ContinuousClock.now - start) / .seconds(1)
     windowCount += 1
     tokenCount += window.count
-    try likelihood.add(logits: logits, tokenIDs: window, threadCount: threadCount)
+    try likelihood.add(logits, of: model, on: window, threadCount: threadCount)
     if let reference {
-      let other = try reference.executor.run(tokenIDs: window).output("logits")
-      try referenceLikelihood.add(logits: other, tokenIDs: window, threadCount: threadCount)
+      let other = try reference.logits(for: window)
+      try referenceLikelihood.add(other, of: reference, on: window, threadCount: threadCount)
       try comparison.add(logits: logits, reference: other, threadCount: threadCount)
     }
     return logits
@@ -115,5 +117,19 @@ struct Evaluation {
       ]
     }
     return lines.joined(separator: "\n")
+  }
+}
+
+extension TokenLikelihood {
+  fileprivate mutating func add(_ logits: Matrix, of model: LanguageModel, on window: [Int], threadCount: Int) throws {
+    // Figures of NaN look like figures: a divergence of it would be 0.
+    if let index = logits.values.firstIndex(where: { !$0.isFinite }) {
+      throw Refusal(
+        "eval-not-finite", "the logit of token \(index % logits.channelCount) is \(logits.values[index])",
+        file: model.file.path)
+    }
+    try Refusal.naming(model.file.path) {
+      try add(logits: logits, tokenIDs: window, threadCount: threadCount)
+    }
   }
 }

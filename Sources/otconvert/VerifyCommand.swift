@@ -111,11 +111,13 @@ struct VerifyCommand: ParsableCommand {
       progress: ProgressLine("verifying", isQuiet: isQuiet).update)
     if let models, let sequences {
       let progress = ProgressLine("running", unit: .tokens, isQuiet: isQuiet)
-      run = try RunVerification(
-        packed: models.packed.executor, source: models.source.executor,
-        weights: StoredWeights(graph: models.packed.graph, container: file.container),
-        sequences: sequences.sequences, file: input, comparesOutputs: level == .model, tolerance: allowed,
-        threadCount: threads.threads, progress: progress.update)
+      run = try Refusal.naming(reference) {
+        try RunVerification(
+          packed: models.packed.executor, source: models.source.executor,
+          weights: StoredWeights(graph: models.packed.graph, container: file.container),
+          sequences: sequences.sequences, file: input, comparesOutputs: level == .model, tolerance: allowed,
+          threadCount: threads.threads, progress: progress.update)
+      }
       used = VerificationReport.Text(
         source: sequences.name, sequenceCount: sequences.sequences.count,
         tokenCount: sequences.sequences.reduce(0) { $0 + $1.count })

@@ -98,6 +98,16 @@ import _OTTestSupport
     #expect(try refusedRule { _ = try model.generate(tokenIDs: prompt + prompt) } == "run-context")
   }
 
+  @Test func refusalsOfRunningNameTheModel() throws {
+    let model = try MiniModel.checkpoint("opt")
+    let refusal = #expect(throws: Refusal.self) { try model.logits(for: [-1]) }
+    #expect(refusal?.rule == "run-token-id" && refusal?.file == MiniModel.folder("opt"))
+    try MiniModel.withCopy(of: "opt", ["config.json": nil]) { folder in
+      let refusal = #expect(throws: Refusal.self) { try LanguageModel(path: folder) }
+      #expect(refusal?.rule == "run-incomplete" && refusal?.file == folder)
+    }
+  }
+
   @Test func noTokensWanted() async throws {
     let model = try MiniModel.checkpoint("opt")
     let pieces = try await pieces(model.generate(Self.prompt, options: .init(maximumTokenCount: 0)))

@@ -54,9 +54,12 @@ extension LanguageModel {
           end += 1
         }
         let batch = order[start..<end]
-        let results = try executor.run(batch.map { TokenSequence(sentences[$0].tokenIDs) }, observe: nil)
-        for (index, result) in zip(batch, results) {
-          let vector = recipe.embedding(try result.output("hidden"))
+        let results = try Refusal.naming(file.path) {
+          try executor.run(batch.map { TokenSequence(sentences[$0].tokenIDs) }, observe: nil)
+            .map { try $0.output("hidden") }
+        }
+        for (index, hidden) in zip(batch, results) {
+          let vector = recipe.embedding(hidden)
           guard vector.allSatisfy(\.isFinite) else {
             throw Refusal("embed-not-finite", "text \(index + 1) gives numbers that are not finite", file: file.path)
           }

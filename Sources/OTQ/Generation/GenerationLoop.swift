@@ -14,6 +14,8 @@ package final class GenerationLoop {
   private let options: GenerationOptions
   private let endTokenIDs: Set<Int>
   private let session: Session
+  /// The model's.
+  private let path: String
   private var sampler: Sampler
   private var stream: TokenTextStream
   private var stopStrings: StopStrings
@@ -35,7 +37,10 @@ package final class GenerationLoop {
     endTokenIDs = try model.endTokenIDs()
     let limit = min(model.contextLength ?? .max, Self.greatestCapacity)
     let (sum, overflow) = tokenIDs.count.addingReportingOverflow(max(options.maximumTokenCount, 0))
-    session = try refusing { try model.executor.makeSession(tokenCapacity: overflow ? limit : min(sum, limit)) }
+    path = model.file.path
+    session = try refusing(naming: path) {
+      try model.executor.makeSession(tokenCapacity: overflow ? limit : min(sum, limit))
+    }
     promptTokenIDs = tokenIDs
     self.options = options
     unread = tokenIDs[...]
@@ -89,7 +94,7 @@ package final class GenerationLoop {
       let part = Array(unread.prefix(Self.promptPartLength))
       unread = unread.dropFirst(part.count)
       let isLast = unread.isEmpty
-      chosen = try refusing { try session.append(part) { isLast ? try sampler.next($0) : nil } }
+      chosen = try refusing(naming: path) { try session.append(part) { isLast ? try sampler.next($0) : nil } }
     }
     guard let token = chosen else { preconditionFailure("the loop ends with a token") }
     let time = (ContinuousClock.now - start) / .seconds(1)
