@@ -17,6 +17,18 @@ public struct ChannelTransform: Sendable, Hashable {
   /// Whether neither vector is there.
   public var isIdentity: Bool { shift == nil && scale == nil }
 
+  /// Whether any channel is shifted.
+  var shifts: Bool { shift?.contains { $0 != 0 } ?? false }
+
+  /// Whether both do the same to every channel.
+  func isSame(as other: ChannelTransform) -> Bool {
+    func isSame(_ a: [Float]?, _ b: [Float]?, default plain: Float) -> Bool {
+      guard let a = a ?? b.map({ [Float](repeating: plain, count: $0.count) }) else { return true }
+      return a == b ?? [Float](repeating: plain, count: a.count)
+    }
+    return isSame(shift, other.shift, default: 0) && isSame(scale, other.scale, default: 1)
+  }
+
   /// This transform, then `second`: `(z₁ + s₁·z₂, s₁·s₂)`, each product and
   /// sum rounded once.
   public func followed(by second: ChannelTransform) -> ChannelTransform {

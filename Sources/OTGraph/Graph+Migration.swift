@@ -218,6 +218,14 @@ extension Attention {
     }
   }
 
+  /// For each output channel, its value channel.
+  var valueChannels: [Int?] {
+    let group = headCount / keyValueHeadCount
+    return (0..<headCount * headSize).map { channel in
+      channel / (group * headSize) * headSize + channel % headSize
+    }
+  }
+
   /// For each output channel, the first one with the same value channel.
   var representatives: [Int] {
     let group = headCount / keyValueHeadCount

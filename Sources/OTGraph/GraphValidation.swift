@@ -257,6 +257,40 @@ extension Graph {
       }
       guard !outputNodes.contains(name) else { throw refuse("is an output of the model") }
     }
+    // What has no parameters to make up for it passes on what its inputs are.
+    for node in nodes where ([node.name] + node.inputs).contains(where: { !transform(ofValue: $0).isIdentity }) {
+      guard let expected = try passedOn(by: node, file: file) else { continue }
+      guard expected.isSame(as: transforms[node.name] ?? .identity) else {
+        throw Refusal(
+          "graph-transform", "the value of '\(node.name)': is transformed otherwise than its input", file: file)
+      }
+    }
+  }
+
+  /// The transform that the inputs of a node without parameters give its value;
+  /// nil for other nodes, which can have any.
+  private func passedOn(by node: Node, file: String?) throws -> ChannelTransform? {
+    let inputs = node.inputs.map(transform(ofValue:))
+    func refuseUnless(_ isPlain: Bool, _ message: String) throws {
+      guard isPlain else { throw Refusal("graph-transform", "the input of '\(node.name)': \(message)", file: file) }
+    }
+    switch node.operation {
+    case .attention(let attention):
+      guard attention.hasKnownHeads else { return nil }
+      try refuseUnless(
+        inputs[0].isSame(as: .identity) && inputs[1].isSame(as: .identity), "queries and keys cannot be transformed")
+      return inputs[2].gathered(attention.valueChannels)
+    case .headSlice(let slice):
+      guard slice.headSize > 0, let count = channelCount(of: node.name) else { return nil }
+      return inputs[0].gathered((0..<count).map(slice.inputChannel(of:)))
+    case .activation(.relu):
+      try refuseUnless(!inputs[0].shifts, "cannot be shifted")
+      return inputs[0]
+    case .multiply:
+      try refuseUnless(!inputs[0].shifts && !inputs[1].shifts, "cannot be shifted")
+      return inputs[0].followed(by: inputs[1])
+    default: return nil
+    }
   }
 
   func checkActivations(file: String?) throws {

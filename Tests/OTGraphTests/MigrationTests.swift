@@ -275,6 +275,52 @@ struct MigrationTests {
         == "graph-transform")
   }
 
+  /// In every family: what a node without parameters gives follows from what it reads.
+  @Test(arguments: GraphFixture.all)
+  func transformsThatChangeTheFunctionAreRefused(_ fixture: GraphFixture) throws {
+    let graph = try fixture.graph()
+    var refusedCount = 0
+    for site in graph.sites {
+      let scaled = ChannelTransform(scale: [Float](repeating: 2, count: site.size))
+      let migrated = try graph.migrating(site, by: scaled)
+      for name in migrated.transforms.keys {
+        switch graph[name]?.operation {
+        case .attention?, .headSlice?, .activation?, .multiply?: break
+        default: continue
+        }
+        refusedCount += 1
+        for other in [nil, ChannelTransform(scale: scaled.scale?.map { $0 * 2 }), both] {
+          var transforms = migrated.transforms
+          transforms[name] = other
+          let error = try refusal {
+            _ = try Graph(
+              family: graph.family, nodes: graph.nodes, outputs: graph.outputs, transforms: transforms,
+              vocabularySize: graph.vocabularySize)
+          }
+          #expect(error.rule == "graph-transform", "\(name)")
+        }
+      }
+    }
+    #expect(refusedCount > 0)
+  }
+
+  @Test func queriesAndKeysCannotBeTransformed() throws {
+    let graph = try #require(GraphFixture.all.first { $0.name == "llama" }).graph()
+    for node in graph.nodes {
+      guard case .attention = node.operation else { continue }
+      for input in node.inputs.prefix(2) {
+        let size = try #require(graph.channelCount(of: input))
+        let error = try refusal {
+          _ = try Graph(
+            family: graph.family, nodes: graph.nodes, outputs: graph.outputs,
+            transforms: [input: ChannelTransform(scale: [Float](repeating: 2, count: size))],
+            vocabularySize: graph.vocabularySize)
+        }
+        #expect(error.rule == "graph-transform", "\(input)")
+      }
+    }
+  }
+
   @Test func aSiteOfAnotherGraphIsRefused() throws {
     let graph = try smallGraph([], site: "first")
     let other = try smallGraph([Node("sum", .add, inputs: ["first", "second"])], site: "sum")

@@ -103,7 +103,8 @@ final class Workspace {
       Scratch(
         products: try AlignedMemory(count: ProductBlocks.scratchCount),
         codes: try AlignedMemory(count: Kernels.productScratchByteCount),
-        attention: try AlignedMemory(count: attentionCount), weights: try AlignedMemory(count: weightCount))
+        attention: try AlignedMemory(count: attentionCount),
+        weights: try AlignedMemory(count: weightCount))
     }
   }
 
@@ -117,7 +118,8 @@ final class Workspace {
   func rows(of value: Program.ValueID, in block: RowBlock) -> UnsafeMutablePointer<Float> {
     guard program.regions[value] == .chain else { return rows(of: value) }
     let place = program.values[value]
-    return floats[place.buffer].base + (block.worker * Program.chainRowCount - block.rows.lowerBound) * place.channelCount
+    let row = block.worker * Program.chainRowCount - block.rows.lowerBound
+    return floats[place.buffer].base + row * place.channelCount
   }
 
   func codes(_ id: Program.CodesID) -> CodeRows {
