@@ -1,4 +1,3 @@
-import Foundation
 import OTContainer
 import OTGraph
 import OTJSON
@@ -53,8 +52,9 @@ public struct PackedFile: Sendable {
   /// Whether a file begins as an `.otq` file does, or bears such a name.
   public static func recognizes(path: String) -> Bool {
     if path.hasSuffix(".otq") || path.hasSuffix(".partial") { return true }
-    guard let handle = FileHandle(forReadingAtPath: path) else { return false }
-    return (try? handle.read(upToCount: 8)).map { $0.elementsEqual(ContainerFormat.magic) } ?? false
+    guard let file = try? MappedFile(path: path) else { return false }
+    // Its bytes live no longer than the object.
+    return withExtendedLifetime(file) { file.bytes.starts(with: ContainerFormat.magic) }
   }
 
   /// The path as it was given.
