@@ -140,6 +140,13 @@ public struct ConversionPlan: Sendable {
     tensors = try graph.map(planner.tensors) ?? planner.tensorsWithoutGraph()
   }
 
+  /// The files that a conversion reads, which must not be overwritten.
+  public var inputs: [FileIdentity] { checkpoint.inputs + FileIdentity.all(statisticsPaths) }
+
+  var statisticsPaths: [String] {
+    [statistics?.scales, statistics?.symmetrizations, calibration?.file?.path].compactMap { $0 }
+  }
+
   /// Whether conversion without statistics can measure them: the model can be
   /// run, has a `config.json` and a `tokenizer.json`.
   public var canBeCalibrated: Bool {

@@ -36,17 +36,14 @@ public struct Converter: Sendable {
   package func run(
     to path: String, force: Bool = false, progress: Progress? = nil, freeByteCount: (_ folder: String) -> Int?
   ) throws -> ConversionTimes {
-    var inputs = plan.checkpoint.files.map(\.mapped.identity)
-    let attachments = try attachedFiles()
-    inputs += attachments.map(\.file.identity)
-    inputs += statisticsPaths.compactMap { FileIdentity(path: $0) }
     let writer = try ContainerWriter(
-      path: path, force: force, inputs: inputs, compression: plan.options.compression)
+      path: path, force: force, inputs: plan.inputs, compression: plan.options.compression)
     try checkSpace(beside: path, freeByteCount)
+    let attachments = try attachedFiles()
 
     let digests = SourceDigests(
       try plan.checkpoint.files.map { ($0.name, $0.mapped) } + attachments.map { ($0.name, $0.file) }
-        + statisticsPaths.map { ($0.lastPathComponent, try MappedFile(path: $0)) },
+        + plan.statisticsPaths.map { ($0.lastPathComponent, try MappedFile(path: $0)) },
       threadCount: plan.options.threadCount)
     // Also when something is refused: the program must not end under the thread.
     defer { digests.cancel() }
@@ -63,10 +60,6 @@ public struct Converter: Sendable {
     times.hash = digests.time
     try timed(&times.write) { try writer.commit(metadata: metadata(sources: sources)) }
     return times
-  }
-
-  private var statisticsPaths: [String] {
-    [plan.statistics?.scales, plan.statistics?.symmetrizations, plan.calibration?.file?.path].compactMap { $0 }
   }
 
   private func attachedFiles() throws -> [(name: String, file: MappedFile)] {

@@ -84,11 +84,19 @@ public struct ModelFile: Sendable {
     }
   }
 
-  /// The files that it is read from.
-  package var identities: [FileIdentity] {
+  /// The files that hold its tensors.
+  var files: [MappedFile] {
+    switch content {
+    case .packed(let file): [file.container.file]
+    case .checkpoint(let checkpoint, _): checkpoint.files.map(\.mapped)
+    }
+  }
+
+  /// The files that it is read from, which must not be overwritten.
+  package var inputs: [FileIdentity] {
     switch content {
     case .packed(let file): [file.container.file.identity]
-    case .checkpoint(let checkpoint, _): checkpoint.files.map(\.mapped.identity)
+    case .checkpoint(let checkpoint, _): checkpoint.inputs
     }
   }
 

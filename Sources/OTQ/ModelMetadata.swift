@@ -53,7 +53,7 @@ extension ModelFile {
         family: graph?.family ?? metadata["family"]?.string,
         weightBits: Set(tensors.compactMap(\.bits)).sorted(),
         method: metadata["method"]?["name"]?.string,
-        byteCount: identities.reduce(0) { $0 + $1.byteCount },
+        byteCount: files.reduce(0) { $0 + $1.byteCount },
         parameterCount: parameterCount, vocabularySize: graph?.vocabularySize,
         contextLength: graph?.contextLength, producer: metadata["producer"]?.string,
         sources: (metadata["sources"]?.array ?? []).compactMap(ModelMetadata.Source.init))

@@ -16,8 +16,8 @@
 /// an error, removes its temporary file and leaves the target as it was.
 ///
 /// A target that is a symbolic link is replaced itself, not what it leads to.
-/// The temporary file stays behind only when the process is killed. Not safe
-/// to use from several threads at once.
+/// The temporary file stays behind only when the process is killed, until the
+/// next writer of the target. Not safe to use from several threads at once.
 public final class AtomicFile {
   /// The target's path, as it was given.
   public let path: String
@@ -26,12 +26,9 @@ public final class AtomicFile {
   /// Path of the file that receives the bytes until `commit()`.
   public let temporaryPath: String
 
-  private let name: String
-  private let temporaryName: String
+  private let target: OutputTarget
+  private let temporary: TemporaryFile
   private let replacesTarget: Bool
-  /// Held open, so that neither a change of the working directory nor one of
-  /// the parent's name sends the file elsewhere.
-  private let directory: Int32
   private var descriptor: Int32
   private var isOpen = true
   /// Bytes that the system was asked to write out.
@@ -45,85 +42,39 @@ public final class AtomicFile {
   /// - Throws: `Refusal` with rule `output-no-parent`, `output-is-input`,
   ///   `output-exists`, `output-not-regular` or `output-unwritable`.
   public init(path: String, force: Bool = false, inputs: [FileIdentity] = []) throws {
-    let slash = path.utf8.lastIndex(of: UInt8(ascii: "/"))
-    let name = slash.map { String(path[path.utf8.index(after: $0)...]) } ?? path
-    let parent = slash.map { $0 == path.startIndex ? "/" : String(path[..<$0]) } ?? "."
-    guard !name.isEmpty, name != ".", name != ".." else {
-      throw Refusal(
-        "output-not-regular", "is the name of a directory", file: path,
-        remedy: "give the name of a file")
-    }
-    // Properties are set last: deinit runs for an initializer that throws later
-    // than that, and would close what is closed here.
-    let directory = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
-    guard directory >= 0 else {
-      let isMissing = errno == ENOENT || errno == ENOTDIR
-      throw Refusal(
-        isMissing ? "output-no-parent" : "output-unwritable",
-        "its directory '\(parent)' cannot be opened: \(String(cString: strerror(errno)))",
-        file: path, remedy: isMissing ? "create the directory first" : nil)
-    }
-    let suffix = String(UInt64.random(in: .min ... .max), radix: 36)
-    // A file name has at most 255 bytes; 48 scalars take at most 192.
-    var shortName = String.UnicodeScalarView()
-    shortName.append(contentsOf: name.unicodeScalars.prefix(48))
-    let temporaryName = ".\(String(shortName)).\(getpid()).\(suffix).partial"
-    let descriptor: Int32
-    do {
-      try AtomicFile.checkTarget(path: path, force: force, inputs: inputs)
-      descriptor = openat(directory, temporaryName, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o666)
-      guard descriptor >= 0 else {
-        throw Refusal(
-          "output-unwritable",
-          "no file can be created beside it: \(String(cString: strerror(errno)))", file: path)
-      }
-    } catch {
-      close(directory)
-      throw error
-    }
+    let target = try OutputTarget(path: path)
+    try target.check(force: force, inputs: inputs)
+    // Properties are set last: deinit runs for an initializer that throws later than that.
+    let (temporary, descriptor) = try TemporaryFile.create(for: target)
     self.path = path
-    self.name = name
-    self.temporaryName = temporaryName
-    temporaryPath = parent == "/" ? "/\(temporaryName)" : "\(parent)/\(temporaryName)"
+    temporaryPath = target.parent == "/" ? "/\(temporary.name)" : "\(target.parent)/\(temporary.name)"
     replacesTarget = force
-    self.directory = directory
+    self.temporary = temporary
     self.descriptor = descriptor
+    self.target = target
   }
 
-  deinit {
-    abort()
-    close(directory)
-  }
+  deinit { abort() }
 
-  /// Checks that a file can be written to `path`, for whoever has much to do
+  /// Checks that files can be written to `paths`, for whoever has much to do
   /// before writing; nothing is created.
   ///
-  /// - Throws: as `init` for the target itself.
-  public static func check(path: String, force: Bool, inputs: [FileIdentity]) throws {
-    try checkTarget(path: path, force: force, inputs: inputs)
+  /// - Throws: as `init`; `Refusal` with rule `output-twice` where two paths lead to one file.
+  public static func check(_ paths: [String], force: Bool, inputs: [FileIdentity]) throws {
+    var keys: Set<OutputTarget.Key> = []
+    for path in paths {
+      let target = try OutputTarget(path: path)
+      try target.check(force: force, inputs: inputs)
+      guard keys.insert(try target.key).inserted else {
+        throw Refusal(
+          "output-twice", "two outputs would be written to it", file: path, remedy: "choose another name for one")
+      }
+    }
   }
 
-  private static func checkTarget(path: String, force: Bool, inputs: [FileIdentity]) throws {
-    if let target = FileIdentity(path: path), inputs.contains(where: target.isSameFile) {
-      throw Refusal(
-        "output-is-input", "is one of the files being read", file: path,
-        remedy: "choose another output")
-    }
-    var status = stat()
-    // lstat: a link that leads nowhere also is something that exists.
-    guard lstat(path, &status) == 0 else { return }
-    let kind = status.st_mode & S_IFMT
-    guard kind == S_IFREG || kind == S_IFLNK else {
-      throw Refusal(
-        "output-not-regular", "is a directory, device, pipe or socket, not a file", file: path,
-        remedy: "choose another output")
-    }
-    if !force { throw existsRefusal(path) }
-  }
-
-  private static func existsRefusal(_ path: String) -> Refusal {
-    Refusal("output-exists", "exists already", file: path, remedy: "use --force to replace it")
-  }
+  /// Removes the temporary files of all objects and ends the process, as when a
+  /// signal asks for it; meanwhile no other can be created or get its name.
+  public static func removeAll(andEndBy end: () -> Never) -> Never { TemporaryFile.removeAll(andEndBy: end) }
 
   /// Writes `bytes` behind everything appended so far.
   ///
@@ -191,13 +142,13 @@ public final class AtomicFile {
     if closeCode != 0 && closeCode != EINTR {
       throw failed("output-sync-failed", "closed", code: closeCode)
     }
-    let renameCode = rename()
+    let renameCode = temporary.end(rename)
     if renameCode != 0 {
       let failure = failed("output-rename-failed", "given its name", code: renameCode)
-      throw renameCode == EEXIST ? AtomicFile.existsRefusal(path) : failure
+      throw renameCode == EEXIST ? target.existsRefusal : failure
     }
     isOpen = false
-    let directoryCode = synchronize(directory)
+    let directoryCode = synchronize(target.directory)
     // Some file systems have no fsync of directories and say EINVAL.
     if directoryCode != 0 && directoryCode != EINVAL {
       let reason = String(cString: strerror(directoryCode))
@@ -213,7 +164,7 @@ public final class AtomicFile {
     isOpen = false
     if descriptor >= 0 { close(descriptor) }
     descriptor = -1
-    unlinkat(directory, temporaryName, 0)
+    temporary.remove()
   }
 
   private func writeAll(_ bytes: UnsafeRawBufferPointer, at byteOffset: Int) throws {
@@ -257,11 +208,12 @@ public final class AtomicFile {
 
   /// Gives the temporary file the target's name; 0 or the error's number.
   private func rename() -> Int32 {
+    let (directory, name) = (target.directory, target.name)
     if !replacesTarget {
       // A link, because that fails where the name is taken: checking before
       // renaming would let two writers both believe that the target is free.
-      if linkat(directory, temporaryName, directory, name, 0) == 0 {
-        unlinkat(directory, temporaryName, 0)
+      if linkat(directory, temporary.name, directory, name, 0) == 0 {
+        unlinkat(directory, temporary.name, 0)
         return 0
       }
       let code = errno
@@ -270,6 +222,6 @@ public final class AtomicFile {
       guard hasNoLinks else { return code }
       if faccessat(directory, name, F_OK, 0) == 0 { return EEXIST }
     }
-    return renameat(directory, temporaryName, directory, name) == 0 ? 0 : errno
+    return renameat(directory, temporary.name, directory, name) == 0 ? 0 : errno
   }
 }

@@ -43,6 +43,11 @@ public struct FileIdentity: Sendable, Hashable {
     guard stat(path, &status) == 0 else { return nil }
     self.init(status)
   }
+
+  /// The identities of what there is at `paths`.
+  public static func all(_ paths: [String?]) -> [FileIdentity] {
+    paths.compactMap { $0.flatMap { FileIdentity(path: $0) } }
+  }
 }
 
 /// A regular file mapped read-only into memory.

@@ -64,25 +64,16 @@ struct CalibrateCommand: ParsableCommand {
   }
 
   func run() throws {
-    try OTConvert.prepare()
     let start = Date()
     let statistics: CalibrationStatistics
-    let inputs: [FileIdentity]
-    if let model {
-      let checkpoint = try Checkpoint.open(model)
-      inputs =
-        checkpoint.files.map(\.mapped.identity)
-        + (calibration.text + [ids].compactMap { $0 })
-        .compactMap { FileIdentity(path: $0) }
-      try AtomicFile.check(path: output, force: force, inputs: inputs)
-      statistics = try measure(checkpoint)
-    } else {
-      inputs = merge.compactMap { FileIdentity(path: $0) }
-      try AtomicFile.check(path: output, force: force, inputs: inputs)
-      statistics = try merged()
-    }
+    var inputs = FileIdentity.all(calibration.text + [ids] + merge)
+    let checkpoint = try model.map { try Checkpoint.open($0) }
+    inputs += checkpoint?.inputs ?? []
+    // Before time goes into what cannot be written.
+    try AtomicFile.check([output], force: force, inputs: inputs)
+    statistics = try checkpoint.map(measure) ?? merged()
     try statistics.write(to: output, producer: Converter.producer, force: force, inputs: inputs)
-    report(statistics, seconds: Date().timeIntervalSince(start))
+    try report(statistics, seconds: Date().timeIntervalSince(start))
   }
 
   private func merged() throws -> CalibrationStatistics {
@@ -91,7 +82,7 @@ struct CalibrateCommand: ParsableCommand {
   }
 
   private func measure(_ checkpoint: Checkpoint) throws -> CalibrationStatistics {
-    if !messages.quiet { checkpoint.warnings.forEach(warn) }
+    checkpoint.warnings.forEach(messages.warn)
     let digests = SourceDigests(
       checkpoint.files.map { ($0.name, $0.mapped) }, threadCount: threads.threads)
     // Also when something is refused: the program must not end under the thread.
@@ -99,8 +90,8 @@ struct CalibrateCommand: ParsableCommand {
     let graph = try checkpoint.graph(family: family)
     let settings = calibration.settings(threadCount: threads.threads)
     let samples = try self.samples(checkpoint, graph, settings)
-    if !messages.quiet, let text = samples.note { warn(text) }
-    let progress = ProgressLine("calibrating", unit: .tokens, isQuiet: messages.quiet || messages.json)
+    if let text = samples.note { messages.warn(text) }
+    let progress = messages.progress("calibrating", unit: .tokens)
     let statistics = try settings.run(
       on: checkpoint, graph: graph, samples: samples, sources: [], progress: progress.update)
     let sources = try digests.records()
@@ -131,20 +122,16 @@ struct CalibrateCommand: ParsableCommand {
     return try settings.samples(tokenizer: tokenizer, graph: graph)
   }
 
-  private func report(_ statistics: CalibrationStatistics, seconds: Double) {
+  private func report(_ statistics: CalibrationStatistics, seconds: Double) throws {
     let channelCount = statistics.sites.values.reduce(0) { $0 + $1.channelCount }
-    if messages.json {
-      let members: JSONObject = [
+    try messages.result(
+      "\(output): \(statistics.sites.count) sites, \(channelCount) channels, \(statistics.sampleCount) samples, "
+        + "\(fixed(seconds, 2)) s",
+      json: .object([
         "file": .string(output), "family": .string(statistics.family), "sites": .integer(statistics.sites.count),
         "channels": .integer(channelCount), "samples": .integer(statistics.sampleCount),
         "runs": .array(statistics.runs.map(\.json)), "sources": .array(statistics.sources.map(\.json)),
         "seconds": .number(seconds),
-      ]
-      print(JSONValue.object(members).text(pretty: true))
-    } else if !messages.quiet {
-      print(
-        "\(output): \(statistics.sites.count) sites, \(channelCount) channels, \(statistics.sampleCount) samples, "
-          + "\(fixed(seconds, 2)) s")
-    }
+      ]))
   }
 }

@@ -54,7 +54,4 @@ struct CalibrationArguments: ParsableArguments {
     if let maxMemory { settings.maximumByteCount = maxMemory.value }
     return settings
   }
-
-  /// Files that must not be overwritten.
-  var textIdentities: [FileIdentity] { text.compactMap { FileIdentity(path: $0) } }
 }

@@ -30,15 +30,6 @@ struct AttentionArguments: ParsableArguments {
   }
 }
 
-/// What a command prints while it works.
-struct OutputArguments: ParsableArguments {
-  @Flag(help: "Print nothing but errors.")
-  var quiet = false
-
-  @Flag(help: "Print the result as JSON on standard output.")
-  var json = false
-}
-
 enum WeightScheme: String, ExpressibleByArgument, CaseIterable {
   case symmetric, asymmetric
 }

@@ -44,43 +44,37 @@ struct ConvertCommand: ParsableCommand {
   }
 
   func run() throws {
-    try OTConvert.prepare()
     var start = Date()
     let checkpoint = try Checkpoint.open(input)
     let options = try conversion.options(threadCount: threads.threads)
     var plan = try ConversionPlan(
       checkpoint: checkpoint, options: options, statistics: conversion.statisticsFiles,
       calibration: try conversion.statistics.map { try CalibrationStatistics(path: $0) })
-    if !messages.quiet { plan.warnings.forEach(warn) }
+    plan.warnings.forEach(messages.warn)
     // Before time goes into calibrating for a file that cannot be written.
-    try AtomicFile.check(
-      path: output, force: force, inputs: checkpoint.files.map(\.mapped.identity) + calibration.textIdentities)
+    try AtomicFile.check([output], force: force, inputs: plan.inputs + FileIdentity.all(calibration.text))
     var calibrationSeconds: Double?
     if conversion.calibrates, let statistics = try calibrated(plan) {
       calibrationSeconds = Date().timeIntervalSince(start)
       start = Date()
       plan = try ConversionPlan(checkpoint: checkpoint, options: options, calibration: statistics)
     }
-    let progress = ProgressLine("converting", isQuiet: messages.quiet || messages.json)
+    let progress = messages.progress("converting")
     let stages = try Converter(plan).run(to: output, force: force, progress: progress.update).stages
     guard !messages.quiet || messages.json else { return }
     let summary = try FileSummary(PackedFile(path: output))
     let seconds = Date().timeIntervalSince(start)
-    if messages.json {
-      var times: JSONObject = ["seconds": .number(seconds)]
-      times["stages"] = .object(stages.reduce(into: JSONObject()) { $0[$1.name] = .number($1.seconds) })
-      if let calibrationSeconds { times["calibrationSeconds"] = .number(calibrationSeconds) }
-      print(summary.totals(adding: times).text(pretty: true))
-    } else {
-      print("\(output): \(summary.headline)")
-      print(
-        "\(plan.methodName), "
-          + (calibrationSeconds.map { "calibrated in \(fixed($0, 2)) s, converted in " } ?? "")
-          + "\(fixed(seconds, 2)) s, "
-          + "\(byteText(Int(Double(plan.estimate.sourceByteCount) / max(seconds, 1e-9))))/s of source")
-      let parts = stages.map { "\($0.name) \(fixed($0.seconds, 2))" }.joined(separator: ", ")
-      print("seconds of all threads: \(parts)")
-    }
+    var times: JSONObject = ["seconds": .number(seconds)]
+    times["stages"] = .object(stages.reduce(into: JSONObject()) { $0[$1.name] = .number($1.seconds) })
+    if let calibrationSeconds { times["calibrationSeconds"] = .number(calibrationSeconds) }
+    let speed = Int(Double(plan.estimate.sourceByteCount) / max(seconds, 1e-9))
+    try messages.result(
+      """
+      \(output): \(summary.headline)
+      \(plan.methodName), \(calibrationSeconds.map { "calibrated in \(fixed($0, 2)) s, converted in " } ?? "")\
+      \(fixed(seconds, 2)) s, \(byteText(speed))/s of source
+      seconds of all threads: \(stages.map { "\($0.name) \(fixed($0.seconds, 2))" }.joined(separator: ", "))
+      """, json: summary.totals(adding: times))
   }
 
   /// Measures the model's sites; nil for a model that cannot be run on text.
@@ -102,16 +96,14 @@ struct ConvertCommand: ParsableCommand {
     } catch let refusal as Refusal
       where !isAsked && ["tokenizer-unsupported", "tokenizer-regex"].contains(refusal.rule)
     {
-      warn("not calibrated, activations get one scale per token: \(refusal)")
+      messages.warn("not calibrated, activations get one scale per token: \(refusal)")
       return nil
     }
-    if !messages.quiet {
-      note(
-        "calibrating on \(samples.tokens.count) samples of \(samples.run.length) tokens of "
-          + samples.run.texts.map(\.name).joined(separator: ", "))
-      if isAsked, let text = samples.note { warn(text) }
-    }
-    let progress = ProgressLine("calibrating", unit: .tokens, isQuiet: messages.quiet || messages.json)
+    messages.note(
+      "calibrating on \(samples.tokens.count) samples of \(samples.run.length) tokens of "
+        + samples.run.texts.map(\.name).joined(separator: ", "))
+    if isAsked, let text = samples.note { messages.warn(text) }
+    let progress = messages.progress("calibrating", unit: .tokens)
     // Its sources need no record: they are the conversion's own.
     return try settings.run(
       on: plan.checkpoint, graph: plain, samples: samples, sources: [], progress: progress.update)

@@ -2,6 +2,7 @@ import ArgumentParser
 import Foundation
 import OTCheckpoint
 import OTConversion
+import OTJSON
 import OTTensor
 import OTVerify
 
@@ -12,9 +13,9 @@ struct DemoCommand: ParsableCommand {
     discussion: "The model, trained on a public-domain text, comes with the program.")
 
   @OptionGroup var threads: ThreadArguments
+  @OptionGroup var messages: OutputArguments
 
   func run() throws {
-    try OTConvert.prepare()
     let folder = FileManager.default.temporaryDirectory.appendingPathComponent("otconvert-demo-\(UUID().uuidString)")
     try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
     defer { try? FileManager.default.removeItem(at: folder) }
@@ -27,7 +28,7 @@ struct DemoCommand: ParsableCommand {
     options.threadCount = threads.threads
     let statistics = StatisticsFiles(
       scales: model + "/act_scales_sym.pt", symmetrizations: model + "/symmetrizations.pt", sampleCount: 32)
-    print(
+    try messages.print(
       """
       $ otconvert opt-mini/ opt-mini.otq --bits 6 --act-scales act_scales_sym.pt \\
           --symmetrization symmetrizations.pt --symmetrization-samples 32
@@ -37,18 +38,20 @@ struct DemoCommand: ParsableCommand {
     try Converter(plan).run(to: output)
     let file = try PackedFile(path: output)
     let summary = FileSummary(file)
-    print("opt-mini.otq: \(summary.headline)\n\n$ otconvert inspect opt-mini.otq\n\(summary.text)\n")
+    try messages.print("opt-mini.otq: \(summary.headline)\n\n$ otconvert inspect opt-mini.otq\n\(summary.text)\n")
 
-    print("$ otconvert verify opt-mini.otq --reference opt-mini/")
+    try messages.print("$ otconvert verify opt-mini.otq --reference opt-mini/")
     let result = try WeightVerification(of: file, reference: checkpoint, threadCount: threads.threads)
-    print(VerificationText.table(result))
+    try messages.print(VerificationText.table(result))
     guard result.hasPassed else {
       throw Refusal("verify-failed", "the demo's file differs from its source", file: output)
     }
-    print("verified: \(result.findings.count) tensors match opt-mini/\n")
+    try messages.print("verified: \(result.findings.count) tensors match opt-mini/\n")
 
-    print("$ otconvert unpack opt-mini.otq opt-mini-restored.safetensors")
+    try messages.print("$ otconvert unpack opt-mini.otq opt-mini-restored.safetensors")
     try Unpacker(file).run(to: restored)
-    print("opt-mini-restored.safetensors: \(byteText(try MappedFile(path: restored).byteCount))")
+    try messages.result(
+      "opt-mini-restored.safetensors: \(byteText(try MappedFile(path: restored).byteCount))",
+      json: summary.totals(adding: ["passed": .bool(result.hasPassed)]))
   }
 }

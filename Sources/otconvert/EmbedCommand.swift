@@ -35,20 +35,16 @@ struct EmbedCommand: ParsableCommand {
   }
 
   func run() throws {
-    try OTConvert.prepare()
     let texts = try texts()
     let model = try LanguageModel(
       path: model, threadCount: threads.threads, attentionBits: attention.quantizeAttention)
-    if !messages.quiet { model.file.warnings.forEach(warn) }
-    let showsProgress = !messages.quiet && texts.count > 1 && isatty(STDERR_FILENO) == 1
+    model.file.warnings.forEach(messages.warn)
     let embeddings = try model.embeddings(of: texts) { doneCount in
-      guard showsProgress else { return }
-      let text = doneCount == texts.count ? "" : "embedding, \(doneCount) of \(texts.count) texts"
-      FileHandle.standardError.write(Data("\r\u{1B}[K\(text)".utf8))
+      messages.status(doneCount == texts.count ? "" : "embedding, \(doneCount) of \(texts.count) texts")
     }
-    if !messages.quiet, let limit = embeddings.recipe.maximumTokenCount, embeddings.areCut.contains(true) {
+    if let limit = embeddings.recipe.maximumTokenCount, embeddings.areCut.contains(true) {
       let count = embeddings.areCut.count { $0 }
-      warn("\(count) of \(texts.count) texts were cut to \(limit) tokens")
+      messages.warn("\(count) of \(texts.count) texts were cut to \(limit) tokens")
     }
     if messages.json { return try StandardOutput.write(json(embeddings).text(pretty: false) + "\n") }
     for vector in embeddings.vectors {

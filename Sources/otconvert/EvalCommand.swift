@@ -75,26 +75,26 @@ struct EvalCommand: ParsableCommand {
   }
 
   func run() throws {
-    try OTConvert.prepare()
+    let file = try ModelFile(path: model)
+    let other = try against.map { try ModelFile(path: $0) }
+    (file.warnings + (other?.warnings ?? [])).forEach(messages.warn)
+    let inputs = file.inputs + (other?.inputs ?? []) + FileIdentity.all(text + [ids])
+    // Before time goes into what cannot be written.
+    if let logitsOut { try AtomicFile.check([logitsOut], force: force, inputs: inputs) }
     let model = try LanguageModel(
-      path: model, threadCount: threads.threads, attentionBits: attention.quantizeAttention)
-    let reference = try against.map { try LanguageModel(path: $0, threadCount: threads.threads) }
-    if !messages.quiet { (model.file.warnings + (reference?.file.warnings ?? [])).forEach(warn) }
+      file, threadCount: threads.threads, attentionBits: attention.quantizeAttention)
+    let reference = try other.map { try LanguageModel($0, threadCount: threads.threads) }
     let tokens = try tokens(model, reference)
     var evaluation = try Evaluation(model, reference: reference, threadCount: threads.threads)
     if let logitsOut {
-      try writeLogits(to: logitsOut, of: &evaluation, on: tokens)
+      try writeLogits(to: logitsOut, inputs: inputs, of: &evaluation, on: tokens)
     } else {
       for (index, window) in tokens.windows.enumerated() {
         _ = try evaluation.add(window)
         show(index + 1, of: tokens.windows.count)
       }
     }
-    if messages.json {
-      print(evaluation.json.text(pretty: true))
-    } else if !messages.quiet {
-      print(evaluation.text)
-    }
+    try messages.result(evaluation.text, json: evaluation.json)
   }
 
   private func tokens(_ model: LanguageModel, _ reference: LanguageModel?) throws -> TokenWindows {
@@ -107,7 +107,7 @@ struct EvalCommand: ParsableCommand {
   }
 
   private func writeLogits(
-    to path: String, of evaluation: inout Evaluation, on tokens: TokenWindows
+    to path: String, inputs: [FileIdentity], of evaluation: inout Evaluation, on tokens: TokenWindows
   ) throws {
     let dimensions = [tokens.windows.count, tokens.length, evaluation.vocabularySize]
     guard let shape = Shape(dimensions) else {
@@ -115,7 +115,7 @@ struct EvalCommand: ParsableCommand {
     }
     var writer = try SafetensorsWriter(
       path: path, entries: [.init(name: "logits", elementType: .f32, shape: shape)], force: force,
-      inputs: evaluation.inputs + tokens.identities)
+      inputs: inputs)
     for (index, window) in tokens.windows.enumerated() {
       let logits = try evaluation.add(window)
       // The machines that this runs on are little-endian, as the format is.
@@ -125,10 +125,8 @@ struct EvalCommand: ParsableCommand {
     try writer.commit()
   }
 
-  /// Shows on a terminal how far it is.
+  /// Shows how far it is.
   private func show(_ doneCount: Int, of count: Int) {
-    guard !messages.quiet, !messages.json, isatty(STDERR_FILENO) == 1 else { return }
-    let text = doneCount == count ? "" : "evaluating, window \(doneCount) of \(count)"
-    FileHandle.standardError.write(Data("\r\u{1B}[K\(text)".utf8))
+    messages.status(doneCount == count ? "" : "evaluating, window \(doneCount) of \(count)")
   }
 }

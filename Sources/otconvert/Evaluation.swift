@@ -20,9 +20,6 @@ struct Evaluation {
   /// Logits of a token.
   let vocabularySize: Int
 
-  /// The files that the models are read from.
-  var inputs: [FileIdentity] { model.file.identities + (reference?.file.identities ?? []) }
-
   /// - Throws: `Refusal` with rule `eval-no-logits` or `eval-vocabulary`.
   init(_ model: LanguageModel, reference: LanguageModel?, threadCount: Int) throws {
     let size = try Evaluation.vocabularySize(of: model)

@@ -18,13 +18,12 @@ struct InspectCommand: ParsableCommand {
       """)
 
   @Argument(help: "An .otq file or a checkpoint.", completion: .file()) var input: String
-  @Flag(help: "Print JSON.") var json = false
+  @OptionGroup var messages: OutputArguments
 
   func run() throws {
-    try OTConvert.prepare()
     if PackedFile.recognizes(path: input) {
       let summary = FileSummary(try PackedFile(path: input))
-      print(json ? summary.json.text(pretty: true) : summary.text)
+      try messages.result(summary.text, json: summary.json)
     } else {
       try inspectCheckpoint()
     }
@@ -32,21 +31,24 @@ struct InspectCommand: ParsableCommand {
 
   private func inspectCheckpoint() throws {
     let checkpoint = try Checkpoint.open(input)
-    checkpoint.warnings.forEach(warn)
-    if json {
-      let tensors = checkpoint.tensors.map { view in
-        JSONValue.object([
-          "name": .string(view.name), "shape": .array(view.shape.dimensions.map { .integer($0) }),
-          "dtype": .string(view.elementType.rawValue), "byteCount": .integer(view.byteCount),
-        ])
-      }
-      let members: JSONObject = [
-        "format": .string(checkpoint.format.rawValue), "files": .array(checkpoint.files.map { .string($0.name) }),
-        "tensors": .array(tensors),
-      ]
-      print(JSONValue.object(members).text(pretty: true))
-      return
-    }
+    checkpoint.warnings.forEach(messages.warn)
+    try messages.result(text(checkpoint), json: json(checkpoint))
+  }
+
+  private func json(_ checkpoint: Checkpoint) -> JSONValue {
+    .object([
+      "format": .string(checkpoint.format.rawValue), "files": .array(checkpoint.files.map { .string($0.name) }),
+      "tensors": .array(
+        checkpoint.tensors.map { view in
+          .object([
+            "name": .string(view.name), "shape": .array(view.shape.dimensions.map { .integer($0) }),
+            "dtype": .string(view.elementType.rawValue), "byteCount": .integer(view.byteCount),
+          ])
+        }),
+    ])
+  }
+
+  private func text(_ checkpoint: Checkpoint) -> String {
     var table = TextTable([("tensor", .left), ("shape", .left), ("type", .left), ("bytes", .right)])
     for view in checkpoint.tensors {
       table.append([
@@ -54,7 +56,7 @@ struct InspectCommand: ParsableCommand {
       ])
     }
     let total = checkpoint.tensors.reduce(0) { $0 + $1.byteCount }
-    print(table.text)
-    print("\n\(checkpoint.format.rawValue), \(checkpoint.tensors.count) tensors, \(byteText(total))")
+    return table.text
+      + "\n\n\(checkpoint.format.rawValue), \(checkpoint.tensors.count) tensors, \(byteText(total))"
   }
 }

@@ -28,11 +28,23 @@ struct OTConvert: ParsableCommand {
     ],
     defaultSubcommand: ConvertCommand.self)
 
-  /// What every command does before it starts.
-  static func prepare() throws {
+  static func main() {
+    StandardStreams.prepare()
     // A file over the size limit or a closed pipe is an error to report, not a death.
     signal(SIGXFSZ, SIG_IGN)
     signal(SIGPIPE, SIG_IGN)
-    try InstructionSet.checkEnvironment()
+    Interruption.prepare()
+    do {
+      do {
+        var command = try parseAsRoot()
+        try InstructionSet.checkEnvironment()
+        try command.run()
+      } catch let error where exitCode(for: error).isSuccess {
+        // Help and version, which may be lost as any output.
+        try StandardOutput.write(fullMessage(for: error) + "\n")
+      }
+    } catch {
+      exit(withError: error)
+    }
   }
 }

@@ -20,43 +20,42 @@ struct PlanCommand: ParsableCommand {
 
   @Argument(help: "The checkpoint.", completion: .file()) var input: String
   @OptionGroup(title: "Conversion") var conversion: ConversionArguments
-  @Flag(help: "Print JSON.") var json = false
+  @OptionGroup var messages: OutputArguments
 
   /// Memory of a conversion beside the mapped source: blocks in flight, the
   /// index and the program itself, as measured.
   private static let conversionByteCount = 100_000_000
 
   func run() throws {
-    try OTConvert.prepare()
     let checkpoint = try Checkpoint.open(input)
     let options = try conversion.options(threadCount: 1)
     let calibration = try conversion.statistics.map { try CalibrationStatistics(path: $0) }
     let plan = try ConversionPlan(
       checkpoint: checkpoint, options: options, statistics: conversion.statisticsFiles, calibration: calibration)
     let alternatives = try PlanCommand.alternatives(checkpoint, options, conversion.statisticsFiles)
-    if json {
-      print(jsonReport(plan, alternatives).text(pretty: true))
-      return
-    }
-    plan.warnings.forEach(warn)
+    // They are in the JSON.
+    if !messages.json { plan.warnings.forEach(messages.warn) }
+    try messages.result(textReport(plan, alternatives), json: jsonReport(plan, alternatives))
+  }
+
+  private func textReport(_ plan: ConversionPlan, _ alternatives: [Alternative]) -> String {
     var table = TextTable([
       ("tensor", .left), ("shape", .left), ("type", .left), ("becomes", .left), ("bytes", .right),
     ])
     for tensor in plan.tensors {
       table.append([
         Refusal.printable(tensor.outputName), tensor.shape.description, tensor.view?.elementType.rawValue ?? "–",
-        Refusal.printable(tensor.treatmentText), "\(tensor.storedByteCount(options.compression))",
+        Refusal.printable(tensor.treatmentText), "\(tensor.storedByteCount(plan.options.compression))",
       ])
     }
-    print(table.text)
     let estimate = plan.estimate
-    print("")
-    if let graph = plan.graph { print("family \(graph.family), method \(plan.methodName)") }
-    print(PlanCommand.siteLines(plan).joined(separator: "\n"))
+    var lines = [table.text, ""]
+    if let graph = plan.graph { lines.append("family \(graph.family), method \(plan.methodName)") }
+    lines += PlanCommand.siteLines(plan)
     if conversion.calibrates, plan.canBeCalibrated {
-      print("'convert' calibrates the model first and applies OutlierTune (--no-calibration: as above)")
+      lines.append("'convert' calibrates the model first and applies OutlierTune (--no-calibration: as above)")
     }
-    print(
+    lines.append(
       "source \(byteText(estimate.sourceByteCount)), file about \(byteText(estimate.storedByteCount)), "
         + "loaded \(byteText(estimate.loadedByteCount)), converting takes about "
         + "\(byteText(PlanCommand.conversionByteCount)) of memory\n")
@@ -70,7 +69,7 @@ struct PlanCommand: ParsableCommand {
         fixed(choice.bitsPerWeight, 2),
       ])
     }
-    print(choices.text)
+    return (lines + [choices.text]).joined(separator: "\n")
   }
 
   /// What sites become: how many, and where a transform stays on the edge.

@@ -41,11 +41,11 @@ final class ProgressLine {
       let width = 30
       let filled = Int(fraction * Double(width))
       let bar = String(repeating: "█", count: filled) + String(repeating: "░", count: width - filled)
-      write("\r\u{1B}[K\(verb) \(bar) \(Int(fraction * 100)) %\(rate(done, elapsed, fraction))")
-      if done == total { write("\r\u{1B}[K") }
+      StandardError.write("\r\u{1B}[K\(verb) \(bar) \(Int(fraction * 100)) %\(rate(done, elapsed, fraction))")
+      if done == total { StandardError.write("\r\u{1B}[K") }
     } else if elapsed > 1, Int(fraction * 10) > lastTenth {
       lastTenth = Int(fraction * 10)
-      write("\(verb) \(lastTenth * 10) %\(rate(done, elapsed, fraction))\n")
+      StandardError.write("\(verb) \(lastTenth * 10) %\(rate(done, elapsed, fraction))\n")
     }
   }
 
@@ -55,7 +55,6 @@ final class ProgressLine {
     return ", \(unit.text(Int(Double(done) / elapsed)))/s, \(Int(left.rounded())) s left"
   }
 
-  private func write(_ text: String) { FileHandle.standardError.write(Data(text.utf8)) }
 }
 
 /// A count of bytes for a person: `12.3 MB`, powers of 1000.
@@ -72,9 +71,3 @@ func byteText(_ count: Int) -> String {
 
 /// A number with a fixed count of decimals.
 func fixed(_ value: Double, _ places: Int) -> String { String(format: "%.\(places)f", value) }
-
-/// A line of warning on standard error.
-func warn(_ text: String) { FileHandle.standardError.write(Data("warning: \(text)\n".utf8)) }
-
-/// A line on standard error that tells what is done.
-func note(_ text: String) { FileHandle.standardError.write(Data("\(Refusal.printable(text))\n".utf8)) }

@@ -60,11 +60,10 @@ struct RunCommand: ParsableCommand {
   }
 
   func run() throws {
-    try OTConvert.prepare()
     let prompt = try promptText()
     let model = try LanguageModel(
       path: model, threadCount: threads.threads, attentionBits: attention.quantizeAttention)
-    if !messages.quiet { model.file.warnings.forEach(warn) }
+    model.file.warnings.forEach(messages.warn)
     let tokenIDs = try model.promptTokenIDs(prompt)
     let loop = try GenerationLoop(
       model, tokenIDs: tokenIDs,
@@ -108,7 +107,6 @@ struct RunCommand: ParsableCommand {
       return
     }
     try StandardOutput.write("\n")
-    guard !messages.quiet else { return }
     let rate = summary.tokenCount > 1 ? ", \(fixed(summary.tokensPerSecond, 1)) tokens/s" : ""
     let reason =
       switch summary.stopReason {
@@ -118,11 +116,8 @@ struct RunCommand: ParsableCommand {
       case .stopString: "--stop"
       case .cancelled: "interrupted"
       }
-    let lines = """
-      prompt     \(summary.promptTokenCount) tokens, \(fixed(summary.promptTokensPerSecond, 1)) tokens/s
-      generated  \(summary.tokenCount) tokens\(rate); ended by \(reason)
-
-      """
-    FileHandle.standardError.write(Data(lines.utf8))
+    messages.note(
+      "prompt     \(summary.promptTokenCount) tokens, \(fixed(summary.promptTokensPerSecond, 1)) tokens/s")
+    messages.note("generated  \(summary.tokenCount) tokens\(rate); ended by \(reason)")
   }
 }

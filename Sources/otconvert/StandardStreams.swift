@@ -1,7 +1,19 @@
 import Foundation
 import OTTensor
 
-/// Standard output for text that appears as it comes.
+enum StandardStreams {
+  /// Fills the places of streams that are closed, so that no file that is opened
+  /// later takes their numbers; whoever uses them meets an error, as before.
+  static func prepare() {
+    let modes = [(STDIN_FILENO, O_WRONLY), (STDOUT_FILENO, O_RDONLY), (STDERR_FILENO, O_RDONLY)]
+    for (descriptor, mode) in modes where fcntl(descriptor, F_GETFD) < 0 {
+      // The lowest number that is free is this one.
+      _ = open("/dev/null", mode)
+    }
+  }
+}
+
+/// Standard output: what is lost there is an error.
 enum StandardOutput {
   /// Writes text at once.
   ///
@@ -9,19 +21,31 @@ enum StandardOutput {
   /// by SIGPIPE and without a message.
   /// - Throws: `Refusal` with rule `output-unwritable`.
   static func write(_ text: String) throws {
-    var bytes = Array(text.utf8)[...]
-    while !bytes.isEmpty {
-      let count = bytes.withUnsafeBytes { Foundation.write(STDOUT_FILENO, $0.baseAddress, $0.count) }
-      if count >= 0 {
-        bytes = bytes.dropFirst(count)
-      } else if errno == EPIPE {
-        Interruption.endProcess(by: SIGPIPE)
-      } else if errno != EINTR {
-        throw Refusal(
-          "output-unwritable", "standard output cannot be written: \(String(cString: strerror(errno)))")
-      }
+    let code = writeAll(text, to: STDOUT_FILENO)
+    if code == EPIPE { Interruption.endProcess(by: SIGPIPE) }
+    guard code == 0 else {
+      throw Refusal("output-unwritable", "standard output cannot be written: \(String(cString: strerror(code)))")
     }
   }
+}
+
+/// Standard error: what cannot be written there is left out, and the work goes on.
+enum StandardError {
+  static func write(_ text: String) { _ = writeAll(text, to: STDERR_FILENO) }
+}
+
+/// Writes all of a text; 0 or the number of the error.
+private func writeAll(_ text: String, to descriptor: Int32) -> Int32 {
+  var bytes = Array(text.utf8)[...]
+  while !bytes.isEmpty {
+    let count = bytes.withUnsafeBytes { write(descriptor, $0.baseAddress, $0.count) }
+    if count >= 0 {
+      bytes = bytes.dropFirst(count)
+    } else if errno != EINTR {
+      return errno
+    }
+  }
+  return 0
 }
 
 /// Text from a file, or from standard input for `-`.
@@ -36,7 +60,10 @@ enum TextInput {
     let name = path == "-" ? "standard input" : path
     let handle = path == "-" ? .standardInput : FileHandle(forReadingAtPath: path)
     // What cannot be opened has its fault named; pipes and devices may be read.
-    guard let handle else { return try String(decoding: MappedFile(path: path).bytes, as: UTF8.self) }
+    guard let handle else {
+      _ = try MappedFile(path: path)
+      throw Refusal("file-unreadable", "cannot be opened", file: name)
+    }
     let bytes: Data
     do {
       bytes = try handle.read(upToCount: maximumByteCount + 1) ?? Data()

@@ -10,8 +10,6 @@ struct TokenWindows {
   let windows: [[Int]]
   /// Tokens of each window.
   let length: Int
-  /// The files that they are read from.
-  let identities: [FileIdentity]
 
   /// Reads a matrix, whose rows are the windows, or a row of tokens, which is
   /// cut into windows of `context` tokens; what is left at its end is not used
@@ -24,8 +22,7 @@ struct TokenWindows {
   ///   - graphs: the models that are to read them.
   /// - Throws: `Refusal` with a rule `ids-…`, or as `SafetensorsFile` throws.
   init(path: String, tensor name: String?, context: Int?, limit: Int?, graphs: [Graph]) throws {
-    let mapping = try MappedFile(path: path)
-    let tensors = try SafetensorsFile(mapping: mapping).tensors
+    let tensors = try SafetensorsFile(mapping: MappedFile(path: path)).tensors
     let names = name.map { [$0] } ?? ["input_ids", "test_ids"]
     guard let view = names.lazy.compactMap({ name in tensors.first { $0.name == name } }).first
     else {
@@ -67,7 +64,6 @@ struct TokenWindows {
     }
     windows = (0..<windowCount).map { Array(tokens[$0 * length..<($0 + 1) * length]) }
     self.length = length
-    identities = [mapping.identity]
   }
 
   /// Cuts texts into windows of `context` tokens.
@@ -88,7 +84,6 @@ struct TokenWindows {
     windows = try TokenSampling.windows(of: texts, tokenizer: tokenizer, length: length, limit: limit)
     for graph in graphs { try Calibration.check(windows, graph, file: texts.first) }
     self.length = windows.first?.count ?? 0
-    identities = texts.compactMap { FileIdentity(path: $0) }
   }
 
   /// The first elements of a tensor.

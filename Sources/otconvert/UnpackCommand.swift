@@ -1,5 +1,6 @@
 import ArgumentParser
 import OTConversion
+import OTJSON
 import OTTensor
 
 struct UnpackCommand: ParsableCommand {
@@ -16,18 +17,22 @@ struct UnpackCommand: ParsableCommand {
   @Argument(help: "The .otq file.", completion: .file()) var input: String
   @Argument(help: "The safetensors file to write.", completion: .file()) var output: String
   @Flag(help: "Replace the output if it exists.") var force = false
-  @Flag(help: "Print nothing but errors.") var quiet = false
+  @OptionGroup var messages: OutputArguments
 
   func run() throws {
-    try OTConvert.prepare()
     let unpacker = Unpacker(try PackedFile(path: input))
-    let progress = ProgressLine("unpacking", isQuiet: quiet)
+    let progress = messages.progress("unpacking")
     try unpacker.run(to: output, force: force, progress: progress.update)
-    guard !quiet else { return }
-    print("\(output): \(byteText(try MappedFile(path: output).byteCount))")
-    let leftOut = unpacker.leftOut.count
-    if leftOut > 0 {
-      warn("\(leftOut) biases that symmetrization added have no place in the source's layout and are left out")
+    let byteCount = try MappedFile(path: output).byteCount
+    let leftOut = unpacker.leftOut
+    try messages.result(
+      "\(output): \(byteText(byteCount))",
+      json: .object([
+        "file": .string(output), "byteCount": .integer(byteCount), "leftOut": .array(leftOut.map { .string($0) }),
+      ]))
+    if !leftOut.isEmpty {
+      messages.warn(
+        "\(leftOut.count) biases that symmetrization added have no place in the source's layout and are left out")
     }
   }
 }

@@ -71,7 +71,4 @@ struct VerificationTextArguments: ParsableArguments {
     let drawn = try settings.samples(tokenizer: tokenizer, graph: source.graph)
     return (drawn.tokens, drawn.run.texts.map(\.name).joined(separator: ", "))
   }
-
-  /// Files that must not be overwritten.
-  var identities: [FileIdentity] { (text + [ids].compactMap { $0 }).compactMap { FileIdentity(path: $0) } }
 }

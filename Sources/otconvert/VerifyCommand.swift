@@ -63,44 +63,38 @@ struct VerifyCommand: ParsableCommand {
   }
 
   func run() throws {
-    try OTConvert.prepare()
     let allowed = try tolerance.map { path in
       try Tolerance(json: try JSONValue.parse(contentsOf: MappedFile(path: path)), file: path)
     }
     let file = try PackedFile(path: input)
     guard let reference else {
       try file.container.verify(threadCount: threads.threads)
-      if messages.json {
-        print(JSONValue.object(["file": .string(input), "passed": .bool(true)]).text(pretty: true))
-      } else if !messages.quiet {
-        print("\(input): undamaged (not compared with a source: --reference)")
-      }
-      return
+      return try messages.result(
+        "\(input): undamaged (not compared with a source: --reference)",
+        json: .object(["file": .string(input), "passed": .bool(true)]))
     }
     let checkpoint = try Checkpoint.open(reference)
-    let inputs = [file.container.file.identity] + checkpoint.files.map(\.mapped.identity) + text.identities
+    let inputs =
+      [file.container.file.identity] + checkpoint.inputs + FileIdentity.all(text.text + [text.ids, tolerance])
     // Opened first, so that a long run does not end with a path that cannot be written.
     let outputs = try Outputs(report: report, junit: junit, force: force, inputs: inputs)
     let result = try verified(file, checkpoint, reference, allowed ?? Tolerance())
     try outputs.write(result)
-    if messages.json {
-      print(result.json.text(pretty: true))
-    } else if !messages.quiet {
-      print(VerificationText(result).text)
-      result.weights.notes.forEach(warn)
-    }
+    let text = VerificationText(result)
+    try messages.result(text.text, json: result.json)
+    // They are in the JSON.
+    if !messages.json { result.weights.notes.forEach(messages.warn) }
     guard result.hasPassed else {
       let named = result.faults.prefix(8)
       let more = result.faults.count > 8 ? "; and \(result.faults.count - 8) more" : ""
       throw Refusal("verify-failed", named.joined(separator: "; ") + more, file: input)
     }
-    if !messages.quiet, !messages.json { print(VerificationText(result).verdict(reference: reference)) }
+    try messages.print(text.verdict(reference: reference))
   }
 
   private func verified(
     _ file: PackedFile, _ checkpoint: Checkpoint, _ reference: String, _ allowed: Tolerance
   ) throws -> VerificationReport {
-    let isQuiet = messages.quiet || messages.json
     var run: RunVerification?
     var used: VerificationReport.Text?
     // Text and models first: what cannot be run is to be refused at once.
@@ -108,9 +102,9 @@ struct VerifyCommand: ParsableCommand {
     let sequences = try models.map { try text.sequences(for: $0.packed, and: $0.source, checkpoint: checkpoint) }
     let weights = try WeightVerification(
       of: file, reference: checkpoint, tolerance: allowed, threadCount: threads.threads,
-      progress: ProgressLine("verifying", isQuiet: isQuiet).update)
+      progress: messages.progress("verifying").update)
     if let models, let sequences {
-      let progress = ProgressLine("running", unit: .tokens, isQuiet: isQuiet)
+      let progress = messages.progress("running", unit: .tokens)
       run = try Refusal.naming(reference) {
         try RunVerification(
           packed: models.packed.executor, source: models.source.executor,
@@ -151,6 +145,7 @@ private struct Outputs {
   private let junit: AtomicFile?
 
   init(report: String?, junit: String?, force: Bool, inputs: [FileIdentity]) throws {
+    try AtomicFile.check([report, junit].compactMap { $0 }, force: force, inputs: inputs)
     self.report = try report.map { try AtomicFile(path: $0, force: force, inputs: inputs) }
     self.junit = try junit.map { try AtomicFile(path: $0, force: force, inputs: inputs) }
   }

@@ -76,6 +76,80 @@ import _OTTestSupport
     }
   }
 
+  /// Not the tensors alone: whatever a command reads.
+  @Test func nothingThatIsReadIsOverwritten() throws {
+    try withTemporaryFolder { folder in
+      for name in ["model.safetensors", "config.json", "tokenizer.json"] {
+        try FileManager.default.copyItem(atPath: "\(Self.model)/\(name)", toPath: "\(folder)/\(name)")
+      }
+      func path(_ name: String) -> String { "\(folder)/\(name)" }
+      try String(repeating: "In the beginning God created the heaven.\n", count: 40)
+        .write(toFile: path("t.txt"), atomically: true, encoding: .utf8)
+      try "{\"minimumSqnrDecibels\": {\"6\": 1}}".write(toFile: path("tol.json"), atomically: true, encoding: .utf8)
+      let short = ["--text", path("t.txt"), "--samples", "1", "--length", "16", "--quiet"]
+      #expect(try Tool.finish(Tool.process(["calibrate", folder, "-o", path("s")] + short)).status == 0)
+      #expect(try Tool.run(folder, path("x.otq"), "--bits", "6", "--statistics", path("s"), "--quiet").status == 0)
+      let names = try FileManager.default.contentsOfDirectory(atPath: folder)
+      let before = try names.map { try contents(path($0)) }
+      let verify = ["verify", path("x.otq"), "--reference", folder]
+      let commands: [(names: [String], arguments: [String])] = [
+        (["config.json", "tokenizer.json", "t.txt"], ["calibrate", folder] + short + ["-o"]),
+        (["s"], ["calibrate", "--merge", path("s"), path("s"), "-o"]),
+        (["config.json", "t.txt"], [folder, "--force"] + short),
+        (["s", "tokenizer.json"], [folder, "--statistics", path("s")]),
+        (["config.json", "tol.json", "x.otq"], verify + ["--tolerance", path("tol.json"), "--report"]),
+        (
+          ["t.txt", "tol.json"],
+          verify + ["--level", "layers", "--tolerance", path("tol.json")] + short + ["--junit"]
+        ),
+        (
+          ["config.json", "t.txt", "x.otq"],
+          ["eval", path("x.otq"), "--against", folder, "--text", path("t.txt"), "--context", "16", "--logits-out"]
+        ),
+        (["x.otq"], ["unpack", path("x.otq")]),
+      ]
+      for (names, arguments) in commands {
+        for name in names {
+          try expectRefusal("output-is-input", naming: name, arguments + [path(name), "--force"], in: folder)
+        }
+      }
+      #expect(try names.map { try contents(path($0)) } == before)
+    }
+  }
+
+  @Test func oneFileIsNotWrittenTwice() throws {
+    try withTemporaryFolder { folder in
+      #expect(try Tool.run(Self.model, folder + "/x.otq", "--no-calibration", "--quiet").status == 0)
+      try FileManager.default.createSymbolicLink(atPath: folder + "/link", withDestinationPath: ".")
+      for (force, other) in [([], "r"), (["--force"], "r"), (["--force"], "link/./r")] {
+        try expectRefusal(
+          "output-twice", naming: "r",
+          ["verify", folder + "/x.otq", "--reference", Self.model, "--report", folder + "/r", "--junit"]
+            + ["\(folder)/\(other)"] + force, in: folder)
+      }
+    }
+  }
+
+  /// Before the text, which is not there.
+  @Test func outputsAreLookedAtFirst() throws {
+    try withTemporaryFolder { folder in
+      let text = ["--text", folder + "/none.txt"]
+      for (rule, output) in [
+        ("output-no-parent", folder + "/none/x"), ("output-not-regular", ""), ("output-not-regular", folder),
+        ("output-unwritable", folder + "/" + String(repeating: "x", count: 300)),
+      ] {
+        for arguments in [
+          [Self.model, output] + text, ["calibrate", Self.model, "-o", output] + text,
+          ["eval", Self.model, "--logits-out", output] + text,
+        ] {
+          let outcome = try Tool.finish(Tool.process(arguments))
+          #expect(outcome.status == 1 && outcome.errors.contains("[\(rule)]"), "\(arguments): \(outcome)")
+          #expect(outcome.errorLines.count == 1, "\(outcome.errors)")
+        }
+      }
+    }
+  }
+
   @Test func unknownFamilies() throws {
     try withTemporaryFolder { folder in
       try FileManager.default.copyItem(atPath: Self.model + "/model.safetensors", toPath: folder + "/model.safetensors")

@@ -27,9 +27,40 @@ import _OTTestSupport
         let found = try contents(target)
         #expect(found == six || found == eight, "seed \(random.seed), round \(round)")
       }
-      // What a kill leaves behind does not disturb the next run.
+      // What a kill leaves behind the next run removes.
       #expect(try Tool.finish(Tool.process(convert("6"))).status == 0)
       #expect(try contents(target) == six)
+      #expect(try FileManager.default.contentsOfDirectory(atPath: folder) == ["m.otq"])
+    }
+  }
+
+  @Test(arguments: [SIGINT, SIGTERM, SIGHUP]) func aSignalEndsAndLeavesNothing(signal: Int32) throws {
+    try withTemporaryFolder { folder in
+      let text = folder + "/t.txt"
+      try String(repeating: "In the beginning God created the heaven and the earth.\n", count: 20_000)
+        .write(toFile: text, atomically: true, encoding: .utf8)
+      // Minutes of work, with a file that waits for its name.
+      let process = Tool.process([
+        "eval", Fixtures.path("models/opt-mini"), "--text", text, "--logits-out", folder + "/l.safetensors",
+      ])
+      process.standardOutput = FileHandle.nullDevice
+      process.standardError = FileHandle.nullDevice
+      try process.run()
+      while try FileManager.default.contentsOfDirectory(atPath: folder).count < 2, process.isRunning { usleep(1000) }
+      kill(process.processIdentifier, signal)
+      process.waitUntilExit()
+      #expect(process.terminationReason == .uncaughtSignal && process.terminationStatus == signal)
+      #expect(try FileManager.default.contentsOfDirectory(atPath: folder) == ["t.txt"])
+    }
+  }
+
+  /// `nohup`, and what a shell starts in the background.
+  @Test func anIgnoredSignalStaysIgnored() throws {
+    try withTemporaryFolder { folder in
+      let outcome = try Tool.shell(
+        "trap '' HUP; \"$OTCONVERT\" run '\(Fixtures.path("models/bloom-mini"))' --prompt In --max-tokens 300 "
+          + "> \(folder)/out & while [ ! -s \(folder)/out ]; do sleep 0.05; done; kill -HUP $!; wait $!; echo $?")
+      #expect(outcome.output == "0\n", "\(outcome.errors)")
     }
   }
 

@@ -116,6 +116,62 @@ import _OTTestSupport
     }
   }
 
+  /// What a killed writer of the target left goes, and nothing else.
+  @Test func removesStraysOfItsTarget() throws {
+    try withTemporaryFolder { folder in
+      // The number of a process that has ended.
+      let process = Process()
+      process.executableURL = URL(fileURLWithPath: "/bin/true")
+      try process.run()
+      process.waitUntilExit()
+      let (dead, own) = (process.processIdentifier, ProcessInfo.processInfo.processIdentifier)
+      // A process of another container may bear this one's number, too.
+      let strays = [".out.\(dead).1x.partial", ".out.\(own).2y.partial"]
+      let others = [
+        ".out.1.1x.partial", ".out.2.\(dead).1x.partial", ".out.\(dead).1x.partial~", ".out.\(dead).partial",
+        ".out2.\(dead).1x.partial", "out.\(dead).1x.partial", ".out.x.1x.partial",
+      ]
+      for name in strays + others { try Data([1]).write(to: URL(fileURLWithPath: "\(folder)/\(name)")) }
+      let living = try AtomicFile(path: "\(folder)/out")
+      #expect(try Set(names(folder)) == Set(others + [String(living.temporaryPath.dropFirst(folder.count + 1))]))
+      // Nor does it take the files of writers that live, in this process or another.
+      let second = try AtomicFile(path: "\(folder)/out", force: true)
+      try second.commit()
+      try living.append([1])
+      living.abort()
+      #expect(try Set(names(folder)) == Set(others + ["out"]))
+    }
+  }
+
+  @Test func aProcessThatIsEndedLeavesNothing() async {
+    await #expect(processExitsWith: .exitCode(7)) {
+      try withTemporaryFolder { folder in
+        let files = try ["a", "b", "c"].map { try AtomicFile(path: "\(folder)/\($0)") }
+        try files[1].commit()
+        AtomicFile.removeAll {
+          let left = try? FileManager.default.contentsOfDirectory(atPath: folder)
+          try? FileManager.default.removeItem(atPath: folder)
+          exit(left == ["b"] ? 7 : 5)
+        }
+      }
+    }
+  }
+
+  @Test func checksAsMuchAsItCan() throws {
+    try withTemporaryFolder { folder in
+      func check(_ names: String...) throws -> String? {
+        try refusal { try AtomicFile.check(names.map { "\(folder)/\($0)" }, force: false, inputs: []) }?.rule
+      }
+      try FileManager.default.createSymbolicLink(atPath: "\(folder)/link", withDestinationPath: ".")
+      #expect(try check("a", "b", "c") == nil)
+      #expect(try check("a", "link/b", "link/../b") == nil)
+      #expect(try check("a", "link/a") == "output-twice")
+      #expect(try check("a", "none/a") == "output-no-parent")
+      #expect(try refusal { try AtomicFile.check([""], force: true, inputs: []) }?.rule == "output-not-regular")
+      #expect(try names(folder) == ["link"])
+    }
+  }
+
   @Test func takesTheLongestName() throws {
     try withTemporaryFolder { folder in
       let name = String(repeating: "ü", count: 127)

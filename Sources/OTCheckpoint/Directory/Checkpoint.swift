@@ -31,6 +31,11 @@ public struct Checkpoint: Sendable {
   /// The files beside the checkpoint that describe its model.
   public let attachments: ModelAttachments
 
+  /// Every file that is read and those beside it, which must not be overwritten.
+  public var inputs: [FileIdentity] {
+    files.map(\.mapped.identity) + FileIdentity.all(Array(attachments.paths.values))
+  }
+
   private let positions: [String: Int]
 
   init(_ contents: CheckpointContents, directory: String) throws {

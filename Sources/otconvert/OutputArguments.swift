@@ -1,0 +1,48 @@
+import ArgumentParser
+import Foundation
+import OTJSON
+import OTTensor
+
+/// What a command prints, and how: all of them print through this.
+struct OutputArguments: ParsableArguments {
+  @Flag(help: "Print nothing but errors, and the results of --json, run and embed.")
+  var quiet = false
+
+  @Flag(help: "Print the result as JSON on standard output.")
+  var json = false
+
+  /// Prints the command's result.
+  ///
+  /// - Throws: `Refusal` with rule `output-unwritable`, or what making it throws.
+  func result(_ text: @autoclosure () throws -> String, json value: @autoclosure () throws -> JSONValue) throws {
+    if json { return try StandardOutput.write(value().text(pretty: true) + "\n") }
+    try print(text())
+  }
+
+  /// Prints lines that are for people alone.
+  ///
+  /// - Throws: `Refusal` with rule `output-unwritable`, or what making them throws.
+  func print(_ text: @autoclosure () throws -> String) throws {
+    if !quiet, !json { try StandardOutput.write(text() + "\n") }
+  }
+
+  /// A line of warning on standard error.
+  func warn(_ text: String) {
+    if !quiet { StandardError.write("warning: \(text)\n") }
+  }
+
+  /// A line on standard error that tells what is done.
+  func note(_ text: String) {
+    if !quiet { StandardError.write("\(Refusal.printable(text))\n") }
+  }
+
+  /// Shows on a terminal, until the next, what is under way.
+  func status(_ text: String) {
+    if !quiet, !json, isatty(STDERR_FILENO) == 1 { StandardError.write("\r\u{1B}[K\(text)") }
+  }
+
+  /// Shows how far a long work is.
+  func progress(_ verb: String, unit: ProgressLine.Unit = .bytes) -> ProgressLine {
+    ProgressLine(verb, unit: unit, isQuiet: quiet || json)
+  }
+}
