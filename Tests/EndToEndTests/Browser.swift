@@ -46,14 +46,19 @@ struct Browser {
     return try #require(Picture(png: try Data(contentsOf: URL(fileURLWithPath: file))), "the screenshot is no PNG")
   }
 
-  /// How wide the page is laid out in a window of `width`, by a page of the
-  /// tests' own around it.
+  /// How wide the page is laid out in a window of `width`.
   func layoutWidth(of page: String, in width: Int, folder: String) throws -> Int {
+    try measure("d.scrollingElement.scrollWidth", of: page, in: width, folder: folder)
+  }
+
+  /// What an expression about the page's document `d` gives in a window of
+  /// `width`, rounded up, by a page of the tests' own around it.
+  func measure(_ expression: String, of page: String, in width: Int, folder: String) throws -> Int {
     let frame = folder + "/frame.html"
     let text = """
       <!DOCTYPE html><body style="margin:0"><iframe src="file://\(page)" style="width:\(width)px;height:800px;border:0"></iframe>
-      <script>onload = () => { document.title = "width " +
-        document.querySelector("iframe").contentDocument.scrollingElement.scrollWidth + " end" }</script>
+      <script>onload = () => { const d = document.querySelector("iframe").contentDocument
+        document.title = "width " + Math.ceil(\(expression)) + " end" }</script>
       """
     try text.write(toFile: frame, atomically: true, encoding: .utf8)
     let output = folder + "/dom"

@@ -169,4 +169,29 @@ import _OTTestSupport
       }
     }
   }
+
+  /// Where something has failed there is more to show: it is to be seen all the same.
+  @Test func aFailedReportInANarrowWindow() throws {
+    guard let browser = Browser() else { return }
+    try withPackedModel("--bits", "6") { folder, packed in
+      try "{\"layers\": {\"maximumRelativeError\": {\"w6a6-static\": 0.0001}}}"
+        .write(toFile: folder + "/t.json", atomically: true, encoding: .utf8)
+      let page = folder + "/r.html"
+      let outcome = try Tool.run(
+        "verify", packed, "--reference", folder, "--level", "layers", "--ids", Self.ids, "--quiet", "--tolerance",
+        folder + "/t.json", "--report", page)
+      #expect(outcome.status == 1, "\(outcome.errors)")
+      #expect(try String(contentsOfFile: page, encoding: .utf8).contains(">failed<"))
+      for width in [700, 800, 1100] {
+        #expect(try browser.layoutWidth(of: page, in: width, folder: folder) <= width)
+        // Beyond the boxes that hold the tables: nothing of a verdict, and of a table only in a narrow window.
+        let hidden =
+          "Math.max(...[...d.querySelectorAll('.bad, .ok')].filter(e => e.closest('.scroll'))"
+          + ".map(e => e.getBoundingClientRect().right - e.closest('.scroll').getBoundingClientRect().right))"
+        #expect(try browser.measure(hidden, of: page, in: width, folder: folder) <= 0)
+        let wide = "Math.max(...[...d.querySelectorAll('#layers .scroll')].map(e => e.scrollWidth - e.clientWidth))"
+        if width >= 800 { #expect(try browser.measure(wide, of: page, in: width, folder: folder) <= 0) }
+      }
+    }
+  }
 }

@@ -16,8 +16,8 @@ extension HTMLReport {
     let worst = run.layers.filter(\.isJudged).sorted { LayerFinding.isBetter($1, than: $0) }
     let scale = worst.first.map { max($0.error.relativeError, 1e-12) } ?? 1
     let columns = [
-      ("layer", false), ("kind", false), ("stored as", false), ("relative error", true), ("cosine", true),
-      ("SQNR dB", true), ("worst channel", true), ("", false),
+      ("", false), ("layer", false), ("kind", false), ("stored as", false), ("relative error", true),
+      ("cosine", true), ("SQNR dB", true), ("worst channel", true),
     ]
     return section(
       "layers", "Layers",
@@ -41,10 +41,10 @@ extension HTMLReport {
         "span", ["class": "fill", "style": "width:\(ReportNumber.fixed(share * 100, 1))%", "aria-hidden": "true"]),
       .element("span", ["class": "over"], Markup(ReportNumber.percent(error.relativeError))))
     return [
+      layer.isJudged ? status(layer.faults) : .element("td", ["class": "muted"], "–"),
       name(layer.name), cell(layer.kind.rawValue), cell(layer.scheme), bar, number(ReportNumber.fixed(error.cosine, 5)),
       number(ReportNumber.fixed(error.sqnrDecibels, 1)),
       number(error.worstChannel.map { "\($0.index): \(ReportNumber.percent($0.relativeError))" } ?? "–"),
-      layer.isJudged ? status(layer.faults) : .element("td", ["class": "muted"], "–"),
     ]
   }
 }

@@ -69,13 +69,14 @@ extension HTMLReport {
     .scroll:focus-visible, summary:focus-visible { outline: 2px solid var(--after); outline-offset: 2px; }
     table { border-collapse: collapse; width: 100%; font-size: 0.87rem; overflow-wrap: normal; }
     caption { text-align: left; color: var(--muted); padding: 0.7rem 0.7rem 0.35rem; font-size: 0.85rem; }
-    th, td { padding: 0.4rem 0.7rem; text-align: left; border-top: 1px solid var(--grid); white-space: nowrap; }
+    th, td { padding: 0.4rem 0.7rem; text-align: left; border-top: 1px solid var(--grid); }
     thead th { color: var(--muted); font-weight: 500; border-top: 0; border-bottom: 1px solid var(--line); }
     tbody tr:first-child th, tbody tr:first-child td { border-top: 0; }
-    tbody th { font-weight: 500; max-width: 26rem; overflow: hidden; text-overflow: ellipsis; }
+    tbody th { font-weight: 500; min-width: 9rem; overflow-wrap: anywhere; }
     tbody tr:hover { background: var(--grid); }
     .number { text-align: right; font-variant-numeric: tabular-nums; }
-    .hash { font: 0.8rem ui-monospace, "SF Mono", Menlo, "DejaVu Sans Mono", monospace; }
+    td.number { white-space: nowrap; }
+    .hash { min-width: 12rem; overflow-wrap: anywhere; font: 0.8rem ui-monospace, "SF Mono", Menlo, "DejaVu Sans Mono", monospace; }
     .bar { position: relative; min-width: 7rem; }
     .bar .fill {
       position: absolute; right: 0.7rem; top: 0.3rem; bottom: 0.3rem; max-width: calc(100% - 1.4rem);
@@ -150,7 +151,6 @@ extension HTMLReport {
       .tiles { grid-template-columns: repeat(2, minmax(0, 1fr)); }
       .tile .value { font-size: 1.2rem; }
       th, td { padding: 0.35rem 0.5rem; }
-      tbody th { white-space: normal; min-width: 9rem; }
     }
     @media print { details > *:not(summary) { display: block; } .scroll { overflow: visible; } }
 

@@ -4,16 +4,15 @@ extension HTMLReport {
     let findings = report.weights.findings
     let rows = findings.map { finding in
       [
-        name(finding.name), cell(finding.storage), histogram(finding),
+        status(finding.faults), name(finding.name), cell(finding.storage), histogram(finding),
         number(finding.sqnrDecibels.map { ReportNumber.fixed($0, 1) } ?? ""), number(maximumError(finding)),
-        status(finding.faults),
       ]
     }
     let content = table(
       "Tensors of the source, in its order",
       [
-        ("tensor", false), ("stored as", false), ("codes", false), ("SQNR dB", true), ("largest error", true),
-        ("", false),
+        ("", false), ("tensor", false), ("stored as", false), ("codes", false), ("SQNR dB", true),
+        ("largest error", true),
       ], rows)
     let quantized = findings.count { $0.sqnrDecibels != nil }
     return section(
