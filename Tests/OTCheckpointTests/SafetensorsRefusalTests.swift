@@ -171,6 +171,7 @@ struct SafetensorsFault: Sendable, CustomTestStringConvertible {
     .init(29, "safetensors-is-html", Array("\n<!DOCTYPE html><html>Not found</html>".utf8)),
     .init(29, "safetensors-is-html", Array("<html><body>".utf8)),
     .init(29, "safetensors-is-zip", Array("PK\u{3}\u{4}".utf8) + [UInt8](repeating: 0, count: 30)),
+    .init(29, "safetensors-is-otq", [0x89] + Array("OTQ\r\n".utf8) + [0x1A, 0x0A, 1, 0, 0, 0]),
     .init(29, "safetensors-is-gguf", Array("GGUF".utf8) + [3, 0, 0, 0, 0, 0, 0, 0]),
     .init(29, "safetensors-is-pickle", [0x80, 2, 0x8A, 0x0A, 0x6C, 0xFC, 0x9C, 0x46, 0xF9, 0x20]),
     .init(29, "safetensors-is-pickle", [0x80, 4, 0x95, 5, 0, 0, 0, 0, 0, 0, 0, 0x7D, 0x94, 0x2E]),

@@ -35,7 +35,7 @@ extension Checkpoint {
       case .zip, .pickle: true
       // What is neither has its fault named by the reader of its name's format.
       case .unknown: [".bin", ".pt", ".pth"].contains(where: file.path.hasSuffix)
-      case .safetensors, .json, .gguf, .gitLFSPointer, .html: false
+      case .safetensors, .json, .gguf, .otq, .gitLFSPointer, .html: false
       }
     let files = [SourceFile(file)]
     if isPyTorch {

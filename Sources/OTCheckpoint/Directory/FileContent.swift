@@ -7,6 +7,7 @@ enum FileContent: Sendable, Hashable {
   case pickle
   case json
   case gguf
+  case otq
   case gitLFSPointer
   case html
   case unknown
@@ -22,6 +23,8 @@ enum FileContent: Sendable, Hashable {
       self = .pickle
     } else if bytes.starts(with: "GGUF".utf8) {
       self = .gguf
+    } else if bytes.starts(with: [0x89]) && bytes.dropFirst().starts(with: "OTQ\r\n".utf8) {
+      self = .otq
     } else if bytes.starts(with: "version https://git-lfs".utf8) {
       self = .gitLFSPointer
     } else {

@@ -46,6 +46,9 @@ public struct SafetensorsFile: Sendable {
     case .gguf:
       throw refusal(
         "gguf", "is a GGUF file, not safetensors", "convert from the original checkpoint")
+    case .otq:
+      throw refusal(
+        "otq", "is a packed .otq file already, not safetensors", "'otconvert unpack' writes safetensors")
     case .gitLFSPointer:
       throw refusal(
         "git-lfs-pointer", "is a Git LFS pointer, not the file it stands for",
