@@ -98,7 +98,7 @@ public struct CalibrationStatistics: Sendable {
   /// The statistics of both, as one run over both texts would measure them.
   ///
   /// - Throws: `Refusal` with rule `statistics-other-model` where they are not
-  ///   of the same model.
+  ///   of the same model, `statistics-twice` where they have a run in common.
   public func merged(with other: CalibrationStatistics) throws -> CalibrationStatistics {
     func refusal(_ message: String) -> Refusal {
       Refusal(
@@ -111,6 +111,12 @@ public struct CalibrationStatistics: Sendable {
     else { throw refusal("has other sites than \(name): they are of different models") }
     guard Set(sources.map(\.sha256)) == Set(other.sources.map(\.sha256)) else {
       throw refusal("was measured on another model than \(name)")
+    }
+    if let run = other.runs.first(where: runs.contains) {
+      let texts = run.texts.map(\.name).joined(separator: ", ")
+      throw Refusal(
+        "statistics-twice", "was measured on the same samples of \(texts) as \(name): they would count twice",
+        file: other.file?.path, remedy: "give each file once; other samples have another --seed")
     }
     return CalibrationStatistics(
       family: family, sources: sources, runs: runs + other.runs,

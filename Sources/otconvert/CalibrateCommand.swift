@@ -105,7 +105,7 @@ struct CalibrateCommand: ParsableCommand {
   ) throws -> Calibration.Samples {
     if let ids {
       let tokens = try TokenWindows(
-        path: ids, tensor: tensor, context: calibration.length, limit: nil, graphs: [graph])
+        path: ids, tensor: tensor, context: calibration.length, option: "--length", limit: nil, graphs: [graph])
       let file = try MappedFile(path: ids)
       let record = FileRecord(
         name: URL(fileURLWithPath: ids).lastPathComponent, byteCount: file.byteCount,

@@ -46,7 +46,7 @@ struct EvalCommand: ParsableCommand {
   var tensor: String?
   @Option(
     help: ArgumentHelp(
-      "Tokens of a window that text or one row of tokens is cut into. [default: 512, or the model's limit]",
+      "Tokens of a window that text or one row of tokens is cut into; a matrix of tokens has its own. [default: 512, or the model's limit]",
       valueName: "N"))
   var context: Int?
   @Option(help: ArgumentHelp("Use only the first windows.", valueName: "N")) var windows: Int?
@@ -100,7 +100,8 @@ struct EvalCommand: ParsableCommand {
   private func tokens(_ model: LanguageModel, _ reference: LanguageModel?) throws -> TokenWindows {
     let graphs = [model.graph] + (reference.map { [$0.graph] } ?? [])
     if let ids {
-      return try TokenWindows(path: ids, tensor: tensor, context: context, limit: windows, graphs: graphs)
+      return try TokenWindows(
+        path: ids, tensor: tensor, context: context, option: "--context", limit: windows, graphs: graphs)
     }
     return try TokenWindows(
       texts: text, tokenizer: model.tokenizer(), context: context, limit: windows, graphs: graphs)

@@ -17,11 +17,14 @@ struct TokenWindows {
   ///
   /// - Parameters:
   ///   - tensor: the tensor's name; nil: `input_ids`, or else `test_ids`.
-  ///   - context: nil: 512, or less where a model cannot read as many.
+  ///   - context: what `option` says; nil: `standard`, or less where a model cannot read as many.
   ///   - limit: the most windows.
   ///   - graphs: the models that are to read them.
   /// - Throws: `Refusal` with a rule `ids-…`, or as `SafetensorsFile` throws.
-  init(path: String, tensor name: String?, context: Int?, limit: Int?, graphs: [Graph]) throws {
+  init(
+    path: String, tensor name: String?, context: Int?, standard: Int = 512, option: String, limit: Int?,
+    graphs: [Graph]
+  ) throws {
     let tensors = try SafetensorsFile(mapping: MappedFile(path: path)).tensors
     let names = name.map { [$0] } ?? ["input_ids", "test_ids"]
     guard let view = names.lazy.compactMap({ name in tensors.first { $0.name == name } }).first
@@ -42,14 +45,16 @@ struct TokenWindows {
     guard view.shape.elementCount > 0 else { throw refusal("ids-empty", "holds no tokens") }
     let longest = graphs.compactMap(\.contextLength).min()
     let tokenCount = view.shape.dimensions[view.shape.rank - 1]
-    let wanted = view.shape.rank == 2 ? tokenCount : context ?? min(512, longest ?? 512)
+    let wanted = view.shape.rank == 2 ? tokenCount : context ?? min(standard, longest ?? standard)
     if let longest, wanted > longest {
       throw refusal(
         "ids-context", "windows of \(wanted) tokens are longer than the model's \(longest)",
-        view.shape.rank == 2 ? "cut them" : "choose a smaller --context")
+        view.shape.rank == 2 ? "cut them" : "choose a smaller \(option)")
     }
-    if view.shape.rank == 2, let context, context < tokenCount {
-      throw refusal("ids-context", "its rows of \(tokenCount) tokens are longer than --context")
+    // Its rows are the windows: cutting them would be other windows than those that were given.
+    if view.shape.rank == 2, let context, context != tokenCount {
+      throw refusal(
+        "ids-context", "its rows are windows of \(tokenCount) tokens, not \(context)", "leave out \(option)")
     }
     let length = min(wanted, tokenCount)
     let windowCount = min(view.shape.elementCount / length, limit ?? .max)

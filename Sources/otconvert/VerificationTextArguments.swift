@@ -54,7 +54,7 @@ struct VerificationTextArguments: ParsableArguments {
     let longest = graphs.compactMap(\.contextLength).min() ?? .max
     if let ids {
       let tokens = try TokenWindows(
-        path: ids, tensor: tensor, context: length ?? min(Self.standardLength, longest), limit: samples,
+        path: ids, tensor: tensor, context: length, standard: Self.standardLength, option: "--length", limit: samples,
         graphs: graphs)
       return (tokens.windows, ids.split(separator: "/").last.map(String.init) ?? ids)
     }

@@ -74,6 +74,8 @@ import _OTTestSupport
       #expect(try contents(files[0]) == contents(files[1]))
       #expect(try contents(files[0]) != contents(files[2]))
       #expect(try calibrate("1", files[0]).errors.contains("[output-exists]"))
+      let twice = try Tool.run("calibrate", "--merge", files[0], files[2], files[1], "-o", files[3])
+      #expect(twice.status == 1 && twice.errors.contains("[statistics-twice]"), "\(twice.errors)")
       let merged = try Tool.run("calibrate", "--merge", files[0], files[2], "-o", files[3], "--json")
       #expect(try JSONValue.parse(merged.output)["samples"]?.integer == 6, "\(merged.errors)")
       #expect(try Tool.run(Self.model, folder + "/m.otq", "--statistics", files[3]).status == 0)

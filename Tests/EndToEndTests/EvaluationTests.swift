@@ -121,6 +121,25 @@ import _OTTestSupport
     }
   }
 
+  /// Windows that are given are not cut into others, nor is it passed over that others are asked for.
+  @Test func windowsOfAMatrixHaveTheirOwnLength() throws {
+    try withTemporaryFolder { folder in
+      let ids = folder + "/ids.safetensors"
+      try Self.write([Int64](repeating: 1, count: 16), name: "input_ids", shape: [2, 8], to: ids)
+      for context in ["4", "16"] {
+        for arguments in [
+          ["eval", Self.model, "--ids", ids, "--context", context],
+          ["calibrate", Self.model, "--ids", ids, "--length", context, "-o", folder + "/s"],
+        ] {
+          let outcome = try Tool.finish(Tool.process(arguments))
+          #expect(outcome.status == 1 && outcome.errors.contains("[ids-context]"), "\(outcome)")
+          #expect(outcome.errors.contains("leave out \(arguments[4])"), "\(outcome.errors)")
+        }
+      }
+      #expect(try Tool.run("eval", Self.model, "--ids", ids, "--context", "8").status == 0)
+    }
+  }
+
   @Test func contextBeyondTheModels() throws {
     let outcome = try Tool.run(
       "eval", Self.model, "--ids", Self.goldens, "--tensor", "test_ids", "--context", "257")
