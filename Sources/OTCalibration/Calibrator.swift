@@ -11,6 +11,7 @@ public struct Calibrator: Sendable {
   private static let cachedBatchTokenCount = 2048
 
   private let executor: any Executor
+  private let parameterByteCount: Int
   private let batchTokenCount: Int
 
   /// A calibrator that runs `executor`, which should be a float one.
@@ -23,9 +24,23 @@ public struct Calibrator: Sendable {
   ///   - maximumByteCount: memory for parameters and values.
   public init(executor: any Executor, parameterByteCount: Int?, maximumByteCount: Int) {
     self.executor = executor
-    let room = max(maximumByteCount - (parameterByteCount ?? 0), 0)
+    self.parameterByteCount = parameterByteCount ?? 0
+    let room = max(maximumByteCount - self.parameterByteCount, 0)
     let tokenCount = room / max(executor.bytesPerToken, 1)
     batchTokenCount = parameterByteCount == nil ? tokenCount : min(tokenCount, Calibrator.cachedBatchTokenCount)
+  }
+
+  /// Memory in bytes that the smallest batch of samples of these lengths takes for its values.
+  public static func leastByteCount(_ executor: any Executor, lengths: [Int]) -> Int {
+    let blocks = TokenSequence.productBlocks(lengths: lengths)
+    let tokenCount = blocks.map { lengths[$0].reduce(0, +) }.max() ?? 0
+    return tokenCount.multipliedChecked(by: executor.bytesPerToken) ?? .max
+  }
+
+  /// Memory in bytes that samples of these lengths take, for parameters and values.
+  public func byteCount(lengths: [Int]) -> Int {
+    let tokenCount = batches(lengths).map { lengths[$0].reduce(0, +) }.max() ?? 0
+    return tokenCount.multipliedChecked(by: executor.bytesPerToken)?.addingChecked(parameterByteCount) ?? .max
   }
 
   /// Runs the samples and gives what was measured on each site, by producer.
@@ -44,7 +59,9 @@ public struct Calibrator: Sendable {
     let totalCount = samples.reduce(0) { $0 + $1.count }
     var doneCount = 0
     progress?(0, totalCount)
-    for batch in batches(samples) {
+    let samples = samples.filter { !$0.isEmpty }
+    for range in batches(samples.map(\.count)) {
+      let batch = Array(samples[range])
       try observe(batch, observer)
       doneCount += batch.reduce(0) { $0 + $1.count }
       progress?(doneCount, totalCount)
@@ -52,19 +69,20 @@ public struct Calibrator: Sendable {
     return observer.sites
   }
 
-  private func batches(_ samples: [[Int]]) -> [[[Int]]] {
-    var batches: [[[Int]]] = []
+  /// Which samples of these lengths run together.
+  private func batches(_ lengths: [Int]) -> [Range<Int>] {
+    var batches: [Range<Int>] = []
     var tokenCount = 0
-    let samples = samples.filter { !$0.isEmpty }
     // Whole blocks: what is measured must not depend on the memory there is.
-    for block in TokenSequence.productBlocks(lengths: samples.map(\.count)) {
-      let count = samples[block].reduce(0) { $0 + $1.count }
-      if batches.isEmpty || tokenCount + count > batchTokenCount {
-        batches.append([])
-        tokenCount = 0
+    for block in TokenSequence.productBlocks(lengths: lengths) {
+      let count = lengths[block].reduce(0, +)
+      if let last = batches.last, tokenCount + count <= batchTokenCount {
+        batches[batches.count - 1] = last.lowerBound..<block.upperBound
+        tokenCount += count
+      } else {
+        batches.append(block)
+        tokenCount = count
       }
-      batches[batches.count - 1] += samples[block]
-      tokenCount += count
     }
     return batches
   }

@@ -23,8 +23,9 @@ public struct Calibration: Sendable {
   public var seed: UInt64 = 0
   /// Threads to use.
   public var threadCount = 1
-  /// Memory for parameters and values: by default half of the machine's.
-  public var maximumByteCount = Int(clamping: ProcessInfo.processInfo.physicalMemory / 2)
+  /// Memory for parameters and values, the mapped source not counted; nil: half
+  /// of the machine's, or more if a single sample takes more.
+  public var maximumByteCount: Int?
 
   /// Calibration on the sample that comes with the package.
   public init() {}
@@ -57,7 +58,7 @@ public struct Calibration: Sendable {
         "calibration-context", "samples of \(length) tokens are longer than the model's \(longest)",
         remedy: "choose a smaller --length")
     }
-    let length = length ?? min(Calibration.standardLength, longest)
+    let length = sampleLength(graph)
     let tokens: [[Int]]
     let texts: [FileRecord]
     if paths.isEmpty {
@@ -86,6 +87,11 @@ public struct Calibration: Sendable {
       run: CalibrationRun(texts: texts, sampleCount: tokens.count, length: found, seed: seed), note: note)
   }
 
+  /// Tokens of a sample, if the text has as many.
+  private func sampleLength(_ graph: Graph) -> Int {
+    length ?? min(Calibration.standardLength, graph.contextLength ?? .max)
+  }
+
   /// - Throws: `Refusal` with rule `text-token` for a token outside the model's vocabulary.
   public static func check(_ samples: [[Int]], _ graph: Graph, file: String?) throws {
     guard let size = graph.vocabularySize,
@@ -106,19 +112,47 @@ public struct Calibration: Sendable {
     on checkpoint: Checkpoint, graph: Graph, samples: Samples, sources: [FileRecord],
     progress: Calibrator.Progress? = nil
   ) throws -> CalibrationStatistics {
-    let byteCount = checkpoint.tensors.reduce(0) { $0 + $1.shape.elementCount * 4 }
-    // Kept in memory where they leave as much again for values.
-    let cachesParameters = byteCount < maximumByteCount / 2
-    return try Refusal.naming(checkpoint.files.first?.path) {
-      let executor = try FloatExecutor(
-        graph: graph, parameters: CheckpointParameters(checkpoint.tensors), threadCount: threadCount,
-        cachesParameters: cachesParameters)
-      let calibrator = Calibrator(
-        executor: executor, parameterByteCount: cachesParameters ? byteCount : nil, maximumByteCount: maximumByteCount)
+    try Refusal.naming(checkpoint.files.first?.path) {
+      let calibrator = try calibrator(checkpoint, graph, lengths: samples.tokens.map(\.count))
       return CalibrationStatistics(
         family: graph.family, sources: sources, runs: [samples.run],
         sites: try calibrator.run(samples.tokens, progress: progress))
     }
+  }
+
+  /// Memory in bytes that calibrating takes beside the mapped source, if the
+  /// text has all samples; no weight is read.
+  ///
+  /// - Throws: as `run`.
+  public func byteCount(on checkpoint: Checkpoint, graph: Graph) throws -> Int {
+    let lengths = [Int](repeating: sampleLength(graph), count: sampleCount)
+    return try Refusal.naming(checkpoint.files.first?.path) {
+      try calibrator(checkpoint, graph, lengths: lengths).byteCount(lengths: lengths)
+    }
+  }
+
+  /// - Throws: `Refusal` with rule `calibration-memory` where the smallest batch takes more than there may be.
+  private func calibrator(_ checkpoint: Checkpoint, _ graph: Graph, lengths: [Int]) throws -> Calibrator {
+    func executor(cachesParameters: Bool) throws -> FloatExecutor {
+      try FloatExecutor(
+        graph: graph, parameters: CheckpointParameters(checkpoint.tensors), threadCount: threadCount,
+        cachesParameters: cachesParameters)
+    }
+    let reading = try executor(cachesParameters: false)
+    let least = Calibrator.leastByteCount(reading, lengths: lengths)
+    if let maximumByteCount, maximumByteCount < least {
+      throw Refusal(
+        "calibration-memory", "samples of \(lengths.max() ?? 0) tokens take at least \(least) bytes",
+        remedy: "give as much with --max-memory, or choose a smaller --length")
+    }
+    let room = maximumByteCount ?? max(least, Int(clamping: ProcessInfo.processInfo.physicalMemory / 2))
+    let byteCount = checkpoint.tensors.reduce(0) { $0 + $1.shape.elementCount * 4 }
+    // Kept in memory where they leave as much again for values.
+    guard byteCount < room / 2, room - byteCount >= least else {
+      return Calibrator(executor: reading, parameterByteCount: nil, maximumByteCount: room)
+    }
+    return Calibrator(
+      executor: try executor(cachesParameters: true), parameterByteCount: byteCount, maximumByteCount: room)
   }
 }
 

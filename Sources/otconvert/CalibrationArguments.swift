@@ -35,7 +35,7 @@ struct CalibrationArguments: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
-      "Memory for calibrating, such as 4G: a larger model goes through it layer by layer. [default: half of the machine's]",
+      "Memory for calibrating, such as 4G, the mapped checkpoint not counted: a larger model is read layer by layer. [default: half of the machine's]",
       valueName: "bytes"))
   var maxMemory: ByteCount?
 
@@ -51,7 +51,7 @@ struct CalibrationArguments: ParsableArguments {
     settings.length = length
     settings.seed = seed
     settings.threadCount = threadCount
-    if let maxMemory { settings.maximumByteCount = maxMemory.value }
+    settings.maximumByteCount = maxMemory?.value
     return settings
   }
 }

@@ -11,7 +11,7 @@ import OTVerify
 struct PlanCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "plan",
-    abstract: "Tell what a conversion would do, from headers alone.",
+    abstract: "Tell what a conversion would do, without reading weights.",
     discussion: """
       EXAMPLES
         otconvert plan llama-7b/ --bits 6
@@ -20,6 +20,7 @@ struct PlanCommand: ParsableCommand {
 
   @Argument(help: "The checkpoint.", completion: .file()) var input: String
   @OptionGroup(title: "Conversion") var conversion: ConversionArguments
+  @OptionGroup(title: "Calibration") var calibration: CalibrationArguments
   @OptionGroup var messages: OutputArguments
 
   /// Memory of a conversion beside the mapped source: blocks in flight, the
@@ -29,16 +30,24 @@ struct PlanCommand: ParsableCommand {
   func run() throws {
     let checkpoint = try Checkpoint.open(input)
     let options = try conversion.options(threadCount: 1)
-    let calibration = try conversion.statistics.map { try CalibrationStatistics(path: $0) }
     let plan = try ConversionPlan(
-      checkpoint: checkpoint, options: options, statistics: conversion.statisticsFiles, calibration: calibration)
+      checkpoint: checkpoint, options: options, statistics: conversion.statisticsFiles,
+      calibration: try conversion.statistics.map { try CalibrationStatistics(path: $0) })
     let alternatives = try PlanCommand.alternatives(checkpoint, options, conversion.statisticsFiles)
     // They are in the JSON.
     if !messages.json { plan.warnings.forEach(messages.warn) }
-    try messages.result(textReport(plan, alternatives), json: jsonReport(plan, alternatives))
+    let calibrationByteCount =
+      !conversion.calibrates || !plan.canBeCalibrated
+      ? nil
+      : try calibration.settings(threadCount: 1).byteCount(
+        on: checkpoint, graph: checkpoint.graph(family: options.family))
+    try messages.result(
+      textReport(plan, calibrationByteCount, alternatives), json: jsonReport(plan, calibrationByteCount, alternatives))
   }
 
-  private func textReport(_ plan: ConversionPlan, _ alternatives: [Alternative]) -> String {
+  private func textReport(
+    _ plan: ConversionPlan, _ calibrationByteCount: Int?, _ alternatives: [Alternative]
+  ) -> String {
     var table = TextTable([
       ("tensor", .left), ("shape", .left), ("type", .left), ("becomes", .left), ("bytes", .right),
     ])
@@ -52,13 +61,15 @@ struct PlanCommand: ParsableCommand {
     var lines = [table.text, ""]
     if let graph = plan.graph { lines.append("family \(graph.family), method \(plan.methodName)") }
     lines += PlanCommand.siteLines(plan)
-    if conversion.calibrates, plan.canBeCalibrated {
-      lines.append("'convert' calibrates the model first and applies OutlierTune (--no-calibration: as above)")
+    if let calibrationByteCount {
+      lines.append(
+        "'convert' calibrates the model first, which takes up to \(byteText(calibrationByteCount)) of memory, "
+          + "and applies OutlierTune (--no-calibration: as above)")
     }
     lines.append(
       "source \(byteText(estimate.sourceByteCount)), file about \(byteText(estimate.storedByteCount)), "
         + "loaded \(byteText(estimate.loadedByteCount)), converting takes about "
-        + "\(byteText(PlanCommand.conversionByteCount)) of memory\n")
+        + "\(byteText(PlanCommand.conversionByteCount)) of memory beside the mapped source\n")
     var choices = TextTable([
       ("options", .left), ("file", .right), ("of source", .right), ("bits/weight of linears", .right),
     ])
@@ -120,7 +131,9 @@ struct PlanCommand: ParsableCommand {
     return result
   }
 
-  private func jsonReport(_ plan: ConversionPlan, _ alternatives: [Alternative]) -> JSONValue {
+  private func jsonReport(
+    _ plan: ConversionPlan, _ calibrationByteCount: Int?, _ alternatives: [Alternative]
+  ) -> JSONValue {
     let estimate = plan.estimate
     return .object([
       "family": plan.graph.map { .string($0.family) } ?? .null, "method": .string(plan.methodName),
@@ -128,6 +141,7 @@ struct PlanCommand: ParsableCommand {
       "estimatedByteCount": .integer(estimate.storedByteCount),
       "loadedByteCount": .integer(estimate.loadedByteCount),
       "conversionMemoryByteCount": .integer(PlanCommand.conversionByteCount),
+      "calibrationMemoryByteCount": calibrationByteCount.map { .integer($0) } ?? .null,
       "warnings": .array(plan.warnings.map { .string($0) }),
       "tensors": .array(
         plan.tensors.map { tensor in

@@ -68,6 +68,10 @@ import _OTTestSupport
       try expectRefusal(
         "output-is-input", naming: "old.otq", ["unpack", folder + "/old.otq", folder + "/old.otq", "--force"],
         in: folder)
+      // What is packed already is no checkpoint.
+      for arguments in [["convert", folder + "/old.otq", folder + "/y.otq"], ["plan", folder + "/old.otq"]] {
+        try expectRefusal("safetensors-is-otq", naming: "unpack", arguments, in: folder)
+      }
       // 123
       try FileManager.default.moveItem(atPath: folder + "/old.otq", toPath: folder + "/x.partial")
       try expectRefusal("otq-partial", naming: "x.partial", ["inspect", folder + "/x.partial"], in: folder)
@@ -201,6 +205,11 @@ import _OTTestSupport
       #expect(abs(size - estimate) < 100_000, "\(size) against \(estimate)")
       #expect(plan["alternatives"]?.array?.count == 12)
       #expect(plan["family"]?.string == "opt")
+      // 0.9 million parameters in float32, and the values of some tokens.
+      #expect(try #require(plan["calibrationMemoryByteCount"]?.integer) > 4_000_000)
+      let without = try JSONValue.parse(try Tool.run("plan", Self.model, "--no-calibration", "--json").output)
+      #expect(without["calibrationMemoryByteCount"] == .some(.null))
+      #expect(try Tool.run("plan", Self.model).output.contains("calibrates the model first, which takes up to"))
     }
   }
 }

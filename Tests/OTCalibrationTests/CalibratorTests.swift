@@ -138,9 +138,28 @@ import _OTTestSupport
     }
     let plenty = try Self.statistics(family, samples)
     // Parameters are kept, or read again for every batch.
-    for byteCount in [16 << 20, 3 << 20, 1] {
+    for byteCount in [16 << 20, 11 << 20] {
       let little = try Self.statistics(family, samples, maximumByteCount: byteCount)
       #expect(little.sites == plenty.sites, "\(byteCount) bytes")
+    }
+  }
+
+  @Test func tooLittleMemoryNamesTheLeast() throws {
+    let samples = [Array(1...200), Array(1...200), Array(1...200)]
+    let refusal = try #require(throws: Refusal.self) { try Self.statistics("opt", samples, maximumByteCount: 1000) }
+    #expect(refusal.rule == "calibration-memory")
+    let least = try #require(refusal.message.split(separator: " ").compactMap { Int($0) }.last)
+    #expect(try Self.statistics("opt", samples, maximumByteCount: least).sampleCount == 3)
+    #expect(throws: refusal) { try Self.statistics("opt", samples, maximumByteCount: least - 1) }
+  }
+
+  @Test func theSameSamplesDoNotCountTwice() throws {
+    let samples = try Self.calibrationIDs(Fixtures.path("models/opt-mini"))
+    let one = try Self.statistics("opt", Array(samples.prefix(1)))
+    let both = try one.merged(with: Self.statistics("opt", Array(samples[1..<3])))
+    for other in [one, both] {
+      let refusal = #expect(throws: Refusal.self) { try both.merged(with: other) }
+      #expect(refusal?.rule == "statistics-twice")
     }
   }
 
