@@ -24,52 +24,56 @@ let package = Package(
 
     // MARK: Foundations
     .target(name: "COTKernels"),
-    .target(name: "OTTensor", dependencies: ["CMalloc"]),
-    .target(name: "OTJSON", dependencies: ["CJSONC", "OTTensor"]),
-    .target(name: "OTKernels", dependencies: ["COTKernels", "OTTensor"]),
+    .target(name: "OTFoundation", dependencies: ["CMalloc"]),
+    .target(name: "OTTensor", dependencies: ["OTFoundation"]),
+    .target(name: "OTJSON", dependencies: ["CJSONC", "OTFoundation"]),
+    .target(name: "OTKernels", dependencies: ["COTKernels", "OTFoundation", "OTTensor"]),
 
     // MARK: Stages of the pipeline
-    .target(name: "OTCheckpoint", dependencies: ["CZlib", "OTJSON", "OTTensor"]),
-    .target(name: "OTGraph", dependencies: ["OTJSON", "OTTensor"]),
-    .target(name: "OTQuantization", dependencies: ["OTGraph", "OTKernels", "OTTensor"]),
-    .target(name: "OTContainer", dependencies: ["CZlib", "CZstd", "OTJSON", "OTKernels", "OTTensor"]),
-    .target(name: "OTTokenizer", dependencies: ["OTJSON", "OTTensor"]),
+    .target(name: "OTCheckpoint", dependencies: ["CZlib", "OTFoundation", "OTJSON", "OTTensor"]),
+    .target(name: "OTGraph", dependencies: ["OTFoundation", "OTJSON", "OTTensor"]),
+    .target(name: "OTQuantization", dependencies: ["OTFoundation", "OTGraph", "OTKernels", "OTTensor"]),
     .target(
-      name: "OTText", dependencies: ["CZstd", "OTJSON", "OTTensor", "OTTokenizer"],
+      name: "OTContainer", dependencies: ["CZlib", "CZstd", "OTFoundation", "OTJSON", "OTKernels", "OTTensor"]),
+    .target(name: "OTTokenizer", dependencies: ["OTFoundation", "OTJSON"]),
+    .target(
+      name: "OTText", dependencies: ["CZstd", "OTFoundation", "OTJSON", "OTTokenizer"],
       exclude: ["Resources/README.md"],
       // In the program itself: it needs no file beside it.
       resources: [.embedInCode("Resources/sample.jsonl")]),
-    .target(name: "OTRuntime", dependencies: ["COpenBLAS", "OTContainer", "OTGraph", "OTKernels", "OTTensor"]),
+    .target(
+      name: "OTRuntime",
+      dependencies: ["COpenBLAS", "OTContainer", "OTFoundation", "OTGraph", "OTKernels", "OTTensor"]),
     .target(
       name: "OTCalibration",
       dependencies: [
-        "OTCheckpoint", "OTGraph", "OTJSON", "OTKernels", "OTQuantization", "OTRuntime", "OTTensor",
+        "OTCheckpoint", "OTFoundation", "OTGraph", "OTJSON", "OTKernels", "OTQuantization", "OTRuntime", "OTTensor",
       ]),
     .target(
       name: "OTConversion",
       dependencies: [
-        "CCrypto", "OTCalibration", "OTCheckpoint", "OTContainer", "OTGraph", "OTKernels", "OTQuantization",
-        "OTRuntime", "OTTensor", "OTText", "OTTokenizer",
+        "CCrypto", "OTCalibration", "OTCheckpoint", "OTContainer", "OTFoundation", "OTGraph", "OTKernels",
+        "OTQuantization", "OTRuntime", "OTTensor", "OTText", "OTTokenizer",
       ]),
     .target(
       name: "OTQ",
       dependencies: [
-        "OTCheckpoint", "OTContainer", "OTConversion", "OTGraph", "OTJSON", "OTQuantization", "OTRuntime", "OTTensor",
-        "OTTokenizer",
+        "OTCheckpoint", "OTContainer", "OTConversion", "OTFoundation", "OTGraph", "OTJSON", "OTQuantization",
+        "OTRuntime", "OTTensor", "OTTokenizer",
       ]),
     .target(
       name: "OTVerify",
       dependencies: [
-        "OTCheckpoint", "OTContainer", "OTConversion", "OTGraph", "OTJSON", "OTKernels", "OTQuantization", "OTRuntime",
-        "OTTensor",
+        "OTCheckpoint", "OTContainer", "OTConversion", "OTFoundation", "OTGraph", "OTJSON", "OTKernels",
+        "OTQuantization", "OTRuntime", "OTTensor",
       ]),
 
     // MARK: Commands
     .executableTarget(
       name: "otconvert",
       dependencies: [
-        "OTCalibration", "OTCheckpoint", "OTContainer", "OTConversion", "OTGraph", "OTJSON", "OTKernels", "OTQ",
-        "OTRuntime", "OTTensor", "OTText", "OTTokenizer", "OTVerify",
+        "OTCalibration", "OTCheckpoint", "OTContainer", "OTConversion", "OTFoundation", "OTGraph", "OTJSON",
+        "OTKernels", "OTQ", "OTRuntime", "OTTensor", "OTText", "OTTokenizer", "OTVerify",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       // The demo's model: what a user of the built tool has at hand.
@@ -77,28 +81,28 @@ let package = Package(
     .executableTarget(
       name: "otbench",
       dependencies: [
-        "CDNNL", "COpenBLAS", "OTCalibration", "OTCheckpoint", "OTContainer", "OTConversion", "OTGraph", "OTJSON",
-        "OTKernels", "OTQ", "OTQuantization", "OTRuntime", "OTTensor", "OTText", "OTTokenizer",
+        "CDNNL", "COpenBLAS", "OTCalibration", "OTCheckpoint", "OTContainer", "OTConversion", "OTFoundation",
+        "OTGraph", "OTJSON", "OTKernels", "OTQ", "OTQuantization", "OTRuntime", "OTTensor", "OTText", "OTTokenizer",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ]),
 
     // MARK: Tests
     .target(
-      name: "_OTTestSupport", dependencies: ["OTCheckpoint", "OTTensor"], path: "Tests/_OTTestSupport"),
-    .testTarget(name: "OTTensorTests", dependencies: ["OTTensor", "_OTTestSupport"]),
+      name: "_OTTestSupport", dependencies: ["OTCheckpoint", "OTFoundation", "OTTensor"],
+      path: "Tests/_OTTestSupport"),
+    .testTarget(name: "OTFoundationTests", dependencies: ["OTFoundation", "_OTTestSupport"]),
     .testTarget(name: "OTJSONTests", dependencies: ["OTJSON", "_OTTestSupport"]),
     .testTarget(name: "OTKernelsTests", dependencies: ["OTKernels", "_OTTestSupport"]),
     .testTarget(name: "OTCheckpointTests", dependencies: ["OTCheckpoint", "_OTTestSupport"]),
     .testTarget(
       name: "OTGraphTests",
       dependencies: [
-        "OTCheckpoint", "OTConversion", "OTGraph", "OTJSON", "OTRuntime", "OTTensor",
-        "_OTTestSupport",
+        "OTCheckpoint", "OTConversion", "OTFoundation", "OTGraph", "OTJSON", "OTRuntime", "OTTensor", "_OTTestSupport",
       ]),
     .testTarget(
       name: "OTRuntimeTests",
       dependencies: [
-        "OTCheckpoint", "OTContainer", "OTConversion", "OTGraph", "OTJSON", "OTKernels", "OTRuntime",
+        "OTCheckpoint", "OTContainer", "OTConversion", "OTFoundation", "OTGraph", "OTJSON", "OTKernels", "OTRuntime",
         "OTTensor", "_OTTestSupport",
       ]),
     .testTarget(name: "OTQuantizationTests", dependencies: ["OTQuantization", "_OTTestSupport"]),
@@ -106,32 +110,36 @@ let package = Package(
     .testTarget(
       name: "OTConversionTests",
       dependencies: [
-        "OTCheckpoint", "OTContainer", "OTConversion", "OTGraph", "OTRuntime", "OTTensor", "OTVerify", "_OTTestSupport",
+        "OTCheckpoint", "OTContainer", "OTConversion", "OTFoundation", "OTGraph", "OTRuntime", "OTTensor", "OTVerify",
+        "_OTTestSupport",
       ]),
     .testTarget(
       name: "OTVerifyTests",
       dependencies: [
-        "OTCheckpoint", "OTContainer", "OTConversion", "OTGraph", "OTJSON", "OTRuntime", "OTTensor", "OTVerify",
-        "_OTTestSupport",
+        "OTCheckpoint", "OTContainer", "OTConversion", "OTFoundation", "OTGraph", "OTJSON", "OTRuntime", "OTTensor",
+        "OTVerify", "_OTTestSupport",
       ]),
     .testTarget(
-      name: "OTTokenizerTests", dependencies: ["OTJSON", "OTTensor", "OTTokenizer", "_OTTestSupport"]),
+      name: "OTTokenizerTests", dependencies: ["OTFoundation", "OTJSON", "OTTokenizer", "_OTTestSupport"]),
     .testTarget(
-      name: "OTTextTests", dependencies: ["CZstd", "OTTensor", "OTText", "OTTokenizer", "_OTTestSupport"]),
+      name: "OTTextTests", dependencies: ["CZstd", "OTFoundation", "OTText", "OTTokenizer", "_OTTestSupport"]),
     .testTarget(
       name: "OTQTests",
       dependencies: [
-        "OTCheckpoint", "OTConversion", "OTJSON", "OTQ", "OTRuntime", "OTTensor", "OTTokenizer", "_OTTestSupport",
+        "OTCheckpoint", "OTConversion", "OTFoundation", "OTJSON", "OTQ", "OTRuntime", "OTTensor", "OTTokenizer",
+        "_OTTestSupport",
       ]),
     .testTarget(
       name: "OTCalibrationTests",
       dependencies: [
-        "OTCalibration", "OTCheckpoint", "OTConversion", "OTGraph", "OTRuntime", "OTTensor", "_OTTestSupport",
+        "OTCalibration", "OTCheckpoint", "OTConversion", "OTFoundation", "OTGraph", "OTRuntime", "OTTensor",
+        "_OTTestSupport",
       ]),
     .testTarget(
       name: "EndToEndTests",
       dependencies: [
-        "CZlib", "OTCheckpoint", "OTContainer", "OTJSON", "OTTensor", "_OTTestSupport", "otbench", "otconvert",
+        "CZlib", "OTCheckpoint", "OTContainer", "OTFoundation", "OTJSON", "OTTensor", "_OTTestSupport", "otbench",
+        "otconvert",
       ]),
   ],
   swiftLanguageModes: [.v6]

@@ -1,4 +1,5 @@
 import OTCheckpoint
+import OTFoundation
 import OTJSON
 import OTTensor
 
@@ -30,7 +31,7 @@ extension CalibrationStatistics {
   ///   - producer: name and version of the program.
   ///   - inputs: files that must not be overwritten.
   /// - Throws: `Refusal` with a rule `output-…`.
-  public func write(to path: String, producer: String, force: Bool, inputs: [FileIdentity]) throws {
+  package func write(to path: String, producer: String, force: Bool, inputs: [FileIdentity]) throws {
     var entries: [SafetensorsWriter.Entry] = []
     for site in sites.keys.sorted() {
       for part in Part.allCases {
@@ -71,7 +72,7 @@ extension CalibrationStatistics {
   ///
   /// - Throws: `Refusal` with rule `statistics-format`, `statistics-version`,
   ///   `statistics-damaged`, or as `SafetensorsFile` throws.
-  public init(path: String) throws {
+  package init(path: String) throws {
     let mapping = try MappedFile(path: path)
     let file = try SafetensorsFile(mapping: mapping)
     guard file.metadata["format"] == Self.formatName else {

@@ -1,31 +1,31 @@
+import OTFoundation
 import OTGraph
 import OTJSON
 import OTQuantization
-import OTTensor
 
 /// A file by which statistics remember a model or a text.
-public struct FileRecord: Sendable, Hashable {
+package struct FileRecord: Sendable, Hashable {
   /// Its name, without a folder.
-  public let name: String
+  package let name: String
   /// Its size.
-  public let byteCount: Int
+  package let byteCount: Int
   /// Its SHA-256 in lower-case hexadecimal.
-  public let sha256: String
+  package let sha256: String
 
   /// A record of a file.
-  public init(name: String, byteCount: Int, sha256: String) {
+  package init(name: String, byteCount: Int, sha256: String) {
     self.name = name
     self.byteCount = byteCount
     self.sha256 = sha256
   }
 
   /// `{name, byteCount, sha256}`.
-  public var json: JSONValue {
+  package var json: JSONValue {
     .object(["name": .string(name), "byteCount": .integer(byteCount), "sha256": .string(sha256)])
   }
 
   /// The record that `json` holds; nil when it holds none.
-  public init?(json: JSONValue) {
+  package init?(json: JSONValue) {
     guard let name = json["name"]?.string, let byteCount = json["byteCount"]?.integer,
       let sha256 = json["sha256"]?.string
     else { return nil }
@@ -34,18 +34,18 @@ public struct FileRecord: Sendable, Hashable {
 }
 
 /// One run of calibration: which texts, and what was drawn from them.
-public struct CalibrationRun: Sendable, Hashable {
+package struct CalibrationRun: Sendable, Hashable {
   /// The files of text or of tokens.
-  public let texts: [FileRecord]
+  package let texts: [FileRecord]
   /// Samples that were run.
-  public let sampleCount: Int
+  package let sampleCount: Int
   /// Tokens of the longest sample.
-  public let length: Int
+  package let length: Int
   /// The seed of their places; nil where tokens were given.
-  public let seed: UInt64?
+  package let seed: UInt64?
 
   /// A record of a run.
-  public init(texts: [FileRecord], sampleCount: Int, length: Int, seed: UInt64?) {
+  package init(texts: [FileRecord], sampleCount: Int, length: Int, seed: UInt64?) {
     self.texts = texts
     self.sampleCount = sampleCount
     self.length = length
@@ -53,7 +53,7 @@ public struct CalibrationRun: Sendable, Hashable {
   }
 
   /// `{texts, samples, length, seed}`; the seed is a text, since JSON's numbers are doubles to many.
-  public var json: JSONValue {
+  package var json: JSONValue {
     var members: JSONObject = [
       "texts": .array(texts.map(\.json)), "samples": .integer(sampleCount), "length": .integer(length),
     ]
@@ -72,20 +72,20 @@ public struct CalibrationRun: Sendable, Hashable {
 }
 
 /// What calibration measured on all sites of a model, and on which text.
-public struct CalibrationStatistics: Sendable {
+package struct CalibrationStatistics: Sendable {
   /// The family of the model.
-  public let family: String
+  package let family: String
   /// The files of the model's tensors.
-  public let sources: [FileRecord]
+  package let sources: [FileRecord]
   /// The runs that the ranges are of.
-  public let runs: [CalibrationRun]
+  package let runs: [CalibrationRun]
   /// What was measured, by the producer of the site.
-  public let sites: [String: SiteRange]
+  package let sites: [String: SiteRange]
   /// The file they were read from, if from one.
-  public internal(set) var file: MappedFile?
+  package internal(set) var file: MappedFile?
 
   /// Statistics as measured.
-  public init(family: String, sources: [FileRecord], runs: [CalibrationRun], sites: [String: SiteRange]) {
+  package init(family: String, sources: [FileRecord], runs: [CalibrationRun], sites: [String: SiteRange]) {
     self.family = family
     self.sources = sources
     self.runs = runs
@@ -93,13 +93,13 @@ public struct CalibrationStatistics: Sendable {
   }
 
   /// Samples of all runs.
-  public var sampleCount: Int { runs.reduce(0) { $0 + $1.sampleCount } }
+  package var sampleCount: Int { runs.reduce(0) { $0 + $1.sampleCount } }
 
   /// The statistics of both, as one run over both texts would measure them.
   ///
   /// - Throws: `Refusal` with rule `statistics-other-model` where they are not
   ///   of the same model, `statistics-twice` where they have a run in common.
-  public func merged(with other: CalibrationStatistics) throws -> CalibrationStatistics {
+  package func merged(with other: CalibrationStatistics) throws -> CalibrationStatistics {
     func refusal(_ message: String) -> Refusal {
       Refusal(
         "statistics-other-model", message, file: other.file?.path,
@@ -131,7 +131,7 @@ public struct CalibrationStatistics: Sendable {
   ///
   /// - Parameter sources: names and sizes of the model's files; nil: not checked.
   /// - Throws: `Refusal` with rule `statistics-other-model`.
-  public func check(against graph: Graph, sources: [(name: String, byteCount: Int)]?) throws {
+  package func check(against graph: Graph, sources: [(name: String, byteCount: Int)]?) throws {
     guard family == graph.family else {
       throw otherModel("was measured on a model of the family '\(family)', this is '\(graph.family)'")
     }
@@ -155,7 +155,7 @@ public struct CalibrationStatistics: Sendable {
   /// whatever their names.
   ///
   /// - Throws: `Refusal` with rule `statistics-other-model`.
-  public func check(sourceDigests: [String]) throws {
+  package func check(sourceDigests: [String]) throws {
     guard sources.map(\.sha256).sorted() == sourceDigests.sorted() else {
       throw otherModel("was measured on other files than this model's: their SHA-256 differ")
     }
@@ -167,7 +167,7 @@ public struct CalibrationStatistics: Sendable {
   }
 
   /// What a method needs to know of each site.
-  public func activationStatistics(isSymmetrized: Bool) -> ActivationStatistics {
+  package func activationStatistics(isSymmetrized: Bool) -> ActivationStatistics {
     ActivationStatistics(sites: sites.mapValues { $0.statistics(isSymmetrized: isSymmetrized) })
   }
 }

@@ -1,11 +1,11 @@
+import OTFoundation
 import OTGraph
 import OTRuntime
-import OTTensor
 
 /// Runs samples of tokens through a model and measures its sites.
-public struct Calibrator: Sendable {
+package struct Calibrator: Sendable {
   /// Called with the tokens done and in all.
-  public typealias Progress = (_ doneCount: Int, _ totalCount: Int) -> Void
+  package typealias Progress = (_ doneCount: Int, _ totalCount: Int) -> Void
 
   /// Larger batches are not faster where parameters stay in memory.
   private static let cachedBatchTokenCount = 2048
@@ -22,7 +22,7 @@ public struct Calibrator: Sendable {
   ///   - parameterByteCount: memory that the executor's cached parameters
   ///     take; nil: they are read again for every batch, which is then as large as it can be.
   ///   - maximumByteCount: memory for parameters and values.
-  public init(executor: any Executor, parameterByteCount: Int?, maximumByteCount: Int) {
+  package init(executor: any Executor, parameterByteCount: Int?, maximumByteCount: Int) {
     self.executor = executor
     self.parameterByteCount = parameterByteCount ?? 0
     let room = max(maximumByteCount - self.parameterByteCount, 0)
@@ -31,14 +31,14 @@ public struct Calibrator: Sendable {
   }
 
   /// Memory in bytes that the smallest batch of samples of these lengths takes for its values.
-  public static func leastByteCount(_ executor: any Executor, lengths: [Int]) -> Int {
+  package static func leastByteCount(_ executor: any Executor, lengths: [Int]) -> Int {
     let blocks = TokenSequence.productBlocks(lengths: lengths)
     let tokenCount = blocks.map { lengths[$0].reduce(0, +) }.max() ?? 0
     return tokenCount.multipliedChecked(by: executor.bytesPerToken) ?? .max
   }
 
   /// Memory in bytes that samples of these lengths take, for parameters and values.
-  public func byteCount(lengths: [Int]) -> Int {
+  package func byteCount(lengths: [Int]) -> Int {
     let tokenCount = batches(lengths).map { lengths[$0].reduce(0, +) }.max() ?? 0
     return tokenCount.multipliedChecked(by: executor.bytesPerToken)?.addingChecked(parameterByteCount) ?? .max
   }
@@ -48,7 +48,7 @@ public struct Calibrator: Sendable {
   /// - Parameter samples: token IDs, at most the model's context each.
   /// - Throws: `Refusal` with rule `calibration-not-finite`, `calibration-no-sites`
   ///   or `calibration-empty`, or as executors throw.
-  public func run(_ samples: [[Int]], progress: Progress? = nil) throws -> [String: SiteRange] {
+  package func run(_ samples: [[Int]], progress: Progress? = nil) throws -> [String: SiteRange] {
     guard !executor.graph.sites.isEmpty else {
       throw Refusal("calibration-no-sites", "the model has no linears in blocks to calibrate")
     }

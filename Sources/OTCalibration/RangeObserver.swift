@@ -1,6 +1,6 @@
+import OTFoundation
 import OTGraph
 import OTKernels
-import OTTensor
 
 /// Gathers the ranges of sites while an executor runs, on its calling thread.
 final class RangeObserver {

@@ -1,19 +1,19 @@
+import OTFoundation
 import OTQuantization
-import OTTensor
 
 /// What calibration measured on one site, by channel, over a number of samples.
-public struct SiteRange: Sendable, Hashable {
+package struct SiteRange: Sendable, Hashable {
   /// The least value of each channel.
-  public internal(set) var minimum: [Float]
+  package internal(set) var minimum: [Float]
   /// The greatest value of each channel, not below the least.
-  public internal(set) var maximum: [Float]
+  package internal(set) var maximum: [Float]
   /// The sum over the samples of each sample's (maximum + minimum) / 2.
-  public internal(set) var midpointSum: [Double]
+  package internal(set) var midpointSum: [Double]
   /// Samples that the sums are over, at least 1.
-  public internal(set) var sampleCount: Int
+  package internal(set) var sampleCount: Int
 
   /// Channels of the site.
-  public var channelCount: Int { minimum.count }
+  package var channelCount: Int { minimum.count }
 
   /// What both measured together.
   ///

@@ -1,3 +1,4 @@
+import OTFoundation
 import OTKernels
 import OTTensor
 
@@ -6,7 +7,7 @@ extension Container {
   /// Steps of a quantized tensor, `[row, group]`: positive and finite.
   ///
   /// - Throws: `Refusal` with rule `otq-scale`, `otq-checksum`, `otq-frame` or `otq-frame-data`.
-  public func scales(of tensor: StoredTensor) throws -> [Float] {
+  package func scales(of tensor: StoredTensor) throws -> [Float] {
     guard let plane = tensor.planes["scales"] else { return [] }
     let scales = Container.floats(try bytes(of: plane.extents, name: "tensor '\(tensor.name)'"))
     if let index = scales.firstIndex(where: { !($0 > 0 && $0.isFinite) }) {
@@ -18,7 +19,7 @@ extension Container {
   /// Zero points of a quantized tensor, one to a scale.
   ///
   /// - Throws: `Refusal` with rule `otq-zero-point`, or as `scales(of:)`.
-  public func zeroPoints(of tensor: StoredTensor) throws -> [UInt8] {
+  package func zeroPoints(of tensor: StoredTensor) throws -> [UInt8] {
     guard let scheme = tensor.scheme else { return [] }
     guard let plane = tensor.planes["zeroPoints"] else {
       let count = scheme.scaleCount(rowCount: tensor.layout.rowCount, columnCount: tensor.layout.columnCount)
@@ -37,7 +38,7 @@ extension Container {
   ///
   /// - Precondition: the tensor is quantized and the tiles are its own.
   /// - Throws: `Refusal` with rule `otq-code`, or as `scales(of:)`.
-  public func codes(of tensor: StoredTensor, rowTiles: Range<Int>) throws -> [UInt8] {
+  package func codes(of tensor: StoredTensor, rowTiles: Range<Int>) throws -> [UInt8] {
     guard case .quantized(let scheme, let form, let rowTilesPerChunk) = tensor.content,
       let plane = tensor.planes["codes"]
     else { preconditionFailure("not a quantized tensor") }
@@ -90,7 +91,7 @@ extension Container {
   /// the kernels; nil when the file has them one to a byte.
   ///
   /// Nothing is read or checked: `verify(threadCount:)` does that.
-  public func mappedPackedCodes(of tensor: StoredTensor) -> UnsafeRawBufferPointer? {
+  package func mappedPackedCodes(of tensor: StoredTensor) -> UnsafeRawBufferPointer? {
     guard case .quantized(_, .packed, _) = tensor.content, let run = tensor.planes["codes"]?.extents,
       let first = run.first, let last = run.last
     else { return nil }
@@ -100,7 +101,7 @@ extension Container {
 
   /// The elements of a plain tensor where they lie in the mapped file; nil when
   /// they are compressed. Nothing is read or checked, as above.
-  public func mappedValues(of tensor: StoredTensor) -> UnsafeRawBufferPointer? {
+  package func mappedValues(of tensor: StoredTensor) -> UnsafeRawBufferPointer? {
     guard case .plain = tensor.content, let run = tensor.planes["values"]?.extents, let first = run.first,
       let last = run.last, extents[run].allSatisfy({ $0.codec == .raw })
     else { return nil }
@@ -113,7 +114,7 @@ extension Container {
   ///
   /// - Precondition: the tensor is plain.
   /// - Throws: as `scales(of:)`.
-  public func values(of tensor: StoredTensor) throws -> [UInt8] {
+  package func values(of tensor: StoredTensor) throws -> [UInt8] {
     guard case .plain = tensor.content, let plane = tensor.planes["values"] else {
       preconditionFailure("not a plain tensor")
     }
@@ -124,7 +125,7 @@ extension Container {
   /// 256 KiB at a time, so that memory does not grow with the tensor.
   ///
   /// - Throws: as `scales(of:)`, and what `body` throws.
-  public func forEachExtent(of tensor: StoredTensor, _ body: ([UInt8]) throws -> Void) throws {
+  package func forEachExtent(of tensor: StoredTensor, _ body: ([UInt8]) throws -> Void) throws {
     guard let plane = tensor.planes["values"] else { return }
     for extent in extents[plane.extents] {
       try body(Container.bytes(of: extent, in: file, name: "tensor '\(tensor.name)'"))
@@ -135,7 +136,7 @@ extension Container {
   ///
   /// - Precondition: the tensor is plain and of a float type.
   /// - Throws: as `scales(of:)`.
-  public func floats(of tensor: StoredTensor) throws -> [Float] {
+  package func floats(of tensor: StoredTensor) throws -> [Float] {
     guard case .plain(let type) = tensor.content else { preconditionFailure("not a plain tensor") }
     let bytes = try values(of: tensor)
     return [Float](unsafeUninitializedCapacity: tensor.shape.elementCount) { buffer, count in
@@ -151,7 +152,7 @@ extension Container {
   ///
   /// - Precondition: the tensor is quantized; `scales` and `zeroPoints` are its own.
   /// - Throws: as `codes(of:rowTiles:)`.
-  public func dequantized(
+  package func dequantized(
     _ tensor: StoredTensor, rowTiles: Range<Int>, scales: [Float], zeroPoints: [UInt8]
   ) throws -> [Float] {
     guard let scheme = tensor.scheme else { preconditionFailure("not a quantized tensor") }

@@ -1,5 +1,5 @@
+import OTFoundation
 import OTJSON
-import OTTensor
 
 // What is checked beyond single entries.
 extension Container {
@@ -7,7 +7,7 @@ extension Container {
   /// zero points are what their scheme allows.
   ///
   /// - Throws: a `Refusal`, the same one for every number of threads.
-  public func verify(threadCount: Int) throws {
+  package func verify(threadCount: Int) throws {
     for tensor in tensors {
       guard case .quantized(_, _, let rowTilesPerChunk) = tensor.content else {
         for plane in tensor.planes.values {

@@ -1,19 +1,19 @@
+import OTFoundation
 import OTJSON
-import OTTensor
 
 /// An open `.otq` file whose header, table, metadata and index have been checked.
 ///
 /// Data are checked when they are read: the checksum of every extent, frames,
 /// and that every code is one that its scheme has.
-public struct Container: Sendable {
+package struct Container: Sendable {
   /// The mapped file.
-  public let file: MappedFile
+  package let file: MappedFile
   /// Members of the metadata, `tensors` and `attachments` among them.
-  public let metadata: JSONValue
+  package let metadata: JSONValue
   /// Tensors in the order of the file; names are unique.
-  public let tensors: [StoredTensor]
+  package let tensors: [StoredTensor]
   /// Names of the attached files.
-  public let attachmentNames: [String]
+  package let attachmentNames: [String]
   let extents: [Extent]
   private let positions: [String: Int]
   let attachments: [String: Range<Int>]
@@ -21,7 +21,7 @@ public struct Container: Sendable {
   /// Opens and checks a file.
   ///
   /// - Throws: `Refusal` with a rule `otq-…`, `json-…` or `file-…`.
-  public init(path: String) throws {
+  package init(path: String) throws {
     guard !path.hasSuffix(".partial") else {
       throw Refusal(
         "otq-partial", "is the unfinished output of an interrupted run", file: path,
@@ -33,7 +33,7 @@ public struct Container: Sendable {
   /// Checks a mapped file.
   ///
   /// - Throws: as `init(path:)`.
-  public init(_ file: MappedFile) throws {
+  package init(_ file: MappedFile) throws {
     let header = try ContainerHeader(file)
     let table = try ExtentTable(file, header: header)
     self.file = file
@@ -91,7 +91,7 @@ public struct Container: Sendable {
   }
 
   /// The tensor of that name, aliases followed; nil when there is none.
-  public subscript(name: String) -> StoredTensor? {
+  package subscript(name: String) -> StoredTensor? {
     guard let tensor = positions[name].map({ tensors[$0] }), tensor.name.hasSameBytes(as: name) else { return nil }
     guard case .alias(let target) = tensor.content else { return tensor }
     return positions[target].map { tensors[$0] }
@@ -100,12 +100,12 @@ public struct Container: Sendable {
   /// The bytes of an attached file; nil when there is none of that name.
   ///
   /// - Throws: `Refusal` with rule `otq-checksum`, `otq-frame` or `otq-frame-data`.
-  public func attachment(_ name: String) throws -> [UInt8]? {
+  package func attachment(_ name: String) throws -> [UInt8]? {
     try attachments[name].map { try bytes(of: $0, name: name) }
   }
 
   /// Bytes that a tensor takes in the file, padding left out.
-  public func storedByteCount(of tensor: StoredTensor) -> Int {
+  package func storedByteCount(of tensor: StoredTensor) -> Int {
     tensor.planes.values.reduce(0) { $0 + extents[$1.extents].reduce(0) { $0 + $1.storedByteCount } }
   }
 }

@@ -1,18 +1,18 @@
 /// Numbers of the `.otq` format; `formats/otq.md` is the authority.
-public enum ContainerFormat {
+package enum ContainerFormat {
   /// First bytes of every file, in the manner of PNG: a byte that is no text,
   /// the name, and line ends that a text transfer would damage.
-  public static let magic: [UInt8] = [0x89, 0x4F, 0x54, 0x51, 0x0D, 0x0A, 0x1A, 0x0A]
+  package static let magic: [UInt8] = [0x89, 0x4F, 0x54, 0x51, 0x0D, 0x0A, 0x1A, 0x0A]
   /// Readers refuse files of another major version.
-  public static let majorVersion: UInt16 = 1
+  package static let majorVersion: UInt16 = 1
   /// Readers accept any minor version of their major version.
-  public static let minorVersion: UInt16 = 0
+  package static let minorVersion: UInt16 = 0
   /// Bytes of the header.
-  public static let headerByteCount = 128
+  package static let headerByteCount = 128
   /// Every extent starts at a multiple of this many bytes.
-  public static let alignment = 64
+  package static let alignment = 64
   /// Required features this reader knows: none.
-  public static let knownRequiredFeatures: UInt64 = 0
+  package static let knownRequiredFeatures: UInt64 = 0
   /// Bytes of an entry of the extent table.
   static let extentEntryByteCount = 32
   /// The most extents of a file.

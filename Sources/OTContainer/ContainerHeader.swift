@@ -1,4 +1,4 @@
-import OTTensor
+import OTFoundation
 
 /// The first 128 bytes of a file: `formats/otq.md`, section "Header".
 struct ContainerHeader {

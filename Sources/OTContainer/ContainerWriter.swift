@@ -1,20 +1,21 @@
+import OTFoundation
 import OTJSON
 import OTKernels
 import OTTensor
 
 /// How the bytes of a file are stored.
-public enum Compression: Sendable, Hashable {
+package enum Compression: Sendable, Hashable {
   /// Codes one to a byte, every chunk a zstd frame of its own where that is smaller.
   case zstd(level: Int)
   /// Codes packed into 4, 6 or 8 bits, in place for the kernels; nothing compressed.
   case none
 
   /// zstd at the level that conversion uses unless told otherwise.
-  public static let standard = Compression.zstd(level: 1)
+  package static let standard = Compression.zstd(level: 1)
 }
 
 /// Bytes that are ready to be written: the work that many threads can do.
-public struct EncodedChunk: Sendable {
+package struct EncodedChunk: Sendable {
   let bytes: [UInt8]
   let decodedByteCount: Int
   let codec: Extent.Codec
@@ -22,24 +23,24 @@ public struct EncodedChunk: Sendable {
 }
 
 /// Encodes chunks; usable from many threads at once.
-public struct ChunkEncoder: Sendable {
+package struct ChunkEncoder: Sendable {
   /// How bytes are stored.
-  public let compression: Compression
+  package let compression: Compression
   private let codec: ZstdCodec?
 
   /// An encoder with contexts of its own.
-  public init(_ compression: Compression) {
+  package init(_ compression: Compression) {
     self.compression = compression
     if case .zstd(let level) = compression { codec = ZstdCodec(level: level) } else { codec = nil }
   }
 
   /// How codes lie in the file.
-  public var codeForm: StoredTensor.CodeForm { codec == nil ? .packed : .bytes }
+  package var codeForm: StoredTensor.CodeForm { codec == nil ? .packed : .bytes }
 
   /// Encodes bytes that are no codes.
   ///
   /// - Throws: `Refusal` with rule `zstd-failed`.
-  public func encode(_ bytes: UnsafeRawBufferPointer) throws -> EncodedChunk {
+  package func encode(_ bytes: UnsafeRawBufferPointer) throws -> EncodedChunk {
     if let frame = try codec?.encode(bytes) {
       return EncodedChunk(
         bytes: frame, decodedByteCount: bytes.count, codec: .zstd, checksum: frame.withUnsafeBytes(checksum))
@@ -51,7 +52,7 @@ public struct ChunkEncoder: Sendable {
   /// Encodes whole row tiles of codes, one code to a byte in tile order.
   ///
   /// - Throws: `Refusal` with rule `zstd-failed`.
-  public func encode(codes: [UInt8], bits: Int) throws -> EncodedChunk {
+  package func encode(codes: [UInt8], bits: Int) throws -> EncodedChunk {
     guard codec == nil else { return try codes.withUnsafeBytes(encode) }
     let packedCount = codes.count / 8 * TileLayout.packedBitWidth(bits: bits)
     let packed = [UInt8](unsafeUninitializedCapacity: packedCount) { buffer, count in
@@ -64,7 +65,7 @@ public struct ChunkEncoder: Sendable {
   }
 
   /// Row tiles that a chunk of codes takes: about 256 KiB of codes.
-  public static func rowTilesPerChunk(_ layout: TileLayout) -> Int {
+  package static func rowTilesPerChunk(_ layout: TileLayout) -> Int {
     max(1, ContainerFormat.chunkByteCount / max(layout.rowTileByteCount, 1))
   }
 }
@@ -73,9 +74,9 @@ public struct ChunkEncoder: Sendable {
 ///
 /// The file appears whole under its name with `commit`, or not at all: see
 /// `AtomicFile`. The bytes depend only on what is appended.
-public final class ContainerWriter {
+package final class ContainerWriter {
   /// Encodes what is appended; also for use on other threads.
-  public let encoder: ChunkEncoder
+  package let encoder: ChunkEncoder
   private let file: AtomicFile
   private var extents: [Extent] = []
   private var tensors: [StoredTensor] = []
@@ -85,7 +86,7 @@ public final class ContainerWriter {
   ///
   /// - Parameter inputs: files that must not be overwritten, `force` or not.
   /// - Throws: `Refusal` with a rule `output-…`.
-  public init(
+  package init(
     path: String, force: Bool = false, inputs: [FileIdentity] = [], compression: Compression = .standard
   ) throws {
     encoder = ChunkEncoder(compression)
@@ -94,15 +95,15 @@ public final class ContainerWriter {
   }
 
   /// Bytes written so far.
-  public var byteCount: Int { file.byteCount }
+  package var byteCount: Int { file.byteCount }
   /// Extents written so far: the first one of what comes next.
-  public var extentCount: Int { extents.count }
+  package var extentCount: Int { extents.count }
 
   /// Writes a chunk behind all others; one without bytes leaves no extent.
   ///
   /// - Throws: `Refusal` with rule `output-write-failed`, or `otq-row-too-long`
   ///   for rows whose chunk no reader accepts.
-  public func append(_ chunk: EncodedChunk) throws {
+  package func append(_ chunk: EncodedChunk) throws {
     guard chunk.decodedByteCount > 0 else { return }
     guard chunk.decodedByteCount <= ContainerFormat.maximumDecodedByteCount else {
       throw Refusal(
@@ -119,7 +120,7 @@ public final class ContainerWriter {
   /// Encodes and writes bytes as one or more chunks; returns their extents.
   ///
   /// - Throws: `Refusal` with rule `output-write-failed` or `zstd-failed`.
-  public func append(plane bytes: UnsafeRawBufferPointer) throws -> Range<Int> {
+  package func append(plane bytes: UnsafeRawBufferPointer) throws -> Range<Int> {
     let first = extents.count
     for start in stride(from: 0, to: bytes.count, by: ContainerFormat.chunkByteCount) {
       let end = min(start + ContainerFormat.chunkByteCount, bytes.count)
@@ -132,7 +133,7 @@ public final class ContainerWriter {
   /// `ChunkEncoder.rowTilesPerChunk` row tiles.
   ///
   /// - Throws: `Refusal` with rule `output-write-failed` or `zstd-failed`.
-  public func addQuantized(
+  package func addQuantized(
     name: String, shape: Shape, scheme: QuantizationScheme, codes: Range<Int>, scales: [Float],
     zeroPoints: [UInt8], source: StoredTensor.Source?, error: QuantizationError?
   ) throws {
@@ -154,7 +155,7 @@ public final class ContainerWriter {
   }
 
   /// Adds a tensor stored as it is, whose bytes lie in extents `values`.
-  public func addPlain(
+  package func addPlain(
     name: String, shape: Shape, elementType: ElementType, values: Range<Int>, source: StoredTensor.Source?
   ) {
     tensors.append(
@@ -164,7 +165,7 @@ public final class ContainerWriter {
   }
 
   /// Adds a name for a tensor that is in the file under another.
-  public func addAlias(name: String, of target: String, shape: Shape, source: StoredTensor.Source?) {
+  package func addAlias(name: String, of target: String, shape: Shape, source: StoredTensor.Source?) {
     tensors.append(
       StoredTensor(
         name: name, shape: shape, content: .alias(of: target), source: source, error: nil, planes: [:]))
@@ -173,7 +174,7 @@ public final class ContainerWriter {
   /// Adds a file, byte for byte.
   ///
   /// - Throws: `Refusal` with rule `output-write-failed` or `zstd-failed`.
-  public func addAttachment(name: String, _ bytes: UnsafeRawBufferPointer) throws {
+  package func addAttachment(name: String, _ bytes: UnsafeRawBufferPointer) throws {
     let extents = try append(plane: bytes)
     attachments.append(
       .object([
@@ -188,7 +189,7 @@ public final class ContainerWriter {
   ///   `attachments`.
   /// - Throws: `Refusal` with a rule `output-…` or `zstd-failed`;
   ///   `otq-duplicate-name` or `otq-metadata` when no reader would accept the file.
-  public func commit(metadata: JSONObject) throws {
+  package func commit(metadata: JSONObject) throws {
     var metadata = metadata
     // Also names that only look alike, as the reader does.
     var names = Set<String>()

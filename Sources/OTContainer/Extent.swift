@@ -1,4 +1,4 @@
-import OTTensor
+import OTFoundation
 
 /// A run of bytes in the file with its own checksum: one entry of the table.
 struct Extent: Sendable, Hashable {

@@ -1,16 +1,16 @@
+import OTFoundation
 import OTKernels
-import OTTensor
 
 /// The codes of a tensor as the kernels read them: in the mapped file where
 /// they lie packed, else in memory.
-public final class PackedCodes: @unchecked Sendable {
+package final class PackedCodes: @unchecked Sendable {
   /// Packed row tiles, one behind the other; valid as long as this object lives.
-  public let bytes: UnsafeRawBufferPointer
+  package let bytes: UnsafeRawBufferPointer
   /// What holds the bytes: a `MappedFile` or `PageMemory`.
   private let owner: AnyObject
 
   /// Whether they are in the mapped file.
-  public var isInPlace: Bool { owner is MappedFile }
+  package var isInPlace: Bool { owner is MappedFile }
 
   fileprivate init(_ bytes: UnsafeRawBufferPointer, in owner: AnyObject) {
     self.bytes = bytes
@@ -33,7 +33,7 @@ extension Container {
   ///     nothing else: codes are operands, never places.
   /// - Throws: `Refusal` with rule `otq-checksum`, `otq-frame`, `otq-frame-data`,
   ///   `otq-code` or `memory`; the same one for every number of threads.
-  public func packedCodes(
+  package func packedCodes(
     of tensors: [StoredTensor], checksMapped: Bool, threadCount: Int
   ) throws -> [PackedCodes] {
     var jobs: [PackingJob] = []

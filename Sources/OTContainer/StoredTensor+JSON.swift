@@ -1,3 +1,4 @@
+import OTFoundation
 import OTJSON
 import OTTensor
 

@@ -1,14 +1,14 @@
 import OTTensor
 
 /// A tensor of an `.otq` file: what it is and in which extents it lies.
-public struct StoredTensor: Sendable, Hashable {
+package struct StoredTensor: Sendable, Hashable {
   /// Which extents a plane takes, and how long it is decoded.
   struct Plane: Sendable, Hashable {
     let extents: Range<Int>
   }
 
   /// How the codes of a plane lie in the file.
-  public enum CodeForm: String, Sendable, Hashable {
+  package enum CodeForm: String, Sendable, Hashable {
     /// One to a byte, for compression.
     case bytes
     /// 4, 6 or 8 bits each, in place for the kernels.
@@ -16,7 +16,7 @@ public struct StoredTensor: Sendable, Hashable {
   }
 
   /// What is stored.
-  public enum Content: Sendable, Hashable {
+  package enum Content: Sendable, Hashable {
     /// Integer codes in the order of `TileLayout`.
     case quantized(QuantizationScheme, form: CodeForm, rowTilesPerChunk: Int)
     /// Elements as they are, row-major and little-endian.
@@ -36,48 +36,48 @@ public struct StoredTensor: Sendable, Hashable {
   }
 
   /// The source tensor that this one was made from.
-  public struct Source: Sendable, Hashable {
+  package struct Source: Sendable, Hashable {
     /// The source's name.
-    public let name: String
+    package let name: String
     /// The source's element type.
-    public let elementType: ElementType
+    package let elementType: ElementType
     /// A tensor of the source.
-    public init(name: String, elementType: ElementType) {
+    package init(name: String, elementType: ElementType) {
       self.name = name
       self.elementType = elementType
     }
   }
 
   /// Unique within the file.
-  public let name: String
+  package let name: String
   /// Dimensions, `[out, in]` for a weight.
-  public let shape: Shape
+  package let shape: Shape
   /// What is stored, and how.
-  public let content: Content
+  package let content: Content
   /// Nil for a tensor that conversion brought into being.
-  public let source: Source?
+  package let source: Source?
   /// What quantization lost, as the converter measured it; nil when nothing was quantized.
-  public let error: QuantizationError?
+  package let error: QuantizationError?
   /// Planes by name: codes, scales, zeroPoints; or values.
   let planes: [String: Plane]
 
   /// The codes' place; columns are all dimensions but the first.
-  public var layout: TileLayout { TileLayout(rowCount: shape.rowCount, columnCount: shape.rowElementCount) }
+  package var layout: TileLayout { TileLayout(rowCount: shape.rowCount, columnCount: shape.rowElementCount) }
 
   /// The scheme, when the tensor is quantized.
-  public var scheme: QuantizationScheme? {
+  package var scheme: QuantizationScheme? {
     if case .quantized(let scheme, _, _) = content { scheme } else { nil }
   }
 }
 
 /// What quantizing a weight lost.
-public struct QuantizationError: Sendable, Hashable {
+package struct QuantizationError: Sendable, Hashable {
   /// Signal to quantization noise in decibels; nil when nothing was lost.
-  public let sqnrDecibels: Double?
+  package let sqnrDecibels: Double?
   /// Largest |w − ŵ| in steps of its scale.
-  public let maximumInSteps: Double
+  package let maximumInSteps: Double
   /// Losses as measured.
-  public init(sqnrDecibels: Double?, maximumInSteps: Double) {
+  package init(sqnrDecibels: Double?, maximumInSteps: Double) {
     self.sqnrDecibels = sqnrDecibels
     self.maximumInSteps = maximumInSteps
   }

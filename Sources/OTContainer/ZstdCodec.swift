@@ -1,6 +1,6 @@
 import CZstd
 import Foundation
-import OTTensor
+import OTFoundation
 
 /// Frames of zstd with content size and checksum, one frame to a chunk.
 ///

@@ -1,46 +1,46 @@
 import Foundation
 import OTCalibration
 import OTCheckpoint
+import OTFoundation
 import OTGraph
 import OTJSON
 import OTRuntime
-import OTTensor
 import OTText
 import OTTokenizer
 
 /// How a checkpoint is calibrated on text.
-public struct Calibration: Sendable {
+package struct Calibration: Sendable {
   /// Tokens of a sample, unless told otherwise or the model reads fewer.
-  public static let standardLength = 512
+  package static let standardLength = 512
 
   /// Files of text; none: the sample that comes with the package.
-  public var paths: [String] = []
+  package var paths: [String] = []
   /// Samples, if the text has as many.
-  public var sampleCount = 128
+  package var sampleCount = 128
   /// Tokens of a sample; nil: 512, or what the model can read.
-  public var length: Int?
+  package var length: Int?
   /// Says where in the text samples are.
-  public var seed: UInt64 = 0
+  package var seed: UInt64 = 0
   /// Threads to use.
-  public var threadCount = 1
+  package var threadCount = 1
   /// Memory for parameters and values, the mapped source not counted; nil: half
   /// of the machine's, or more if a single sample takes more.
-  public var maximumByteCount: Int?
+  package var maximumByteCount: Int?
 
   /// Calibration on the sample that comes with the package.
-  public init() {}
+  package init() {}
 
   /// Samples of tokens, and the record of how they were drawn.
-  public struct Samples: Sendable {
+  package struct Samples: Sendable {
     /// Token IDs of each sample.
-    public let tokens: [[Int]]
+    package let tokens: [[Int]]
     /// Their origin.
-    public let run: CalibrationRun
+    package let run: CalibrationRun
     /// What the user should know, if anything.
-    public let note: String?
+    package let note: String?
 
     /// Samples that were drawn elsewhere.
-    public init(tokens: [[Int]], run: CalibrationRun, note: String? = nil) {
+    package init(tokens: [[Int]], run: CalibrationRun, note: String? = nil) {
       self.tokens = tokens
       self.run = run
       self.note = note
@@ -51,7 +51,7 @@ public struct Calibration: Sendable {
   ///
   /// - Throws: `Refusal` with rule `calibration-context` or `text-token`, or as
   ///   `TokenSampling` throws.
-  public func samples(tokenizer: Tokenizer, graph: Graph) throws -> Samples {
+  package func samples(tokenizer: Tokenizer, graph: Graph) throws -> Samples {
     let longest = graph.contextLength ?? .max
     if let length, length > longest {
       throw Refusal(
@@ -93,7 +93,7 @@ public struct Calibration: Sendable {
   }
 
   /// - Throws: `Refusal` with rule `text-token` for a token outside the model's vocabulary.
-  public static func check(_ samples: [[Int]], _ graph: Graph, file: String?) throws {
+  package static func check(_ samples: [[Int]], _ graph: Graph, file: String?) throws {
     guard let size = graph.vocabularySize,
       let token = samples.lazy.flatMap({ $0 }).first(where: { !(0..<size).contains($0) })
     else { return }
@@ -108,7 +108,7 @@ public struct Calibration: Sendable {
   ///   - family: instead of what the configuration says.
   ///   - sources: the records of the checkpoint's files.
   /// - Throws: `Refusal` with a rule `family-…`, `graph-…`, `calibration-…`, `run-…` or `parameter-…`.
-  public func run(
+  package func run(
     on checkpoint: Checkpoint, graph: Graph, samples: Samples, sources: [FileRecord],
     progress: Calibrator.Progress? = nil
   ) throws -> CalibrationStatistics {
@@ -124,7 +124,7 @@ public struct Calibration: Sendable {
   /// text has all samples; no weight is read.
   ///
   /// - Throws: as `run`.
-  public func byteCount(on checkpoint: Checkpoint, graph: Graph) throws -> Int {
+  package func byteCount(on checkpoint: Checkpoint, graph: Graph) throws -> Int {
     let lengths = [Int](repeating: sampleLength(graph), count: sampleCount)
     return try Refusal.naming(checkpoint.files.first?.path) {
       try calibrator(checkpoint, graph, lengths: lengths).byteCount(lengths: lengths)
@@ -160,7 +160,7 @@ extension PackedFile {
   /// The model's tokenizer; nil where the source had no `tokenizer.json`.
   ///
   /// - Throws: as `Tokenizer` throws.
-  public func tokenizer() throws -> Tokenizer? {
+  package func tokenizer() throws -> Tokenizer? {
     guard let bytes = try container.attachment(ModelAttachments.Kind.tokenizer.rawValue) else { return nil }
     let json = try bytes.withUnsafeBytes { try JSONValue.parse($0, limits: .configuration, file: path) }
     return try Tokenizer(json: json, file: path)
@@ -171,7 +171,7 @@ extension Checkpoint {
   /// The model's graph as its family builds it.
   ///
   /// - Throws: `Refusal` with a rule `family-…` or `graph-…`.
-  public func graph(family: String? = nil) throws -> Graph {
+  package func graph(family: String? = nil) throws -> Graph {
     try Families.graph(
       configuration: attachments.json(.configuration), tensors: TensorCatalog(tensors, file: files.first?.path),
       override: family)
@@ -180,7 +180,7 @@ extension Checkpoint {
   /// The model's tokenizer; nil where there is no `tokenizer.json` beside it.
   ///
   /// - Throws: as `Tokenizer` throws.
-  public func tokenizer() throws -> Tokenizer? {
+  package func tokenizer() throws -> Tokenizer? {
     try attachments[.tokenizer].map { try Tokenizer(path: $0) }
   }
 }

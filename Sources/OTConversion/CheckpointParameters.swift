@@ -1,3 +1,4 @@
+import OTFoundation
 import OTGraph
 import OTKernels
 import OTQuantization
@@ -6,14 +7,14 @@ import OTTensor
 
 /// Serves a graph's parameters from the tensors of a checkpoint, applying what
 /// migration did, in the arithmetic that `ParameterUse` describes.
-public struct CheckpointParameters: Sendable {
+package struct CheckpointParameters: Sendable {
   private let tensors: [String: TensorView]
 
   /// Parameters from `tensors`, by the checkpoint's names.
-  public init(_ tensors: [String: TensorView]) { self.tensors = tensors }
+  package init(_ tensors: [String: TensorView]) { self.tensors = tensors }
 
   /// Parameters from `tensors`; of two with one name the first counts.
-  public init(_ tensors: [TensorView]) {
+  package init(_ tensors: [TensorView]) {
     self.init(Dictionary(tensors.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first }))
   }
 }
@@ -21,7 +22,7 @@ public struct CheckpointParameters: Sendable {
 extension CheckpointParameters: ParameterSource {
   /// - Throws: `Refusal` with rule `parameter-missing`, `parameter-shape` or
   ///   `parameter-type`.
-  public func read(
+  package func read(
     _ use: ParameterUse, rows: Range<Int>, into target: UnsafeMutableBufferPointer<Float>
   ) throws {
     switch use.role {

@@ -3,53 +3,53 @@ import OTJSON
 import OTTensor
 
 /// A regular expression over names, as the user wrote it.
-public struct NamePattern: Sendable {
+package struct NamePattern: Sendable {
   /// The expression.
-  public let text: String
+  package let text: String
   private nonisolated(unsafe) let regex: Regex<AnyRegexOutput>
 
   /// Nil when `text` is no regular expression.
-  public init?(_ text: String) {
+  package init?(_ text: String) {
     guard let regex = try? Regex(text) else { return nil }
     self.text = text
     self.regex = regex
   }
 
   /// Whether the expression is found anywhere in `name`.
-  public func matches(_ name: String) -> Bool { (try? regex.firstMatch(in: name)) ?? nil != nil }
+  package func matches(_ name: String) -> Bool { (try? regex.firstMatch(in: name)) ?? nil != nil }
 }
 
 /// What a conversion is told to do.
-public struct ConversionOptions: Sendable {
+package struct ConversionOptions: Sendable {
   /// Bits of the weights of blocks, 2 … 8.
-  public var bits = 8
+  package var bits = 8
   /// Bits of activations; nil: as many as the weights they meet.
-  public var activationBits: Int?
+  package var activationBits: Int?
   /// Whether weights' codes are symmetric around 0.
-  public var isSymmetric = false
+  package var isSymmetric = false
   /// Which weights share a scale.
-  public var granularity = QuantizationScheme.Granularity.perChannel
+  package var granularity = QuantizationScheme.Granularity.perChannel
   /// Bits of embeddings, the output head and other linears outside the blocks:
   /// 8 (quantized per row), or 16 (float16).
-  public var embeddingBits = 8
+  package var embeddingBits = 8
   /// Linears and embeddings that stay as they are, with their fused groups.
-  public var exclude: [NamePattern] = []
+  package var exclude: [NamePattern] = []
   /// Bits for linears and embeddings by name, the last match counting, for
   /// whole fused groups.
-  public var bitsFor: [(pattern: NamePattern, bits: Int)] = []
+  package var bitsFor: [(pattern: NamePattern, bits: Int)] = []
   /// A family's name, instead of what the configuration says.
-  public var family: String?
+  package var family: String?
   /// Whether activations stay float; then models of unknown families can be packed too.
-  public var isWeightsOnly = false
+  package var isWeightsOnly = false
   /// Whether OutlierTune shifts channels by their midpoints, where calibration has measured these.
-  public var isSymmetrized = true
+  package var isSymmetrized = true
   /// How the file is stored.
-  public var compression = Compression.standard
+  package var compression = Compression.standard
   /// Threads to use; the output does not depend on it.
-  public var threadCount = 1
+  package var threadCount = 1
 
   /// The defaults: 8 bits, asymmetric, per channel, zstd.
-  public init() {}
+  package init() {}
 
   /// The options that shape the file, for its metadata. Threads do not.
   var json: JSONValue {
@@ -83,16 +83,16 @@ public struct ConversionOptions: Sendable {
 }
 
 /// Files of activation statistics, as the reference implementations write them.
-public struct StatisticsFiles: Sendable {
+package struct StatisticsFiles: Sendable {
   /// Path of max|x| per channel; with symmetrizations, of max|x − z|.
-  public var scales: String
+  package var scales: String
   /// Path of the summed midpoints.
-  public var symmetrizations: String?
+  package var symmetrizations: String?
   /// Samples that the symmetrizations are sums over.
-  public var sampleCount = 1
+  package var sampleCount = 1
 
   /// Files as named; they are read by the plan.
-  public init(scales: String, symmetrizations: String? = nil, sampleCount: Int = 1) {
+  package init(scales: String, symmetrizations: String? = nil, sampleCount: Int = 1) {
     self.scales = scales
     self.symmetrizations = symmetrizations
     self.sampleCount = sampleCount

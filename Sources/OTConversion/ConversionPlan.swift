@@ -1,15 +1,16 @@
 import OTCalibration
 import OTCheckpoint
 import OTContainer
+import OTFoundation
 import OTGraph
 import OTJSON
 import OTQuantization
 import OTTensor
 
 /// One tensor of the output, and how it is made.
-public struct PlannedTensor: Sendable {
+package struct PlannedTensor: Sendable {
   /// What becomes of a tensor.
-  public enum Treatment: Sendable {
+  package enum Treatment: Sendable {
     /// Transformed and quantized.
     case quantized(QuantizationScheme)
     /// Evaluated as float32: norms, biases, and weights that are transformed but not quantized.
@@ -25,18 +26,18 @@ public struct PlannedTensor: Sendable {
   }
 
   /// Name in the output.
-  public let outputName: String
+  package let outputName: String
   /// Dimensions, those of the source where there is one.
-  public let shape: Shape
+  package let shape: Shape
   /// The source; nil for what conversion brings into being.
-  public let view: TensorView?
+  package let view: TensorView?
   /// What the graph uses it for; nil for tensors that no node uses.
-  public let use: ParameterUse?
+  package let use: ParameterUse?
   /// What becomes of it.
-  public let treatment: Treatment
+  package let treatment: Treatment
 
   /// Whether it is the weight of a linear inside a block.
-  public var isBlockWeight: Bool { use?.role == .weight && use?.linearRole == .block }
+  package var isBlockWeight: Bool { use?.role == .weight && use?.linearRole == .block }
 
   /// The element type of a tensor that is stored as it is.
   var plainType: ElementType? {
@@ -56,23 +57,23 @@ public struct PlannedTensor: Sendable {
 
 /// All that a conversion will do, decided from headers and statistics alone:
 /// no weight has been read.
-public struct ConversionPlan: Sendable {
+package struct ConversionPlan: Sendable {
   /// The source.
-  public let checkpoint: Checkpoint
+  package let checkpoint: Checkpoint
   /// The rewritten graph; nil for a model of an unknown family.
-  public let graph: Graph?
+  package let graph: Graph?
   /// Every tensor of the output, in the order of writing.
-  public let tensors: [PlannedTensor]
+  package let tensors: [PlannedTensor]
   /// The method that chose shifts, scales and activations.
-  public let methodName: String
+  package let methodName: String
   /// What the user asked for.
-  public let options: ConversionOptions
+  package let options: ConversionOptions
   /// The statistics' files, if there are some.
-  public let statistics: StatisticsFiles?
+  package let statistics: StatisticsFiles?
   /// What calibration measured, where its statistics are used.
-  public let calibration: CalibrationStatistics?
+  package let calibration: CalibrationStatistics?
   /// What the user should know, a line each.
-  public let warnings: [String]
+  package let warnings: [String]
 
   /// Weights of blocks with fewer rows than a row tile stay as they are: padded
   /// to 16 rows they would grow.
@@ -86,7 +87,7 @@ public struct ConversionPlan: Sendable {
   ///     well; they are used where there are no files.
   /// - Throws: `Refusal` with a rule `family-…`, `graph-…`, `statistics-…`,
   ///   `scales-…` or `tensor-type`.
-  public init(
+  package init(
     checkpoint: Checkpoint, options: ConversionOptions, statistics: StatisticsFiles? = nil,
     calibration: CalibrationStatistics? = nil
   ) throws {
@@ -141,7 +142,7 @@ public struct ConversionPlan: Sendable {
   }
 
   /// The files that a conversion reads, which must not be overwritten.
-  public var inputs: [FileIdentity] { checkpoint.inputs + FileIdentity.all(statisticsPaths) }
+  package var inputs: [FileIdentity] { checkpoint.inputs + FileIdentity.all(statisticsPaths) }
 
   var statisticsPaths: [String] {
     [statistics?.scales, statistics?.symmetrizations, calibration?.file?.path].compactMap { $0 }
@@ -149,7 +150,7 @@ public struct ConversionPlan: Sendable {
 
   /// Whether conversion without statistics can measure them: the model can be
   /// run, has a `config.json` and a `tokenizer.json`.
-  public var canBeCalibrated: Bool {
+  package var canBeCalibrated: Bool {
     let attachments = checkpoint.attachments
     return graph.map(\.missing.isEmpty) == true && attachments[.configuration] != nil
       && attachments[.tokenizer] != nil

@@ -1,4 +1,5 @@
 import OTContainer
+import OTFoundation
 import OTGraph
 import OTKernels
 import OTQuantization

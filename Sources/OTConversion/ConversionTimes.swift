@@ -2,19 +2,19 @@ import OTQuantization
 
 /// Where the time of a conversion went: the sums over all threads, which work
 /// beside each other, so that together they are more than the time that passed.
-public struct ConversionTimes: Sendable {
+package struct ConversionTimes: Sendable {
   /// Reading, transforming and quantizing.
-  public var quantization = QuantizationTimes()
+  package var quantization = QuantizationTimes()
   /// Compressing or packing, decoding again, comparing, checksums; and what is
   /// done to tensors that stay float.
-  public var encode = Duration.zero
+  package var encode = Duration.zero
   /// Handing bytes to the system, and waiting for the disk at the end.
-  public var write = Duration.zero
+  package var write = Duration.zero
   /// SHA-256 of the sources.
-  public var hash = Duration.zero
+  package var hash = Duration.zero
 
   /// Names and seconds, in the order of the pipeline.
-  public var stages: [(name: String, seconds: Double)] {
+  package var stages: [(name: String, seconds: Double)] {
     [
       ("read", quantization.read), ("transform", quantization.transform), ("quantize", quantization.quantize),
       ("encode", encode), ("write", write), ("hash", hash),

@@ -2,33 +2,33 @@ import Foundation
 import OTCalibration
 import OTCheckpoint
 import OTContainer
+import OTFoundation
 import OTGraph
 import OTJSON
 import OTKernels
 import OTQuantization
-import OTTensor
 
 /// Carries out a plan: reads, transforms, quantizes, encodes and writes, block
 /// by block, so that memory does not grow with the model.
-public struct Converter: Sendable {
+package struct Converter: Sendable {
   /// Called on the converting thread with the bytes of source done and in all.
-  public typealias Progress = (_ doneByteCount: Int, _ totalByteCount: Int) -> Void
+  package typealias Progress = (_ doneByteCount: Int, _ totalByteCount: Int) -> Void
 
   /// The name and version that files carry.
-  public static let producer = "otq 0.1.0"
+  package static let producer = "otq 0.1.0"
 
   /// What is carried out.
-  public let plan: ConversionPlan
+  package let plan: ConversionPlan
 
   /// A converter for a plan.
-  public init(_ plan: ConversionPlan) { self.plan = plan }
+  package init(_ plan: ConversionPlan) { self.plan = plan }
 
   /// Writes the file; it appears whole or not at all.
   ///
   /// - Returns: where the time went.
   /// - Throws: `Refusal` with a rule `output-…`, `weight-…`, `parameter-…` or `file-…`.
   @discardableResult
-  public func run(to path: String, force: Bool = false, progress: Progress? = nil) throws -> ConversionTimes {
+  package func run(to path: String, force: Bool = false, progress: Progress? = nil) throws -> ConversionTimes {
     try run(to: path, force: force, progress: progress, freeByteCount: Converter.freeByteCount(in:))
   }
 

@@ -1,23 +1,23 @@
 import OTContainer
+import OTFoundation
 import OTGraph
 import OTJSON
-import OTTensor
 
 /// An open `.otq` file with its graph: what inspection, verification and
 /// unpacking share.
-public struct PackedFile: Sendable {
+package struct PackedFile: Sendable {
   /// The file's tensors and metadata.
-  public let container: Container
+  package let container: Container
   /// Nil for a model of an unknown family.
-  public let graph: Graph?
+  package let graph: Graph?
   /// What the graph uses each tensor of the file for, by output name; of
   /// several uses the first.
-  public let uses: [String: ParameterUse]
+  package let uses: [String: ParameterUse]
 
   /// Opens a file and checks graph and tensors against each other.
   ///
   /// - Throws: `Refusal` with a rule `otq-…`, `graph-…`, `json-…` or `file-…`.
-  public init(path: String) throws {
+  package init(path: String) throws {
     let container = try Container(path: path)
     self.container = container
     guard let json = container.metadata["graph"], json != .null else {
@@ -50,7 +50,7 @@ public struct PackedFile: Sendable {
   }
 
   /// Whether a file begins as an `.otq` file does, or bears such a name.
-  public static func recognizes(path: String) -> Bool {
+  package static func recognizes(path: String) -> Bool {
     if path.hasSuffix(".otq") || path.hasSuffix(".partial") { return true }
     guard let file = try? MappedFile(path: path) else { return false }
     // Its bytes live no longer than the object.
@@ -58,5 +58,5 @@ public struct PackedFile: Sendable {
   }
 
   /// The path as it was given.
-  public var path: String { container.file.path }
+  package var path: String { container.file.path }
 }

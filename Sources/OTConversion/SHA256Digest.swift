@@ -1,9 +1,9 @@
 import CCrypto
-import OTTensor
+import OTFoundation
 
 /// SHA-256 of files and bytes, by OpenSSL's libcrypto, which uses the
 /// processor's SHA instructions where there are any.
-public enum SHA256Digest {
+package enum SHA256Digest {
   /// The digest of a whole file in lower-case hexadecimal.
   ///
   /// Reads with `pread` in blocks, so that the mapping's resident pages stay
@@ -11,7 +11,7 @@ public enum SHA256Digest {
   ///
   /// - Parameter isCancelled: asked once a block; true gives an empty digest.
   /// - Throws: `Refusal` when the file cannot be read.
-  public static func hex(of file: MappedFile, isCancelled: () -> Bool = { false }) throws -> String {
+  package static func hex(of file: MappedFile, isCancelled: () -> Bool = { false }) throws -> String {
     // Small enough to stay in a core's cache between copying and hashing.
     let block = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 18, alignment: 64)
     defer { block.deallocate() }
@@ -33,7 +33,7 @@ public enum SHA256Digest {
   /// The digest of bytes in lower-case hexadecimal.
   ///
   /// - Throws: `Refusal` with rule `sha256-unavailable`.
-  public static func hex(of bytes: [UInt8]) throws -> String {
+  package static func hex(of bytes: [UInt8]) throws -> String {
     try hex(name: nil) { update in bytes.withUnsafeBytes(update) }
   }
 

@@ -2,15 +2,15 @@ import OTContainer
 import OTTensor
 
 /// How large a planned file will be, from shapes alone.
-public struct SizeEstimate: Sendable {
+package struct SizeEstimate: Sendable {
   /// Bytes of the source's tensors.
-  public let sourceByteCount: Int
+  package let sourceByteCount: Int
   /// Bytes of the file, as far as can be told before compression.
-  public let storedByteCount: Int
+  package let storedByteCount: Int
   /// Bytes of the file that it will hardly stay below.
-  public let leastStoredByteCount: Int
+  package let leastStoredByteCount: Int
   /// Bytes of packed weights and everything else, once loaded.
-  public let loadedByteCount: Int
+  package let loadedByteCount: Int
 
   /// Bits that zstd leaves of a code: what quantized weights of real models
   /// carry (per channel, measured: 5.4 of 6 and 7.4 of 8 asymmetric, 5.2 and
@@ -22,10 +22,10 @@ public struct SizeEstimate: Sendable {
 
 extension PlannedTensor {
   /// Bytes of the source.
-  public var sourceByteCount: Int { view?.byteCount ?? 0 }
+  package var sourceByteCount: Int { view?.byteCount ?? 0 }
 
   /// Bytes in the file: expected with zstd, exact without.
-  public func storedByteCount(_ compression: Compression) -> Int {
+  package func storedByteCount(_ compression: Compression) -> Int {
     switch treatment {
     case .alias: return 0
     case .quantized(let scheme):
@@ -41,7 +41,7 @@ extension PlannedTensor {
 
 extension ConversionPlan {
   /// The size of the file.
-  public var estimate: SizeEstimate {
+  package var estimate: SizeEstimate {
     let stored = tensors.reduce(0) { $0 + $1.storedByteCount(options.compression) }
     let loaded = tensors.reduce(0) { $0 + $1.storedByteCount(.none) }
     return SizeEstimate(

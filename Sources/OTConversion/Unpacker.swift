@@ -1,9 +1,9 @@
 import Foundation
 import OTCheckpoint
 import OTContainer
+import OTFoundation
 import OTGraph
 import OTKernels
-import OTTensor
 
 /// Writes the tensors of an `.otq` file as safetensors with the names and
 /// types of the source: dequantized, transformations undone.
@@ -13,12 +13,12 @@ import OTTensor
 /// of the result is that of the packed file. A bias that migration brought into
 /// being has no place in the source's layout and is left out, and with it the
 /// remainder `(W − Ŵ)·z` that it holds.
-public struct Unpacker: Sendable {
+package struct Unpacker: Sendable {
   /// The file to unpack.
-  public let file: PackedFile
+  package let file: PackedFile
 
   /// An unpacker of a file.
-  public init(_ file: PackedFile) { self.file = file }
+  package init(_ file: PackedFile) { self.file = file }
 
   /// Tensors that are written, with their sources.
   private var written: [(tensor: StoredTensor, source: StoredTensor.Source)] {
@@ -27,14 +27,14 @@ public struct Unpacker: Sendable {
 
   /// Names of parameters that migration brought into being and that the
   /// source's layout cannot hold: RMSNorm and LLaMA's linears have no bias.
-  public var leftOut: [String] {
+  package var leftOut: [String] {
     file.container.tensors.filter { $0.source == nil && file.uses[$0.name] != nil }.map(\.name)
   }
 
   /// Writes the safetensors file; it appears whole or not at all.
   ///
   /// - Throws: `Refusal` with a rule `output-…`, `otq-…` or `value-overflow`.
-  public func run(
+  package func run(
     to path: String, force: Bool = false, progress: ((Int, Int) -> Void)? = nil
   ) throws {
     let written = written

@@ -6,22 +6,22 @@ import Foundation
 /// `[tokens, keyValueHeadCount·headSize]`; head `h` reads key/value head
 /// `h / (headCount / keyValueHeadCount)`. Where the head count is unknown (see
 /// `Graph.missing`), the three counts and the scale are 0.
-public struct Attention: Sendable, Hashable {
+package struct Attention: Sendable, Hashable {
   /// Query heads.
-  public let headCount: Int
+  package let headCount: Int
   /// Key/value heads; divides `headCount`.
-  public let keyValueHeadCount: Int
+  package let keyValueHeadCount: Int
   /// Channels of one head.
-  public let headSize: Int
+  package let headSize: Int
   /// Factor of the products of queries and keys, usually `1/√headSize`.
-  public let scale: Float
+  package let scale: Float
   /// Whether a token sees no later one.
-  public let isCausal: Bool
+  package let isCausal: Bool
   /// How positions enter.
-  public let positions: Positions
+  package let positions: Positions
 
   /// How an attention knows where its tokens are.
-  public enum Positions: Sendable, Hashable {
+  package enum Positions: Sendable, Hashable {
     /// Not at all: positions are part of the embeddings.
     case none
     /// Queries and keys are rotated.
@@ -33,7 +33,7 @@ public struct Attention: Sendable, Hashable {
   }
 
   /// Attention with known heads and, unless given, the scale `1/√headSize`.
-  public init(
+  package init(
     headCount: Int, keyValueHeadCount: Int, headSize: Int, scale: Float? = nil,
     isCausal: Bool, positions: Positions
   ) {
@@ -46,22 +46,22 @@ public struct Attention: Sendable, Hashable {
   }
 
   /// Whether the head count is known.
-  public var hasKnownHeads: Bool { headCount > 0 }
+  package var hasKnownHeads: Bool { headCount > 0 }
 }
 
 /// Rotary position embedding (Su et al., arXiv:2104.09864): channels `i` and
 /// `i + dimensions/2` of a head turn by `position·frequency(i)`.
-public struct Rotary: Sendable, Hashable {
+package struct Rotary: Sendable, Hashable {
   /// Base: unscaled `frequency(i) = theta^(−2i/dimensions)`.
-  public let theta: Double
+  package let theta: Double
   /// Rotated channels of a head, from its first; even. 0 where the head size
   /// is unknown.
-  public let dimensions: Int
+  package let dimensions: Int
   /// How frequencies are changed for long contexts.
-  public let scaling: Scaling
+  package let scaling: Scaling
 
   /// A change of the frequencies.
-  public enum Scaling: Sendable, Hashable {
+  package enum Scaling: Sendable, Hashable {
     case none
     /// All frequencies are divided by `factor`.
     case linear(factor: Double)
@@ -71,7 +71,7 @@ public struct Rotary: Sendable, Hashable {
   }
 
   /// A rotation of `dimensions` channels of each head.
-  public init(theta: Double, dimensions: Int, scaling: Scaling = .none) {
+  package init(theta: Double, dimensions: Int, scaling: Scaling = .none) {
     self.theta = theta
     self.dimensions = dimensions
     self.scaling = scaling
@@ -81,7 +81,7 @@ public struct Rotary: Sendable, Hashable {
   ///
   /// Computed in double precision, with the formulas of the models' original
   /// implementations.
-  public var frequencies: [Double] {
+  package var frequencies: [Double] {
     (0..<dimensions / 2).map { pair in
       let plain = pow(theta, -2 * Double(pair) / Double(dimensions))
       switch scaling {

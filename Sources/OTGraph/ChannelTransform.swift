@@ -1,21 +1,21 @@
 /// What migration has done to a value: it is `(x − shift) ⊘ scale`, channel by channel.
-public struct ChannelTransform: Sendable, Hashable {
+package struct ChannelTransform: Sendable, Hashable {
   /// Subtracted from each channel; nil stands for zeros.
-  public let shift: [Float]?
+  package let shift: [Float]?
   /// Divides each channel, positive; nil stands for ones.
-  public let scale: [Float]?
+  package let scale: [Float]?
 
   /// A transform; `Graph` validates lengths and values.
-  public init(shift: [Float]? = nil, scale: [Float]? = nil) {
+  package init(shift: [Float]? = nil, scale: [Float]? = nil) {
     self.shift = shift
     self.scale = scale
   }
 
   /// The transform that changes nothing.
-  public static let identity = ChannelTransform()
+  package static let identity = ChannelTransform()
 
   /// Whether neither vector is there.
-  public var isIdentity: Bool { shift == nil && scale == nil }
+  package var isIdentity: Bool { shift == nil && scale == nil }
 
   /// Whether any channel is shifted.
   var shifts: Bool { shift?.contains { $0 != 0 } ?? false }
@@ -31,7 +31,7 @@ public struct ChannelTransform: Sendable, Hashable {
 
   /// This transform, then `second`: `(z₁ + s₁·z₂, s₁·s₂)`, each product and
   /// sum rounded once.
-  public func followed(by second: ChannelTransform) -> ChannelTransform {
+  package func followed(by second: ChannelTransform) -> ChannelTransform {
     var shift = self.shift
     if let later = second.shift {
       let scaled = scale.map { zip($0, later).map { $0 * $1 } } ?? later

@@ -1,9 +1,9 @@
+import OTFoundation
 import OTJSON
-import OTTensor
 
 extension Graph {
   /// The node that affine nodes on an edge read, `name` itself where it is none.
-  public func nodeBeforeAffines(_ name: String) -> String {
+  package func nodeBeforeAffines(_ name: String) -> String {
     var name = name
     while let node = self[name], case .affine = node.operation { name = node.inputs[0] }
     return name
@@ -12,7 +12,7 @@ extension Graph {
   /// What this graph does otherwise than `source`: the name of a node, or `graph`, and in words.
   ///
   /// Migration makes no difference: transforms, affine nodes and activations are left out.
-  public func differences(from source: Graph) -> [(name: String, message: String)] {
+  package func differences(from source: Graph) -> [(name: String, message: String)] {
     var differences: [(name: String, message: String)] = []
     func compare(_ name: String, _ own: JSONObject, _ other: JSONObject) {
       for key in own.keys + other.keys.filter({ own[$0] == nil }) where own[key] != other[key] {

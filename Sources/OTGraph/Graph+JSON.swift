@@ -1,5 +1,5 @@
+import OTFoundation
 import OTJSON
-import OTTensor
 
 // The graph as it stands in a container. Vectors of transforms are tensors of
 // the container, `<node>.shift` and `<node>.scale`; the JSON says which exist.
@@ -7,7 +7,7 @@ import OTTensor
 extension Graph {
   /// The vectors of all transforms with the names under which a container
   /// keeps them, in execution order.
-  public var transformVectors: [(name: String, values: [Float])] {
+  package var transformVectors: [(name: String, values: [Float])] {
     nodes.flatMap { node in
       let transform = transforms[node.name]
       return [
@@ -19,7 +19,7 @@ extension Graph {
 
   /// The graph without the vectors of its transforms; the same graph always
   /// gives the same members in the same order.
-  public var json: JSONValue {
+  package var json: JSONValue {
     var object: JSONObject = ["family": .string(family)]
     object["vocabularySize"] = vocabularySize.map { .integer($0) }
     object["contextLength"] = contextLength.map { .integer($0) }
@@ -51,7 +51,7 @@ extension Graph {
   ///   - vectors: gives the float tensor of a name: `<node>.shift` or `<node>.scale`.
   /// - Throws: `Refusal` with a rule `graph-…` for anything that is no valid
   ///   graph, or what `vectors` throws.
-  public init(
+  package init(
     json: JSONValue, file: String? = nil, vectors: (String) throws -> [Float]
   ) throws {
     let reader = try GraphReader(json, in: "the graph", file: file)

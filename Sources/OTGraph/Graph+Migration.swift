@@ -1,4 +1,4 @@
-import OTTensor
+import OTFoundation
 
 // The rules of migration. Downwards (into the linears that consume a site) the
 // parameters follow from `transforms`; upwards it is decided here which
@@ -17,7 +17,7 @@ extension Graph {
   ///   site's size (`graph-transform`), for unequal entries of channels that
   ///   share a value head (`graph-shared-channels`), and for a weight that is
   ///   tied to another node's (`graph-tied`).
-  public func migrating(_ site: Site, by transform: ChannelTransform) throws -> Graph {
+  package func migrating(_ site: Site, by transform: ChannelTransform) throws -> Graph {
     guard self.site(producedBy: site.producer) == site else {
       throw Refusal("graph-site", "'\(site.producer)' is no site of this graph as described")
     }
@@ -44,7 +44,7 @@ extension Graph {
 
   /// Whether a scale, and whether a shift, of the site goes into the parameters
   /// of what gives it; what does not is put on the edge by `migrating`.
-  public func isPushable(_ site: Site) -> (scale: Bool, shift: Bool) {
+  package func isPushable(_ site: Site) -> (scale: Bool, shift: Bool) {
     func can(shift: Bool, scale: Bool) -> Bool {
       pushPath(to: site.producer, readers: site.consumers, shift: shift, scale: scale) != nil
     }
@@ -54,7 +54,7 @@ extension Graph {
   /// For each channel of the site, the first of the channels whose shift and
   /// scale must equal its own because they share a value channel; nil where
   /// every channel is free.
-  public func sharedChannels(of site: Site) -> [Int]? {
+  package func sharedChannels(of site: Site) -> [Int]? {
     // Whatever lets a shift through lets a scale through.
     pushPath(to: site.producer, readers: site.consumers, shift: false, scale: true)
       .flatMap(sharedChannels)

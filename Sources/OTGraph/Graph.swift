@@ -1,17 +1,17 @@
-import OTTensor
+import OTFoundation
 
 /// One node of a graph: an operation on the values of other nodes.
-public struct Node: Sendable, Hashable {
+package struct Node: Sendable, Hashable {
   /// Unique; the checkpoint's module name where there is one:
   /// `model.decoder.layers.0.fc1`.
-  public let name: String
+  package let name: String
   /// What the node does.
-  public let operation: Operation
+  package let operation: Operation
   /// Names of the nodes whose values it reads, all of them earlier in the graph.
-  public let inputs: [String]
+  package let inputs: [String]
 
   /// A node that applies `operation` to the values of `inputs`.
-  public init(_ name: String, _ operation: Operation, inputs: [String] = []) {
+  package init(_ name: String, _ operation: Operation, inputs: [String] = []) {
     self.name = name
     self.operation = operation
     self.inputs = inputs
@@ -19,7 +19,7 @@ public struct Node: Sendable, Hashable {
 }
 
 /// How the activation of a site is made integer when the model runs.
-public enum ActivationQuantization: Sendable, Hashable {
+package enum ActivationQuantization: Sendable, Hashable {
   /// Not at all.
   case float
   /// One scale per token, found when the model runs.
@@ -35,27 +35,27 @@ public enum ActivationQuantization: Sendable, Hashable {
 /// Every value of this type is valid: names are unique, inputs exist and come
 /// first, channel counts and rows agree, transforms fit, and there is a logit
 /// for each token of the vocabulary. It holds no weights.
-public struct Graph: Sendable {
+package struct Graph: Sendable {
   /// The family that the graph was built by: `opt`, `bloom`, `llama`, `bert`.
-  public let family: String
+  package let family: String
   /// The nodes, in an order in which they can be executed.
-  public let nodes: [Node]
+  package let nodes: [Node]
   /// What the model gives: `logits`, `hidden` or `pooled` → node.
-  public let outputs: [String: String]
+  package let outputs: [String: String]
   /// What migration has done to the values of nodes. For an `affine` node this
   /// is what the node itself does, on top of its input's transform; see
   /// `transform(ofValue:)`.
-  public let transforms: [String: ChannelTransform]
+  package let transforms: [String: ChannelTransform]
   /// How sites are quantized: name of the site's producer → how. Sites that
   /// are not listed stay in floating point.
-  public let activations: [String: ActivationQuantization]
+  package let activations: [String: ActivationQuantization]
   /// Rows of the token embedding.
-  public let vocabularySize: Int?
+  package let vocabularySize: Int?
   /// The most tokens of a sequence; nil where the model sets no limit.
-  public let contextLength: Int?
+  package let contextLength: Int?
   /// Facts that were not to be had (no config.json beside the checkpoint) or
   /// are not supported; while there are any, the graph cannot be executed.
-  public let missing: [String]
+  package let missing: [String]
 
   let indices: [String: Int]
   let channelCounts: [Int]
@@ -66,7 +66,7 @@ public struct Graph: Sendable {
   ///
   /// - Parameter file: named in refusals.
   /// - Throws: `Refusal` with a rule `graph-…`.
-  public init(
+  package init(
     family: String, nodes: [Node], outputs: [String: String],
     transforms: [String: ChannelTransform] = [:],
     activations: [String: ActivationQuantization] = [:],
@@ -92,14 +92,14 @@ public struct Graph: Sendable {
   }
 
   /// The node called `name`.
-  public subscript(name: String) -> Node? { indices[name].map { nodes[$0] } }
+  package subscript(name: String) -> Node? { indices[name].map { nodes[$0] } }
 
   /// Channels of the value of the node called `node`: 0 for IDs, nil where
   /// there is no such node.
-  public func channelCount(of node: String) -> Int? { indices[node].map { channelCounts[$0] } }
+  package func channelCount(of node: String) -> Int? { indices[node].map { channelCounts[$0] } }
 
   /// Whether a token sees only those before it, so that the model can continue a text.
-  public var isCausal: Bool {
+  package var isCausal: Bool {
     nodes.allSatisfy { node in
       guard case .attention(let attention) = node.operation else { return true }
       return attention.isCausal
@@ -108,11 +108,11 @@ public struct Graph: Sendable {
 
   /// The nodes that read the value of `node`, in order; a node that reads it
   /// twice is listed twice.
-  public func consumers(of node: String) -> [String] { consumersByName[node] ?? [] }
+  package func consumers(of node: String) -> [String] { consumersByName[node] ?? [] }
 
   /// All that has been done to the value of `node`: the entry of `transforms`;
   /// for an `affine` node, its input's followed by its own.
-  public func transform(ofValue node: String) -> ChannelTransform {
+  package func transform(ofValue node: String) -> ChannelTransform {
     var chain: [ChannelTransform] = []
     var name = node
     while let current = self[name] {
@@ -127,7 +127,7 @@ public struct Graph: Sendable {
   ///
   /// - Throws: `Refusal` (`graph-activation`) for a name that is no site's
   ///   producer or a bit width outside 2...8.
-  public func quantizing(_ activations: [String: ActivationQuantization]) throws -> Graph {
+  package func quantizing(_ activations: [String: ActivationQuantization]) throws -> Graph {
     try replacing(activations: activations)
   }
 
@@ -145,7 +145,7 @@ public struct Graph: Sendable {
 
 extension Graph: Equatable {
   /// Whether both describe the same model with the same transforms.
-  public static func == (a: Graph, b: Graph) -> Bool {
+  package static func == (a: Graph, b: Graph) -> Bool {
     a.family == b.family && a.nodes == b.nodes && a.outputs == b.outputs
       && a.transforms == b.transforms && a.activations == b.activations
       && a.vocabularySize == b.vocabularySize && a.contextLength == b.contextLength

@@ -1,4 +1,4 @@
-import OTTensor
+import OTFoundation
 
 /// The checks that make a list of nodes a graph, and what they find out.
 struct GraphValidation {

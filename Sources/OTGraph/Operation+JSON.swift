@@ -1,5 +1,5 @@
+import OTFoundation
 import OTJSON
-import OTTensor
 
 extension Operation {
   /// The operation's name in a container.

@@ -2,7 +2,7 @@
 ///
 /// Values are sequences of vectors, `[tokens, channels]`, except the three
 /// kinds of IDs, which have no channels.
-public enum Operation: Sendable, Hashable {
+package enum Operation: Sendable, Hashable {
   /// The tokens, as integers; no inputs.
   case tokenIDs
   /// The position of each token in its sequence, from 0; no inputs.
@@ -35,18 +35,18 @@ public enum Operation: Sendable, Hashable {
 }
 
 /// A table of vectors, one row per ID.
-public struct Embedding: Sendable, Hashable {
+package struct Embedding: Sendable, Hashable {
   /// Name of the table, `[rowCount, size]`.
-  public let table: String
+  package let table: String
   /// Rows of the table, those before `rowOffset` included.
-  public let rowCount: Int
+  package let rowCount: Int
   /// Channels of a row.
-  public let size: Int
+  package let size: Int
   /// Added to an ID to give its row (2 for OPT's positions).
-  public let rowOffset: Int
+  package let rowOffset: Int
 
   /// An embedding that looks rows up in the tensor `table`.
-  public init(table: String, rowCount: Int, size: Int, rowOffset: Int = 0) {
+  package init(table: String, rowCount: Int, size: Int, rowOffset: Int = 0) {
     self.table = table
     self.rowCount = rowCount
     self.size = size
@@ -55,9 +55,9 @@ public struct Embedding: Sendable, Hashable {
 }
 
 /// A linear layer: `y = W x + b`.
-public struct Linear: Sendable, Hashable {
+package struct Linear: Sendable, Hashable {
   /// Where in the model a linear is, which says whether it may be quantized.
-  public enum Role: String, Sendable, Hashable {
+  package enum Role: String, Sendable, Hashable {
     /// Inside a transformer block.
     case block
     /// Output head, pooler, projections around the embeddings: its input is
@@ -66,18 +66,18 @@ public struct Linear: Sendable, Hashable {
   }
 
   /// Name of the weight, `[outFeatures, inFeatures]`.
-  public let weight: String
+  package let weight: String
   /// Name of the bias, `[outFeatures]`; nil where the checkpoint has none.
-  public let bias: String?
+  package let bias: String?
   /// Channels of the input.
-  public let inFeatures: Int
+  package let inFeatures: Int
   /// Channels of the output.
-  public let outFeatures: Int
+  package let outFeatures: Int
   /// Where in the model the linear is.
-  public let role: Role
+  package let role: Role
 
   /// A linear layer with the tensors `weight` and `bias`.
-  public init(weight: String, bias: String?, inFeatures: Int, outFeatures: Int, role: Role) {
+  package init(weight: String, bias: String?, inFeatures: Int, outFeatures: Int, role: Role) {
     self.weight = weight
     self.bias = bias
     self.inFeatures = inFeatures
@@ -87,18 +87,18 @@ public struct Linear: Sendable, Hashable {
 }
 
 /// The parameters of a LayerNorm or an RMSNorm.
-public struct Norm: Sendable, Hashable {
+package struct Norm: Sendable, Hashable {
   /// Name of the gain, `[size]`; nil stands for ones.
-  public let gamma: String?
+  package let gamma: String?
   /// Name of the offset, `[size]`; nil stands for zeros.
-  public let beta: String?
+  package let beta: String?
   /// Added to the variance or the mean of squares; not negative.
-  public let epsilon: Float
+  package let epsilon: Float
   /// Channels.
-  public let size: Int
+  package let size: Int
 
   /// A norm over `size` channels.
-  public init(gamma: String?, beta: String?, epsilon: Float, size: Int) {
+  package init(gamma: String?, beta: String?, epsilon: Float, size: Int) {
     self.gamma = gamma
     self.beta = beta
     self.epsilon = epsilon
@@ -110,16 +110,16 @@ public struct Norm: Sendable, Hashable {
 ///
 /// Output channel `h·headSize + d` is input channel
 /// `(h·partCount + part)·headSize + d`.
-public struct HeadSlice: Sendable, Hashable {
+package struct HeadSlice: Sendable, Hashable {
   /// Which part: 0, 1, 2 for BLOOM's queries, keys, values.
-  public let part: Int
+  package let part: Int
   /// Parts in the fused value.
-  public let partCount: Int
+  package let partCount: Int
   /// Channels of one head; 0 where it is unknown (see `Graph.missing`).
-  public let headSize: Int
+  package let headSize: Int
 
   /// Part `part` of `partCount`.
-  public init(part: Int, partCount: Int, headSize: Int) {
+  package init(part: Int, partCount: Int, headSize: Int) {
     self.part = part
     self.partCount = partCount
     self.headSize = headSize
@@ -128,13 +128,13 @@ public struct HeadSlice: Sendable, Hashable {
   /// The input channel that becomes output channel `channel`.
   ///
   /// - Precondition: `headSize` is known.
-  public func inputChannel(of channel: Int) -> Int {
+  package func inputChannel(of channel: Int) -> Int {
     (channel / headSize * partCount + part) * headSize + channel % headSize
   }
 }
 
 /// An element-wise function; raw values are those of the container.
-public enum ActivationKind: String, Sendable, Hashable, CaseIterable {
+package enum ActivationKind: String, Sendable, Hashable, CaseIterable {
   case relu
   /// `x·Φ(x)`, with the error function.
   case gelu

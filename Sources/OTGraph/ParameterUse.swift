@@ -14,36 +14,36 @@ import OTTensor
 /// | beta | `(β − z_out) / s_out`; zeros where `tensor` is nil |
 /// | table | as it is |
 /// | shift, scale | the vectors of `output`; no tensor of the checkpoint |
-public struct ParameterUse: Sendable, Hashable {
+package struct ParameterUse: Sendable, Hashable {
   /// What a tensor is to its node.
-  public enum Role: String, Sendable, Hashable {
+  package enum Role: String, Sendable, Hashable {
     case weight, bias, gamma, beta, table, shift, scale
   }
 
   /// The tensor's name in the checkpoint; nil where migration brings it into being.
-  public let tensor: String?
+  package let tensor: String?
   /// The name under which it is written: the checkpoint's, or
   /// `<node>.bias`, `<node>.weight`, `<node>.shift`, `<node>.scale`. Tied
   /// tensors are used by several nodes under one name.
-  public let outputName: String
+  package let outputName: String
   /// The node that needs it.
-  public let node: String
+  package let node: String
   /// What it is to the node.
-  public let role: Role
+  package let role: Role
   /// The shape that it must have, `[out, in]` for a weight.
-  public let shape: Shape
+  package let shape: Shape
   /// What was done to the node's input: along a weight's columns, and `W·z_in`
   /// of a bias. Identity but for the weights and biases of linears.
-  public let input: ChannelTransform
+  package let input: ChannelTransform
   /// What is done to the node's value: along a weight's rows, a vector's entries.
-  public let output: ChannelTransform
+  package let output: ChannelTransform
   /// For the bias of a linear, the checkpoint's name of the weight that `W·z_in` needs.
-  public let weightTensor: String?
+  package let weightTensor: String?
   /// For the weight or bias of a linear, where in the model it is.
-  public let linearRole: Linear.Role?
+  package let linearRole: Linear.Role?
 
   /// Whether the tensor is written as the checkpoint has it.
-  public var isUnchanged: Bool {
+  package var isUnchanged: Bool {
     guard tensor != nil else { return false }
     switch role {
     case .weight: return input.scale == nil && output.scale == nil
@@ -59,17 +59,17 @@ public struct ParameterUse: Sendable, Hashable {
 extension Graph {
   /// Every tensor that every node needs, in execution order; within a node
   /// weight, bias; gamma, beta; shift, scale.
-  public var parameterUses: [ParameterUse] { nodes.flatMap(parameterUses) }
+  package var parameterUses: [ParameterUse] { nodes.flatMap(parameterUses) }
 
   /// The tensors that the node called `name` needs; empty where it needs none
   /// or does not exist.
-  public func parameterUses(of name: String) -> [ParameterUse] {
+  package func parameterUses(of name: String) -> [ParameterUse] {
     self[name].map(parameterUses) ?? []
   }
 
   /// Names in `catalog` that no node uses, sorted: buffers and the like, which
   /// are carried through unchanged.
-  public func unusedTensors(in catalog: TensorCatalog) -> [String] {
+  package func unusedTensors(in catalog: TensorCatalog) -> [String] {
     let used = Set(parameterUses.compactMap(\.tensor))
     return catalog.names.filter { !used.contains($0) }
   }

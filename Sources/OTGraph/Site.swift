@@ -1,23 +1,23 @@
 /// An activation that feeds one or more linears of a block, which all read the
 /// same value and so form one fused group.
-public struct Site: Sendable, Hashable {
+package struct Site: Sendable, Hashable {
   /// The node whose value it is.
-  public let producer: String
+  package let producer: String
   /// The linears of blocks that read it, in execution order.
-  public let consumers: [String]
+  package let consumers: [String]
   /// Channels.
-  public let size: Int
+  package let size: Int
   /// Whether a norm gives the value, directly or through an affine node.
-  public let isNormFed: Bool
+  package let isNormFed: Bool
 }
 
 extension Graph {
   /// Every site, in execution order of its producer.
-  public var sites: [Site] { nodes.compactMap { site(producedBy: $0.name) } }
+  package var sites: [Site] { nodes.compactMap { site(producedBy: $0.name) } }
 
   /// The site that the value of `name` is; nil where no linear of a block
   /// reads it.
-  public func site(producedBy name: String) -> Site? {
+  package func site(producedBy name: String) -> Site? {
     let linears = consumers(of: name).filter(isBlockLinear)
     guard !linears.isEmpty, let size = channelCount(of: name) else { return nil }
     return Site(producer: name, consumers: linears, size: size, isNormFed: isNorm(name))
@@ -55,7 +55,7 @@ extension Graph {
   /// The linear that `statisticsName` (a name from a file of activation
   /// statistics) means: the same name, or the same but for prefixes such as
   /// `model.` that tools leave out or add; nil where there is none.
-  public func matches(statisticsName: String) -> String? {
+  package func matches(statisticsName: String) -> String? {
     if case .linear? = self[statisticsName]?.operation { return statisticsName }
     let wanted = Graph.withoutOptionalPrefixes(statisticsName)
     return nodes.first { node in

@@ -1,45 +1,46 @@
+import OTFoundation
 import OTTensor
 
 /// What a checkpoint holds, without its data: the shape and type of each tensor by name.
-public struct TensorCatalog: Sendable {
+package struct TensorCatalog: Sendable {
   /// One tensor's shape and type.
-  public struct Entry: Sendable, Hashable {
+  package struct Entry: Sendable, Hashable {
     /// The dimensions, outermost first.
-    public let shape: Shape
+    package let shape: Shape
     /// The type of its elements.
-    public let elementType: ElementType
+    package let elementType: ElementType
 
     /// An entry for a tensor of this shape and type.
-    public init(shape: Shape, elementType: ElementType) {
+    package init(shape: Shape, elementType: ElementType) {
       self.shape = shape
       self.elementType = elementType
     }
   }
 
   /// The tensors by name.
-  public let entries: [String: Entry]
+  package let entries: [String: Entry]
   /// The file or folder they are in, for refusals.
-  public let file: String?
+  package let file: String?
 
   /// A catalog of `entries`.
-  public init(_ entries: [String: Entry], file: String? = nil) {
+  package init(_ entries: [String: Entry], file: String? = nil) {
     self.entries = entries
     self.file = file
   }
 
   /// A catalog of views of tensors; of two with one name the last counts.
-  public init(_ tensors: [TensorView], file: String? = nil) {
+  package init(_ tensors: [TensorView], file: String? = nil) {
     let pairs = tensors.map { ($0.name, Entry(shape: $0.shape, elementType: $0.elementType)) }
     self.init(Dictionary(pairs, uniquingKeysWith: { $1 }), file: file)
   }
 
   /// The tensor called `name`.
-  public subscript(name: String) -> Entry? {
+  package subscript(name: String) -> Entry? {
     entries.index(forKey: name).map { entries[$0] }.flatMap { $0.key.hasSameBytes(as: name) ? $0.value : nil }
   }
 
   /// All names, sorted.
-  public var names: [String] { entries.keys.sorted() }
+  package var names: [String] { entries.keys.sorted() }
 
   /// Dimensions of the tensor called `name`; nil where there is none.
   func dimensions(_ name: String) -> [Int]? { self[name]?.shape.dimensions }

@@ -1,4 +1,4 @@
-import OTTensor
+import OTFoundation
 
 /// Reads the members of an object one after the other, so that no more than
 /// one of them is in memory at a time: for texts that someone else wrote and
@@ -12,7 +12,7 @@ import OTTensor
 /// Beside the members' names, which must not occur twice, it keeps nothing.
 /// Whatever throws, throws a `Refusal` with a rule `json-…`, as parsing the
 /// whole text would, once the reader has come to the fault.
-public struct JSONObjectReader {
+package struct JSONObjectReader {
   private var scanner: JSONScanner
   private let limits: JSONLimits
   private let file: String
@@ -25,7 +25,7 @@ public struct JSONObjectReader {
   /// - Parameters:
   ///   - file: named in errors.
   ///   - baseOffset: where `bytes` starts in the file, for errors.
-  public init?(_ bytes: UnsafeRawBufferPointer, limits: JSONLimits, file: String, baseOffset: Int = 0) throws {
+  package init?(_ bytes: UnsafeRawBufferPointer, limits: JSONLimits, file: String, baseOffset: Int = 0) throws {
     scanner = JSONScanner(bytes, limits: limits, file: file, baseOffset: baseOffset)
     self.limits = limits
     self.file = file
@@ -42,7 +42,7 @@ public struct JSONObjectReader {
   /// last, once nothing but white space follows.
   ///
   /// The caller then takes the value by one of the other functions.
-  public mutating func next() throws -> (name: String, byteOffset: Int)? {
+  package mutating func next() throws -> (name: String, byteOffset: Int)? {
     guard try scanner.hasMember(isFirst: isFirst) else {
       try scanner.checkEnd()
       return nil
@@ -55,7 +55,7 @@ public struct JSONObjectReader {
   /// The value of the member whose name was just read.
   ///
   /// - Parameter byteCount: the longest text of the value; `json-too-large` beyond.
-  public mutating func value(byteCount: Int) throws -> JSONValue {
+  package mutating func value(byteCount: Int) throws -> JSONValue {
     _ = scanner.nextByte()
     let start = scanner.position
     try scanner.scanValue(endingBefore: start.addingChecked(byteCount) ?? .max)
@@ -70,7 +70,7 @@ public struct JSONObjectReader {
   /// with the reader spent, when it is anything but an object of strings.
   ///
   /// - Parameter count: the most texts; `json-too-many` beyond.
-  public mutating func texts(count: Int) throws -> [(name: String, text: String)]? {
+  package mutating func texts(count: Int) throws -> [(name: String, text: String)]? {
     guard try scanner.enterObject() else { return nil }
     var result: [(name: String, text: String)] = []
     while try scanner.hasMember(isFirst: result.isEmpty) {

@@ -1,4 +1,4 @@
-import OTTensor
+import OTFoundation
 
 /// Vets a JSON text byte by byte before json-c sees it.
 ///

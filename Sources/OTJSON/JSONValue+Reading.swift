@@ -1,5 +1,5 @@
 import CJSONC
-import OTTensor
+import OTFoundation
 
 extension JSONValue {
   /// Parses `bytes`, which must hold exactly one JSON value (RFC 8259) between
@@ -9,7 +9,7 @@ extension JSONValue {
   ///   - file: named in errors.
   ///   - baseOffset: where `bytes` starts in the file, for errors.
   /// - Throws: `Refusal` with a rule `json-…`: see `JSONScanner`.
-  public static func parse(
+  package static func parse(
     _ bytes: UnsafeRawBufferPointer, limits: JSONLimits, file: String, baseOffset: Int = 0
   ) throws -> JSONValue {
     var scanner = JSONScanner(bytes, limits: limits, file: file, baseOffset: baseOffset)
@@ -55,14 +55,14 @@ extension JSONValue {
   }
 
   /// Parses a text: see `parse(_:limits:file:baseOffset:)`.
-  public static func parse(
+  package static func parse(
     _ text: String, limits: JSONLimits = .configuration, file: String = "JSON"
   ) throws -> JSONValue {
     try Array(text.utf8).withUnsafeBytes { try parse($0, limits: limits, file: file) }
   }
 
   /// Reads and parses a whole file.
-  public static func parse(contentsOf file: MappedFile, limits: JSONLimits = .configuration) throws -> JSONValue {
+  package static func parse(contentsOf file: MappedFile, limits: JSONLimits = .configuration) throws -> JSONValue {
     try parse(file.bytes, limits: limits, file: file.path)
   }
 

@@ -6,7 +6,7 @@ extension JSONValue {
   /// the fewest digits that read back exactly.
   ///
   /// - Precondition: doubles are finite and no member's name contains NUL.
-  public func text(pretty: Bool = false) -> String {
+  package func text(pretty: Bool = false) -> String {
     let object = makeObject()
     defer { json_object_put(object) }
     let layout = pretty ? JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_SPACED : JSON_C_TO_STRING_PLAIN

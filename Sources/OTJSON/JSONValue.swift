@@ -1,9 +1,9 @@
-import OTTensor
+import OTFoundation
 
 /// A JSON value that has passed the strict scanner.
 ///
 /// Objects keep the order of their members, so that writing is deterministic.
-public enum JSONValue: Sendable, Hashable {
+package enum JSONValue: Sendable, Hashable {
   case null
   case bool(Bool)
   case integer(Int)
@@ -13,17 +13,17 @@ public enum JSONValue: Sendable, Hashable {
   case object(JSONObject)
 
   /// The text of a string, else nil.
-  public var string: String? { if case .string(let value) = self { value } else { nil } }
+  package var string: String? { if case .string(let value) = self { value } else { nil } }
   /// A boolean, else nil.
-  public var bool: Bool? { if case .bool(let value) = self { value } else { nil } }
+  package var bool: Bool? { if case .bool(let value) = self { value } else { nil } }
   /// An integer, else nil.
-  public var integer: Int? { if case .integer(let value) = self { value } else { nil } }
+  package var integer: Int? { if case .integer(let value) = self { value } else { nil } }
   /// The elements of an array, else nil.
-  public var array: [JSONValue]? { if case .array(let value) = self { value } else { nil } }
+  package var array: [JSONValue]? { if case .array(let value) = self { value } else { nil } }
   /// The members of an object, else nil.
-  public var object: JSONObject? { if case .object(let value) = self { value } else { nil } }
+  package var object: JSONObject? { if case .object(let value) = self { value } else { nil } }
   /// The value as a double, be it written as an integer or not.
-  public var double: Double? {
+  package var double: Double? {
     switch self {
     case .integer(let value): Double(value)
     case .number(let value): value
@@ -31,7 +31,7 @@ public enum JSONValue: Sendable, Hashable {
     }
   }
   /// The value under `key`; nil when this is no object or has no such member.
-  public subscript(key: String) -> JSONValue? { object?[key] }
+  package subscript(key: String) -> JSONValue? { object?[key] }
 }
 
 /// A member's name, equal to another only when every byte is: String takes
@@ -54,7 +54,7 @@ struct JSONKey: Hashable, Sendable {
 /// The members of a JSON object, in order, with constant-time look-up.
 ///
 /// Names that differ in any byte are different members.
-public struct JSONObject: Sendable, Hashable {
+package struct JSONObject: Sendable, Hashable {
   private struct Member: Sendable, Hashable {
     let key: JSONKey
     var value: JSONValue
@@ -68,10 +68,10 @@ public struct JSONObject: Sendable, Hashable {
   private var places: [JSONKey: Int] = [:]
 
   /// An object without members.
-  public init() {}
+  package init() {}
 
   /// The value of a member; nil when there is none, and setting nil removes it.
-  public subscript(key: String) -> JSONValue? {
+  package subscript(key: String) -> JSONValue? {
     get { place(of: JSONKey(key)).map { list[$0].value } }
     set {
       let key = JSONKey(key)
@@ -102,16 +102,16 @@ public struct JSONObject: Sendable, Hashable {
   }
 
   /// Number of members.
-  public var count: Int { list.count }
+  package var count: Int { list.count }
   /// Names of members in their order.
-  public var keys: [String] { list.map(\.key.text) }
+  package var keys: [String] { list.map(\.key.text) }
   /// Members in the order in which they were written.
-  public var members: [(key: String, value: JSONValue)] { list.map { ($0.key.text, $0.value) } }
+  package var members: [(key: String, value: JSONValue)] { list.map { ($0.key.text, $0.value) } }
 }
 
 extension JSONObject: ExpressibleByDictionaryLiteral {
   /// Members in the order written; of equal names the last value counts.
-  public init(dictionaryLiteral elements: (String, JSONValue)...) {
+  package init(dictionaryLiteral elements: (String, JSONValue)...) {
     for (key, value) in elements { self[key] = value }
   }
 }

@@ -1,5 +1,5 @@
 import COTKernels
-import OTTensor
+import OTFoundation
 
 #if canImport(Glibc)
   import Glibc
@@ -10,7 +10,7 @@ import OTTensor
 #endif
 
 /// A set of instructions for which there are kernels; all give the same results.
-public enum InstructionSet: String, Sendable, CaseIterable {
+package enum InstructionSet: String, Sendable, CaseIterable {
   case scalar
   case avx2
   case avxvnni
@@ -21,15 +21,15 @@ public enum InstructionSet: String, Sendable, CaseIterable {
   case neon
 
   /// Environment variable whose value, a raw value of this type, forces a set.
-  public static let environmentVariable = "OTQ_ISA"
+  package static let environmentVariable = "OTQ_ISA"
 
   /// The sets that this processor and system offer, the slowest first.
-  public static var available: [InstructionSet] {
+  package static var available: [InstructionSet] {
     allCases.filter { Kernels($0) != nil }
   }
 
   /// The set in use: the forced one where it is available, else the fastest.
-  public static var current: InstructionSet { Kernels.current.instructionSet }
+  package static var current: InstructionSet { Kernels.current.instructionSet }
 
   /// Checks what a run depends on, to be called once at the start of a command.
   ///
@@ -37,7 +37,7 @@ public enum InstructionSet: String, Sendable, CaseIterable {
   ///   `instruction-set-unavailable` when the environment forces a set that
   ///   cannot be had, `float-environment` when this thread's float arithmetic
   ///   does not round to nearest or drops subnormals.
-  public static func checkEnvironment() throws {
+  package static func checkEnvironment() throws {
     if let value = getenv(environmentVariable) { try check(forced: String(cString: value)) }
     guard ot_float_environment_is_standard() != 0 else {
       throw Refusal(
@@ -47,7 +47,7 @@ public enum InstructionSet: String, Sendable, CaseIterable {
   }
 
   /// - Throws: as `checkEnvironment()`, for the set named `name`.
-  public static func check(forced name: String) throws {
+  package static func check(forced name: String) throws {
     guard let set = InstructionSet(rawValue: name) else {
       throw Refusal(
         "instruction-set-unknown",

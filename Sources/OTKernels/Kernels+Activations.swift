@@ -3,7 +3,7 @@ import COTKernels
 // Functions of single elements. A result may be written over a source.
 extension Kernels {
   /// A function of single elements.
-  public enum Activation: Sendable, Hashable, CaseIterable {
+  package enum Activation: Sendable, Hashable, CaseIterable {
     /// max(x, 0).
     case relu
     /// x/2 · (1 + erf(x/√2)).
@@ -30,7 +30,7 @@ extension Kernels {
   ///
   /// NaN gives NaN. Errors are a few ulp of the result or, where the formula
   /// cancels, of the argument (GELU, below 0).
-  public func activate(
+  package func activate(
     _ activation: Activation, _ x: UnsafeBufferPointer<Float>,
     into y: UnsafeMutableBufferPointer<Float>
   ) {
@@ -40,7 +40,7 @@ extension Kernels {
   }
 
   /// z[k] = x[k] + y[k].
-  public func add(
+  package func add(
     _ x: UnsafeBufferPointer<Float>, _ y: UnsafeBufferPointer<Float>,
     into z: UnsafeMutableBufferPointer<Float>
   ) {
@@ -50,7 +50,7 @@ extension Kernels {
   }
 
   /// z[k] = x[k] · y[k].
-  public func multiply(
+  package func multiply(
     _ x: UnsafeBufferPointer<Float>, _ y: UnsafeBufferPointer<Float>,
     into z: UnsafeMutableBufferPointer<Float>
   ) {
@@ -60,7 +60,7 @@ extension Kernels {
   }
 
   /// y[k] = (x[k] − shift[k]) / scale[k]; nil leaves a step out.
-  public func transform(
+  package func transform(
     _ x: UnsafeBufferPointer<Float>, shift: UnsafeBufferPointer<Float>?,
     scale: UnsafeBufferPointer<Float>?, into y: UnsafeMutableBufferPointer<Float>
   ) {

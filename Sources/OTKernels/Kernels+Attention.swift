@@ -1,35 +1,35 @@
 import COTKernels
-import OTTensor
+import OTFoundation
 
 /// What attention of consecutive queries of one head is to do, with floats as with codes:
 /// y = softmax(scale · q·k + slope · position of k) v.
-public struct HeadAttention {
+package struct HeadAttention {
   /// Channels of a query, key or value.
-  public var headSize: Int
+  package var headSize: Int
   /// Number of queries.
-  public var queryCount: Int
+  package var queryCount: Int
   /// Elements from query to query.
-  public var queryStride: Int
+  package var queryStride: Int
   /// Position of query 0.
-  public var firstPosition: Int
+  package var firstPosition: Int
   /// Positions that hold a key and a value.
-  public var keyCount: Int
+  package var keyCount: Int
   /// Whether a query at position p sees keys 0 ... p only.
-  public var isCausal: Bool
+  package var isCausal: Bool
   /// Factor of the scores.
-  public var scale: Float
+  package var scale: Float
   /// ALiBi's slope; 0 for none.
-  public var slope: Float = 0
+  package var slope: Float = 0
   /// One byte per key, 0 for those that are not seen; nil: all are. A query that
   /// sees none gets the value at its own position, 0 where there is none.
-  public var mask: UnsafeBufferPointer<UInt8>?
+  package var mask: UnsafeBufferPointer<UInt8>?
   /// Result i starts at element `i · targetStride`.
-  public var target: UnsafeMutableBufferPointer<Float>
+  package var target: UnsafeMutableBufferPointer<Float>
   /// Elements from result to result.
-  public var targetStride: Int
+  package var targetStride: Int
 
   /// Attention without slope and mask.
-  public init(
+  package init(
     headSize: Int, queryCount: Int, queryStride: Int, firstPosition: Int, keyCount: Int, isCausal: Bool, scale: Float,
     target: UnsafeMutableBufferPointer<Float>, targetStride: Int
   ) {
@@ -58,20 +58,20 @@ public struct HeadAttention {
 ///
 /// A query's result depends only on itself and the keys it sees: it has the same
 /// bits in whatever pieces the queries come.
-public struct AttentionBlock {
+package struct AttentionBlock {
   /// What is to be done, and where the results go.
-  public var head: HeadAttention
+  package var head: HeadAttention
   /// Query i starts at element `i · queryStride`.
-  public var queries: UnsafeBufferPointer<Float>
+  package var queries: UnsafeBufferPointer<Float>
   /// Keys as `storeKeys` lays them, in whole blocks of 16 positions.
-  public var keys: UnsafeBufferPointer<Float>
+  package var keys: UnsafeBufferPointer<Float>
   /// The value at position p starts at element `p · valueStride`.
-  public var values: UnsafeBufferPointer<Float>
+  package var values: UnsafeBufferPointer<Float>
   /// Elements from value to value.
-  public var valueStride: Int
+  package var valueStride: Int
 
   /// See the properties for shapes.
-  public init(
+  package init(
     _ head: HeadAttention, queries: UnsafeBufferPointer<Float>, keys: UnsafeBufferPointer<Float>,
     values: UnsafeBufferPointer<Float>, valueStride: Int
   ) {
@@ -85,13 +85,13 @@ public struct AttentionBlock {
 
 extension Kernels {
   /// Floats that `attend` needs as scratch.
-  public static func attentionScratchCount(headSize: Int) -> Int {
+  package static func attentionScratchCount(headSize: Int) -> Int {
     precondition(headSize > 0)
     return ot_attention_scratch_count(headSize)
   }
 
   /// Floats of a cache for the keys of one head: whole blocks of 16 positions.
-  public static func keyCacheCount(positionCount: Int, headSize: Int) -> Int {
+  package static func keyCacheCount(positionCount: Int, headSize: Int) -> Int {
     positionCount.roundedUp(toMultipleOf: 16) * headSize
   }
 
@@ -99,7 +99,7 @@ extension Kernels {
   ///
   /// - Precondition: The counts of all buffers fit, causal queries have their
   ///   own key, and `scratch` has `attentionScratchCount(headSize:)` elements.
-  public func attend(_ block: AttentionBlock, scratch: UnsafeMutableBufferPointer<Float>) {
+  package func attend(_ block: AttentionBlock, scratch: UnsafeMutableBufferPointer<Float>) {
     let head = block.head
     let (headSize, keyCount) = (head.headSize, head.keyCount)
     guard head.queryCount > 0 else { return }
@@ -124,7 +124,7 @@ extension Kernels {
   ///
   /// - Precondition: `row` is whole heads, each at least twice as many channels
   ///   as there are angles.
-  public func rotate(
+  package func rotate(
     _ row: UnsafeMutableBufferPointer<Float>, headSize: Int, cosines: UnsafeBufferPointer<Float>,
     sines: UnsafeBufferPointer<Float>
   ) {
@@ -139,7 +139,7 @@ extension Kernels {
   /// Puts `count` keys of one head, `stride` elements apart, into a cache that
   /// is transposed in blocks of 16 positions: channel c of position p is element
   /// `(p / 16 · headSize + c) · 16 + p % 16`.
-  public func storeKeys(
+  package func storeKeys(
     _ keys: UnsafeBufferPointer<Float>, stride: Int, count: Int, headSize: Int,
     firstPosition: Int, into cache: UnsafeMutableBufferPointer<Float>
   ) {

@@ -1,29 +1,29 @@
 import COTKernels
-import OTTensor
+import OTFoundation
 
 /// Attention of codes −127 ... 127 with one scale per token: a query is `queryScales[i]`
 /// times its codes, keys and values likewise.
 ///
 /// Products are summed exactly in integers. A query's result depends only on itself
 /// and the keys it sees: it has the same bits in whatever pieces the queries come.
-public struct CodeAttentionBlock {
+package struct CodeAttentionBlock {
   /// What is to be done, and where the results go.
-  public var head: HeadAttention
+  package var head: HeadAttention
   /// Query i starts at element `i · queryStride`.
-  public var queries: UnsafeBufferPointer<Int8>
+  package var queries: UnsafeBufferPointer<Int8>
   /// One per query.
-  public var queryScales: UnsafeBufferPointer<Float>
+  package var queryScales: UnsafeBufferPointer<Float>
   /// Keys as `storeKeyCodes` lays them.
-  public var keys: UnsafeBufferPointer<UInt8>
+  package var keys: UnsafeBufferPointer<UInt8>
   /// Values as `storeValueCodes` lays them.
-  public var values: UnsafeBufferPointer<Int8>
+  package var values: UnsafeBufferPointer<Int8>
   /// One per position, up to a multiple of 16; those beyond the keys do not matter.
-  public var keyScales: UnsafeBufferPointer<Float>
+  package var keyScales: UnsafeBufferPointer<Float>
   /// As `keyScales`.
-  public var valueScales: UnsafeBufferPointer<Float>
+  package var valueScales: UnsafeBufferPointer<Float>
 
   /// See the properties for shapes.
-  public init(
+  package init(
     _ head: HeadAttention, queries: UnsafeBufferPointer<Int8>, queryScales: UnsafeBufferPointer<Float>,
     keys: UnsafeBufferPointer<UInt8>, values: UnsafeBufferPointer<Int8>, keyScales: UnsafeBufferPointer<Float>,
     valueScales: UnsafeBufferPointer<Float>
@@ -40,18 +40,18 @@ public struct CodeAttentionBlock {
 
 extension Kernels {
   /// Floats that `attend` needs as scratch for codes.
-  public static func codeAttentionScratchCount(headSize: Int) -> Int {
+  package static func codeAttentionScratchCount(headSize: Int) -> Int {
     precondition(headSize > 0)
     return ot_code_attention_scratch_count(headSize)
   }
 
   /// Bytes of a cache for the key codes of one head: blocks of 16 positions, 4 channels.
-  public static func keyCodeCount(positionCount: Int, headSize: Int) -> Int {
+  package static func keyCodeCount(positionCount: Int, headSize: Int) -> Int {
     positionCount.roundedUp(toMultipleOf: 16) * headSize.roundedUp(toMultipleOf: 4)
   }
 
   /// Bytes of a cache for the value codes of one head: blocks of 16 positions, 16 channels.
-  public static func valueCodeCount(positionCount: Int, headSize: Int) -> Int {
+  package static func valueCodeCount(positionCount: Int, headSize: Int) -> Int {
     positionCount.roundedUp(toMultipleOf: 16) * headSize.roundedUp(toMultipleOf: 16)
   }
 
@@ -59,7 +59,7 @@ extension Kernels {
   ///
   /// - Precondition: The counts of all buffers fit, causal queries have their own
   ///   key, and `scratch` has `codeAttentionScratchCount(headSize:)` elements.
-  public func attend(_ block: CodeAttentionBlock, scratch: UnsafeMutableBufferPointer<Float>) {
+  package func attend(_ block: CodeAttentionBlock, scratch: UnsafeMutableBufferPointer<Float>) {
     let head = block.head
     let (headSize, keyCount) = (head.headSize, head.keyCount)
     guard head.queryCount > 0 else { return }
@@ -87,7 +87,7 @@ extension Kernels {
 
   /// Puts `count` keys of one head, `stride` elements apart, into a cache of
   /// [position / 16][channel / 4][16 positions][4 channels] codes, 128 added.
-  public func storeKeyCodes(
+  package func storeKeyCodes(
     _ keys: UnsafeBufferPointer<Int8>, stride: Int, count: Int, headSize: Int, firstPosition: Int,
     into cache: UnsafeMutableBufferPointer<UInt8>
   ) {
@@ -102,7 +102,7 @@ extension Kernels {
 
   /// Puts `count` values of one head, `stride` elements apart, into a cache of
   /// [position / 4][channel][4 positions] codes, the channels padded to a multiple of 16.
-  public func storeValueCodes(
+  package func storeValueCodes(
     _ values: UnsafeBufferPointer<Int8>, stride: Int, count: Int, headSize: Int,
     firstPosition: Int, into cache: UnsafeMutableBufferPointer<Int8>
   ) {

@@ -1,11 +1,11 @@
 import COTKernels
 
 /// What a row of activation codes stands for: x = scale · q.
-public struct CodeRow: Sendable, Hashable {
+package struct CodeRow: Sendable, Hashable {
   /// One step of the codes; NaN for a row that held NaN or infinity.
-  public var scale: Float
+  package var scale: Float
   /// Sum of the codes, for the correction by weights' zero points.
-  public var sum: Int32
+  package var sum: Int32
 }
 
 // From floats to the codes that products take, in one call per row.
@@ -15,7 +15,7 @@ extension Kernels {
   ///
   /// - Precondition: `bits` is 2 ... 8; `target` has at least as many elements
   ///   as `row`. Those beyond are set to 0.
-  public func quantizeStatically(
+  package func quantizeStatically(
     _ row: UnsafeBufferPointer<Float>, bits: Int, into target: UnsafeMutableBufferPointer<Int8>
   ) -> CodeRow {
     let high = Int32(Kernels.largestActivationCode(bits: bits))
@@ -35,7 +35,7 @@ extension Kernels {
   /// is computed from it is NaN as in float arithmetic.
   ///
   /// - Precondition: as for `quantizeStatically`.
-  public func quantizeDynamically(
+  package func quantizeDynamically(
     _ row: UnsafeBufferPointer<Float>, bits: Int, into target: UnsafeMutableBufferPointer<Int8>
   ) -> CodeRow {
     let high = Int32(Kernels.largestActivationCode(bits: bits))
@@ -58,7 +58,7 @@ extension Kernels {
   ///     elements are set to 0.
   ///   - sums: The sums of each digit.
   /// - Precondition: `stride >= row.count`, `digits.count >= 3 · stride`.
-  public func splitDigits(
+  package func splitDigits(
     _ row: UnsafeBufferPointer<Float>, into digits: UnsafeMutableBufferPointer<Int8>, stride: Int,
     sums: UnsafeMutableBufferPointer<Int32>
   ) -> Float {

@@ -8,36 +8,36 @@ import COTKernels
 ///   from rows 3t, 3t + 1 and 3t + 2, and e = 65536 e0 + 256 e1 + e2, exact;
 /// - v = scale[n] · Float(e); y = v, or y + v to accumulate;
 /// - with the last part: y · tokenScale[t], then + bias[n], either left out for nil.
-public struct Epilogue {
+package struct Epilogue {
   /// Rows of products, `stride` apart: one per token, or three with digits.
-  public var products: UnsafeBufferPointer<Int32>
+  package var products: UnsafeBufferPointer<Int32>
   /// Elements from row to row of `products`.
-  public var productStride: Int
+  package var productStride: Int
   /// The sum of each row of activation codes, one per row of products.
-  public var codeSums: UnsafeBufferPointer<Int32>
+  package var codeSums: UnsafeBufferPointer<Int32>
   /// Scales of the weights of each output channel.
-  public var scales: UnsafeBufferPointer<Float>
+  package var scales: UnsafeBufferPointer<Float>
   /// Zero points of the weights of each output channel.
-  public var zeroPoints: UnsafeBufferPointer<Int32>
+  package var zeroPoints: UnsafeBufferPointer<Int32>
   /// Scales of the activation codes of each token.
-  public var tokenScales: UnsafeBufferPointer<Float>?
+  package var tokenScales: UnsafeBufferPointer<Float>?
   /// What is added to each output channel.
-  public var bias: UnsafeBufferPointer<Float>?
+  package var bias: UnsafeBufferPointer<Float>?
   /// Tokens.
-  public var rowCount: Int
+  package var rowCount: Int
   /// Whether a token's activations are three digits.
-  public var hasDigits = false
+  package var hasDigits = false
   /// Whether results are added to what the target holds.
-  public var accumulates = false
+  package var accumulates = false
   /// Whether this part of the sum is the last one.
-  public var isLast = true
+  package var isLast = true
   /// `[rowCount, channelCount]` with `targetStride` from row to row.
-  public var target: UnsafeMutableBufferPointer<Float>
+  package var target: UnsafeMutableBufferPointer<Float>
   /// Elements from row to row of `target`.
-  public var targetStride: Int
+  package var targetStride: Int
 
   /// One whole product: see the properties for shapes.
-  public init(
+  package init(
     products: UnsafeBufferPointer<Int32>, productStride: Int,
     codeSums: UnsafeBufferPointer<Int32>, scales: UnsafeBufferPointer<Float>,
     zeroPoints: UnsafeBufferPointer<Int32>, tokenScales: UnsafeBufferPointer<Float>?,
@@ -61,7 +61,7 @@ extension Kernels {
   /// Carries out `epilogue`; its channels are those of `scales`.
   ///
   /// - Precondition: The counts of all buffers fit.
-  public func finish(_ epilogue: Epilogue) {
+  package func finish(_ epilogue: Epilogue) {
     let channelCount = epilogue.scales.count
     let rowCount = epilogue.rowCount
     guard rowCount > 0, channelCount > 0 else { return }

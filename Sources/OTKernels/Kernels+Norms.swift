@@ -5,7 +5,7 @@ import COTKernels
 extension Kernels {
   /// y = (x − mean) / √(variance + ε) ⊙ γ + β, with the variance of the whole
   /// row (divisor n). Nil stands for ones and zeros.
-  public func layerNormalize(
+  package func layerNormalize(
     _ row: UnsafeBufferPointer<Float>, epsilon: Float, gamma: UnsafeBufferPointer<Float>?,
     beta: UnsafeBufferPointer<Float>?, into target: UnsafeMutableBufferPointer<Float>
   ) {
@@ -15,7 +15,7 @@ extension Kernels {
   }
 
   /// y = x / √(mean of squares + ε) ⊙ γ + β. Nil stands for ones and zeros.
-  public func rmsNormalize(
+  package func rmsNormalize(
     _ row: UnsafeBufferPointer<Float>, epsilon: Float, gamma: UnsafeBufferPointer<Float>?,
     beta: UnsafeBufferPointer<Float>?, into target: UnsafeMutableBufferPointer<Float>
   ) {

@@ -1,13 +1,14 @@
 import COTKernels
+import OTFoundation
 import OTTensor
 
 extension Kernels {
   /// Most columns over which a product's sums cannot exceed 32 bits:
   /// 65,536 · 255 · 128 < 2^31.
-  public static let maximumProductColumnCount = 65_536
+  package static let maximumProductColumnCount = 65_536
 
   /// Bytes that a product needs for unpacked codes; a first-level cache holds them.
-  public static let productScratchByteCount = Int(OT_PRODUCT_SCRATCH)
+  package static let productScratchByteCount = Int(OT_PRODUCT_SCRATCH)
 
   /// Row tiles that one call of `multiply` best takes where threads share a
   /// product and each of them gets several such blocks: a multiple of 4.
@@ -15,7 +16,7 @@ extension Kernels {
   /// Few rows cost what reading the codes costs, so a block is 512 KiB of them.
   /// For many rows, the results of a block stay in a second-level cache, to be
   /// scaled while they are there.
-  public static func preferredRowTiles(rowCount: Int, columnCount: Int, bits: Int) -> Int {
+  package static func preferredRowTiles(rowCount: Int, columnCount: Int, bits: Int) -> Int {
     let tileByteCount = max(columnCount * 2 * TileLayout.packedBitWidth(bits: bits), 1)
     let forCodes = (524_288 / tileByteCount).roundedUp(toMultipleOf: 4)
     let forResults = 524_288 / (64 * max(rowCount, 1)) / 4 * 4
@@ -37,7 +38,7 @@ extension Kernels {
   ///     end where its results do.
   ///   - scratch: `productScratchByteCount` bytes, whatever they hold.
   /// - Precondition: Counts fit, and `columns` are at most 65,536.
-  public func multiply(
+  package func multiply(
     _ packed: UnsafeBufferPointer<UInt8>, layout: TileLayout, bits: Int, rowTiles: Range<Int>,
     columns: Range<Int>, activations: UnsafeBufferPointer<Int8>, rowCount: Int,
     into result: UnsafeMutableBufferPointer<Int32>, resultStride: Int,

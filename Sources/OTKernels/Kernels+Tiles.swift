@@ -14,7 +14,7 @@ extension Kernels {
   /// Arranges 16 rows of codes, `[16, paddedColumnCount]`, as one row tile.
   ///
   /// - Precondition: both buffers have the same count, a multiple of 1,024.
-  public func interleave(
+  package func interleave(
     _ rows: UnsafeBufferPointer<UInt8>, into tile: UnsafeMutableBufferPointer<UInt8>
   ) {
     let columnCount = Kernels.columnCount(ofTile: tile.count)
@@ -26,7 +26,7 @@ extension Kernels {
   /// Arranges one row tile as 16 rows of codes, `[16, paddedColumnCount]`.
   ///
   /// - Precondition: both buffers have the same count, a multiple of 1,024.
-  public func deinterleave(
+  package func deinterleave(
     _ tile: UnsafeBufferPointer<UInt8>, into rows: UnsafeMutableBufferPointer<UInt8>
   ) {
     let columnCount = Kernels.columnCount(ofTile: tile.count)
@@ -40,7 +40,7 @@ extension Kernels {
   /// - Precondition: every code fits `TileLayout.packedBitWidth(bits:)` bits,
   ///   the number of codes is a multiple of 1,024, and `packed` is of the size
   ///   that follows.
-  public func pack(
+  package func pack(
     _ codes: UnsafeBufferPointer<UInt8>, bits: Int, into packed: UnsafeMutableBufferPointer<UInt8>
   ) {
     let width = Kernels.packedBitWidth(bits: bits, codeCount: codes.count, byteCount: packed.count)
@@ -54,7 +54,7 @@ extension Kernels {
 
   /// The inverse of `pack`. Every packed byte stands for codes below
   /// 2^packedBitWidth; whether they are within the scheme is not checked.
-  public func unpack(
+  package func unpack(
     _ packed: UnsafeBufferPointer<UInt8>, bits: Int, into codes: UnsafeMutableBufferPointer<UInt8>
   ) {
     let width = Kernels.packedBitWidth(bits: bits, codeCount: codes.count, byteCount: packed.count)
@@ -67,7 +67,7 @@ extension Kernels {
   }
 
   /// Index of the first code outside `range`; nil when there is none.
-  public func firstCode(in codes: UnsafeBufferPointer<UInt8>, outside range: ClosedRange<UInt8>)
+  package func firstCode(in codes: UnsafeBufferPointer<UInt8>, outside range: ClosedRange<UInt8>)
     -> Int?
   {
     guard let base = codes.baseAddress else { return nil }
@@ -79,7 +79,7 @@ extension Kernels {
   /// `range` or, in padding, not 0; nil when all are as they must be.
   ///
   /// - Precondition: `rowTile` is one of the layout's, and `tile` its codes.
-  public func firstInvalidCode(
+  package func firstInvalidCode(
     inRowTile rowTile: Int, of layout: TileLayout, _ tile: UnsafeBufferPointer<UInt8>,
     codes range: ClosedRange<UInt8>
   ) -> Int? {

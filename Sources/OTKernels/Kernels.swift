@@ -19,14 +19,14 @@ import OTTensor
 ///
 /// This type fences the unsafe C kernels. Buffers must not overlap unless they
 /// are the same.
-public struct Kernels: @unchecked Sendable {
+package struct Kernels: @unchecked Sendable {
   /// The set whose form this is.
-  public let instructionSet: InstructionSet
+  package let instructionSet: InstructionSet
   /// A constant of the C module: immutable, and never freed.
   let table: UnsafePointer<ot_kernels>
 
   /// The kernels of `instructionSet`; nil when this machine lacks it.
-  public init?(_ instructionSet: InstructionSet) {
+  package init?(_ instructionSet: InstructionSet) {
     var known: Int32 = 0
     guard let table = ot_kernels_named(instructionSet.rawValue, &known) else { return nil }
     self.instructionSet = instructionSet
@@ -35,7 +35,7 @@ public struct Kernels: @unchecked Sendable {
 
   /// The kernels in use, chosen once: those the environment forces where they
   /// are available (see `InstructionSet.checkEnvironment()`), else the fastest.
-  public static let current: Kernels = {
+  package static let current: Kernels = {
     if let value = getenv(InstructionSet.environmentVariable),
       let set = InstructionSet(rawValue: String(cString: value)), let kernels = Kernels(set)
     {
@@ -61,7 +61,7 @@ extension Kernels {
   /// NaN of F16 or F64 becomes quiet.
   /// - Precondition: `type.isConvertibleFloat`, and `source` holds exactly the
   ///   elements of `target`; its alignment does not matter.
-  public func convert(
+  package func convert(
     _ source: UnsafeRawBufferPointer, from type: ElementType,
     to target: UnsafeMutableBufferPointer<Float>
   ) {
@@ -83,7 +83,7 @@ extension Kernels {
   ///
   /// - Precondition: `type.isConvertibleFloat`, and `target` has exactly the
   ///   bytes of the elements.
-  public func convert(
+  package func convert(
     _ source: UnsafeBufferPointer<Float>, to type: ElementType,
     into target: UnsafeMutableRawBufferPointer
   ) {
@@ -109,7 +109,7 @@ extension Kernels {
 
 extension Kernels {
   /// x[k] = (x[k] · columnScale[k]) / rowScale, in place; nil leaves a step out.
-  public func transform(
+  package func transform(
     _ row: UnsafeMutableBufferPointer<Float>, columnScale: UnsafeBufferPointer<Float>?,
     rowScale: Float?
   ) {
@@ -123,22 +123,22 @@ extension Kernels {
   }
 
   /// Sum of x[k] · y[k], in 16 float32 lanes.
-  public func dot(_ x: UnsafeBufferPointer<Float>, _ y: UnsafeBufferPointer<Float>) -> Float {
+  package func dot(_ x: UnsafeBufferPointer<Float>, _ y: UnsafeBufferPointer<Float>) -> Float {
     precondition(x.count == y.count, "counts differ")
     guard let a = x.baseAddress, let b = y.baseAddress else { return 0 }
     return table.pointee.dot(a, b, x.count)
   }
 
   /// Extremes of a row.
-  public struct RowRange: Sendable, Equatable {
+  package struct RowRange: Sendable, Equatable {
     /// Smallest and largest element, NaN left out; a zero is always positive.
     /// 0 and 0 for no elements, ∞ and −∞ when all are NaN.
-    public let minimum, maximum: Float
+    package let minimum, maximum: Float
     /// Index of the first NaN or infinity; nil when there is none.
-    public let firstNonFinite: Int?
+    package let firstNonFinite: Int?
 
     /// A range as found.
-    public init(minimum: Float, maximum: Float, firstNonFinite: Int?) {
+    package init(minimum: Float, maximum: Float, firstNonFinite: Int?) {
       self.minimum = minimum
       self.maximum = maximum
       self.firstNonFinite = firstNonFinite
@@ -146,7 +146,7 @@ extension Kernels {
   }
 
   /// The extremes of a row.
-  public func range(_ row: UnsafeBufferPointer<Float>) -> RowRange {
+  package func range(_ row: UnsafeBufferPointer<Float>) -> RowRange {
     guard let x = row.baseAddress else {
       return RowRange(minimum: 0, maximum: 0, firstNonFinite: nil)
     }
@@ -161,12 +161,12 @@ extension Kernels {
 
 extension Kernels {
   /// What quantizing lost, in real units.
-  public struct RowError: Sendable, Equatable {
+  package struct RowError: Sendable, Equatable {
     /// Σ(x − x̂)² and Σx²: each difference is a float32, squares and sums are
     /// float64 in 16 lanes.
-    public var squaredError, squares: Double
+    package var squaredError, squares: Double
     /// Largest |x − x̂|.
-    public var maximum: Float
+    package var maximum: Float
   }
 
   /// u[k] = clamp(round(x[k] / scale) + zeroPoint, codes), ties to even, by a
@@ -174,7 +174,7 @@ extension Kernels {
   ///
   /// - Precondition: `zeroPoint` is in `codes`, which is within 0 ... 255.
   /// - Returns: What x̂ = scale · (u − zeroPoint) differs from x by.
-  public func quantize(
+  package func quantize(
     _ row: UnsafeBufferPointer<Float>, scale: Float, zeroPoint: Int, codes: ClosedRange<Int>,
     into target: UnsafeMutableBufferPointer<UInt8>
   ) -> RowError {
@@ -192,7 +192,7 @@ extension Kernels {
   }
 
   /// x[k] = scale · (u[k] − zeroPoint).
-  public func dequantize(
+  package func dequantize(
     _ codes: UnsafeBufferPointer<UInt8>, scale: Float, zeroPoint: Int,
     into row: UnsafeMutableBufferPointer<Float>
   ) {
@@ -207,7 +207,7 @@ extension Kernels {
 
 extension Kernels {
   /// Sum of activation codes, for the correction by weights' zero points.
-  public func sum(_ codes: UnsafeBufferPointer<Int8>) -> Int32 {
+  package func sum(_ codes: UnsafeBufferPointer<Int8>) -> Int32 {
     guard let q = codes.baseAddress else { return 0 }
     return table.pointee.sum(q, codes.count)
   }

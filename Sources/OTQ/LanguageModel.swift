@@ -1,9 +1,9 @@
 import Foundation
 import OTCheckpoint
 import OTConversion
+import OTFoundation
 import OTGraph
 import OTRuntime
-import OTTensor
 import OTTokenizer
 import Synchronization
 

@@ -1,9 +1,9 @@
 import Foundation
 import OTCheckpoint
 import OTConversion
+import OTFoundation
 import OTGraph
 import OTJSON
-import OTTensor
 
 /// A model on disk: a packed `.otq` file, or a checkpoint (a file of
 /// safetensors or of PyTorch, the index of a sharded one, or a folder in the

@@ -1,7 +1,7 @@
 import OTCheckpoint
 import OTConversion
+import OTFoundation
 import OTJSON
-import OTTensor
 
 /// What a model file says about itself.
 public struct ModelMetadata: Sendable, Hashable {

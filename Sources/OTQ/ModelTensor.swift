@@ -1,5 +1,6 @@
 import OTContainer
 import OTConversion
+import OTFoundation
 import OTQuantization
 import OTTensor
 

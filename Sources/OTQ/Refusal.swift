@@ -1,7 +1,7 @@
+@_exported import struct OTFoundation.Refusal
 // Exported, so that their members are there for those who import OTQ alone.
 @_exported import struct OTRuntime.Matrix
 @_exported import struct OTTensor.QuantizationScheme
-@_exported import struct OTTensor.Refusal
 
 /// Why something was refused: the one error that this library throws.
 ///
@@ -16,7 +16,7 @@
 ///   print(error.rule)  // file-missing
 /// }
 /// ```
-public typealias Refusal = OTTensor.Refusal
+public typealias Refusal = OTFoundation.Refusal
 
 /// Float32 values, a row for each token: `[rowCount, channelCount]`, row-major in `values`.
 public typealias Matrix = OTRuntime.Matrix

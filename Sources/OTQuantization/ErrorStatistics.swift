@@ -10,21 +10,21 @@
 ///
 /// Sums are float64. Merged in the order of the rows they are the same for any
 /// number of threads, as long as the blocks are the same.
-public struct ErrorStatistics: Sendable, Equatable {
+package struct ErrorStatistics: Sendable, Equatable {
   /// Σ(w − ŵ)² over the weights, each difference rounded to float32.
-  public var squaredError: Double
+  package var squaredError: Double
   /// Σw².
-  public var squares: Double
+  package var squares: Double
   /// Largest |w − ŵ| / scale: at most 1/2, but for the rounding of float32.
-  public var maximumErrorInSteps: Float
+  package var maximumErrorInSteps: Float
   /// Weights counted.
-  public var count: Int
+  package var count: Int
 
   /// Those of no weights.
-  public init() { self.init(squaredError: 0, squares: 0, maximumErrorInSteps: 0, count: 0) }
+  package init() { self.init(squaredError: 0, squares: 0, maximumErrorInSteps: 0, count: 0) }
 
   /// Sums as given.
-  public init(squaredError: Double, squares: Double, maximumErrorInSteps: Float, count: Int) {
+  package init(squaredError: Double, squares: Double, maximumErrorInSteps: Float, count: Int) {
     self.squaredError = squaredError
     self.squares = squares
     self.maximumErrorInSteps = maximumErrorInSteps
@@ -32,7 +32,7 @@ public struct ErrorStatistics: Sendable, Equatable {
   }
 
   /// Those of both sets of weights.
-  public func merged(with other: ErrorStatistics) -> ErrorStatistics {
+  package func merged(with other: ErrorStatistics) -> ErrorStatistics {
     ErrorStatistics(
       squaredError: squaredError + other.squaredError, squares: squares + other.squares,
       maximumErrorInSteps: max(maximumErrorInSteps, other.maximumErrorInSteps),
@@ -41,7 +41,7 @@ public struct ErrorStatistics: Sendable, Equatable {
 
   /// Signal to quantization noise, 10 · log₁₀(Σw² / Σ(w − ŵ)²); infinite when
   /// nothing was lost.
-  public var sqnrDecibels: Double {
+  package var sqnrDecibels: Double {
     squaredError == 0 ? .infinity : 10 * log10(squares / squaredError)
   }
 }

@@ -1,16 +1,16 @@
+import OTFoundation
 import OTGraph
-import OTTensor
 
 /// What calibration knows of one site's channels.
-public struct SiteStatistics: Sendable, Hashable {
+package struct SiteStatistics: Sendable, Hashable {
   /// Shift z of symmetrization: the mean over the samples of each sample's
   /// (max + min) / 2; nil when the activations were measured as they are.
-  public let midpoint: [Float]?
+  package let midpoint: [Float]?
   /// max|x − midpoint| of each channel, not negative.
-  public let absoluteMaximum: [Float]
+  package let absoluteMaximum: [Float]
 
   /// Statistics as measured.
-  public init(midpoint: [Float]? = nil, absoluteMaximum: [Float]) {
+  package init(midpoint: [Float]? = nil, absoluteMaximum: [Float]) {
     self.midpoint = midpoint
     self.absoluteMaximum = absoluteMaximum
   }
@@ -18,14 +18,14 @@ public struct SiteStatistics: Sendable, Hashable {
 
 /// Activation statistics by the name of a linear, as the reference
 /// implementations write them, matched to the sites of a graph.
-public struct ActivationStatistics: Sendable {
+package struct ActivationStatistics: Sendable {
   private let sites: [String: SiteStatistics]
 
   /// The statistics of a site; nil when the files have none for it.
-  public subscript(site: Site) -> SiteStatistics? { sites[site.producer] }
+  package subscript(site: Site) -> SiteStatistics? { sites[site.producer] }
 
   /// Statistics by the producer of the site.
-  public init(sites: [String: SiteStatistics]) { self.sites = sites }
+  package init(sites: [String: SiteStatistics]) { self.sites = sites }
 
   /// Matches statistics to the sites of `graph`.
   ///
@@ -36,7 +36,7 @@ public struct ActivationStatistics: Sendable {
   /// - Throws: `Refusal` with rule `statistics-unknown-name`, `statistics-length`,
   ///   `statistics-missing` (a name in one file and not in the other) or
   ///   `statistics-disagree` (linears that share a site).
-  public init(
+  package init(
     absoluteMaxima: [String: [Float]], midpointSums: [String: [Float]]?, sampleCount: Int,
     graph: Graph, file: String, midpointFile: String?
   ) throws {

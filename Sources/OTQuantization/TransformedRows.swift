@@ -1,3 +1,4 @@
+import OTFoundation
 import OTKernels
 import OTTensor
 
@@ -6,17 +7,17 @@ import OTTensor
 /// Serves every reader of transformed weights: the quantizer, the writer of
 /// float tensors, verification and the float executor. With the identity a
 /// tensor of any rank will do; a row is one index of its first dimension.
-public struct TransformedRows: Sendable {
+package struct TransformedRows: Sendable {
   /// The source.
-  public let view: TensorView
+  package let view: TensorView
   /// What is done to each row.
-  public let transform: WeightTransform
+  package let transform: WeightTransform
   let kernels: Kernels
 
   /// - Throws: `Refusal` with rule `weight-not-float` when the elements are no
   ///   floats, `weight-not-matrix` when a transform is given for a tensor that is
   ///   not `[out, in]`, `transform-mismatch` when its vectors are of other lengths.
-  public init(
+  package init(
     view: TensorView, transform: WeightTransform = .identity, kernels: Kernels = .current
   ) throws {
     guard view.elementType.isConvertibleFloat else {
@@ -49,14 +50,14 @@ public struct TransformedRows: Sendable {
   }
 
   /// Elements of a row.
-  public var rowElementCount: Int { view.shape.rowElementCount }
+  package var rowElementCount: Int { view.shape.rowElementCount }
 
   /// Reads rows of the transformed tensor, row-major.
   ///
   /// Values are not checked: what is NaN or infinite stays so.
   /// - Precondition: `rows` are rows of the tensor, and `target` has exactly
   ///   their elements.
-  public func read(rows: Range<Int>, into target: UnsafeMutableBufferPointer<Float>) {
+  package func read(rows: Range<Int>, into target: UnsafeMutableBufferPointer<Float>) {
     readOriginal(rows: rows, into: target)
     guard !transform.keepsWeights else { return }
     for row in rows {

@@ -1,26 +1,27 @@
+import OTFoundation
 import OTKernels
 import OTTensor
 
 /// Some row tiles of a quantized weight.
 ///
 /// The blocks of all row tiles, put one after another, are the whole weight.
-public struct QuantizedBlock: Sendable {
+package struct QuantizedBlock: Sendable {
   /// The row tiles that it has.
-  public let rowTiles: Range<Int>
+  package let rowTiles: Range<Int>
   /// One code to a byte in the order of `TileLayout`; padding is 0.
-  public let codes: [UInt8]
+  package let codes: [UInt8]
   /// Steps of the block's rows, `[row, group]`. Per tensor, the one step is in
   /// the block that begins with row tile 0, and the others have none.
-  public let scales: [Float]
+  package let scales: [Float]
   /// Zero points beside the scales; empty when the scheme is symmetric.
-  public let zeroPoints: [UInt8]
+  package let zeroPoints: [UInt8]
   /// W·columnShift of the block's rows of the original weight, where the
   /// transform has a shift.
-  public let shiftProduct: [Float]?
+  package let shiftProduct: [Float]?
   /// What quantizing them lost.
-  public let statistics: ErrorStatistics
+  package let statistics: ErrorStatistics
   /// Where the time went.
-  public let times: QuantizationTimes
+  package let times: QuantizationTimes
 }
 
 /// Quantizes a weight `[out, in]` row tile by row tile, after a transform.
@@ -30,24 +31,24 @@ public struct QuantizedBlock: Sendable {
 /// quantized in any order and on several threads; the result is the same. No
 /// memory is kept between calls, and the source's pages that `quantize` reads
 /// are left to the caller to release.
-public struct WeightQuantizer: Sendable {
+package struct WeightQuantizer: Sendable {
   /// How weights are made integer.
-  public let scheme: QuantizationScheme
+  package let scheme: QuantizationScheme
   /// Where each code goes.
-  public let layout: TileLayout
+  package let layout: TileLayout
   let rows: TransformedRows
   /// The one choice for the whole weight, when the scheme is per tensor.
   let tensorStep: StepChoice?
 
   /// Row tiles of the weight.
-  public var rowTileCount: Int { layout.rowTileCount }
+  package var rowTileCount: Int { layout.rowTileCount }
 
   /// Per tensor, reads the whole weight once to find its range, releasing the
   /// source's pages as it goes.
   ///
   /// - Throws: `Refusal` as `TransformedRows`, `weight-not-matrix`, and per
   ///   tensor as `quantize(rowTiles:)`.
-  public init(
+  package init(
     view: TensorView, scheme: QuantizationScheme, transform: WeightTransform = .identity,
     threadCount: Int = 1, kernels: Kernels = .current
   ) throws {
@@ -70,7 +71,7 @@ public struct WeightQuantizer: Sendable {
   /// - Throws: `Refusal` with rule `weight-not-finite` for NaN or infinity in the
   ///   source, `weight-overflow` when the transform makes one, `weight-range`
   ///   when a scale would not be finite.
-  public func quantize(rowTiles: Range<Int>) throws -> QuantizedBlock {
+  package func quantize(rowTiles: Range<Int>) throws -> QuantizedBlock {
     precondition(rowTiles.lowerBound >= 0 && rowTiles.upperBound <= rowTileCount)
     let rowRange = rowTiles.lowerBound * 16..<min(rowTiles.upperBound * 16, layout.rowCount)
     var parts = BlockParts(rowCount: max(rowRange.count, 0), quantizer: self)

@@ -2,24 +2,24 @@
 ///
 /// Nil stands for all ones, or all zeros of a shift. Element by element
 /// `(w · columnScale[k]) / rowScale[row]`, each operation rounded once to float32.
-public struct WeightTransform: Sendable {
+package struct WeightTransform: Sendable {
   /// One factor per input channel, `[in]`.
-  public let columnScale: [Float]?
+  package let columnScale: [Float]?
   /// The shift `z` of the input channels, `[in]`: asks for W·z of the original weight.
-  public let columnShift: [Float]?
+  package let columnShift: [Float]?
   /// One divisor per output channel, `[out]`.
-  public let rowScale: [Float]?
+  package let rowScale: [Float]?
 
   /// The transform that leaves every weight as it is.
-  public static let identity = WeightTransform()
+  package static let identity = WeightTransform()
 
   /// A transform; vectors that are nil change nothing.
-  public init(columnScale: [Float]? = nil, columnShift: [Float]? = nil, rowScale: [Float]? = nil) {
+  package init(columnScale: [Float]? = nil, columnShift: [Float]? = nil, rowScale: [Float]? = nil) {
     self.columnScale = columnScale
     self.columnShift = columnShift
     self.rowScale = rowScale
   }
 
   /// Whether weights stay as they are; a shift alone does not change them.
-  public var keepsWeights: Bool { columnScale == nil && rowScale == nil }
+  package var keepsWeights: Bool { columnScale == nil && rowScale == nil }
 }

@@ -1,4 +1,5 @@
 import OTContainer
+import OTFoundation
 import OTGraph
 import OTKernels
 import OTTensor
@@ -8,7 +9,7 @@ import OTTensor
 ///
 /// Quantized weights are in memory as packed codes, or stay in the mapped file
 /// where it has them packed; other tensors are as stored. No weight is whole in float.
-public struct ContainerParameters: Sendable {
+package struct ContainerParameters: Sendable {
   private enum Stored: @unchecked Sendable {
     case packed(PackedMatrix)
     case plain([UInt8], ElementType, Shape)
@@ -42,7 +43,7 @@ public struct ContainerParameters: Sendable {
   ///   place are read once to be checked.
   /// - Throws: `Refusal` with rule `parameter-missing`, `parameter-shape`,
   ///   `parameter-type` or `otq-…`.
-  public init(
+  package init(
     graph: Graph, container: Container, threadCount: Int, checksMappedCodes: Bool = false
   ) throws {
     let path = container.file.path
@@ -110,7 +111,7 @@ public struct ContainerParameters: Sendable {
 extension ContainerParameters: ParameterSource {
   /// - Throws: `Refusal` with rule `parameter-missing` for what the graph did
   ///   not have when this was made.
-  public func read(
+  package func read(
     _ use: ParameterUse, rows: Range<Int>, into target: UnsafeMutableBufferPointer<Float>
   ) throws {
     func convert(_ bytes: UnsafeRawBufferPointer, from type: ElementType, _ shape: Shape) {

@@ -1,16 +1,16 @@
+import OTFoundation
 import OTGraph
-import OTTensor
 
 /// What a model gives for one sequence.
-public struct ExecutionResult: Sendable {
+package struct ExecutionResult: Sendable {
   /// The values by the graph's output names: `logits` `[tokens, vocabulary]`,
   /// `hidden` `[tokens, channels]`, `pooled` `[1, channels]`.
-  public let outputs: [String: Matrix]
+  package let outputs: [String: Matrix]
 
   /// The output called `name`.
   ///
   /// - Throws: `Refusal` with rule `run-output` where the model has none.
-  public func output(_ name: String) throws -> Matrix {
+  package func output(_ name: String) throws -> Matrix {
     guard let output = outputs[name] else {
       let known = outputs.keys.sorted().joined(separator: ", ")
       throw Refusal("run-output", "the model gives no '\(name)', only \(known)")
@@ -20,7 +20,7 @@ public struct ExecutionResult: Sendable {
 }
 
 /// Runs a model; results do not depend on the number of threads.
-public protocol Executor: Sendable {
+package protocol Executor: Sendable {
   /// Sees the value of a node: its name, values `[rows, channels]`, rows, channels.
   typealias Observer = (String, UnsafeBufferPointer<Float>, Int, Int) throws -> Void
 
@@ -55,7 +55,7 @@ extension Executor {
   /// Runs the model on one sequence; what is left out is nil.
   ///
   /// - Throws: as `run(_:observe:)`.
-  public func run(
+  package func run(
     tokenIDs: [Int], tokenTypeIDs: [Int]? = nil, attentionMask: [Bool]? = nil, observe: Observer? = nil
   ) throws -> ExecutionResult {
     let sequence = TokenSequence(tokenIDs, tokenTypeIDs: tokenTypeIDs, attentionMask: attentionMask)

@@ -5,22 +5,22 @@ import OTKernels
 ///
 /// Weights are fetched when the linear that needs them runs, in blocks of rows;
 /// unless they are cached, no more than one block per thread is in memory. Vectors stay in memory.
-public struct FloatExecutor: Executor {
+package struct FloatExecutor: Executor {
   private let engine: Engine
 
   /// The graph that is run.
-  public var graph: Graph { engine.graph }
+  package var graph: Graph { engine.graph }
   /// The most threads that work at a time.
-  public var threadCount: Int { engine.pool.threadCount }
+  package var threadCount: Int { engine.pool.threadCount }
   /// Memory in bytes that values take for each token of a batch.
-  public var bytesPerToken: Int { engine.bytesPerToken }
+  package var bytesPerToken: Int { engine.bytesPerToken }
 
   /// An executor of `graph`.
   ///
   /// - Parameter cachesParameters: whether parameters are kept, in float32,
   ///   from one run to the next.
   /// - Throws: `Refusal` with rule `run-incomplete` or `run-size`, or as `parameters` throws.
-  public init(
+  package init(
     graph: Graph, parameters: any ParameterSource, threadCount: Int, cachesParameters: Bool = false
   ) throws {
     engine = try Engine(
@@ -31,14 +31,14 @@ public struct FloatExecutor: Executor {
   /// Runs whole sequences as one batch.
   ///
   /// - Throws: as `Executor.run` says.
-  public func run(_ sequences: [TokenSequence], observe: Observer?) throws -> [ExecutionResult] {
+  package func run(_ sequences: [TokenSequence], observe: Observer?) throws -> [ExecutionResult] {
     try engine.run(sequences, observe: observe)
   }
 
   /// A sequence that grows.
   ///
   /// - Throws: as `Executor.makeSession` says.
-  public func makeSession(tokenCapacity: Int?) throws -> Session {
+  package func makeSession(tokenCapacity: Int?) throws -> Session {
     try Session(engine, tokenCapacity: tokenCapacity)
   }
 }

@@ -1,4 +1,4 @@
-import OTTensor
+import OTFoundation
 
 /// Float32 values of a sequence, one row per token: `[rowCount, channelCount]`.
 public struct Matrix: Sendable, Hashable {

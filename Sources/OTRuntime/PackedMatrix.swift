@@ -1,4 +1,5 @@
 import OTContainer
+import OTFoundation
 import OTKernels
 import OTTensor
 

@@ -2,7 +2,7 @@ import OTGraph
 
 /// Where an executor gets the parameters of a graph: already transformed, in
 /// float32, a range of rows at a time, so that no tensor need be whole in memory.
-public protocol ParameterSource: Sendable {
+package protocol ParameterSource: Sendable {
   /// Writes rows `rows` of the parameter `use`, transformed as `ParameterUse`
   /// says, row-major, to `target`, which has as many elements.
   ///
@@ -23,7 +23,7 @@ public protocol ParameterSource: Sendable {
 
 extension ParameterSource {
   /// Reads the rows into `scratch`.
-  public func withValues(
+  package func withValues(
     of use: ParameterUse, rows: Range<Int>, scratch: UnsafeMutableBufferPointer<Float>,
     _ body: (UnsafeBufferPointer<Float>) -> Void
   ) throws {
@@ -35,7 +35,7 @@ extension ParameterSource {
   /// Rows `rows` of the parameter `use`, row-major.
   ///
   /// - Throws: as `read`.
-  public func values(of use: ParameterUse, rows: Range<Int>) throws -> [Float] {
+  package func values(of use: ParameterUse, rows: Range<Int>) throws -> [Float] {
     let count = rows.count * use.shape.rowElementCount
     return try [Float](unsafeUninitializedCapacity: count) { buffer, initializedCount in
       try read(use, rows: rows, into: UnsafeMutableBufferPointer(rebasing: buffer[..<count]))
@@ -46,7 +46,7 @@ extension ParameterSource {
   /// The whole parameter, row-major.
   ///
   /// - Throws: as `read`.
-  public func values(of use: ParameterUse) throws -> [Float] {
+  package func values(of use: ParameterUse) throws -> [Float] {
     try values(of: use, rows: 0..<use.shape.rowCount)
   }
 }

@@ -1,7 +1,7 @@
 import OTContainer
+import OTFoundation
 import OTGraph
 import OTKernels
-import OTTensor
 
 /// Runs a packed model: products with packed weights in exact integer arithmetic
 /// on the codes as stored, everything else in float32 unless attention is asked for
@@ -16,15 +16,15 @@ import OTTensor
 ///
 /// Integer products are the same for every instruction set and any number of
 /// threads, and whether tokens come at once or one by one.
-public struct QuantizedExecutor: Executor {
+package struct QuantizedExecutor: Executor {
   private let engine: Engine
 
   /// The graph that is run.
-  public var graph: Graph { engine.graph }
+  package var graph: Graph { engine.graph }
   /// The most threads that work at a time.
-  public var threadCount: Int { engine.pool.threadCount }
+  package var threadCount: Int { engine.pool.threadCount }
   /// Memory in bytes that values take for each token of a batch.
-  public var bytesPerToken: Int { engine.bytesPerToken }
+  package var bytesPerToken: Int { engine.bytesPerToken }
 
   /// An executor of `graph` with the tensors of `container`, loaded; see `ContainerParameters` for what is checked.
   ///
@@ -35,7 +35,7 @@ public struct QuantizedExecutor: Executor {
   ///     attention, with one scale per token; nil: they are float.
   /// - Throws: `Refusal` with a rule `run-incomplete`, `run-size`,
   ///   `parameter-…` or `otq-…`.
-  public init(
+  package init(
     graph: Graph, container: Container, threadCount: Int, checksMappedCodes: Bool = false, attentionBits: Int? = nil
   ) throws {
     try self.init(
@@ -61,14 +61,14 @@ public struct QuantizedExecutor: Executor {
   /// they are before rounding.
   ///
   /// - Throws: as `Executor.run` says.
-  public func run(_ sequences: [TokenSequence], observe: Observer?) throws -> [ExecutionResult] {
+  package func run(_ sequences: [TokenSequence], observe: Observer?) throws -> [ExecutionResult] {
     try engine.run(sequences, observe: observe)
   }
 
   /// A sequence that grows.
   ///
   /// - Throws: as `Executor.makeSession` says.
-  public func makeSession(tokenCapacity: Int?) throws -> Session {
+  package func makeSession(tokenCapacity: Int?) throws -> Session {
     try Session(engine, tokenCapacity: tokenCapacity)
   }
 }

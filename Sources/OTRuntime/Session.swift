@@ -1,22 +1,22 @@
+import OTFoundation
 import OTGraph
-import OTTensor
 
 /// A sequence that grows: the keys and values of its tokens are kept, so that each token is
 /// run once.
 ///
 /// Reading tokens in pieces gives the results of reading them at once. Not for
 /// use by two threads at a time.
-public final class Session {
+package final class Session {
   /// Tokens that go through the model together when many are read.
   static let batchRowCount = 512
 
   /// Tokens read so far.
-  public private(set) var tokenCount = 0
+  package private(set) var tokenCount = 0
   /// The most tokens that it can hold.
-  public let tokenCapacity: Int
+  package let tokenCapacity: Int
 
   /// Bytes that the keys and values of a token take.
-  public var bytesPerToken: Int { KeyValueCache.bytesPerToken(workspace.program.mixings, engine.cacheForm) }
+  package var bytesPerToken: Int { KeyValueCache.bytesPerToken(workspace.program.mixings, engine.cacheForm) }
 
   private let engine: Engine
   private let workspace: Workspace
@@ -55,7 +55,7 @@ public final class Session {
   /// - Throws: `Refusal` with rule `run-empty`, `run-context` when they are more
   ///   than the model or the session can hold, `run-token-id`; or what `body`
   ///   throws. Of refused tokens none has been read.
-  public func append<Result>(
+  package func append<Result>(
     _ tokenIDs: [Int], _ body: (UnsafeBufferPointer<Float>) throws -> Result
   ) throws -> Result {
     try Batch.check(tokenIDs, firstPosition: tokenCount, graph: engine.graph)
@@ -82,5 +82,5 @@ public final class Session {
   }
 
   /// Forgets the tokens after the first `tokenCount`.
-  public func truncate(to tokenCount: Int) { self.tokenCount = max(0, min(tokenCount, self.tokenCount)) }
+  package func truncate(to tokenCount: Int) { self.tokenCount = max(0, min(tokenCount, self.tokenCount)) }
 }

@@ -1,15 +1,15 @@
 import Foundation
-import OTTensor
+import OTFoundation
 
 /// How well logits predict the tokens that follow: the losses behind a perplexity.
 ///
 /// In each window the first token is context only.
-public struct TokenLikelihood: Sendable {
+package struct TokenLikelihood: Sendable {
   /// −ln p of each predicted token, in order.
-  public private(set) var losses: [Double] = []
+  package private(set) var losses: [Double] = []
 
   /// Nothing has been predicted yet.
-  public init() {}
+  package init() {}
 
   /// Adds a window: row i of `logits` `[tokens, vocabulary]` predicts token i + 1.
   ///
@@ -17,7 +17,7 @@ public struct TokenLikelihood: Sendable {
   /// - Throws: `Refusal` with rule `run-token-id` for a token that has no logit.
   /// - Precondition: there is one row per token.
   /// - Complexity: O(tokens · vocabulary).
-  public mutating func add(logits: Matrix, tokenIDs: [Int], threadCount: Int) throws {
+  package mutating func add(logits: Matrix, tokenIDs: [Int], threadCount: Int) throws {
     precondition(logits.rowCount == tokenIDs.count, "one row per token")
     guard tokenIDs.count > 1 else { return }
     // Rows are read without checks.
@@ -30,7 +30,7 @@ public struct TokenLikelihood: Sendable {
   }
 
   /// exp of the mean loss; nil when nothing was predicted.
-  public var perplexity: Double? {
+  package var perplexity: Double? {
     losses.isEmpty ? nil : exp(losses.reduce(0, +) / Double(losses.count))
   }
 
@@ -39,7 +39,7 @@ public struct TokenLikelihood: Sendable {
   /// method, tokens taken as independent. Nil for fewer than 2 tokens.
   ///
   /// - Precondition: both have predicted the same tokens.
-  public func perplexityRatio(to reference: TokenLikelihood) -> (
+  package func perplexityRatio(to reference: TokenLikelihood) -> (
     ratio: Double, standardError: Double
   )? {
     precondition(losses.count == reference.losses.count, "not the same tokens")
@@ -53,20 +53,20 @@ public struct TokenLikelihood: Sendable {
 }
 
 /// How far the distributions of a model are from a reference's, token by token.
-public struct DistributionComparison: Sendable {
+package struct DistributionComparison: Sendable {
   /// KL(reference ‖ model) in nats of every token, in order.
-  public private(set) var divergences: [Double] = []
+  package private(set) var divergences: [Double] = []
   /// Tokens at which both find the same next token likeliest (of equals the first).
-  public private(set) var agreementCount = 0
+  package private(set) var agreementCount = 0
 
   /// Nothing has been compared yet.
-  public init() {}
+  package init() {}
 
   /// Adds the tokens of a sequence.
   ///
   /// - Precondition: both are `[tokens, vocabulary]` of one size.
   /// - Complexity: O(tokens · vocabulary).
-  public mutating func add(logits: Matrix, reference: Matrix, threadCount: Int) throws {
+  package mutating func add(logits: Matrix, reference: Matrix, threadCount: Int) throws {
     precondition(
       logits.rowCount == reference.rowCount && logits.channelCount == reference.channelCount)
     let rows = try mapBlocks(logits.rowCount, threadCount: threadCount) { row in
@@ -79,15 +79,15 @@ public struct DistributionComparison: Sendable {
   }
 
   /// Mean of the divergences; nil when nothing was compared.
-  public var mean: Double? {
+  package var mean: Double? {
     divergences.isEmpty ? nil : divergences.reduce(0, +) / Double(divergences.count)
   }
 
   /// The largest divergence.
-  public var maximum: Double? { quantile(1) }
+  package var maximum: Double? { quantile(1) }
 
   /// The least divergence that a share `level` (0 … 1) of all do not exceed.
-  public func quantile(_ level: Double) -> Double? {
+  package func quantile(_ level: Double) -> Double? {
     let sorted = divergences.sorted()
     guard !sorted.isEmpty else { return nil }
     let rank = Int((level * Double(sorted.count)).rounded(.up))
@@ -95,7 +95,7 @@ public struct DistributionComparison: Sendable {
   }
 
   /// Share of tokens at which the likeliest next token is the same.
-  public var agreement: Double? {
+  package var agreement: Double? {
     divergences.isEmpty ? nil : Double(agreementCount) / Double(divergences.count)
   }
 }

@@ -1,14 +1,14 @@
 /// One sequence of tokens as a model reads it.
-public struct TokenSequence: Sendable, Hashable {
+package struct TokenSequence: Sendable, Hashable {
   /// The tokens; positions count from 0.
-  public var tokenIDs: [Int]
+  package var tokenIDs: [Int]
   /// The segment of each token; nil: all 0.
-  public var tokenTypeIDs: [Int]?
+  package var tokenTypeIDs: [Int]?
   /// Whether each token may be attended to; nil: all may. A token that would see none sees itself.
-  public var attentionMask: [Bool]?
+  package var attentionMask: [Bool]?
 
   /// A sequence; what is left out is nil.
-  public init(_ tokenIDs: [Int], tokenTypeIDs: [Int]? = nil, attentionMask: [Bool]? = nil) {
+  package init(_ tokenIDs: [Int], tokenTypeIDs: [Int]? = nil, attentionMask: [Bool]? = nil) {
     self.tokenIDs = tokenIDs
     self.tokenTypeIDs = tokenTypeIDs
     self.attentionMask = attentionMask
@@ -24,7 +24,7 @@ extension TokenSequence {
   ///
   /// - Parameter lengths: tokens of each sequence.
   /// - Returns: ranges of indices of `lengths`.
-  public static func productBlocks(lengths: [Int]) -> [Range<Int>] {
+  package static func productBlocks(lengths: [Int]) -> [Range<Int>] {
     var blocks: [Range<Int>] = []
     var rowCount = 0
     for (index, length) in lengths.enumerated() {

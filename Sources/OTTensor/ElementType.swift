@@ -1,5 +1,7 @@
+import OTFoundation
+
 /// The type of a tensor's elements; raw values are safetensors' own names.
-public enum ElementType: String, Sendable, Hashable, CaseIterable {
+package enum ElementType: String, Sendable, Hashable, CaseIterable {
   case bool = "BOOL"
   case f4 = "F4"
   case f6e2m3 = "F6_E2M3"
@@ -24,7 +26,7 @@ public enum ElementType: String, Sendable, Hashable, CaseIterable {
   case u64 = "U64"
 
   /// Bits of one element.
-  public var bitWidth: Int {
+  package var bitWidth: Int {
     switch self {
     case .f4: 4
     case .f6e2m3, .f6e3m2: 6
@@ -36,7 +38,7 @@ public enum ElementType: String, Sendable, Hashable, CaseIterable {
   }
 
   /// Whether values can be read as float32 (F64 is rounded to nearest even).
-  public var isConvertibleFloat: Bool {
+  package var isConvertibleFloat: Bool {
     switch self {
     case .f64, .f32, .f16, .bf16: true
     default: false
@@ -44,7 +46,7 @@ public enum ElementType: String, Sendable, Hashable, CaseIterable {
   }
 
   /// Whether a tensor of this type can be carried through unchanged.
-  public var isInteger: Bool {
+  package var isInteger: Bool {
     switch self {
     case .bool, .u8, .i8, .i16, .u16, .i32, .u32, .i64, .u64: true
     default: false
@@ -53,7 +55,7 @@ public enum ElementType: String, Sendable, Hashable, CaseIterable {
 
   /// Bytes that `elementCount` elements take; nil when they are not a whole
   /// number of bytes or do not fit in an Int.
-  public func byteCount(elementCount: Int) -> Int? {
+  package func byteCount(elementCount: Int) -> Int? {
     guard let bits = elementCount.multipliedChecked(by: bitWidth), bits % 8 == 0
     else { return nil }
     return bits / 8

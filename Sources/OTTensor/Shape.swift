@@ -1,18 +1,20 @@
+import OTFoundation
+
 /// The dimensions of a tensor, outermost first; an empty list is a scalar.
 ///
 /// Every value is one whose element count fits in an Int and whose dimensions
 /// multiply without overflow even beside a zero.
-public struct Shape: Sendable, Hashable {
+package struct Shape: Sendable, Hashable {
   /// Dimensions, outermost first.
-  public let dimensions: [Int]
+  package let dimensions: [Int]
   /// Their product; 1 for a scalar.
-  public let elementCount: Int
+  package let elementCount: Int
 
   /// The most dimensions that this package accepts.
-  public static let maximumRank = 8
+  package static let maximumRank = 8
 
   /// Nil for a negative dimension, a rank above `maximumRank` or an overflow.
-  public init?(_ dimensions: [Int]) {
+  package init?(_ dimensions: [Int]) {
     guard dimensions.count <= Shape.maximumRank else { return nil }
     // Overflow is judged with zeros left out, so that [2^62, 2^62, 0] is refused.
     var product = 1
@@ -28,17 +30,17 @@ public struct Shape: Sendable, Hashable {
   }
 
   /// Number of dimensions.
-  public var rank: Int { dimensions.count }
+  package var rank: Int { dimensions.count }
 
   /// The first dimension; 1 for a scalar.
-  public var rowCount: Int { dimensions.first ?? 1 }
+  package var rowCount: Int { dimensions.first ?? 1 }
 
   /// Elements in one index of the first dimension; 0 where there are no rows
   /// to tell it from.
-  public var rowElementCount: Int { rowCount == 0 ? 0 : elementCount / rowCount }
+  package var rowElementCount: Int { rowCount == 0 ? 0 : elementCount / rowCount }
 
   /// Element strides of the row-major layout.
-  public var rowMajorStrides: [Int] {
+  package var rowMajorStrides: [Int] {
     var strides = [Int](repeating: 1, count: rank)
     for axis in stride(from: rank - 2, through: 0, by: -1) {
       strides[axis] = strides[axis + 1] &* max(dimensions[axis + 1], 1)
@@ -49,5 +51,5 @@ public struct Shape: Sendable, Hashable {
 
 extension Shape: CustomStringConvertible {
   /// `[out, in]`.
-  public var description: String { "[" + dimensions.map(String.init).joined(separator: ", ") + "]" }
+  package var description: String { "[" + dimensions.map(String.init).joined(separator: ", ") + "]" }
 }

@@ -1,26 +1,28 @@
+import OTFoundation
+
 /// One tensor of a checkpoint: where its bytes are and how to walk them.
 ///
 /// A view copies no data. Elements lie in `file` from `byteOffset`, at
 /// `strides` (in elements, none negative); its maker has checked that every
 /// element is inside the file.
-public struct TensorView: Sendable {
+package struct TensorView: Sendable {
   /// Name in the checkpoint.
-  public let name: String
+  package let name: String
   /// Type of the elements.
-  public let elementType: ElementType
+  package let elementType: ElementType
   /// Dimensions, outermost first.
-  public let shape: Shape
+  package let shape: Shape
   /// Element strides, one per dimension. Stride 0 repeats an element.
-  public let strides: [Int]
+  package let strides: [Int]
   /// The file that holds the bytes.
-  public let file: MappedFile
+  package let file: MappedFile
   /// Where the element at index zero starts in the file.
-  public let byteOffset: Int
+  package let byteOffset: Int
   /// Whether multi-byte elements are stored most significant byte first.
-  public let isBigEndian: Bool
+  package let isBigEndian: Bool
 
   /// - Precondition: one stride per dimension, and all elements in the file.
-  public init(
+  package init(
     name: String, elementType: ElementType, shape: Shape, strides: [Int]? = nil,
     file: MappedFile, byteOffset: Int, isBigEndian: Bool = false
   ) {
@@ -36,11 +38,11 @@ public struct TensorView: Sendable {
   }
 
   /// Bytes of the tensor once it lies in row-major order.
-  public var byteCount: Int { shape.elementCount * elementType.bitWidth / 8 }
+  package var byteCount: Int { shape.elementCount * elementType.bitWidth / 8 }
 
   /// Whether the bytes in the file already are in row-major order (strides of
   /// dimensions of size 1 do not matter) and little-endian.
-  public var isContiguous: Bool {
+  package var isContiguous: Bool {
     if shape.elementCount == 0 { return true }
     if isBigEndian && elementType.bitWidth > 8 { return false }
     return zip(zip(shape.dimensions, strides), shape.rowMajorStrides)
@@ -48,7 +50,7 @@ public struct TensorView: Sendable {
   }
 
   /// Whether both views show the same elements of the same bytes.
-  public func sharesElements(with other: TensorView) -> Bool {
+  package func sharesElements(with other: TensorView) -> Bool {
     file.identity.isSameFile(as: other.file.identity) && byteOffset == other.byteOffset
       && shape == other.shape && strides == other.strides && elementType == other.elementType
       && shape.elementCount > 0
@@ -59,7 +61,7 @@ public struct TensorView: Sendable {
   /// a copy that lives for the call.
   ///
   /// - Precondition: `rows` lies within the first dimension (0..<1 for a scalar).
-  public func withRowBytes<Result>(
+  package func withRowBytes<Result>(
     _ rows: Range<Int>, _ body: (UnsafeRawBufferPointer) throws -> Result
   ) rethrows -> Result {
     precondition(rows.lowerBound >= 0 && rows.upperBound <= shape.rowCount)
@@ -75,7 +77,7 @@ public struct TensorView: Sendable {
   }
 
   /// Lets the system forget the mapped pages of `rows`.
-  public func release(_ rows: Range<Int>) {
+  package func release(_ rows: Range<Int>) {
     guard isContiguous else { return }
     let rowByteCount = shape.rowElementCount * elementType.bitWidth / 8
     let start = byteOffset + rows.lowerBound * rowByteCount

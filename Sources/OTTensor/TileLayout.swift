@@ -1,3 +1,5 @@
+import OTFoundation
+
 /// Where the code of a weight lies: the order of codes in `.otq` and in memory.
 ///
 /// Rows are taken 16 at a time (a row tile), columns 4 at a time. Within a row
@@ -11,47 +13,47 @@
 ///   `v0 | v1 << 4`, so 2 vectors take 64 bytes.
 /// - 6 bits: of four consecutive vectors v0…v3, three are stored:
 ///   `v0 | (v3 & 3) << 6`, `v1 | (v3 >> 2 & 3) << 6`, `v2 | (v3 >> 4) << 6`.
-public struct TileLayout: Sendable, Hashable {
+package struct TileLayout: Sendable, Hashable {
   /// Rows of the weight: output channels.
-  public let rowCount: Int
+  package let rowCount: Int
   /// Columns of the weight: input channels.
-  public let columnCount: Int
+  package let columnCount: Int
 
   /// Rows of a row tile.
-  public static let tileRowCount = 16
+  package static let tileRowCount = 16
   /// Columns are padded to a multiple of this.
-  public static let columnUnit = 64
+  package static let columnUnit = 64
 
   /// - Precondition: both counts come from a valid `Shape`.
-  public init(rowCount: Int, columnCount: Int) {
+  package init(rowCount: Int, columnCount: Int) {
     self.rowCount = rowCount
     self.columnCount = columnCount
   }
 
   /// Columns with padding.
-  public var paddedColumnCount: Int { columnCount.roundedUp(toMultipleOf: TileLayout.columnUnit) }
+  package var paddedColumnCount: Int { columnCount.roundedUp(toMultipleOf: TileLayout.columnUnit) }
   /// Row tiles, the last perhaps padded.
-  public var rowTileCount: Int { (rowCount + TileLayout.tileRowCount - 1) / TileLayout.tileRowCount }
+  package var rowTileCount: Int { (rowCount + TileLayout.tileRowCount - 1) / TileLayout.tileRowCount }
   /// Bytes of one row tile with one code to a byte.
-  public var rowTileByteCount: Int { TileLayout.tileRowCount * paddedColumnCount }
+  package var rowTileByteCount: Int { TileLayout.tileRowCount * paddedColumnCount }
   /// Bytes of the whole with one code to a byte.
-  public var byteCount: Int { rowTileCount * rowTileByteCount }
+  package var byteCount: Int { rowTileCount * rowTileByteCount }
 
   /// Bits that a code of `bits` takes when packed: 4, 6 or 8.
-  public static func packedBitWidth(bits: Int) -> Int { bits <= 4 ? 4 : bits <= 6 ? 6 : 8 }
+  package static func packedBitWidth(bits: Int) -> Int { bits <= 4 ? 4 : bits <= 6 ? 6 : 8 }
 
   /// Bytes of one packed row tile; a multiple of 64.
-  public func packedRowTileByteCount(bits: Int) -> Int {
+  package func packedRowTileByteCount(bits: Int) -> Int {
     rowTileByteCount / 8 * TileLayout.packedBitWidth(bits: bits)
   }
 
   /// Bytes of the whole, packed.
-  public func packedByteCount(bits: Int) -> Int {
+  package func packedByteCount(bits: Int) -> Int {
     rowTileCount * packedRowTileByteCount(bits: bits)
   }
 
   /// Index of a code with one code to a byte.
-  public func index(row: Int, column: Int) -> Int {
+  package func index(row: Int, column: Int) -> Int {
     row / 16 * rowTileByteCount + column / 4 * 64 + row % 16 * 4 + column % 4
   }
 }

@@ -1,5 +1,5 @@
 import CZstd
-import OTTensor
+import OTFoundation
 
 /// The bytes of a file, decompressed if need be, a block at a time: memory
 /// does not grow with the file.

@@ -4,17 +4,17 @@ import OTJSON
 /// hand: 23 documents in the public domain, about 21,000 tokens.
 ///
 /// `Resources/README.md` says where it is from.
-public enum SampleText {
+package enum SampleText {
   /// Its name in messages and metadata.
-  public static let name = "sample.jsonl of otq"
+  package static let name = "sample.jsonl of otq"
 
   /// The bytes of the file.
-  public static var bytes: [UInt8] { PackageResources.sample_jsonl }
+  package static var bytes: [UInt8] { PackageResources.sample_jsonl }
 
   /// The texts of its documents.
   ///
   /// - Throws: `Refusal` with a rule `json-…`, never for the file as it is shipped.
-  public static func documents() throws -> [String] {
+  package static func documents() throws -> [String] {
     try bytes.split(separator: UInt8(ascii: "\n")).compactMap { line in
       try line.withUnsafeBytes {
         try JSONValue.parse($0, limits: .configuration, file: name)["text"]?.string

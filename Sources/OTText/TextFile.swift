@@ -1,5 +1,5 @@
+import OTFoundation
 import OTJSON
-import OTTensor
 
 /// A file of text: `.txt` (the whole file is one document) or `.jsonl` (an
 /// object a line, its field `text` a document), either of them also `.zst`.
@@ -8,7 +8,7 @@ import OTTensor
 /// would spoil whatever is measured on it. A byte-order mark is passed over.
 /// Lines of JSON are parsed strictly; blank lines and documents without text
 /// are passed over.
-public struct TextFile: Sendable {
+package struct TextFile: Sendable {
   /// How documents lie in a file.
   enum Layout: Sendable {
     case plain, lines
@@ -18,7 +18,7 @@ public struct TextFile: Sendable {
   static let maximumLineByteCount = 1 << 26
 
   /// The file.
-  public let file: MappedFile
+  package let file: MappedFile
   let layout: Layout
   let isCompressed: Bool
 
@@ -27,7 +27,7 @@ public struct TextFile: Sendable {
   /// Opens a file; its name says how it is to be read.
   ///
   /// - Throws: `Refusal` with rule `text-kind` for another name, or a rule `file-…`.
-  public init(path: String) throws {
+  package init(path: String) throws {
     let isCompressed = path.hasSuffix(".zst")
     let name = isCompressed ? String(path.dropLast(4)) : path
     if name.hasSuffix(".txt") {
@@ -48,7 +48,7 @@ public struct TextFile: Sendable {
   /// Memory grows with the longest document, not with the file.
   /// - Throws: `Refusal` with rule `text-utf8`, `text-line-length`, `text-field`,
   ///   `text-zst-damaged`, `text-zst-truncated` or `json-…`; whatever `body` throws.
-  public func forEachDocument(_ body: (String) throws -> Bool) throws {
+  package func forEachDocument(_ body: (String) throws -> Bool) throws {
     switch layout {
     case .plain:
       var bytes: [UInt8] = []

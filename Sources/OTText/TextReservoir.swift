@@ -1,4 +1,4 @@
-import OTTensor
+import OTFoundation
 
 /// A random part of a text that may be far larger than memory.
 ///

@@ -1,4 +1,4 @@
-import OTTensor
+import OTFoundation
 import OTTokenizer
 
 /// Tokens of texts: samples at random places, and consecutive windows.
@@ -6,7 +6,7 @@ import OTTokenizer
 /// Documents follow one another, each but the last followed by the tokenizer's
 /// separator where it has one: `<|endoftext|>`, `<|end_of_text|>`, `</s>`,
 /// `<eos>` or `[SEP]`, whichever it knows first.
-public enum TokenSampling {
+package enum TokenSampling {
   /// Text that is looked at for each token that samples take. A token is about
   /// four bytes, so samples take about a quarter of it.
   private static let byteCountPerToken = 16
@@ -30,7 +30,7 @@ public enum TokenSampling {
   ///   - length: tokens of a sample; a text with fewer gives one shorter sample.
   ///   - seed: the same seed gives the same samples.
   /// - Throws: `Refusal` with rule `text-empty`, or as `TextFile` throws.
-  public static func samples(
+  package static func samples(
     of paths: [String], tokenizer: Tokenizer, count: Int, length: Int, seed: UInt64
   ) throws -> [[Int]] {
     let files = try paths.map { try TextFile(path: $0) }
@@ -59,7 +59,7 @@ public enum TokenSampling {
 
   /// Samples of documents that are in memory, as `samples(of:)` draws them;
   /// none when the documents have no tokens.
-  public static func samples(
+  package static func samples(
     ofDocuments documents: [String], tokenizer: Tokenizer, count: Int, length: Int, seed: UInt64
   ) -> [[Int]] {
     let tokens = tokens(of: documents, tokenizer)
@@ -78,7 +78,7 @@ public enum TokenSampling {
   ///
   /// - Parameter limit: the most windows; nil: all. No more text is tokenized than they need.
   /// - Throws: `Refusal` with rule `text-empty`, or as `TextFile` throws.
-  public static func windows(
+  package static func windows(
     of paths: [String], tokenizer: Tokenizer, length: Int, limit: Int?
   ) throws -> [[Int]] {
     let wanted = limit.flatMap { limit -> Int? in

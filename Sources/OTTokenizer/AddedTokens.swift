@@ -1,5 +1,5 @@
+import OTFoundation
 import OTJSON
-import OTTensor
 
 /// A token that is found in the text before the model sees it.
 struct AddedToken {

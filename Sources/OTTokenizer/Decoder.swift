@@ -1,4 +1,4 @@
-import OTTensor
+import OTFoundation
 
 /// Turns the texts of tokens back into plain text: `decoder`.
 indirect enum Decoder: Sendable {

@@ -1,4 +1,4 @@
-import OTTensor
+import OTFoundation
 
 /// Changes text before it is split: `normalizer` of tokenizer.json.
 indirect enum Normalizer: Sendable {

@@ -1,4 +1,4 @@
-import OTTensor
+import OTFoundation
 
 /// Puts special tokens around those of the text: `post_processor`.
 struct PostProcessor {

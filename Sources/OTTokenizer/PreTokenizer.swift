@@ -1,4 +1,4 @@
-import OTTensor
+import OTFoundation
 
 /// A part of the text on its way to the model.
 struct Piece {

@@ -1,4 +1,4 @@
-import OTTensor
+import OTFoundation
 
 extension RegularExpression {
   /// Compiles `pattern`, written in the syntax of Oniguruma.

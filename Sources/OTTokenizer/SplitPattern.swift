@@ -1,4 +1,4 @@
-import OTTensor
+import OTFoundation
 
 /// What a Split or a Replace looks for.
 enum SplitPattern: Sendable {

@@ -8,7 +8,7 @@
 ///
 /// The parts together are what `Tokenizer.decode` gives for all tokens, for
 /// tokens that encode a text.
-public struct TokenTextStream: Sendable {
+package struct TokenTextStream: Sendable {
   /// Text is held back for at most this many tokens: no character has more
   /// bytes than 4, so that a longer wait is for bytes that form none.
   private static let longestWait = 8
@@ -20,13 +20,13 @@ public struct TokenTextStream: Sendable {
   private var pending: [Int] = []
 
   /// Starts a text without tokens.
-  public init(_ tokenizer: Tokenizer, skipSpecialTokens: Bool = true) {
+  package init(_ tokenizer: Tokenizer, skipSpecialTokens: Bool = true) {
     self.tokenizer = tokenizer
     self.skipSpecialTokens = skipSpecialTokens
   }
 
   /// Adds a token; returns the text that it completes, "" if none.
-  public mutating func append(_ id: Int) -> String {
+  package mutating func append(_ id: Int) -> String {
     if skipSpecialTokens && tokenizer.isSpecial(id) { return "" }
     pending.append(id)
     let text = newText()
@@ -38,7 +38,7 @@ public struct TokenTextStream: Sendable {
   }
 
   /// Ends the text; returns what was held back.
-  public mutating func finish() -> String {
+  package mutating func finish() -> String {
     defer { (context, pending) = ([], []) }
     return String(String.UnicodeScalarView(newText()))
   }

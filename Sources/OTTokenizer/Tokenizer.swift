@@ -1,5 +1,5 @@
+import OTFoundation
 import OTJSON
-import OTTensor
 
 /// A tokenizer read from a Hugging Face `tokenizer.json`: text to token ids
 /// and back, token for token as the package `tokenizers` (0.23).
@@ -13,7 +13,7 @@ import OTTensor
 /// Models: byte-pair encoding (byte-level or with Metaspace and byte fall
 /// back) and WordPiece. The file's `truncation` and `padding` are not applied;
 /// see `maximumLength`. Unigram models are refused.
-public struct Tokenizer: Sendable {
+package struct Tokenizer: Sendable {
   let normalizer: Normalizer?
   let preTokenizer: PreTokenizer?
   let model: TokenModel
@@ -23,10 +23,10 @@ public struct Tokenizer: Sendable {
 
   /// Length to which the file asks to truncate, in tokens, special ones
   /// included; nil when it asks for none.
-  public let maximumLength: Int?
+  package let maximumLength: Int?
 
   /// One more than the largest token id: what a model's embedding must have.
-  public let vocabularySize: Int
+  package let vocabularySize: Int
 
   /// Builds a tokenizer from a parsed `tokenizer.json`.
   ///
@@ -35,7 +35,7 @@ public struct Tokenizer: Sendable {
   ///   kind), `tokenizer-unsupported` (a component this type lacks),
   ///   `tokenizer-regex` (a pattern it cannot run) or `tokenizer-vocabulary`
   ///   (tokens or merges that contradict each other).
-  public init(json: JSONValue, file: String) throws {
+  package init(json: JSONValue, file: String) throws {
     let root = TokenizerSection(json: json, path: "", file: file)
     guard json.object != nil else {
       throw root.refusal("tokenizer-syntax", "is no tokenizer: no JSON object")
@@ -54,7 +54,7 @@ public struct Tokenizer: Sendable {
   ///
   /// - Throws: `Refusal`, as `init(json:file:)`, or with a rule `json-…` or
   ///   of `MappedFile`.
-  public init(path: String) throws {
+  package init(path: String) throws {
     let mapped = try MappedFile(path: path)
     self = try Tokenizer(json: try JSONValue.parse(contentsOf: mapped), file: path)
   }
@@ -64,23 +64,23 @@ public struct Tokenizer: Sendable {
 
 extension Tokenizer {
   /// The id of a token, spelled as in the vocabulary: `Ġthe`, `[CLS]`.
-  public func id(of token: String) -> Int? {
+  package func id(of token: String) -> Int? {
     let text = TokenText(token)
     return addedTokens.byText[text]?.id ?? model.vocabulary[text]
   }
 
   /// The spelling of a token in the vocabulary (of an added token, as it is
   /// found in the text); nil for an id without token.
-  public func token(_ id: Int) -> String? {
+  package func token(_ id: Int) -> String? {
     if let token = addedTokens.byID[id] { return String(String.UnicodeScalarView(token.spelling)) }
     return model.vocabulary.text(id)
   }
 
   /// The tokens that `encode` puts before and after a text when it adds special ones.
-  public var specialTokens: (leading: [Int], trailing: [Int]) { (postProcessor.leading, postProcessor.trailing) }
+  package var specialTokens: (leading: [Int], trailing: [Int]) { (postProcessor.leading, postProcessor.trailing) }
 
   /// Whether decoding can leave the token out.
-  public func isSpecial(_ id: Int) -> Bool { addedTokens.byID[id]?.isSpecial ?? false }
+  package func isSpecial(_ id: Int) -> Bool { addedTokens.byID[id]?.isSpecial ?? false }
 }
 
 // MARK: - Encoding
@@ -92,7 +92,7 @@ extension Tokenizer {
   ///   post-processor puts around a text (`[CLS]` … `[SEP]`, `<s>`). Special
   ///   tokens written in the text are found in any case.
   /// - Complexity: O(n log n) in the length of the text.
-  public func encode(_ text: String, addSpecialTokens: Bool) -> [Int] {
+  package func encode(_ text: String, addSpecialTokens: Bool) -> [Int] {
     var ids = addSpecialTokens ? postProcessor.leading : []
     let whole = Piece(text: Array(text.unicodeScalars), isFirst: true)
     for part in addedTokens.splitRaw(whole) {
@@ -108,7 +108,7 @@ extension Tokenizer {
 
   /// The token ids of UTF-8 text; each maximal part that is no UTF-8 counts as
   /// one U+FFFD.
-  public func encode(_ bytes: some Collection<UInt8>, addSpecialTokens: Bool) -> [Int] {
+  package func encode(_ bytes: some Collection<UInt8>, addSpecialTokens: Bool) -> [Int] {
     encode(String(decoding: bytes, as: UTF8.self), addSpecialTokens: addSpecialTokens)
   }
 
@@ -132,7 +132,7 @@ extension Tokenizer {
   ///
   /// Bytes that form no UTF-8 become U+FFFD. Encoding the text again need not
   /// give the same ids.
-  public func decode(_ ids: some Sequence<Int>, skipSpecialTokens: Bool) -> String {
+  package func decode(_ ids: some Sequence<Int>, skipSpecialTokens: Bool) -> String {
     let tokens: [[Unicode.Scalar]] = ids.compactMap { id in
       if skipSpecialTokens && isSpecial(id) { return nil }
       return token(id).map { Array($0.unicodeScalars) }

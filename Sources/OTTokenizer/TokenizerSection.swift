@@ -1,5 +1,5 @@
+import OTFoundation
 import OTJSON
-import OTTensor
 
 /// One object of a tokenizer.json, with its place in the file for errors.
 ///

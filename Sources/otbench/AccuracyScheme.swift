@@ -1,7 +1,7 @@
 import OTCalibration
 import OTCheckpoint
 import OTConversion
-import OTTensor
+import OTFoundation
 
 /// A way to quantize a model, of those that are compared.
 struct AccuracyScheme {

@@ -2,8 +2,8 @@ import Foundation
 import OTCheckpoint
 import OTContainer
 import OTConversion
+import OTFoundation
 import OTQuantization
-import OTTensor
 
 /// Where the time of a conversion goes: each stage alone, on one thread, over
 /// every quantized weight of a model that is in memory already.

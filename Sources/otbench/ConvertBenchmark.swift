@@ -3,8 +3,8 @@ import Foundation
 import OTCheckpoint
 import OTContainer
 import OTConversion
+import OTFoundation
 import OTJSON
-import OTTensor
 
 struct ConvertBenchmark: ParsableCommand {
   static let configuration = CommandConfiguration(

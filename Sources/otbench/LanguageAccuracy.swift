@@ -1,8 +1,8 @@
 import OTCheckpoint
 import OTConversion
+import OTFoundation
 import OTJSON
 import OTRuntime
-import OTTensor
 
 /// Perplexity of packed files beside that of the float32 model they are made of.
 struct LanguageAccuracy {

@@ -3,9 +3,9 @@ import Foundation
 import OTCheckpoint
 import OTContainer
 import OTConversion
+import OTFoundation
 import OTJSON
 import OTRuntime
-import OTTensor
 
 struct LoadBenchmark: ParsableCommand {
   static let configuration = CommandConfiguration(

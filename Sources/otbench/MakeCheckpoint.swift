@@ -1,6 +1,6 @@
 import ArgumentParser
 import Foundation
-import OTTensor
+import OTFoundation
 
 struct MakeCheckpoint: ParsableCommand {
   static let configuration = CommandConfiguration(

@@ -1,6 +1,6 @@
 import Foundation
+import OTFoundation
 import OTJSON
-import OTTensor
 
 #if canImport(Glibc)
   import Glibc

@@ -1,10 +1,10 @@
 import ArgumentParser
 import Foundation
+import OTFoundation
 import OTJSON
 import OTKernels
 import OTQ
 import OTRuntime
-import OTTensor
 
 struct ModelBenchmark: ParsableCommand {
   static let configuration = CommandConfiguration(

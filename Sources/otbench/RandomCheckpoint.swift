@@ -1,5 +1,6 @@
 import Foundation
 import OTCheckpoint
+import OTFoundation
 import OTJSON
 import OTTensor
 

@@ -1,6 +1,6 @@
+import OTFoundation
 import OTJSON
 import OTQ
-import OTTensor
 
 /// Cosines between the sentence embeddings of packed files and of the float32
 /// model they are made of.

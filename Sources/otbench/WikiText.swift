@@ -1,5 +1,5 @@
 import Foundation
-import OTTensor
+import OTFoundation
 import OTText
 
 /// WikiText as other frameworks' figures have it.

@@ -3,9 +3,9 @@ import Foundation
 import OTCalibration
 import OTCheckpoint
 import OTConversion
+import OTFoundation
 import OTGraph
 import OTJSON
-import OTTensor
 
 struct CalibrateCommand: ParsableCommand {
   static let configuration = CommandConfiguration(

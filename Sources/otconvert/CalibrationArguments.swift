@@ -1,6 +1,6 @@
 import ArgumentParser
 import OTConversion
-import OTTensor
+import OTFoundation
 
 /// A count of bytes: `800M`, `4G`, powers of 1000.
 struct ByteCount: ExpressibleByArgument {

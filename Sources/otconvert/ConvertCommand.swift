@@ -4,8 +4,8 @@ import OTCalibration
 import OTCheckpoint
 import OTContainer
 import OTConversion
+import OTFoundation
 import OTJSON
-import OTTensor
 
 struct ConvertCommand: ParsableCommand {
   static let configuration = CommandConfiguration(

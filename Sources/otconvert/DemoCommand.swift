@@ -2,8 +2,8 @@ import ArgumentParser
 import Foundation
 import OTCheckpoint
 import OTConversion
+import OTFoundation
 import OTJSON
-import OTTensor
 import OTVerify
 
 struct DemoCommand: ParsableCommand {

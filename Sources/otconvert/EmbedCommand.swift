@@ -1,8 +1,8 @@
 import ArgumentParser
 import Foundation
+import OTFoundation
 import OTJSON
 import OTQ
-import OTTensor
 
 struct EmbedCommand: ParsableCommand {
   static let configuration = CommandConfiguration(

@@ -1,9 +1,9 @@
 import Foundation
+import OTFoundation
 import OTGraph
 import OTJSON
 import OTQ
 import OTRuntime
-import OTTensor
 
 /// What `eval` finds out about a model, window by window.
 struct Evaluation {

@@ -1,7 +1,7 @@
 import OTContainer
 import OTConversion
+import OTFoundation
 import OTJSON
-import OTTensor
 import OTVerify
 
 /// Sizes and errors of an `.otq` file, as `inspect` and `convert` print them.

@@ -1,5 +1,5 @@
 import Foundation
-import OTTensor
+import OTFoundation
 import Synchronization
 
 /// What becomes of a process that is interrupted (Ctrl-C, SIGTERM, SIGHUP): the

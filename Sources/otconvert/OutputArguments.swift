@@ -1,7 +1,7 @@
 import ArgumentParser
 import Foundation
+import OTFoundation
 import OTJSON
-import OTTensor
 
 /// What a command prints, and how: all of them print through this.
 struct OutputArguments: ParsableArguments {

@@ -3,9 +3,9 @@ import OTCalibration
 import OTCheckpoint
 import OTContainer
 import OTConversion
+import OTFoundation
 import OTGraph
 import OTJSON
-import OTTensor
 import OTVerify
 
 struct PlanCommand: ParsableCommand {

@@ -1,5 +1,5 @@
 import Foundation
-import OTTensor
+import OTFoundation
 
 /// Progress on standard error: a bar on a terminal; elsewhere a line for every
 /// tenth of what takes longer than a second.

@@ -1,5 +1,5 @@
 import Foundation
-import OTTensor
+import OTFoundation
 
 enum StandardStreams {
   /// Fills the places of streams that are closed, so that no file that is opened

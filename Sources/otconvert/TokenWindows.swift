@@ -1,5 +1,6 @@
 import OTCheckpoint
 import OTConversion
+import OTFoundation
 import OTGraph
 import OTTensor
 import OTText

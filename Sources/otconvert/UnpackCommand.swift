@@ -1,7 +1,7 @@
 import ArgumentParser
 import OTConversion
+import OTFoundation
 import OTJSON
-import OTTensor
 
 struct UnpackCommand: ParsableCommand {
   static let configuration = CommandConfiguration(

@@ -1,4 +1,4 @@
-import OTTensor
+import OTFoundation
 import OTVerify
 
 /// What `verify` prints for people.

@@ -1,8 +1,8 @@
 import ArgumentParser
 import OTCheckpoint
 import OTConversion
+import OTFoundation
 import OTQ
-import OTTensor
 
 /// What `verify` runs models on.
 struct VerificationTextArguments: ParsableArguments {

@@ -3,10 +3,10 @@ import Foundation
 import OTCheckpoint
 import OTContainer
 import OTConversion
+import OTFoundation
 import OTGraph
 import OTJSON
 import OTQ
-import OTTensor
 import OTVerify
 
 struct VerifyCommand: ParsableCommand {

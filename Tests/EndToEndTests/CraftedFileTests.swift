@@ -1,7 +1,7 @@
 import Foundation
 import OTCheckpoint
+import OTFoundation
 import OTJSON
-import OTTensor
 import Testing
 import _OTTestSupport
 

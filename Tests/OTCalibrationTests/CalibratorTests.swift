@@ -2,9 +2,9 @@ import Foundation
 import OTCalibration
 import OTCheckpoint
 import OTConversion
+import OTFoundation
 import OTGraph
 import OTRuntime
-import OTTensor
 import Testing
 import _OTTestSupport
 

@@ -1,6 +1,7 @@
 import Foundation
 import OTCalibration
 import OTCheckpoint
+import OTFoundation
 import OTTensor
 import Testing
 import _OTTestSupport

@@ -1,5 +1,6 @@
 import Foundation
 import OTCheckpoint
+import OTFoundation
 import OTTensor
 import Testing
 import _OTTestSupport

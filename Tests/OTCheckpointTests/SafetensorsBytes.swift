@@ -1,5 +1,6 @@
 import Foundation
 import OTCheckpoint
+import OTFoundation
 import OTTensor
 
 /// The bytes of a safetensors file with `header` as it is.

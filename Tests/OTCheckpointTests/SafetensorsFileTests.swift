@@ -1,4 +1,5 @@
 import OTCheckpoint
+import OTFoundation
 import OTTensor
 import Testing
 import _OTTestSupport

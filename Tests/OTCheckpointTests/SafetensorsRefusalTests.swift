@@ -1,5 +1,5 @@
 import OTCheckpoint
-import OTTensor
+import OTFoundation
 import Testing
 import _OTTestSupport
 

@@ -1,6 +1,6 @@
 import Foundation
 import OTCheckpoint
-import OTTensor
+import OTFoundation
 import Testing
 import _OTTestSupport
 

@@ -1,6 +1,6 @@
 import CZstd
 import OTContainer
-import OTTensor
+import OTFoundation
 import Testing
 
 /// Rules 115 to 118, 120 and 121: frames and data.

@@ -1,5 +1,5 @@
 import OTContainer
-import OTTensor
+import OTFoundation
 import Testing
 
 /// Rules 114, 119 and 122: the metadata's tensors and attachments.

@@ -1,5 +1,5 @@
 import OTContainer
-import OTTensor
+import OTFoundation
 import Testing
 
 /// A file that breaks one rule, and the rule.

@@ -1,5 +1,6 @@
 import Foundation
 import OTContainer
+import OTFoundation
 import OTTensor
 import Testing
 import _OTTestSupport

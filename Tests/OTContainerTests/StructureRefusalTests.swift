@@ -1,5 +1,5 @@
 import OTContainer
-import OTTensor
+import OTFoundation
 import Testing
 
 /// Rules 111 to 114 and 123: header, table, extents.

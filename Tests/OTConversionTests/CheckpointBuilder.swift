@@ -2,6 +2,7 @@ import Foundation
 import OTCheckpoint
 import OTContainer
 import OTConversion
+import OTFoundation
 import OTGraph
 import OTTensor
 import _OTTestSupport

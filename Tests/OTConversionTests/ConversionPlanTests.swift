@@ -1,8 +1,8 @@
 import OTCheckpoint
 import OTContainer
 import OTConversion
+import OTFoundation
 import OTGraph
-import OTTensor
 import Testing
 import _OTTestSupport
 

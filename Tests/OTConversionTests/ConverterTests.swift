@@ -2,6 +2,7 @@ import Foundation
 import OTCheckpoint
 import OTContainer
 import OTConversion
+import OTFoundation
 import OTGraph
 import OTRuntime
 import OTTensor

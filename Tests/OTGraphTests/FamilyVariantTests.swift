@@ -1,3 +1,4 @@
+import OTFoundation
 import OTGraph
 import OTJSON
 import OTTensor

@@ -1,4 +1,5 @@
 import Foundation
+import OTFoundation
 import OTGraph
 import OTJSON
 import OTTensor

@@ -1,7 +1,7 @@
 import Foundation
+import OTFoundation
 import OTGraph
 import OTJSON
-import OTTensor
 import Testing
 import _OTTestSupport
 

@@ -1,8 +1,8 @@
 import Foundation
 import OTConversion
+import OTFoundation
 import OTGraph
 import OTRuntime
-import OTTensor
 import Testing
 import _OTTestSupport
 

@@ -1,6 +1,6 @@
 import OTConversion
+import OTFoundation
 import OTGraph
-import OTTensor
 import Testing
 import _OTTestSupport
 

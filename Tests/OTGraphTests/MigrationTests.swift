@@ -1,5 +1,5 @@
+import OTFoundation
 import OTGraph
-import OTTensor
 import Testing
 import _OTTestSupport
 

@@ -1,6 +1,6 @@
 import Foundation
+import OTFoundation
 import OTKernels
-import OTTensor
 import _OTTestSupport
 
 /// One head's queries, keys and values, and softmax attention over them.

@@ -1,5 +1,5 @@
+import OTFoundation
 import OTKernels
-import OTTensor
 import _OTTestSupport
 
 /// Rows of codes with one scale each.

@@ -1,6 +1,6 @@
 import Foundation
+import OTFoundation
 import OTKernels
-import OTTensor
 import Testing
 import _OTTestSupport
 

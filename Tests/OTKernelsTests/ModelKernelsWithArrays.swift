@@ -1,5 +1,5 @@
+import OTFoundation
 import OTKernels
-import OTTensor
 import _OTTestSupport
 
 // The kernels of a model's values on arrays, so that tests read as formulas.

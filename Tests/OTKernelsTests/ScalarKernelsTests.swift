@@ -1,5 +1,5 @@
+import OTFoundation
 import OTKernels
-import OTTensor
 import Testing
 import _OTTestSupport
 

@@ -1,9 +1,9 @@
 import Foundation
 import OTCheckpoint
+import OTFoundation
 import OTJSON
 import OTQ
 import OTRuntime
-import OTTensor
 import Testing
 import _OTTestSupport
 

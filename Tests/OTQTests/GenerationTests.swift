@@ -1,7 +1,7 @@
 import Foundation
+import OTFoundation
 import OTJSON
 import OTQ
-import OTTensor
 import Testing
 import _OTTestSupport
 

@@ -1,8 +1,8 @@
 import Foundation
 import OTCheckpoint
 import OTConversion
+import OTFoundation
 import OTQ
-import OTTensor
 import Testing
 import _OTTestSupport
 

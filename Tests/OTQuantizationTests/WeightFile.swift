@@ -1,4 +1,5 @@
 import Foundation
+import OTFoundation
 import OTKernels
 import OTQuantization
 import OTTensor

@@ -1,3 +1,4 @@
+import OTFoundation
 import OTKernels
 import OTQuantization
 import OTTensor

@@ -1,5 +1,6 @@
 import Foundation
 import OTConversion
+import OTFoundation
 import OTGraph
 import OTRuntime
 import OTTensor

@@ -1,4 +1,5 @@
 import OTConversion
+import OTFoundation
 import OTGraph
 import OTRuntime
 import OTTensor

@@ -1,7 +1,7 @@
 import OTConversion
+import OTFoundation
 import OTGraph
 import OTRuntime
-import OTTensor
 import Testing
 import _OTTestSupport
 

@@ -2,10 +2,10 @@ import Foundation
 import OTCheckpoint
 import OTContainer
 import OTConversion
+import OTFoundation
 import OTGraph
 import OTJSON
 import OTRuntime
-import OTTensor
 import Testing
 import _OTTestSupport
 

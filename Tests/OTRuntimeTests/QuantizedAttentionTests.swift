@@ -1,6 +1,6 @@
+import OTFoundation
 import OTGraph
 import OTRuntime
-import OTTensor
 import Testing
 import _OTTestSupport
 

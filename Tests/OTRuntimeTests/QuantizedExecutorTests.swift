@@ -1,9 +1,9 @@
 import OTContainer
 import OTConversion
+import OTFoundation
 import OTGraph
 import OTKernels
 import OTRuntime
-import OTTensor
 import Testing
 import _OTTestSupport
 

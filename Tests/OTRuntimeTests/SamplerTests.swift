@@ -1,6 +1,6 @@
 import Foundation
+import OTFoundation
 import OTRuntime
-import OTTensor
 import Testing
 import _OTTestSupport
 

@@ -1,6 +1,6 @@
 import CZstd
 import Foundation
-import OTTensor
+import OTFoundation
 import OTText
 import Testing
 import _OTTestSupport

@@ -1,5 +1,5 @@
 import Foundation
-import OTTensor
+import OTFoundation
 import OTText
 import OTTokenizer
 import Testing

@@ -1,6 +1,6 @@
 import Foundation
+import OTFoundation
 import OTJSON
-import OTTensor
 import OTTokenizer
 import Testing
 import _OTTestSupport

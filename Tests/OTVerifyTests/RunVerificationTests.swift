@@ -1,8 +1,8 @@
 import OTCheckpoint
 import OTConversion
+import OTFoundation
 import OTGraph
 import OTRuntime
-import OTTensor
 import OTVerify
 import Testing
 import _OTTestSupport

@@ -1,5 +1,5 @@
+import OTFoundation
 import OTJSON
-import OTTensor
 import OTVerify
 import Testing
 

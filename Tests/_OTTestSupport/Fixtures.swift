@@ -1,19 +1,19 @@
 import Foundation
 
 /// Where the committed fixtures are, whatever folder the tests run in.
-public enum Fixtures {
-  public static let root = URL(fileURLWithPath: #filePath)
+package enum Fixtures {
+  package static let root = URL(fileURLWithPath: #filePath)
     .deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
     .appendingPathComponent("fixtures")
 
   /// Path of a fixture: `Fixtures.path("models/opt-mini/config.json")`.
-  public static func path(_ relative: String) -> String {
+  package static func path(_ relative: String) -> String {
     root.appendingPathComponent(relative).path
   }
 }
 
 /// A fresh folder that is removed when `body` returns.
-public func withTemporaryFolder<Result>(_ body: (String) throws -> Result) throws -> Result {
+package func withTemporaryFolder<Result>(_ body: (String) throws -> Result) throws -> Result {
   let folder = FileManager.default.temporaryDirectory.appendingPathComponent("otq-test-\(UUID().uuidString)")
   try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
   defer { try? FileManager.default.removeItem(at: folder) }
@@ -21,14 +21,14 @@ public func withTemporaryFolder<Result>(_ body: (String) throws -> Result) throw
 }
 
 /// A random generator whose seed a failing test can print (SplitMix64).
-public struct SeededGenerator: RandomNumberGenerator {
-  public let seed: UInt64
+package struct SeededGenerator: RandomNumberGenerator {
+  package let seed: UInt64
   private var state: UInt64
-  public init(seed: UInt64 = UInt64.random(in: .min ... .max)) {
+  package init(seed: UInt64 = UInt64.random(in: .min ... .max)) {
     self.seed = seed
     state = seed
   }
-  public mutating func next() -> UInt64 {
+  package mutating func next() -> UInt64 {
     state &+= 0x9E37_79B9_7F4A_7C15
     var z = state
     z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9

@@ -1,13 +1,14 @@
 import Foundation
+import OTFoundation
 import OTTensor
 
 /// Float32 tensors with random elements, in a mapped file that is gone once they are.
-public enum RandomTensors {
+package enum RandomTensors {
   /// One tensor for each entry of `shapes`, the same for the same seed.
   ///
   /// Vectors are uniform in ±1, matrices in ±√(3/columns): a linear then keeps
   /// the variance of its input.
-  public static func views(_ shapes: [String: [Int]], seed: UInt64) throws -> [TensorView] {
+  package static func views(_ shapes: [String: [Int]], seed: UInt64) throws -> [TensorView] {
     var generator = SeededGenerator(seed: seed)
     var values: [Float] = []
     var offsets: [(name: String, shape: Shape, offset: Int)] = []

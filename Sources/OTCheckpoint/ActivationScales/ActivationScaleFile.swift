@@ -1,7 +1,8 @@
+import OTFoundation
 import OTTensor
 
 /// What the numbers of a statistics file are.
-public enum ActivationScaleKind: Sendable, Hashable {
+package enum ActivationScaleKind: Sendable, Hashable {
   /// max|x| per input channel: never negative, not all zero.
   case absoluteMaximum
   /// The sum over the samples of each sample's (max + min) / 2: of any sign.
@@ -14,14 +15,14 @@ public enum ActivationScaleKind: Sendable, Hashable {
 /// SmoothQuant's holds a vector per linear; OutlierTune's a dictionary per
 /// linear with a vector as `input`, and maybe one as `output`, which is passed
 /// over. In safetensors a dictionary's entries are named `LINEAR.input`.
-public enum ActivationScaleFile {
+package enum ActivationScaleFile {
   /// The statistics of each linear's input: name → one value per channel.
   ///
   /// Whether names and lengths fit a model is for the holder of its graph to
   /// judge. F16, BF16 and F32 are exact; F64 is rounded to nearest, ties to even.
   ///
   /// - Throws: `Refusal` with a rule `scales-…`, or one of the file's reader.
-  public static func read(path: String, kind: ActivationScaleKind) throws -> [String: [Float]] {
+  package static func read(path: String, kind: ActivationScaleKind) throws -> [String: [Float]] {
     let mapping = try MappedFile(path: path)
     let tensors = try tensors(mapping)
     guard !tensors.isEmpty else {

@@ -1,4 +1,4 @@
-import OTTensor
+import OTFoundation
 
 extension Checkpoint {
   /// Opens a checkpoint: a file of safetensors or of PyTorch, the index of a
@@ -8,7 +8,7 @@ extension Checkpoint {
   ///
   /// - Throws: `Refusal`; its rule begins with `file-`, `directory-`, `index-`,
   ///   `json-`, `safetensors-`, `checkpoint-` or one of the PyTorch reader's.
-  public static func open(_ path: String) throws -> Checkpoint {
+  package static func open(_ path: String) throws -> Checkpoint {
     var path = path
     var warnings: [String] = []
     if let folder = try ModelFolder(path: path) {

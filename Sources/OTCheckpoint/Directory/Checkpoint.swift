@@ -1,13 +1,14 @@
+import OTFoundation
 import OTTensor
 
 /// A file that a checkpoint was read from.
-public struct SourceFile: Sendable {
+package struct SourceFile: Sendable {
   /// The path by which it was opened.
-  public let path: String
+  package let path: String
   /// Its path relative to the model's folder.
-  public let name: String
+  package let name: String
   /// Its bytes.
-  public let mapped: MappedFile
+  package let mapped: MappedFile
 
   init(_ mapped: MappedFile) {
     path = mapped.path
@@ -19,20 +20,20 @@ public struct SourceFile: Sendable {
 /// The tensors of a model, from one file or several, of any format that is read.
 ///
 /// Tensor data are not read before a view is asked for them.
-public struct Checkpoint: Sendable {
+package struct Checkpoint: Sendable {
   /// How the tensors are stored; the same for all shards.
-  public let format: CheckpointFormat
+  package let format: CheckpointFormat
   /// The tensors in the order of files and of their places; names are unique.
-  public let tensors: [TensorView]
+  package let tensors: [TensorView]
   /// Every file read: an index and its shards, or one file.
-  public let files: [SourceFile]
+  package let files: [SourceFile]
   /// What is odd about the checkpoint but does not keep it from being read.
-  public let warnings: [String]
+  package let warnings: [String]
   /// The files beside the checkpoint that describe its model.
-  public let attachments: ModelAttachments
+  package let attachments: ModelAttachments
 
   /// Every file that is read and those beside it, which must not be overwritten.
-  public var inputs: [FileIdentity] {
+  package var inputs: [FileIdentity] {
     files.map(\.mapped.identity) + FileIdentity.all(Array(attachments.paths.values))
   }
 
@@ -57,13 +58,13 @@ public struct Checkpoint: Sendable {
   }
 
   /// The tensor of that name, or nil.
-  public subscript(name: String) -> TensorView? {
+  package subscript(name: String) -> TensorView? {
     positions[name].map { tensors[$0] }.flatMap { $0.name.hasSameBytes(as: name) ? $0 : nil }
   }
 
   /// Names of tensors that show the same elements of the same bytes as an
   /// earlier one, and that one's name: tied weights.
-  public var aliases: [String: String] {
+  package var aliases: [String: String] {
     var firsts: [Elements: TensorView] = [:]
     var result: [String: String] = [:]
     for tensor in tensors {
@@ -99,7 +100,7 @@ public struct Checkpoint: Sendable {
   /// Checks that no file has changed since it was opened.
   ///
   /// - Throws: `Refusal` with rule `file-changed`.
-  public func verifyUnchanged() throws {
+  package func verifyUnchanged() throws {
     for file in files { try file.mapped.verifyUnchanged() }
   }
 }

@@ -1,5 +1,5 @@
 /// How the tensors of a checkpoint are stored.
-public enum CheckpointFormat: String, Sendable, Hashable {
+package enum CheckpointFormat: String, Sendable, Hashable {
   /// One file or shards of safetensors.
   case safetensors = "safetensors"
   /// What `torch.save` wrote, as an archive or in the legacy layout.

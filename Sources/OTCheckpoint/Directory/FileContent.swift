@@ -1,4 +1,4 @@
-import OTTensor
+import OTFoundation
 
 /// What a file holds, told from its first bytes and never from its name.
 enum FileContent: Sendable, Hashable {

@@ -1,13 +1,13 @@
+import OTFoundation
 import OTJSON
-import OTTensor
 
 /// The files beside a checkpoint that describe its model.
 ///
 /// Only their presence is looked up; contents are read when asked for.
-public struct ModelAttachments: Sendable {
+package struct ModelAttachments: Sendable {
   /// A file that may lie beside a checkpoint; raw values are paths relative to
   /// the model's folder.
-  public enum Kind: String, Sendable, Hashable, CaseIterable {
+  package enum Kind: String, Sendable, Hashable, CaseIterable {
     case configuration = "config.json"
     case generationConfiguration = "generation_config.json"
     case tokenizer = "tokenizer.json"
@@ -22,12 +22,12 @@ public struct ModelAttachments: Sendable {
   }
 
   /// The model's folder.
-  public let directory: String
+  package let directory: String
   /// Paths of the files that are there.
-  public let paths: [Kind: String]
+  package let paths: [Kind: String]
 
   /// Looks into `directory`.
-  public init(directory: String) {
+  package init(directory: String) {
     self.directory = directory
     var paths: [Kind: String] = [:]
     for kind in Kind.allCases {
@@ -38,19 +38,19 @@ public struct ModelAttachments: Sendable {
   }
 
   /// Path of a file, or nil when it is not there.
-  public subscript(kind: Kind) -> String? { paths[kind] }
+  package subscript(kind: Kind) -> String? { paths[kind] }
 
   /// Maps a file; nil when it is not there.
   ///
   /// - Throws: `Refusal` with a rule `file-…` when it cannot be read.
-  public func file(_ kind: Kind) throws -> MappedFile? {
+  package func file(_ kind: Kind) throws -> MappedFile? {
     try paths[kind].map { try MappedFile(path: $0) }
   }
 
   /// Reads and parses a file of JSON; nil when it is not there.
   ///
   /// - Throws: `Refusal` with a rule `file-…` or `json-…`.
-  public func json(_ kind: Kind) throws -> JSONValue? {
+  package func json(_ kind: Kind) throws -> JSONValue? {
     try file(kind).map { try JSONValue.parse(contentsOf: $0) }
   }
 }

@@ -1,5 +1,5 @@
 import Foundation
-import OTTensor
+import OTFoundation
 
 /// A folder in which a checkpoint is looked for.
 struct ModelFolder {

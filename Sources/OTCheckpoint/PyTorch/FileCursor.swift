@@ -1,4 +1,4 @@
-import OTTensor
+import OTFoundation
 
 /// Reads little-endian numbers from a part of a mapped file, each read checked
 /// against the end of that part.

@@ -1,4 +1,4 @@
-import OTTensor
+import OTFoundation
 
 /// What follows an opcode in the stream; each read is checked against its end.
 extension PickleMachine {

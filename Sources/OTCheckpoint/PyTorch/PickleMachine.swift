@@ -1,4 +1,4 @@
-import OTTensor
+import OTFoundation
 
 /// Reads one pickle into inert values.
 ///

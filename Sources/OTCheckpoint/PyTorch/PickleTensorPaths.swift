@@ -1,4 +1,4 @@
-import OTTensor
+import OTFoundation
 
 /// The tensors of a pickle under dotted paths: dictionary keys and list
 /// indices from the root down, joined by dots.

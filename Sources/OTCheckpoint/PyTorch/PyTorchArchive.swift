@@ -1,4 +1,4 @@
-import OTTensor
+import OTFoundation
 
 /// The ZIP container of `torch.save`: `data.pkl`, storages as `data/KEY`,
 /// `version`, and since PyTorch 2.1 `byteorder`.

@@ -1,4 +1,4 @@
-import OTTensor
+import OTFoundation
 
 extension PyTorchFile {
   /// The refusal of a file that is something else, saying what.

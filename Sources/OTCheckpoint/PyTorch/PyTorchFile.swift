@@ -1,4 +1,5 @@
 import Foundation
+import OTFoundation
 import OTTensor
 
 /// A file of `torch.save`: the ZIP archive of PyTorch 1.6 and later, or the
@@ -8,16 +9,16 @@ import OTTensor
 /// and list indices joined by dots. Tensors that share a storage share bytes.
 /// Values other than tensors are passed over. The accepted subset of the
 /// format is in `formats/accepted-pytorch.md`.
-public struct PyTorchFile: Sendable {
+package struct PyTorchFile: Sendable {
   /// In order of appearance; names are unique.
-  public let tensors: [TensorView]
+  package let tensors: [TensorView]
   /// What a person should know, though the file was read.
-  public let warnings: [String]
+  package let warnings: [String]
   /// Paths of the first values that are no tensors, at most 16.
   package let otherPaths: [String]
 
   /// Whether the file starts like one of `torch.save`.
-  public static func recognizes(_ mapping: MappedFile) -> Bool {
+  package static func recognizes(_ mapping: MappedFile) -> Bool {
     let bytes = mapping.bytes
     if mapping.byteCount >= 4 && bytes[0] == 0x50 && bytes[1] == 0x4B {
       return bytes[2] == 3 && bytes[3] == 4 || bytes[2] == 5 && bytes[3] == 6
@@ -29,7 +30,7 @@ public struct PyTorchFile: Sendable {
   /// an archive once, to compare checksums, on at most `threadCount` threads.
   ///
   /// - Throws: `Refusal` with a rule `zip-…`, `pickle-…`, `legacy-…` or `pytorch-…`.
-  public init(
+  package init(
     mapping: MappedFile, verifiesStorages: Bool = true,
     threadCount: Int = ProcessInfo.processInfo.activeProcessorCount
   ) throws {

@@ -1,4 +1,4 @@
-import OTTensor
+import OTFoundation
 
 /// The container before PyTorch 1.6: five pickles (magic number, protocol,
 /// system, object, storage keys), then each storage's element count and bytes.

@@ -1,5 +1,5 @@
 import CZlib
-import OTTensor
+import OTFoundation
 
 extension ZipArchive {
   /// Compares the CRC-32 of each record's content with the directory's, on at

@@ -1,4 +1,4 @@
-import OTTensor
+import OTFoundation
 
 /// The records of a ZIP file as PyTorch writes it: stored, in one folder.
 ///

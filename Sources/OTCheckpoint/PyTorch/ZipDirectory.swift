@@ -1,4 +1,4 @@
-import OTTensor
+import OTFoundation
 
 /// Finds and reads the central directory of a ZIP or ZIP64 file.
 struct ZipDirectory {

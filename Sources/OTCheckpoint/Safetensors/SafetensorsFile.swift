@@ -1,3 +1,4 @@
+import OTFoundation
 import OTTensor
 
 /// A safetensors file whose header has been checked against its bytes.
@@ -5,17 +6,17 @@ import OTTensor
 /// The rules are in `formats/accepted-safetensors.md`. Every element type of
 /// the format can be opened; whether it can be converted is for the converter
 /// to judge. Tensor data are not read.
-public struct SafetensorsFile: Sendable {
+package struct SafetensorsFile: Sendable {
   /// The tensors in the order of their bytes.
-  public let tensors: [TensorView]
+  package let tensors: [TensorView]
   /// The texts under `__metadata__`; empty when there are none.
-  public let metadata: [String: String]
+  package let metadata: [String: String]
 
   /// Checks the header of `mapping`.
   ///
   /// - Throws: `Refusal` with a rule `safetensors-…` or `json-…`.
   /// - Complexity: O(n log n) in the number of tensors.
-  public init(mapping: MappedFile) throws {
+  package init(mapping: MappedFile) throws {
     try self.init(mapping: mapping, maximumTensorCount: SafetensorsLimits.tensorCount)
   }
 

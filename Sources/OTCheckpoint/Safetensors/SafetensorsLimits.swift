@@ -1,4 +1,4 @@
-import OTTensor
+import OTFoundation
 
 /// The bounds of a safetensors file: see `formats/accepted-safetensors.md`.
 enum SafetensorsLimits {

@@ -1,3 +1,4 @@
+import OTFoundation
 import OTJSON
 import OTTensor
 
@@ -12,18 +13,18 @@ import OTTensor
 ///       entries: [.init(name: "weight", elementType: .f32, shape: shape)])
 ///     try writer.append(rows)
 ///     try writer.commit()
-public struct SafetensorsWriter: ~Copyable {
+package struct SafetensorsWriter: ~Copyable {
   /// A tensor to be written.
-  public struct Entry: Sendable, Hashable {
+  package struct Entry: Sendable, Hashable {
     /// Unique within the file.
-    public let name: String
+    package let name: String
     /// The type of the elements.
-    public let elementType: ElementType
+    package let elementType: ElementType
     /// The dimensions, outermost first.
-    public let shape: Shape
+    package let shape: Shape
 
     /// Describes a tensor; the writer judges whether it can be written.
-    public init(name: String, elementType: ElementType, shape: Shape) {
+    package init(name: String, elementType: ElementType, shape: Shape) {
       self.name = name
       self.elementType = elementType
       self.shape = shape
@@ -31,7 +32,7 @@ public struct SafetensorsWriter: ~Copyable {
 
     /// `entries` with wide elements first, then by name, as the reference
     /// implementation writes them: every tensor is then aligned to its elements.
-    public static func aligned(_ entries: [Entry]) -> [Entry] {
+    package static func aligned(_ entries: [Entry]) -> [Entry] {
       entries.sorted {
         $0.elementType.bitWidth == $1.elementType.bitWidth
           ? $0.name.utf8.lexicographicallyPrecedes($1.name.utf8)
@@ -41,7 +42,7 @@ public struct SafetensorsWriter: ~Copyable {
   }
 
   /// Bytes of the whole file.
-  public let byteCount: Int
+  package let byteCount: Int
   private let file: AtomicFile
 
   /// Writes the header.
@@ -53,7 +54,7 @@ public struct SafetensorsWriter: ~Copyable {
   ///   - inputs: files that must not be overwritten.
   /// - Throws: `Refusal` with a rule `output-…`, or the reader's rule that the
   ///   file would break.
-  public init(
+  package init(
     path: String, entries: [Entry], metadata: [String: String] = ["format": "pt"],
     force: Bool = false, inputs: [FileIdentity] = []
   ) throws {
@@ -72,7 +73,7 @@ public struct SafetensorsWriter: ~Copyable {
   ///
   /// - Precondition: the tensors have room for them.
   /// - Throws: `Refusal` with rule `output-write-failed`.
-  public mutating func append(_ bytes: UnsafeRawBufferPointer) throws {
+  package mutating func append(_ bytes: UnsafeRawBufferPointer) throws {
     precondition(bytes.count <= byteCount - file.byteCount, "more bytes than the tensors take")
     try file.append(bytes)
   }
@@ -81,7 +82,7 @@ public struct SafetensorsWriter: ~Copyable {
   ///
   /// - Precondition: the tensors have room for them.
   /// - Throws: as `append(_:)` of a buffer.
-  public mutating func append(_ bytes: [UInt8]) throws {
+  package mutating func append(_ bytes: [UInt8]) throws {
     try bytes.withUnsafeBytes { try append($0) }
   }
 
@@ -89,7 +90,7 @@ public struct SafetensorsWriter: ~Copyable {
   ///
   /// - Precondition: the tensors have room for them.
   /// - Throws: as `append(_:)` of a buffer.
-  public mutating func append(_ view: TensorView) throws {
+  package mutating func append(_ view: TensorView) throws {
     let blockByteCount = 4 << 20
     guard view.shape.elementCount > 0 else { return }
     if view.isContiguous {
@@ -114,7 +115,7 @@ public struct SafetensorsWriter: ~Copyable {
   ///
   /// - Precondition: all data have been written.
   /// - Throws: `Refusal` with a rule `output-…`.
-  public consuming func commit() throws {
+  package consuming func commit() throws {
     precondition(file.byteCount == byteCount, "data of tensors are missing")
     try file.commit()
   }

@@ -1,3 +1,4 @@
+import OTFoundation
 import OTTensor
 
 extension ShardedIndex {

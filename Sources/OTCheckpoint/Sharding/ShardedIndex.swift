@@ -1,5 +1,5 @@
+import OTFoundation
 import OTJSON
-import OTTensor
 
 /// The index of a checkpoint that is spread over several files, of
 /// safetensors or of PyTorch: which tensor is in which shard.

@@ -1,21 +1,21 @@
+import OTFoundation
 import OTJSON
-import OTTensor
 
 /// BERT (arXiv:1810.04805) and sentence encoders made of it, MiniLM among them.
 ///
 /// Norms stand after the residual additions, so each feeds linears and a
 /// residual. `hidden` is always an output, `logits` with the masked-LM head,
 /// `pooled` with the pooler.
-public enum BERTFamily: ModelFamily {
+package enum BERTFamily: ModelFamily {
   /// The family's name.
-  public static let name = "bert"
+  package static let name = "bert"
   /// Values of `model_type` in config.json.
-  public static let modelTypes = ["bert"]
+  package static let modelTypes = ["bert"]
 
   private static let prefixes = ["bert.", ""]
 
   /// Whether a checkpoint without configuration has this family's names.
-  public static func recognizes(tensorNames: Set<String>) -> Bool {
+  package static func recognizes(tensorNames: Set<String>) -> Bool {
     prefixes.contains {
       tensorNames.contains($0 + "embeddings.token_type_embeddings.weight")
         && tensorNames.contains($0 + "encoder.layer.0.attention.self.query.weight")
@@ -23,7 +23,7 @@ public enum BERTFamily: ModelFamily {
   }
 
   /// The model as a graph.
-  public static func graph(configuration: JSONValue?, tensors: TensorCatalog) throws -> Graph {
+  package static func graph(configuration: JSONValue?, tensors: TensorCatalog) throws -> Graph {
     let configuration = try Configuration(configuration, file: tensors.file)
     let prefix = tensors.prefix(of: prefixes, with: "embeddings.word_embeddings.weight")
     let embeddings = prefix + "embeddings."

@@ -1,5 +1,5 @@
+import OTFoundation
 import OTJSON
-import OTTensor
 
 /// BLOOM and BLOOMZ (arXiv:2211.05100): queries, keys and values come from one
 /// linear, interleaved head by head; positions are ALiBi biases.
@@ -7,16 +7,16 @@ import OTTensor
 /// Without config.json the head count is unknown: the slices of the fused
 /// value then have head size 0, and migration puts what it would push through
 /// them on the edge instead.
-public enum BLOOMFamily: ModelFamily {
+package enum BLOOMFamily: ModelFamily {
   /// The family's name.
-  public static let name = "bloom"
+  package static let name = "bloom"
   /// Values of `model_type` in config.json.
-  public static let modelTypes = ["bloom"]
+  package static let modelTypes = ["bloom"]
 
   private static let prefixes = ["transformer.", ""]
 
   /// Whether a checkpoint without configuration has this family's names.
-  public static func recognizes(tensorNames: Set<String>) -> Bool {
+  package static func recognizes(tensorNames: Set<String>) -> Bool {
     prefixes.contains {
       tensorNames.contains($0 + "word_embeddings_layernorm.weight")
         && tensorNames.contains($0 + "h.0.self_attention.query_key_value.weight")
@@ -24,7 +24,7 @@ public enum BLOOMFamily: ModelFamily {
   }
 
   /// The model as a graph.
-  public static func graph(configuration: JSONValue?, tensors: TensorCatalog) throws -> Graph {
+  package static func graph(configuration: JSONValue?, tensors: TensorCatalog) throws -> Graph {
     let configuration = try Configuration(configuration, file: tensors.file)
     let prefix = tensors.prefix(of: prefixes, with: "word_embeddings.weight")
     let table = prefix + "word_embeddings.weight"

@@ -1,5 +1,5 @@
+import OTFoundation
 import OTJSON
-import OTTensor
 
 /// The members of config.json that a family reads, with their ranges checked.
 struct Configuration {

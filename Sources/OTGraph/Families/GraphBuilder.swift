@@ -1,4 +1,4 @@
-import OTTensor
+import OTFoundation
 
 /// Collects the nodes of a graph while it checks that the checkpoint has their tensors.
 ///

@@ -1,5 +1,5 @@
+import OTFoundation
 import OTJSON
-import OTTensor
 
 /// LLaMA (arXiv:2302.13971) and what has its graph: Mistral, Qwen2, SmolLM2.
 ///
@@ -7,16 +7,16 @@ import OTTensor
 /// by groups of query heads, gated MLP; biases where the checkpoint has them.
 /// A sliding attention window is no operation of this graph: it limits
 /// `Graph.contextLength`, within which it makes no difference.
-public enum LLaMAFamily: ModelFamily {
+package enum LLaMAFamily: ModelFamily {
   /// The family's name.
-  public static let name = "llama"
+  package static let name = "llama"
   /// Values of `model_type` in config.json.
-  public static let modelTypes = ["llama", "mistral", "qwen2"]
+  package static let modelTypes = ["llama", "mistral", "qwen2"]
 
   private static let prefixes = ["model.", ""]
 
   /// Whether a checkpoint without configuration has this family's names.
-  public static func recognizes(tensorNames: Set<String>) -> Bool {
+  package static func recognizes(tensorNames: Set<String>) -> Bool {
     prefixes.contains { prefix in
       let has = { tensorNames.contains(prefix + $0) }
       // Models with these additions have the other names, but another graph.
@@ -28,7 +28,7 @@ public enum LLaMAFamily: ModelFamily {
   }
 
   /// The model as a graph.
-  public static func graph(configuration: JSONValue?, tensors: TensorCatalog) throws -> Graph {
+  package static func graph(configuration: JSONValue?, tensors: TensorCatalog) throws -> Graph {
     let configuration = try Configuration(configuration, file: tensors.file)
     let prefix = tensors.prefix(of: prefixes, with: "embed_tokens.weight")
     let table = prefix + "embed_tokens.weight"

@@ -1,8 +1,8 @@
+import OTFoundation
 import OTJSON
-import OTTensor
 
 /// How a family of models is written as a graph; one file each.
-public protocol ModelFamily: Sendable {
+package protocol ModelFamily: Sendable {
   /// The name for `--family` and `Graph.family`.
   static var name: String { get }
   /// Values of `model_type` in config.json.
@@ -21,9 +21,9 @@ public protocol ModelFamily: Sendable {
 }
 
 /// The families that are known.
-public enum Families {
+package enum Families {
   /// Every family, in the order in which tensor names are tried.
-  public static let all: [any ModelFamily.Type] = [
+  package static let all: [any ModelFamily.Type] = [
     OPTFamily.self, BLOOMFamily.self, LLaMAFamily.self, BERTFamily.self,
   ]
 
@@ -31,7 +31,7 @@ public enum Families {
   /// configuration's `model_type`, else of the family that knows the tensor names.
   ///
   /// - Throws: `Refusal`: `family-unknown`, or what the family refuses.
-  public static func graph(
+  package static func graph(
     configuration: JSONValue?, tensors: TensorCatalog, override: String? = nil
   ) throws -> Graph {
     try family(configuration: configuration, tensors: tensors, override: override)

@@ -1,21 +1,21 @@
+import OTFoundation
 import OTJSON
-import OTTensor
 
 /// OPT (Zhang et al., arXiv:2205.01068), Galactica included.
 ///
 /// Norms stand before attention and MLP, or (opt-350m:
 /// `do_layer_norm_before: false`) after the residual additions. Embeddings may
 /// be narrower than the blocks, with projections on both sides.
-public enum OPTFamily: ModelFamily {
+package enum OPTFamily: ModelFamily {
   /// The family's name.
-  public static let name = "opt"
+  package static let name = "opt"
   /// Values of `model_type` in config.json.
-  public static let modelTypes = ["opt"]
+  package static let modelTypes = ["opt"]
 
   private static let prefixes = ["model.decoder.", "decoder.", "model.model.decoder."]
 
   /// Whether a checkpoint without configuration has this family's names.
-  public static func recognizes(tensorNames: Set<String>) -> Bool {
+  package static func recognizes(tensorNames: Set<String>) -> Bool {
     prefixes.contains {
       tensorNames.contains($0 + "embed_positions.weight")
         && tensorNames.contains($0 + "layers.0.fc1.weight")
@@ -23,7 +23,7 @@ public enum OPTFamily: ModelFamily {
   }
 
   /// The model as a graph.
-  public static func graph(configuration: JSONValue?, tensors: TensorCatalog) throws -> Graph {
+  package static func graph(configuration: JSONValue?, tensors: TensorCatalog) throws -> Graph {
     let configuration = try Configuration(configuration, file: tensors.file)
     let prefix = tensors.prefix(of: prefixes, with: "embed_tokens.weight")
     let table = prefix + "embed_tokens.weight"

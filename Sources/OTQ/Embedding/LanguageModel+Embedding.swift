@@ -1,5 +1,5 @@
+import OTFoundation
 import OTRuntime
-import OTTensor
 import OTTokenizer
 
 extension LanguageModel {

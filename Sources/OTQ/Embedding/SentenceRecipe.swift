@@ -1,6 +1,6 @@
 import OTCheckpoint
+import OTFoundation
 import OTJSON
-import OTTensor
 
 /// What a model's folder says about embedding sentences, as
 /// sentence-transformers reads it.

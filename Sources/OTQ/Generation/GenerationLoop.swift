@@ -1,5 +1,5 @@
+import OTFoundation
 import OTRuntime
-import OTTensor
 import OTTokenizer
 
 /// Continues a text token by token. Not for use by two threads at a time.

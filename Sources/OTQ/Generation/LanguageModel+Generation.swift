@@ -1,6 +1,6 @@
 import OTCheckpoint
+import OTFoundation
 import OTJSON
-import OTTensor
 
 extension LanguageModel {
   /// Continues a text.

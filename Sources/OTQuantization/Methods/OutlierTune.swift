@@ -1,5 +1,5 @@
+import OTFoundation
 import OTGraph
-import OTTensor
 
 /// OutlierTune (arXiv 2406.18832): symmetrization, then pre-execution of
 /// dequantization, on the sites that a norm feeds.
@@ -8,23 +8,23 @@ import OTTensor
 /// divides by the static step σ_j = max(max|x_j − z_j|, 1e−5) / (2^(bits−1) − 1),
 /// so that the site holds integers and the step lives in the columns of the
 /// weights that follow. All other sites get one scale per token at run time.
-public struct OutlierTune: QuantizationMethod {
+package struct OutlierTune: QuantizationMethod {
   /// Its name in metadata.
-  public static let name = "outliertune"
+  package static let name = "outliertune"
 
   /// The least absolute maximum, as in the reference implementation: a channel
   /// that never moves gets a step that is not zero.
   static let leastMaximum: Float = 1e-5
 
   /// What calibration knows of the sites.
-  public let statistics: ActivationStatistics
+  package let statistics: ActivationStatistics
 
   /// OutlierTune with the statistics of a model.
-  public init(statistics: ActivationStatistics) { self.statistics = statistics }
+  package init(statistics: ActivationStatistics) { self.statistics = statistics }
 
   /// - Throws: `Refusal` with rule `statistics-missing` for a site that a norm
   ///   feeds and that has no statistics.
-  public func decision(for site: Site, in graph: Graph, bits: Int) throws -> SiteDecision {
+  package func decision(for site: Site, in graph: Graph, bits: Int) throws -> SiteDecision {
     guard site.isNormFed else { return SiteDecision(activation: .dynamic(bits: bits)) }
     guard let known = statistics[site] else {
       throw Refusal(

@@ -1,29 +1,29 @@
 import OTGraph
 
 /// No transformation; every activation gets one scale per token at run time.
-public struct PerToken: QuantizationMethod {
+package struct PerToken: QuantizationMethod {
   /// Its name in metadata.
-  public static let name = "per-token"
+  package static let name = "per-token"
 
   /// The method has no parameters.
-  public init() {}
+  package init() {}
 
   /// Dynamic, with no transform.
-  public func decision(for site: Site, in graph: Graph, bits: Int) -> SiteDecision {
+  package func decision(for site: Site, in graph: Graph, bits: Int) -> SiteDecision {
     SiteDecision(activation: .dynamic(bits: bits))
   }
 }
 
 /// No transformation and float activations: only weights are quantized.
-public struct WeightsOnly: QuantizationMethod {
+package struct WeightsOnly: QuantizationMethod {
   /// Its name in metadata.
-  public static let name = "weights-only"
+  package static let name = "weights-only"
 
   /// The method has no parameters.
-  public init() {}
+  package init() {}
 
   /// Float, with no transform.
-  public func decision(for site: Site, in graph: Graph, bits: Int) -> SiteDecision {
+  package func decision(for site: Site, in graph: Graph, bits: Int) -> SiteDecision {
     SiteDecision(activation: .float)
   }
 }

@@ -1,14 +1,14 @@
 import OTGraph
 
 /// What a method decides about one site.
-public struct SiteDecision: Sendable, Hashable {
+package struct SiteDecision: Sendable, Hashable {
   /// Shift z and scale s: the site's value becomes (x − z) ⊘ s.
-  public let transform: ChannelTransform
+  package let transform: ChannelTransform
   /// How the transformed activation is made integer at run time.
-  public let activation: ActivationQuantization
+  package let activation: ActivationQuantization
 
   /// A decision; without a transform the value stays as it is.
-  public init(transform: ChannelTransform = .identity, activation: ActivationQuantization) {
+  package init(transform: ChannelTransform = .identity, activation: ActivationQuantization) {
     self.transform = transform
     self.activation = activation
   }
@@ -17,7 +17,7 @@ public struct SiteDecision: Sendable, Hashable {
 /// A recipe that chooses shift, scale and activation scheme for each site.
 ///
 /// A new method is one file that implements this.
-public protocol QuantizationMethod: Sendable {
+package protocol QuantizationMethod: Sendable {
   /// Its name in the file's metadata.
   static var name: String { get }
 

@@ -1,5 +1,5 @@
+import OTFoundation
 import OTGraph
-import OTTensor
 
 /// Tokens that go through the model together, one row each: several whole
 /// sequences, or the next piece of one.

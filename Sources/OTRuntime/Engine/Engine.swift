@@ -1,6 +1,6 @@
+import OTFoundation
 import OTGraph
 import OTKernels
-import OTTensor
 import Synchronization
 
 /// Runs programs: what the executors and sessions share.

@@ -1,6 +1,6 @@
+import OTFoundation
 import OTGraph
 import OTKernels
-import OTTensor
 
 extension Pass {
   /// Queries that a thread mixes at a time.

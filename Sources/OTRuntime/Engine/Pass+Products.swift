@@ -1,6 +1,6 @@
+import OTFoundation
 import OTGraph
 import OTKernels
-import OTTensor
 
 /// How products are divided between threads.
 enum ProductBlocks {

@@ -1,6 +1,6 @@
+import OTFoundation
 import OTGraph
 import OTKernels
-import OTTensor
 
 /// One batch on its way through the stages.
 struct Pass {

@@ -1,5 +1,5 @@
+import OTFoundation
 import OTGraph
-import OTTensor
 
 /// Makes a `Program` of a graph.
 ///

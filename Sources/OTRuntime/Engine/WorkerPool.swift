@@ -1,5 +1,5 @@
 import Foundation
-import OTTensor
+import OTFoundation
 import Synchronization
 
 /// Threads that are made once and wait for loops to share.

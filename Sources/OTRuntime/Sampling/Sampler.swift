@@ -1,4 +1,4 @@
-import OTTensor
+import OTFoundation
 
 /// Chooses the next token by a model's logits.
 ///
@@ -15,7 +15,7 @@ import OTTensor
 /// 5. One is drawn by weight: the first, in the order of 3 (in that of IDs
 ///    where neither 3 nor 4 applies), at which the sum of weights exceeds
 ///    u · total, with u from the generator in 0 ..< 1.
-public struct Sampler: Sendable {
+package struct Sampler: Sendable {
   private let temperature: Double
   private let topK: Int?
   private let topP: Double?
@@ -29,7 +29,7 @@ public struct Sampler: Sendable {
   ///   - topP: above 0, at most 1; nil: 1, all.
   /// - Throws: `Refusal` with rule `sampling-temperature`, `sampling-top-k` or
   ///   `sampling-top-p`.
-  public init(
+  package init(
     temperature: Double = 0, topK: Int? = nil, topP: Double? = nil, seed: UInt64 = 0
   ) throws(Refusal) {
     guard temperature.isFinite, temperature >= 0 else {
@@ -52,7 +52,7 @@ public struct Sampler: Sendable {
   ///   token at −∞ is never chosen, unless all are.
   /// - Complexity: O(vocabulary), and O(log vocabulary) for each token that
   ///   `topK` and `topP` leave.
-  public mutating func next(_ logits: UnsafeBufferPointer<Float>) throws(Refusal) -> Int {
+  package mutating func next(_ logits: UnsafeBufferPointer<Float>) throws(Refusal) -> Int {
     precondition(!logits.isEmpty, "no logits")
     var greatest = 0
     for index in logits.indices {

@@ -1,12 +1,12 @@
 /// The least and the greatest value of each channel.
-public struct ChannelRanges: Sendable, Hashable {
+package struct ChannelRanges: Sendable, Hashable {
   /// Least values; +∞ before anything has been seen. NaN is passed over.
-  public private(set) var minima: [Float]
+  package private(set) var minima: [Float]
   /// Greatest values; −∞ before anything has been seen. NaN is passed over.
-  public private(set) var maxima: [Float]
+  package private(set) var maxima: [Float]
 
   /// Nothing seen yet.
-  public init(channelCount: Int) {
+  package init(channelCount: Int) {
     minima = [Float](repeating: .infinity, count: channelCount)
     maxima = [Float](repeating: -.infinity, count: channelCount)
   }
@@ -14,7 +14,7 @@ public struct ChannelRanges: Sendable, Hashable {
   /// Ranges as given.
   ///
   /// - Precondition: both have one entry per channel.
-  public init(minima: [Float], maxima: [Float]) {
+  package init(minima: [Float], maxima: [Float]) {
     precondition(minima.count == maxima.count)
     self.minima = minima
     self.maxima = maxima
@@ -23,7 +23,7 @@ public struct ChannelRanges: Sendable, Hashable {
   /// Widens the ranges to hold `values`, `[rows, channels]`, row-major.
   ///
   /// - Precondition: the rows are whole.
-  public mutating func add(_ values: UnsafeBufferPointer<Float>) {
+  package mutating func add(_ values: UnsafeBufferPointer<Float>) {
     let channelCount = minima.count
     precondition(channelCount > 0 && values.count % channelCount == 0)
     for start in stride(from: 0, to: values.count, by: channelCount) {
@@ -38,20 +38,20 @@ public struct ChannelRanges: Sendable, Hashable {
   /// The ranges of values multiplied by `factors`, channel by channel.
   ///
   /// - Precondition: there is a positive factor for each channel.
-  public func scaled(by factors: [Float]) -> ChannelRanges {
+  package func scaled(by factors: [Float]) -> ChannelRanges {
     precondition(factors.count == minima.count)
     return ChannelRanges(
       minima: zip(minima, factors).map { $0 * $1 }, maxima: zip(maxima, factors).map { $0 * $1 })
   }
 
   /// The largest magnitude of any channel.
-  public var largestMagnitude: Float {
+  package var largestMagnitude: Float {
     zip(minima, maxima).reduce(0) { $1.0 <= $1.1 ? max($0, abs($1.0), abs($1.1)) : $0 }
   }
 
   /// The largest magnitude divided by the median of the channels': 1 where all
   /// channels are alike, large where outliers waste the range.
-  public var outlierRatio: Double {
+  package var outlierRatio: Double {
     let magnitudes = zip(minima, maxima).map { max(abs($0), abs($1)) }.filter(\.isFinite).sorted()
     guard let largest = magnitudes.last else { return 1 }
     let median = magnitudes[magnitudes.count / 2]

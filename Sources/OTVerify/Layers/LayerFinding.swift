@@ -2,9 +2,9 @@ import OTGraph
 
 /// What verification found of the output of one node on sample text: the
 /// packed model's, which reads its own inputs, against the source's.
-public struct LayerFinding: Sendable {
+package struct LayerFinding: Sendable {
   /// What gives the value.
-  public enum Kind: String, Sendable, Hashable, CaseIterable {
+  package enum Kind: String, Sendable, Hashable, CaseIterable {
     case linear, norm, attention, activation, embedding, other
 
     /// Whether tolerances hold for nodes of this kind: see `LayerFinding.isJudged`.
@@ -12,16 +12,16 @@ public struct LayerFinding: Sendable {
   }
 
   /// The node's name.
-  public let name: String
+  package let name: String
   /// What the node is.
-  public let kind: Kind
+  package let kind: Kind
   /// How its weight and its input are made integer: `int6 asym channel, static int6`.
-  public let scheme: String
+  package let scheme: String
   /// How far the packed model is from the source, in the source's units. The
   /// error is that of the whole model up to here, not of this node alone.
-  public let error: OutputError
+  package let error: OutputError
   /// What is wrong, in words; empty when all is as it must be.
-  public let faults: [String]
+  package let faults: [String]
 
   package init(name: String, kind: Kind, scheme: String, error: OutputError, faults: [String]) {
     (self.name, self.kind, self.scheme, self.error, self.faults) = (name, kind, scheme, error, faults)
@@ -30,21 +30,21 @@ public struct LayerFinding: Sendable {
   /// Whether tolerances hold for it: for linears and norms. What lies between,
   /// such as the average that attention takes, can be all cancellation; the
   /// linear that reads it says what it is worth.
-  public var isJudged: Bool { kind.isJudged }
+  package var isJudged: Bool { kind.isJudged }
   /// Where in the model the node is.
-  public var place: LayerPlace { LayerPlace(name: name) }
+  package var place: LayerPlace { LayerPlace(name: name) }
 }
 
 /// The block that a node is in, and what it is there, by its name.
-public struct LayerPlace: Sendable, Hashable {
+package struct LayerPlace: Sendable, Hashable {
   /// The number in `model.layers.12.mlp.up_proj`; nil outside the blocks.
-  public let block: Int?
+  package let block: Int?
   /// What follows the number, or the whole name where there is none.
-  public let label: String
+  package let label: String
 
   /// The place of the node called `name`: the first component that is a number
   /// is the block's.
-  public init(name: String) {
+  package init(name: String) {
     let parts = name.split(separator: ".", omittingEmptySubsequences: false)
     guard let index = parts.firstIndex(where: { !$0.isEmpty && $0.allSatisfy(\.isASCIIDigit) }),
       let block = Int(parts[index]), index + 1 < parts.count
@@ -64,7 +64,7 @@ extension Character {
 
 extension LayerFinding.Kind {
   /// The kind of a node with this operation.
-  public init(_ operation: Operation) {
+  package init(_ operation: Operation) {
     switch operation {
     case .linear: self = .linear
     case .layerNorm, .rmsNorm: self = .norm
@@ -77,26 +77,26 @@ extension LayerFinding.Kind {
 }
 
 /// What verification found of a site's activations on sample text.
-public struct SiteFinding: Sendable {
+package struct SiteFinding: Sendable {
   /// The site, in the packed file's graph.
-  public let site: Site
+  package let site: Site
   /// How it is made integer.
-  public let quantization: ActivationQuantization
+  package let quantization: ActivationQuantization
   /// What migration has done to it.
-  public let transform: ChannelTransform
+  package let transform: ChannelTransform
   /// Ranges of the channels in the source.
-  public let sourceRanges: ChannelRanges
+  package let sourceRanges: ChannelRanges
   /// Values in the source.
-  public let sourceHistogram: ValueHistogram
+  package let sourceHistogram: ValueHistogram
   /// Ranges in the packed model, whose values are (x − z) ⊘ s: with a static
   /// scheme in steps of the integers.
-  public let packedRanges: ChannelRanges
+  package let packedRanges: ChannelRanges
   /// Values in the packed model.
-  public let packedHistogram: ValueHistogram
+  package let packedHistogram: ValueHistogram
   /// With a static scheme, values that round to an integer beyond the range.
-  public let clippedCount: Int
+  package let clippedCount: Int
   /// Values seen.
-  public let valueCount: Int
+  package let valueCount: Int
 
   package init(
     site: Site, quantization: ActivationQuantization, transform: ChannelTransform, sourceRanges: ChannelRanges,
@@ -110,14 +110,14 @@ public struct SiteFinding: Sendable {
   }
 
   /// Ranges after symmetrization and before scaling: (x − z), in the source's units.
-  public var shiftedRanges: ChannelRanges {
+  package var shiftedRanges: ChannelRanges {
     transform.scale.map(packedRanges.scaled) ?? packedRanges
   }
 }
 
 extension ActivationQuantization {
   /// How an activation is made integer, in words: `static int6`, `float`.
-  public var storageDescription: String {
+  package var storageDescription: String {
     switch self {
     case .float: "float"
     case .dynamic(let bits): "dynamic int\(bits)"
@@ -126,7 +126,7 @@ extension ActivationQuantization {
   }
 
   /// Bits of the integers; nil where the activation stays in floating point.
-  public var bits: Int? {
+  package var bits: Int? {
     switch self {
     case .float: nil
     case .dynamic(let bits), .static(let bits): bits

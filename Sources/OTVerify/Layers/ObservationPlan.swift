@@ -1,5 +1,5 @@
+import OTFoundation
 import OTGraph
-import OTTensor
 
 /// Which values are compared, and how many of them are in memory at a time.
 struct ObservationPlan: Sendable {

@@ -1,4 +1,4 @@
-import OTTensor
+import OTFoundation
 
 #if canImport(Glibc)
   import Glibc
@@ -12,18 +12,18 @@ import OTTensor
 /// same tokens: y in the reference, ŷ in the model.
 ///
 /// All sums are float64. They do not depend on the number of threads.
-public struct OutputError: Sendable, Hashable {
+package struct OutputError: Sendable, Hashable {
   /// Rows (tokens) that have been compared.
-  public private(set) var rowCount = 0
+  package private(set) var rowCount = 0
   /// Σ(y − ŷ)² of each channel.
-  public private(set) var squaredErrors: [Double]
+  package private(set) var squaredErrors: [Double]
   /// Σy² of each channel.
-  public private(set) var squares: [Double]
+  package private(set) var squares: [Double]
   private var modelSquares = 0.0
   private var products = 0.0
 
   /// Nothing compared yet.
-  public init(channelCount: Int) {
+  package init(channelCount: Int) {
     squaredErrors = [Double](repeating: 0, count: channelCount)
     squares = squaredErrors
   }
@@ -37,7 +37,7 @@ public struct OutputError: Sendable, Hashable {
   ///     multiplied by `scale[c]`, then `shift[c]` is added; nil: ones, zeros.
   /// - Precondition: both have whole rows of this error's channels.
   /// - Complexity: O(rows · channels).
-  public mutating func add(
+  package mutating func add(
     model: UnsafeBufferPointer<Float>, reference: UnsafeBufferPointer<Float>,
     restoring transform: (shift: [Float]?, scale: [Float]?) = (nil, nil), threadCount: Int = 1
   ) throws {
@@ -99,14 +99,14 @@ extension OutputError {
 
   /// ‖y − ŷ‖ / ‖y‖ over all rows and channels: 0 where both are 0, infinite
   /// where y alone is, NaN where a value is.
-  public var relativeError: Double {
+  package var relativeError: Double {
     let error = squaredError
     return error == 0 ? 0 : (error / square).squareRoot()
   }
 
   /// The cosine of the angle between y and ŷ, as one vector each: 1 where both
   /// are 0, 0 where one is.
-  public var cosine: Double {
+  package var cosine: Double {
     if square == 0, modelSquares == 0 { return 1 }
     if square == 0 || modelSquares == 0 { return 0 }
     // The root of each, since a product of squares can overflow.
@@ -116,7 +116,7 @@ extension OutputError {
 
   /// Signal to quantization noise, 10 · log₁₀(Σy² / Σ(y − ŷ)²); infinite where
   /// nothing differs.
-  public var sqnrDecibels: Double {
+  package var sqnrDecibels: Double {
     let error = squaredError
     return error == 0 ? .infinity : 10 * log10(square / error)
   }
@@ -126,7 +126,7 @@ extension OutputError {
   /// Its error is relative to its own norm, or to a tenth of the root mean
   /// square of the channels' norms where that is more: a channel that hardly
   /// ever speaks does not count as wrong for whispering.
-  public var worstChannel: (index: Int, relativeError: Double)? {
+  package var worstChannel: (index: Int, relativeError: Double)? {
     guard rowCount > 0 else { return nil }
     let floor = square / Double(squares.count) / 100
     var worst: (index: Int, relativeError: Double)?

@@ -1,24 +1,24 @@
+import OTFoundation
 import OTGraph
 import OTRuntime
-import OTTensor
 
 /// The result of running a packed model and its source on the same tokens.
-public struct RunVerification: Sendable {
+package struct RunVerification: Sendable {
   /// A finding for every linear, every norm and every other node that gives a
   /// site, in execution order.
-  public let layers: [LayerFinding]
+  package let layers: [LayerFinding]
   /// A finding for every site, in execution order.
-  public let sites: [SiteFinding]
+  package let sites: [SiteFinding]
   /// How far the outputs are; nil unless asked for.
-  public let model: ModelFinding?
+  package let model: ModelFinding?
   /// Tokens that were run.
-  public let tokenCount: Int
+  package let tokenCount: Int
   /// Sequences that were run.
-  public let sequenceCount: Int
+  package let sequenceCount: Int
   /// The model's scheme, by which tolerances are chosen.
-  public let scheme: ModelScheme
+  package let scheme: ModelScheme
   /// What was allowed.
-  public let tolerance: Tolerance
+  package let tolerance: Tolerance
 
   package init(
     layers: [LayerFinding], sites: [SiteFinding], model: ModelFinding?, tokenCount: Int, sequenceCount: Int,
@@ -30,12 +30,12 @@ public struct RunVerification: Sendable {
   }
 
   /// Layers with faults.
-  public var offenders: [LayerFinding] { layers.filter { !$0.faults.isEmpty } }
+  package var offenders: [LayerFinding] { layers.filter { !$0.faults.isEmpty } }
   /// Whether nothing has a fault.
-  public var hasPassed: Bool { offenders.isEmpty && model?.faults.isEmpty ?? true }
+  package var hasPassed: Bool { offenders.isEmpty && model?.faults.isEmpty ?? true }
 
   /// Bytes of values that are kept of the source by default, for comparison.
-  public static let defaultByteCount = 1 << 29
+  package static let defaultByteCount = 1 << 29
 
   /// Runs `packed` and `source` on `sequences`.
   ///
@@ -48,7 +48,7 @@ public struct RunVerification: Sendable {
   ///   - weights: how linears' weights are stored, by node.
   ///   - comparesOutputs: whether the outputs are compared, too.
   /// - Throws: `Refusal` with rule `verify-graph` or `verify-no-text`, or as executors throw.
-  public init(
+  package init(
     packed: any Executor, source: any Executor, weights: StoredWeights, sequences: [[Int]], file: String,
     comparesOutputs: Bool, tolerance: Tolerance = Tolerance(), byteCount: Int = defaultByteCount,
     threadCount: Int = 1, progress: ((Int, Int) -> Void)? = nil

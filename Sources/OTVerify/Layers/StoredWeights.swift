@@ -3,11 +3,11 @@ import OTGraph
 import OTTensor
 
 /// How the weights of a packed model's linears are stored, by node.
-public struct StoredWeights: Sendable {
+package struct StoredWeights: Sendable {
   private let tensors: [String: StoredTensor]
 
   /// The weights of `graph` in `container`.
-  public init(graph: Graph, container: Container) {
+  package init(graph: Graph, container: Container) {
     var tensors: [String: StoredTensor] = [:]
     for use in graph.parameterUses where use.role == .weight || use.role == .table {
       tensors[use.node] = container[use.outputName]
@@ -16,7 +16,7 @@ public struct StoredWeights: Sendable {
   }
 
   /// The scheme of a linear's weight; nil where it is not quantized.
-  public func scheme(of node: String) -> QuantizationScheme? { tensors[node]?.scheme }
+  package func scheme(of node: String) -> QuantizationScheme? { tensors[node]?.scheme }
 
   /// How a node's weight and its input are stored, in words.
   func description(of node: String, in graph: Graph) -> String {

@@ -3,24 +3,24 @@
 /// The bins span ±`halfRange`, a power of two that doubles, pairs of bins
 /// merging, whenever a value does not fit: the result depends on the values
 /// alone, not on their order.
-public struct ValueHistogram: Sendable, Hashable {
+package struct ValueHistogram: Sendable, Hashable {
   /// Bins, half of them below 0.
-  public static let binCount = 256
+  package static let binCount = 256
 
   /// Values counted, from −`halfRange` (included) to `halfRange` (excluded).
-  public private(set) var counts = [Int](repeating: 0, count: binCount)
+  package private(set) var counts = [Int](repeating: 0, count: binCount)
   /// A power of two.
-  public private(set) var halfRange: Float = 0x1p-20
+  package private(set) var halfRange: Float = 0x1p-20
   /// Values that are not finite, which no bin holds.
-  public private(set) var nonFiniteCount = 0
+  package private(set) var nonFiniteCount = 0
 
   /// Nothing counted yet.
-  public init() {}
+  package init() {}
 
   /// Counts `values`.
   ///
   /// - Complexity: O(values).
-  public mutating func add(_ values: UnsafeBufferPointer<Float>) {
+  package mutating func add(_ values: UnsafeBufferPointer<Float>) {
     var largest: Float = 0
     for value in values where value.isFinite { largest = max(largest, abs(value)) }
     while largest >= halfRange, halfRange < 0x1p126 { double() }
@@ -50,5 +50,5 @@ public struct ValueHistogram: Sendable, Hashable {
   }
 
   /// All values counted.
-  public var total: Int { counts.reduce(0, +) + nonFiniteCount }
+  package var total: Int { counts.reduce(0, +) + nonFiniteCount }
 }

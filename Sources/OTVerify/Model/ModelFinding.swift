@@ -1,22 +1,22 @@
+import OTFoundation
 import OTGraph
 import OTRuntime
-import OTTensor
 
 /// How far the outputs of a packed model are from its source's, on sample text.
-public struct ModelFinding: Sendable {
+package struct ModelFinding: Sendable {
   /// Perplexities on the same tokens; nil where tokens see those that follow,
   /// or the model gives no logits.
-  public struct Perplexity: Sendable, Hashable {
+  package struct Perplexity: Sendable, Hashable {
     /// The packed model's.
-    public let packed: Double
+    package let packed: Double
     /// The source's.
-    public let source: Double
+    package let source: Double
     /// The first divided by the second.
-    public let ratio: Double
+    package let ratio: Double
     /// Standard error of the ratio, tokens taken as independent.
-    public let standardError: Double
+    package let standardError: Double
     /// Tokens that were predicted.
-    public let tokenCount: Int
+    package let tokenCount: Int
 
     package init(packed: Double, source: Double, ratio: Double, standardError: Double, tokenCount: Int) {
       (self.packed, self.source, self.ratio) = (packed, source, ratio)
@@ -25,15 +25,15 @@ public struct ModelFinding: Sendable {
   }
 
   /// KL(source ‖ packed) of the next-token distributions, in nats.
-  public struct Divergence: Sendable, Hashable {
+  package struct Divergence: Sendable, Hashable {
     /// Mean over the tokens.
-    public let mean: Double
+    package let mean: Double
     /// What 99 % of the tokens do not exceed.
-    public let percentile99: Double
+    package let percentile99: Double
     /// The largest.
-    public let maximum: Double
+    package let maximum: Double
     /// Share of tokens at which both find the same token likeliest.
-    public let top1Agreement: Double
+    package let top1Agreement: Double
 
     package init(mean: Double, percentile99: Double, maximum: Double, top1Agreement: Double) {
       (self.mean, self.percentile99, self.maximum) = (mean, percentile99, maximum)
@@ -42,13 +42,13 @@ public struct ModelFinding: Sendable {
   }
 
   /// Cosine between vectors of both models: tokens of `hidden`, sequences of `pooled`.
-  public struct Similarity: Sendable, Hashable {
+  package struct Similarity: Sendable, Hashable {
     /// `hidden` or `pooled`.
-    public let output: String
+    package let output: String
     /// Mean over the vectors.
-    public let mean: Double
+    package let mean: Double
     /// The least.
-    public let minimum: Double
+    package let minimum: Double
 
     package init(output: String, mean: Double, minimum: Double) {
       (self.output, self.mean, self.minimum) = (output, mean, minimum)
@@ -56,16 +56,16 @@ public struct ModelFinding: Sendable {
   }
 
   /// Perplexities, where there are any.
-  public let perplexity: Perplexity?
+  package let perplexity: Perplexity?
   /// Distance of distributions; nil where the model gives no logits.
-  public let divergence: Divergence?
+  package let divergence: Divergence?
   /// Of outputs that are not logits.
-  public let similarities: [Similarity]
+  package let similarities: [Similarity]
   /// What is wrong, in words: figure and sentence.
-  public let faults: [(figure: String, message: String)]
+  package let faults: [(figure: String, message: String)]
 
   /// Every figure that a tolerance judges, by the name that its fault would have.
-  public var figures: [(name: String, value: Double)] {
+  package var figures: [(name: String, value: Double)] {
     var figures: [(name: String, value: Double)] = []
     if let perplexity { figures.append(("perplexity ratio", perplexity.ratio)) }
     if let divergence {

@@ -1,13 +1,13 @@
 /// The result as one page to look at: no script, nothing from the network,
 /// light or dark as the reader's system is.
-public struct HTMLReport: Sendable {
+package struct HTMLReport: Sendable {
   let report: VerificationReport
 
   /// A page about `report`.
-  public init(_ report: VerificationReport) { self.report = report }
+  package init(_ report: VerificationReport) { self.report = report }
 
   /// The whole page.
-  public var text: String {
+  package var text: String {
     let title = "\(report.packed.name): \(report.hasPassed ? "passed" : "failed")"
     let head = Markup.element(
       "head", [:],

@@ -2,11 +2,11 @@
 ///
 /// A suite for each level that was verified, a case for each tensor, each layer
 /// and each figure of the model; cases that failed say why.
-public struct JUnitReport: Sendable {
+package struct JUnitReport: Sendable {
   private let report: VerificationReport
 
   /// The result of `report`.
-  public init(_ report: VerificationReport) { self.report = report }
+  package init(_ report: VerificationReport) { self.report = report }
 
   private struct Case {
     let name: String
@@ -14,7 +14,7 @@ public struct JUnitReport: Sendable {
   }
 
   /// The whole file.
-  public var text: String {
+  package var text: String {
     var suites = [("weights", report.weights.findings.map { Case(name: $0.name, faults: $0.faults) })]
     if let run = report.run {
       suites.append(("layers", run.layers.map { Case(name: $0.name, faults: $0.faults) }))

@@ -1,4 +1,4 @@
-import OTTensor
+import OTFoundation
 
 /// A piece of HTML, SVG or XML that is well-formed by construction: text gets
 /// into it escaped, and elements are closed.

@@ -3,7 +3,7 @@ import OTJSON
 
 extension VerificationReport {
   /// All figures. Numbers that JSON cannot hold (infinities, NaN) are null.
-  public var json: JSONValue {
+  package var json: JSONValue {
     var members: JSONObject = [
       "file": .string(path), "level": .string(level), "passed": .bool(hasPassed),
       "faults": .array(faults.map { .string($0) }),

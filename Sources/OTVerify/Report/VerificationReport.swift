@@ -1,54 +1,54 @@
 import OTJSON
 
 /// All that `verify` found of a packed file.
-public struct VerificationReport: Sendable {
+package struct VerificationReport: Sendable {
   /// A file that took part.
-  public struct File: Sendable, Hashable {
+  package struct File: Sendable, Hashable {
     /// Its name, without folders.
-    public let name: String
+    package let name: String
     /// Its size.
-    public let byteCount: Int
+    package let byteCount: Int
     /// SHA-256 in lower-case hexadecimal; nil where it was not computed.
-    public let sha256: String?
+    package let sha256: String?
 
     /// A file.
-    public init(name: String, byteCount: Int, sha256: String?) {
+    package init(name: String, byteCount: Int, sha256: String?) {
       (self.name, self.byteCount, self.sha256) = (name, byteCount, sha256)
     }
   }
 
   /// What the models were run on.
-  public struct Text: Sendable, Hashable {
+  package struct Text: Sendable, Hashable {
     /// In words: the names of files, or of the sample.
-    public let source: String
+    package let source: String
     /// Sequences.
-    public let sequenceCount: Int
+    package let sequenceCount: Int
     /// Tokens of all sequences.
-    public let tokenCount: Int
+    package let tokenCount: Int
 
     /// Text by its name and size.
-    public init(source: String, sequenceCount: Int, tokenCount: Int) {
+    package init(source: String, sequenceCount: Int, tokenCount: Int) {
       (self.source, self.sequenceCount, self.tokenCount) = (source, sequenceCount, tokenCount)
     }
   }
 
   /// The packed file's path, as the user gave it.
-  public let path: String
+  package let path: String
   /// The packed file.
-  public let packed: File
+  package let packed: File
   /// The files it was compared with.
-  public let sources: [File]
+  package let sources: [File]
   /// Facts for people: family, method and the like, with their names.
-  public let facts: [(name: String, value: String)]
+  package let facts: [(name: String, value: String)]
   /// Every tensor.
-  public let weights: WeightVerification
+  package let weights: WeightVerification
   /// Layers, sites and outputs; nil at level weights.
-  public let run: RunVerification?
+  package let run: RunVerification?
   /// What the models were run on; nil at level weights.
-  public let text: Text?
+  package let text: Text?
 
   /// A report of what was found.
-  public init(
+  package init(
     path: String, packed: File, sources: [File], facts: [(name: String, value: String)],
     weights: WeightVerification, run: RunVerification?, text: Text?
   ) {
@@ -57,13 +57,13 @@ public struct VerificationReport: Sendable {
   }
 
   /// The deepest level that was verified.
-  public var level: String { run == nil ? "weights" : run?.model == nil ? "layers" : "model" }
+  package var level: String { run == nil ? "weights" : run?.model == nil ? "layers" : "model" }
   /// Whether nothing has a fault.
-  public var hasPassed: Bool { weights.hasPassed && run?.hasPassed ?? true }
+  package var hasPassed: Bool { weights.hasPassed && run?.hasPassed ?? true }
 
   /// Every fault, a sentence each: weights first, then layers with the first
   /// that is off and the worst before the others, then the model.
-  public var faults: [String] {
+  package var faults: [String] {
     var sentences = weights.offenders.map { "'\($0.name)' \($0.faults[0])" }
     guard let run else { return sentences }
     if let first = run.offenders.first {

@@ -2,18 +2,18 @@ import OTGraph
 
 /// The fewest bits that a model's blocks are reduced to: what its errors
 /// depend on most, and by which tolerances are chosen.
-public struct ModelScheme: Sendable, Hashable {
+package struct ModelScheme: Sendable, Hashable {
   /// Bits of the coarsest weight; 16 where none is quantized.
-  public let weightBits: Int
+  package let weightBits: Int
   /// Bits of the coarsest activation; 16 where none is quantized.
-  public let activationBits: Int
+  package let activationBits: Int
   /// Whether a site has scales found by calibration.
-  public let isStatic: Bool
+  package let isStatic: Bool
 
   /// A scheme.
   ///
   /// - Precondition: floats are not static.
-  public init(weightBits: Int, activationBits: Int, isStatic: Bool) {
+  package init(weightBits: Int, activationBits: Int, isStatic: Bool) {
     precondition(activationBits < 16 || !isStatic)
     self.weightBits = weightBits
     self.activationBits = activationBits
@@ -21,7 +21,7 @@ public struct ModelScheme: Sendable, Hashable {
   }
 
   /// `w6a6-static`, `w8a8-dynamic`, `w6a16`: 16 for floats.
-  public var name: String {
+  package var name: String {
     "w\(weightBits)a\(activationBits)" + (activationBits == 16 ? "" : isStatic ? "-static" : "-dynamic")
   }
 

@@ -1,5 +1,5 @@
 /// A limit that depends on a model's scheme.
-public struct SchemeLimit: Sendable, Hashable {
+package struct SchemeLimit: Sendable, Hashable {
   /// What a bit costs: the default is `base + weights · r^−(weight bits) +
   /// activations · r^−(activation bits)`, where r is 2 for errors and 4 for what grows with
   /// their squares; 16 bits, which stand for floats, add nothing.
@@ -9,9 +9,9 @@ public struct SchemeLimit: Sendable, Hashable {
   }
 
   /// Holds for schemes that are not in `byScheme`; nil: the default does.
-  public var all: Double?
+  package var all: Double?
   /// Limits of certain schemes.
-  public var byScheme: [ModelScheme: Double] = [:]
+  package var byScheme: [ModelScheme: Double] = [:]
   let base: Double
   let radix: Double
   let dynamic: Cost
@@ -20,7 +20,7 @@ public struct SchemeLimit: Sendable, Hashable {
   var bounds = -1.0...10.0
 
   /// The limit of models of `scheme`.
-  public func value(for scheme: ModelScheme) -> Double {
+  package func value(for scheme: ModelScheme) -> Double {
     if let value = byScheme[scheme] ?? all { return value }
     func step(_ bits: Int) -> Double {
       bits >= 16 ? 0 : (0..<bits).reduce(1) { step, _ in step / radix }

@@ -1,11 +1,11 @@
+import OTFoundation
 import OTJSON
-import OTTensor
 
 extension Tolerance {
   /// Reads `formats/tolerance.md`; members that are missing keep their default.
   ///
   /// - Throws: `Refusal` with rule `tolerance-unknown` or `tolerance-value`.
-  public init(json: JSONValue, file: String) throws {
+  package init(json: JSONValue, file: String) throws {
     self.init()
     let reader = ToleranceReader(file: file)
     try reader.forEach(of: json, in: nil, known: Tolerance.knownMembers) { key, value in

@@ -1,19 +1,19 @@
 /// How far a packed file may be from its source: `formats/tolerance.md`.
-public struct Tolerance: Sendable, Hashable {
+package struct Tolerance: Sendable, Hashable {
   // MARK: Weights
 
   /// Largest |w − ŵ| in steps of the weight's scale, but for codes at the ends
   /// of their range. Half a step, and the rounding of float32 in up to 255 steps.
-  public var maximumErrorInSteps = 0.5001
+  package var maximumErrorInSteps = 0.5001
   /// Least signal to quantization noise of a tensor in decibels, by bits.
   ///
   /// By default 6·bits − 18: a uniform quantizer gains 6 dB per bit, and a
   /// matrix of normal weights has about 10 dB more than this.
-  public var minimumSQNRDecibels: [Int: Double] = Dictionary(
+  package var minimumSQNRDecibels: [Int: Double] = Dictionary(
     uniqueKeysWithValues: (2...8).map { ($0, Double(6 * $0 - 18)) })
   /// Largest |p − p̂| of a float parameter (norms and biases), relative to the
   /// largest of its tensor.
-  public var maximumRelativeError = 1e-5
+  package var maximumRelativeError = 1e-5
 
   // MARK: Layers
 
@@ -21,35 +21,35 @@ public struct Tolerance: Sendable, Hashable {
   // have been measured to give: formats/tolerance.md.
 
   /// Largest relative error of the output of a linear or a norm.
-  public var maximumLayerError = SchemeLimit(
+  package var maximumLayerError = SchemeLimit(
     base: 0.15, radix: 2, dynamic: .init(weights: 40, activations: 48), static: .init(weights: 16, activations: 24),
     bounds: 0...0.95)
   /// Least cosine of the output of a linear or a norm; by default any, since the
   /// relative error bounds it.
-  public var minimumLayerCosine = SchemeLimit(
+  package var minimumLayerCosine = SchemeLimit(
     base: -1, radix: 2, dynamic: .init(weights: 0, activations: 0), static: .init(weights: 0, activations: 0))
 
   // MARK: Model
 
   /// Largest ratio of the packed model's perplexity to the source's.
-  public var maximumPerplexityRatio = SchemeLimit(
+  package var maximumPerplexityRatio = SchemeLimit(
     base: 1.03, radix: 4, dynamic: .init(weights: 250, activations: 1800),
     static: .init(weights: 250, activations: 1500))
   /// Largest mean KL divergence, in nats.
-  public var maximumMeanDivergence = SchemeLimit(
+  package var maximumMeanDivergence = SchemeLimit(
     base: 0.01, radix: 4, dynamic: .init(weights: 450, activations: 3000),
     static: .init(weights: 450, activations: 1500))
   /// Least share of tokens with the same likeliest next token.
-  public var minimumTop1Agreement = SchemeLimit(
+  package var minimumTop1Agreement = SchemeLimit(
     base: 0.97, radix: 2, dynamic: .init(weights: -14, activations: -30),
     static: .init(weights: -14, activations: -10), bounds: 0...1)
   /// Least mean cosine of the vectors of each output that is not logits.
-  public var minimumOutputCosine = SchemeLimit(
+  package var minimumOutputCosine = SchemeLimit(
     base: 0.998, radix: 4, dynamic: .init(weights: -60, activations: -200),
     static: .init(weights: -60, activations: -200), bounds: 0...1)
 
   /// The defaults.
-  public init() {}
+  package init() {}
 }
 
 // MARK: - Judging

@@ -1,6 +1,7 @@
 import OTCheckpoint
 import OTContainer
 import OTConversion
+import OTFoundation
 import OTGraph
 import OTKernels
 import OTQuantization

@@ -1,23 +1,23 @@
 import OTContainer
-import OTTensor
+import OTFoundation
 
 /// What verification found of one tensor of the source, or of a node of the graph that differs.
-public struct TensorFinding: Sendable {
+package struct TensorFinding: Sendable {
   /// Name in the source.
-  public let name: String
+  package let name: String
   /// How the file stores it: `6-bit asymmetric`, `F32`, `alias of …`; `graph` for a node.
-  public let storage: String
+  package let storage: String
   /// Signal to quantization noise after the transform; nil unless quantized.
-  public let sqnrDecibels: Double?
+  package let sqnrDecibels: Double?
   /// Largest |w − ŵ| in steps where the code is not at an end of its range;
   /// for float parameters, relative to the largest of the tensor.
-  public let maximumError: Double
+  package let maximumError: Double
   /// What is wrong, in words; empty when all is as it must be.
-  public let faults: [String]
+  package let faults: [String]
   /// How often each code occurs, 2^bits counts; empty unless quantized.
-  public let codeCounts: [Int]
+  package let codeCounts: [Int]
   /// Codes that stand for 0 in the mean over the scales; nil unless quantized.
-  public let zeroPoint: Double?
+  package let zeroPoint: Double?
 
   package init(
     name: String, storage: String, sqnrDecibels: Double? = nil, maximumError: Double = 0, faults: [String],
@@ -31,7 +31,7 @@ public struct TensorFinding: Sendable {
 
 extension StoredTensor {
   /// How the tensor is stored, in words.
-  public var storageDescription: String {
+  package var storageDescription: String {
     switch content {
     case .alias(let target): return "alias of \(target)"
     case .plain(let type): return type.rawValue

@@ -1,23 +1,23 @@
 import OTCheckpoint
 import OTContainer
 import OTConversion
+import OTFoundation
 import OTGraph
 import OTJSON
-import OTTensor
 
 /// The result of recomputing every weight of a packed file from its source, and
 /// of comparing its graph with the one that the source's family gives.
-public struct WeightVerification: Sendable {
+package struct WeightVerification: Sendable {
   /// A finding for every node whose operation differs, then one for every tensor
   /// of the source, and of the file.
-  public let findings: [TensorFinding]
+  package let findings: [TensorFinding]
   /// What is odd but no fault.
-  public let notes: [String]
+  package let notes: [String]
 
   /// Findings with faults.
-  public var offenders: [TensorFinding] { findings.filter { !$0.faults.isEmpty } }
+  package var offenders: [TensorFinding] { findings.filter { !$0.faults.isEmpty } }
   /// Whether no finding has a fault.
-  public var hasPassed: Bool { offenders.isEmpty }
+  package var hasPassed: Bool { offenders.isEmpty }
 
   package init(findings: [TensorFinding], notes: [String]) {
     (self.findings, self.notes) = (findings, notes)
@@ -31,7 +31,7 @@ public struct WeightVerification: Sendable {
   /// node of the graph must be the source's, but for what migration does.
   ///
   /// - Throws: `Refusal` when the file is damaged or the source cannot be read.
-  public init(
+  package init(
     of file: PackedFile, reference: Checkpoint, tolerance: Tolerance = Tolerance(), threadCount: Int = 1,
     progress: ((Int, Int) -> Void)? = nil
   ) throws {

@@ -5,13 +5,13 @@ import Foundation
 /// At most `window` blocks are computed and not yet handed on, so that memory
 /// stays bounded whatever the count. What `consume` sees does not depend on
 /// the number of threads.
-public enum OrderedPipeline {
+package enum OrderedPipeline {
   /// Runs `produce` for each index of `0..<count` on `threadCount` threads, and
   /// `consume` with each result on the calling thread, in order of index.
   ///
   /// - Throws: the error of the lowest index that failed, or what `consume`
   ///   threw, once all started blocks have ended.
-  public static func run<Block: Sendable>(
+  package static func run<Block: Sendable>(
     count: Int, threadCount: Int,
     produce: @escaping @Sendable (Int) throws -> Block,
     consume: (Int, Block) throws -> Void

@@ -10,13 +10,13 @@
 ///
 /// Only what is written takes memory: whoever allocates by what a file claims
 /// pays for what the file fills.
-public final class PageMemory: @unchecked Sendable {
+package final class PageMemory: @unchecked Sendable {
   /// All bytes; valid as long as this object lives. Writers on several threads
   /// keep to ranges of their own.
-  public let bytes: UnsafeMutableRawBufferPointer
+  package let bytes: UnsafeMutableRawBufferPointer
 
   /// - Throws: `Refusal` with rule `memory` when the system has no room for it.
-  public init(byteCount: Int) throws {
+  package init(byteCount: Int) throws {
     guard byteCount > 0 else {
       bytes = UnsafeMutableRawBufferPointer(start: nil, count: 0)
       return

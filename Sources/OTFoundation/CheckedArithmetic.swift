@@ -3,13 +3,13 @@
 
 extension Int {
   /// The sum, or nil when it does not fit.
-  @inlinable public func addingChecked(_ other: Int) -> Int? {
+  @inlinable package func addingChecked(_ other: Int) -> Int? {
     let (value, overflow) = addingReportingOverflow(other)
     return overflow ? nil : value
   }
 
   /// The product, or nil when it does not fit.
-  @inlinable public func multipliedChecked(by other: Int) -> Int? {
+  @inlinable package func multipliedChecked(by other: Int) -> Int? {
     let (value, overflow) = multipliedReportingOverflow(by: other)
     return overflow ? nil : value
   }
@@ -17,7 +17,7 @@ extension Int {
   /// The least multiple of `unit` that is not below `self`.
   ///
   /// - Precondition: `unit` is positive and the result fits.
-  @inlinable public func roundedUp(toMultipleOf unit: Int) -> Int {
+  @inlinable package func roundedUp(toMultipleOf unit: Int) -> Int {
     (self + unit - 1) / unit * unit
   }
 }

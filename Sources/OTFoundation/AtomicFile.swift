@@ -18,13 +18,13 @@
 /// A target that is a symbolic link is replaced itself, not what it leads to.
 /// The temporary file stays behind only when the process is killed, until the
 /// next writer of the target. Not safe to use from several threads at once.
-public final class AtomicFile {
+package final class AtomicFile {
   /// The target's path, as it was given.
-  public let path: String
+  package let path: String
   /// Bytes appended so far: the position of the next `append`.
-  public private(set) var byteCount = 0
+  package private(set) var byteCount = 0
   /// Path of the file that receives the bytes until `commit()`.
-  public let temporaryPath: String
+  package let temporaryPath: String
 
   private let target: OutputTarget
   private let temporary: TemporaryFile
@@ -41,7 +41,7 @@ public final class AtomicFile {
   ///   - inputs: files that must not be overwritten, `force` or not.
   /// - Throws: `Refusal` with rule `output-no-parent`, `output-is-input`,
   ///   `output-exists`, `output-not-regular` or `output-unwritable`.
-  public init(path: String, force: Bool = false, inputs: [FileIdentity] = []) throws {
+  package init(path: String, force: Bool = false, inputs: [FileIdentity] = []) throws {
     let target = try OutputTarget(path: path)
     try target.check(force: force, inputs: inputs)
     // Properties are set last: deinit runs for an initializer that throws later than that.
@@ -60,7 +60,7 @@ public final class AtomicFile {
   /// before writing; nothing is created.
   ///
   /// - Throws: as `init`; `Refusal` with rule `output-twice` where two paths lead to one file.
-  public static func check(_ paths: [String], force: Bool, inputs: [FileIdentity]) throws {
+  package static func check(_ paths: [String], force: Bool, inputs: [FileIdentity]) throws {
     var keys: Set<OutputTarget.Key> = []
     for path in paths {
       let target = try OutputTarget(path: path)
@@ -74,13 +74,13 @@ public final class AtomicFile {
 
   /// Removes the temporary files of all objects and ends the process, as when a
   /// signal asks for it; meanwhile no other can be created or get its name.
-  public static func removeAll(andEndBy end: () -> Never) -> Never { TemporaryFile.removeAll(andEndBy: end) }
+  package static func removeAll(andEndBy end: () -> Never) -> Never { TemporaryFile.removeAll(andEndBy: end) }
 
   /// Writes `bytes` behind everything appended so far.
   ///
   /// - Throws: `Refusal` with rule `output-write-failed`, after which the
   ///   temporary file is gone.
-  public func append(_ bytes: UnsafeRawBufferPointer) throws {
+  package func append(_ bytes: UnsafeRawBufferPointer) throws {
     try writeAll(bytes, at: byteCount)
     byteCount += bytes.count
     startWriting()
@@ -104,7 +104,7 @@ public final class AtomicFile {
   /// Writes `bytes` behind everything appended so far.
   ///
   /// - Throws: as `append(_:)` of a buffer.
-  public func append(_ bytes: some Collection<UInt8>) throws {
+  package func append(_ bytes: some Collection<UInt8>) throws {
     if let result = try bytes.withContiguousStorageIfAvailable({
       try append(UnsafeRawBufferPointer($0))
     }) {
@@ -117,7 +117,7 @@ public final class AtomicFile {
   ///
   /// - Precondition: `byteOffset ..< byteOffset + bytes.count` has been appended.
   /// - Throws: as `append(_:)`.
-  public func write(_ bytes: UnsafeRawBufferPointer, at byteOffset: Int) throws {
+  package func write(_ bytes: UnsafeRawBufferPointer, at byteOffset: Int) throws {
     precondition(
       byteOffset >= 0 && byteOffset <= byteCount && bytes.count <= byteCount - byteOffset,
       "only bytes that were appended can be replaced")
@@ -130,7 +130,7 @@ public final class AtomicFile {
   ///   or, without `force`, `output-exists` when the target has come into being
   ///   meanwhile. The target is as before, except when only the directory
   ///   could not be synchronized.
-  public func commit() throws {
+  package func commit() throws {
     precondition(isOpen, "a file that was committed, aborted or met an error cannot be committed")
     // A failed fsync is final: the system has marked the pages clean, and a
     // second call would report success without having written them.
@@ -159,7 +159,7 @@ public final class AtomicFile {
   }
 
   /// Removes the temporary file; does nothing after `commit()` or an error.
-  public func abort() {
+  package func abort() {
     guard isOpen else { return }
     isOpen = false
     if descriptor >= 0 { close(descriptor) }

@@ -5,7 +5,7 @@ import Dispatch
 ///
 /// The result does not depend on the number of threads. The first error by
 /// index is thrown after all started blocks have ended.
-public func mapBlocks<Result: Sendable>(
+package func mapBlocks<Result: Sendable>(
   _ count: Int, threadCount: Int, _ body: @Sendable (Int) throws -> Result
 ) throws -> [Result] {
   if threadCount <= 1 || count <= 1 { return try (0..<count).map(body) }

@@ -7,20 +7,20 @@
 #endif
 
 /// What tells one file on disk from another, and whether it changed.
-public struct FileIdentity: Sendable, Hashable {
+package struct FileIdentity: Sendable, Hashable {
   /// Number of the file system.
-  public let device: UInt64
+  package let device: UInt64
   /// Number of the file in it.
-  public let inode: UInt64
+  package let inode: UInt64
   /// Size in bytes.
-  public let byteCount: Int
+  package let byteCount: Int
   /// Time of the last change, in seconds since 1970.
-  public let modifiedSeconds: Int
+  package let modifiedSeconds: Int
   /// The rest of that time, in nanoseconds.
-  public let modifiedNanoseconds: Int
+  package let modifiedNanoseconds: Int
 
   /// Whether both are the same file, changed or not.
-  public func isSameFile(as other: FileIdentity) -> Bool {
+  package func isSameFile(as other: FileIdentity) -> Bool {
     device == other.device && inode == other.inode
   }
 
@@ -38,14 +38,14 @@ public struct FileIdentity: Sendable, Hashable {
   }
 
   /// The identity of what `path` leads to, or nil when there is nothing.
-  public init?(path: String) {
+  package init?(path: String) {
     var status = stat()
     guard stat(path, &status) == 0 else { return nil }
     self.init(status)
   }
 
   /// The identities of what there is at `paths`.
-  public static func all(_ paths: [String?]) -> [FileIdentity] {
+  package static func all(_ paths: [String?]) -> [FileIdentity] {
     paths.compactMap { $0.flatMap { FileIdentity(path: $0) } }
   }
 }
@@ -56,22 +56,22 @@ public struct FileIdentity: Sendable, Hashable {
 /// If another process truncates the file while it is mapped, the system ends
 /// this process with SIGBUS; nothing in user space can turn that into an
 /// error, so `verifyUnchanged()` is called at the end of every long read.
-public final class MappedFile: @unchecked Sendable {
+package final class MappedFile: @unchecked Sendable {
   /// The path as it was given.
-  public let path: String
+  package let path: String
   /// Which file it was when it was opened.
-  public let identity: FileIdentity
+  package let identity: FileIdentity
   private let descriptor: Int32
   private let base: UnsafeMutableRawPointer?
 
   /// Size in bytes when it was opened.
-  public var byteCount: Int { identity.byteCount }
+  package var byteCount: Int { identity.byteCount }
 
   /// Opens and maps the file; symbolic links are followed.
   ///
   /// - Throws: `Refusal` with rule `file-missing`, `file-unreadable`,
   ///   `file-not-regular` or `file-unmappable`.
-  public init(path: String) throws {
+  package init(path: String) throws {
     self.path = path
     // O_NONBLOCK: opening a FIFO must not wait for a writer.
     let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
@@ -112,14 +112,14 @@ public final class MappedFile: @unchecked Sendable {
   }
 
   /// All bytes; valid as long as this object lives.
-  public var bytes: UnsafeRawBufferPointer {
+  package var bytes: UnsafeRawBufferPointer {
     UnsafeRawBufferPointer(start: base, count: base == nil ? 0 : identity.byteCount)
   }
 
   /// The bytes of `range`.
   ///
   /// - Precondition: the range lies within the file.
-  public func bytes(in range: Range<Int>) -> UnsafeRawBufferPointer {
+  package func bytes(in range: Range<Int>) -> UnsafeRawBufferPointer {
     precondition(range.lowerBound >= 0 && range.upperBound <= byteCount, "range outside the file")
     return UnsafeRawBufferPointer(rebasing: bytes[range])
   }
@@ -128,7 +128,7 @@ public final class MappedFile: @unchecked Sendable {
   ///
   /// - Throws: `Refusal` with rule `file-changed` when the file has become
   ///   shorter, `file-unreadable` when the system reports an error.
-  public func read(at byteOffset: Int, into buffer: UnsafeMutableRawBufferPointer) throws {
+  package func read(at byteOffset: Int, into buffer: UnsafeMutableRawBufferPointer) throws {
     var done = 0
     while done < buffer.count {
       let count = pread(descriptor, buffer.baseAddress.map { $0 + done }, buffer.count - done, off_t(byteOffset + done))
@@ -147,7 +147,7 @@ public final class MappedFile: @unchecked Sendable {
 
   /// Lets the system drop the pages wholly inside `range` from this process's
   /// memory; they are read again when touched.
-  public func release(_ range: Range<Int>) {
+  package func release(_ range: Range<Int>) {
     guard let base else { return }
     let pageSize = sysconf(Int32(_SC_PAGESIZE))
     let start = range.lowerBound.roundedUp(toMultipleOf: pageSize)
@@ -157,7 +157,7 @@ public final class MappedFile: @unchecked Sendable {
 
   /// - Throws: `Refusal` with rule `file-changed` when size or modification
   ///   time differ from those at opening.
-  public func verifyUnchanged() throws {
+  package func verifyUnchanged() throws {
     var status = stat()
     guard fstat(descriptor, &status) == 0, FileIdentity(status) == identity,
       FileIdentity(path: path) == identity
