@@ -134,6 +134,16 @@ import _OTTestSupport
     }
   }
 
+  /// The reader that follows formats/otq.md reads what earlier versions wrote.
+  @Test(arguments: ["opt", "bloom", "llama", "bert"])
+  func pythonReaderVerifiesFilesOfVersion1_0(family: String) throws {
+    let python = ProcessInfo.processInfo.environment["OTQ_PYTHON"] ?? "python3"
+    let reader = Fixtures.root.deletingLastPathComponent().appendingPathComponent("formats/otq.py").path
+    let path = Fixtures.path("previous-versions/1.0/\(family).otq")
+    let outcome = try Tool.shell("\(python) -B '\(reader)' '\(path)' --verify")
+    #expect(outcome.status == 0, "\(outcome.errors)")
+  }
+
   @Test(arguments: ["opt-mini", "bloom-mini", "llama-mini", "bert-mini"])
   func pythonReaderGivesTheSameTensors(model: String) throws {
     let python = ProcessInfo.processInfo.environment["OTQ_PYTHON"] ?? "python3"

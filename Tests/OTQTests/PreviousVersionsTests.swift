@@ -1,0 +1,78 @@
+import Foundation
+import OTCheckpoint
+import OTQ
+import OTTensor
+import Testing
+import _OTTestSupport
+
+/// Files that earlier versions of the program wrote, with what they computed from them then.
+@Suite struct PreviousVersionsTests {
+  struct File: Sendable, CustomStringConvertible {
+    let version: String
+    let family: String
+    /// Bits of the weights of the blocks' linears, of embeddings and of the head.
+    let weightBits: [Int]
+
+    var description: String { "\(version)/\(family)" }
+    var path: String { Fixtures.path("previous-versions/\(version)/\(family).otq") }
+    var expected: String { Fixtures.path("previous-versions/\(version)/\(family).expected.safetensors") }
+  }
+
+  static let files = [
+    File(version: "1.0", family: "opt", weightBits: [6, 8]),
+    File(version: "1.0", family: "bloom", weightBits: [6, 8]),
+    File(version: "1.0", family: "llama", weightBits: [6, 8]),
+    File(version: "1.0", family: "bert", weightBits: [6]),
+  ]
+  /// Its tokens are `text_ids`, by the `tokenizers` library.
+  private static let text = "In the beginning God created the heaven and the earth."
+
+  /// The elements of a stored tensor, row after row.
+  private func elements<Element>(_ name: String, of checkpoint: Checkpoint, as type: Element.Type) throws -> [Element] {
+    let tensor = try #require(checkpoint[name])
+    #expect(tensor.elementType.bitWidth == MemoryLayout<Element>.size * 8)
+    return tensor.withRowBytes(0..<tensor.shape.rowCount) { bytes in
+      (0..<bytes.count / MemoryLayout<Element>.size).map {
+        bytes.loadUnaligned(fromByteOffset: $0 * MemoryLayout<Element>.size, as: type)
+      }
+    }
+  }
+
+  /// No list of files can forget one that is there.
+  @Test func everyFileIsTested() throws {
+    let folder = Fixtures.path("previous-versions")
+    let names = try FileManager.default.subpathsOfDirectory(atPath: folder).filter { $0.hasSuffix(".otq") }
+    #expect(names.sorted() == Self.files.map { "\($0.version)/\($0.family).otq" }.sorted())
+  }
+
+  @Test(arguments: files) func opens(_ previous: File) throws {
+    let file = try ModelFile(path: previous.path)
+    try file.verify(threadCount: 2)
+    let metadata = try file.metadata()
+    #expect(metadata.family == previous.family)
+    #expect(metadata.weightBits == previous.weightBits)
+  }
+
+  /// Bit for bit: products are of integers, and the float arithmetic between them has one order of
+  /// operations on every machine. (LLaMA's rotary tables take `cosf` and `sinf` from the C library;
+  /// one that rounds them otherwise would move its logits a little.)
+  @Test(arguments: files) func givesTheSameLogits(_ previous: File) throws {
+    let expected = try Checkpoint.open(previous.expected)
+    let ids = try elements("input_ids", of: expected, as: Int64.self).map(Int.init)
+    let logits = try elements("logits", of: expected, as: Float.self)
+    #expect(ids.count == 32 && logits.count == 32 * 2048)
+    let model = try LanguageModel(path: previous.path, threadCount: 2)
+    for sequence in 0..<2 {
+      let values = try model.logits(for: Array(ids[16 * sequence..<16 * (sequence + 1)])).values
+      #expect(values == Array(logits[16 * 2048 * sequence..<16 * 2048 * (sequence + 1)]), "sequence \(sequence)")
+    }
+  }
+
+  @Test(arguments: files) func readsText(_ previous: File) throws {
+    let expected = try Checkpoint.open(previous.expected)
+    let model = try LanguageModel(path: previous.path, threadCount: 2)
+    #expect(try model.encode(Self.text) == elements("text_ids", of: expected, as: Int64.self).map(Int.init))
+    guard !model.isCausal else { return }
+    #expect(try model.embed(Self.text) == elements("embedding", of: expected, as: Float.self))
+  }
+}
