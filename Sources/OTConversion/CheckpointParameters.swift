@@ -28,9 +28,7 @@ extension CheckpointParameters: ParameterSource {
     switch use.role {
     case .table: try read(use.tensor, use.shape, rows: rows, into: target)
     case .weight:
-      let transform = WeightTransform(
-        columnScale: use.input.scale, rowScale: use.output.scale)
-      try read(use.tensor, use.shape, rows: rows, transform: transform, into: target)
+      try read(use.tensor, use.shape, rows: rows, input: use.input, output: use.output, into: target)
     default: _ = target.update(fromContentsOf: try vector(use, rows: rows))
     }
   }
@@ -72,7 +70,7 @@ extension CheckpointParameters: ParameterSource {
 
   private func shape(of bias: ParameterUse, columnCount: Int) throws -> Shape {
     guard let shape = Shape([bias.shape.rowCount, columnCount]) else {
-      throw Refusal("parameter-shape", "has too many elements", tensor: bias.weightTensor)
+      throw Refusal("parameter-shape", "has too many elements", tensor: bias.weightTensor?.name)
     }
     return shape
   }
@@ -104,33 +102,35 @@ extension CheckpointParameters: ParameterSource {
   }
 
   private func stored(
-    _ name: String?, _ shape: Shape, rows: Range<Int>
+    _ source: SourceTensor?, _ shape: Shape, rows: Range<Int>
   ) throws -> [Float] {
     let count = rows.count * shape.rowElementCount
     return try [Float](unsafeUninitializedCapacity: count) { buffer, initializedCount in
-      try read(name, shape, rows: rows, into: UnsafeMutableBufferPointer(rebasing: buffer[..<count]))
+      try read(source, shape, rows: rows, into: UnsafeMutableBufferPointer(rebasing: buffer[..<count]))
       initializedCount = count
     }
   }
 
   private func read(
-    _ name: String?, _ shape: Shape, rows: Range<Int>, transform: WeightTransform = .identity,
-    into target: UnsafeMutableBufferPointer<Float>
+    _ source: SourceTensor?, _ shape: Shape, rows: Range<Int>, input: ChannelTransform = .identity,
+    output: ChannelTransform = .identity, into target: UnsafeMutableBufferPointer<Float>
   ) throws {
-    guard let name, let tensor = tensors[name] else {
-      throw Refusal("parameter-missing", "the checkpoint does not have it", tensor: name)
+    guard let source, let whole = tensors[source.name] else {
+      throw Refusal("parameter-missing", "the checkpoint does not have it", tensor: source?.name)
     }
-    guard tensor.shape == shape else {
+    guard let tensor = source.view(of: whole), tensor.shape == shape else {
       throw Refusal(
-        "parameter-shape", "is \(tensor.shape), the graph needs \(shape)", file: tensor.file.path,
-        tensor: name)
+        "parameter-shape", "is \(whole.shape), the graph needs \(shape) of \(source)", file: whole.file.path,
+        tensor: source.name)
     }
     guard tensor.elementType.isConvertibleFloat else {
       throw Refusal(
         "parameter-type", "has elements \(tensor.elementType.rawValue), not floats",
-        file: tensor.file.path, tensor: name)
+        file: tensor.file.path, tensor: source.name)
     }
     precondition(rows.lowerBound >= 0 && rows.upperBound <= shape.rowCount)
+    let transform = WeightTransform(
+      columnScale: input.scale, rowScale: output.scale, constant: source.constant)
     try TransformedRows(view: tensor, transform: transform).read(rows: rows, into: target)
   }
 }

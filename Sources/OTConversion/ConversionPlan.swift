@@ -51,7 +51,8 @@ package struct PlannedTensor: Sendable {
 
   var transform: WeightTransform {
     WeightTransform(
-      columnScale: use?.input.scale, columnShift: use?.input.shift, rowScale: use?.output.scale)
+      columnScale: use?.input.scale, columnShift: use?.input.shift, rowScale: use?.output.scale,
+      constant: use?.tensor?.constant ?? 0)
   }
 }
 

@@ -18,7 +18,7 @@ struct TensorPlanner {
     let aliases = checkpoint.aliases
     for use in graph.parameterUses where use.role != .shift && use.role != .scale {
       guard names.insert(use.outputName).inserted else { continue }
-      let view = use.tensor.flatMap { checkpoint[$0] }
+      let view = use.tensor.flatMap { source in checkpoint[source.name].flatMap(source.view) }
       var tensor = PlannedTensor(
         outputName: use.outputName, shape: use.shape, view: view, use: use,
         treatment: try treatment(of: use, view))

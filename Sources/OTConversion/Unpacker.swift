@@ -123,10 +123,10 @@ package struct Unpacker: Sendable {
 
   /// Ŵ·z of the weights that unpacking writes.
   private func shiftProduct(of bias: ParameterUse, _ shift: [Float]) throws -> [Float] {
-    guard let name = bias.weightTensor, let weight = file.container[name] else {
+    guard let weight = file.container[bias.weightOutputName] else {
       throw Refusal("otq-graph", "the weight beside this bias is missing", file: file.path, tensor: bias.outputName)
     }
-    let use = file.uses[name]
+    let use = file.uses[bias.weightOutputName]
     var products: [Float] = []
     func add(_ values: [Float]) {
       for start in stride(from: 0, to: values.count, by: shift.count) {

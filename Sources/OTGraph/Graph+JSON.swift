@@ -146,15 +146,13 @@ struct GraphReader {
     object[key].flatMap { $0 == .null ? nil : $0 }
   }
 
+  func json(_ key: String) -> JSONValue? { value(key) }
+
   func has(_ key: String) -> Bool { value(key) != nil }
 
   func string(_ key: String) throws -> String {
     guard let value = value(key)?.string else { throw refusal("'\(key)' is no string") }
     return value
-  }
-
-  func optionalString(_ key: String) throws -> String? {
-    value(key) == nil ? nil : try string(key)
   }
 
   func integer(_ key: String) throws -> Int {

@@ -150,7 +150,7 @@ extension Graph {
     return result
   }
 
-  private func isTied(_ tensors: [String?]) -> Bool {
+  private func isTied(_ tensors: [SourceTensor?]) -> Bool {
     tensors.contains { $0.map { (useCounts[$0] ?? 0) > 1 } ?? false }
   }
 
@@ -189,7 +189,7 @@ extension Graph {
       if isTied([linear.weight, linear.bias]) {
         throw Refusal(
           "graph-tied", "the parameters of '\(name)' serve another node, too, and cannot change",
-          tensor: linear.weight)
+          tensor: linear.weight.name)
       }
     }
   }

@@ -60,7 +60,7 @@ package struct Graph: Sendable {
   let indices: [String: Int]
   let channelCounts: [Int]
   let consumersByName: [String: [String]]
-  let useCounts: [String: Int]
+  let useCounts: [SourceTensor: Int]
 
   /// A validated graph.
   ///

@@ -209,8 +209,8 @@ extension Operation {
     }
   }
 
-  /// Names of the checkpoint's tensors that a node with this operation uses.
-  var tensors: [String] {
+  /// The parameters that a node with this operation takes of the checkpoint.
+  var tensors: [SourceTensor] {
     switch self {
     case .embedding(let embedding): [embedding.table]
     case .linear(let linear): [linear.weight, linear.bias].compactMap { $0 }

@@ -26,19 +26,19 @@ extension Operation {
   func write(to object: inout JSONObject) {
     switch self {
     case .embedding(let embedding):
-      object["table"] = .string(embedding.table)
+      object["table"] = embedding.table.json
       object["rowCount"] = .integer(embedding.rowCount)
       object["size"] = .integer(embedding.size)
       object["rowOffset"] = .integer(embedding.rowOffset)
     case .linear(let linear):
-      object["weight"] = .string(linear.weight)
-      object["bias"] = linear.bias.map { .string($0) }
+      object["weight"] = linear.weight.json
+      object["bias"] = linear.bias.map(\.json)
       object["inFeatures"] = .integer(linear.inFeatures)
       object["outFeatures"] = .integer(linear.outFeatures)
       object["role"] = .string(linear.role.rawValue)
     case .layerNorm(let norm), .rmsNorm(let norm):
-      object["gamma"] = norm.gamma.map { .string($0) }
-      object["beta"] = norm.beta.map { .string($0) }
+      object["gamma"] = norm.gamma.map(\.json)
+      object["beta"] = norm.beta.map(\.json)
       object["epsilon"] = .number(shortest(norm.epsilon))
       object["size"] = .integer(norm.size)
     case .attention(let attention):
@@ -67,7 +67,7 @@ extension Operation {
     case "embedding":
       self = .embedding(
         Embedding(
-          table: try reader.string("table"), rowCount: try reader.integer("rowCount"),
+          table: try reader.tensor("table"), rowCount: try reader.integer("rowCount"),
           size: try reader.integer("size"), rowOffset: try reader.integer("rowOffset")))
     case "linear":
       guard let role = Linear.Role(rawValue: try reader.string("role")) else {
@@ -75,7 +75,7 @@ extension Operation {
       }
       self = .linear(
         Linear(
-          weight: try reader.string("weight"), bias: try reader.optionalString("bias"),
+          weight: try reader.tensor("weight"), bias: try reader.optionalTensor("bias"),
           inFeatures: try reader.integer("inFeatures"),
           outFeatures: try reader.integer("outFeatures"), role: role))
     case "layer_norm": self = .layerNorm(try Norm(reader: reader))
@@ -110,7 +110,7 @@ extension Operation {
 extension Norm {
   fileprivate init(reader: GraphReader) throws {
     self.init(
-      gamma: try reader.optionalString("gamma"), beta: try reader.optionalString("beta"),
+      gamma: try reader.optionalTensor("gamma"), beta: try reader.optionalTensor("beta"),
       epsilon: Float(try reader.number("epsilon")), size: try reader.integer("size"))
   }
 }

@@ -36,8 +36,8 @@ package enum Operation: Sendable, Hashable {
 
 /// A table of vectors, one row per ID.
 package struct Embedding: Sendable, Hashable {
-  /// Name of the table, `[rowCount, size]`.
-  package let table: String
+  /// The table, `[rowCount, size]`.
+  package let table: SourceTensor
   /// Rows of the table, those before `rowOffset` included.
   package let rowCount: Int
   /// Channels of a row.
@@ -46,7 +46,7 @@ package struct Embedding: Sendable, Hashable {
   package let rowOffset: Int
 
   /// An embedding that looks rows up in the tensor `table`.
-  package init(table: String, rowCount: Int, size: Int, rowOffset: Int = 0) {
+  package init(table: SourceTensor, rowCount: Int, size: Int, rowOffset: Int = 0) {
     self.table = table
     self.rowCount = rowCount
     self.size = size
@@ -65,10 +65,10 @@ package struct Linear: Sendable, Hashable {
     case head
   }
 
-  /// Name of the weight, `[outFeatures, inFeatures]`.
-  package let weight: String
-  /// Name of the bias, `[outFeatures]`; nil where the checkpoint has none.
-  package let bias: String?
+  /// The weight, `[outFeatures, inFeatures]`.
+  package let weight: SourceTensor
+  /// The bias, `[outFeatures]`; nil where the checkpoint has none.
+  package let bias: SourceTensor?
   /// Channels of the input.
   package let inFeatures: Int
   /// Channels of the output.
@@ -77,7 +77,7 @@ package struct Linear: Sendable, Hashable {
   package let role: Role
 
   /// A linear layer with the tensors `weight` and `bias`.
-  package init(weight: String, bias: String?, inFeatures: Int, outFeatures: Int, role: Role) {
+  package init(weight: SourceTensor, bias: SourceTensor?, inFeatures: Int, outFeatures: Int, role: Role) {
     self.weight = weight
     self.bias = bias
     self.inFeatures = inFeatures
@@ -88,17 +88,17 @@ package struct Linear: Sendable, Hashable {
 
 /// The parameters of a LayerNorm or an RMSNorm.
 package struct Norm: Sendable, Hashable {
-  /// Name of the gain, `[size]`; nil stands for ones.
-  package let gamma: String?
-  /// Name of the offset, `[size]`; nil stands for zeros.
-  package let beta: String?
+  /// The gain, `[size]`; nil stands for ones.
+  package let gamma: SourceTensor?
+  /// The offset, `[size]`; nil stands for zeros.
+  package let beta: SourceTensor?
   /// Added to the variance or the mean of squares; not negative.
   package let epsilon: Float
   /// Channels.
   package let size: Int
 
   /// A norm over `size` channels.
-  package init(gamma: String?, beta: String?, epsilon: Float, size: Int) {
+  package init(gamma: SourceTensor?, beta: SourceTensor?, epsilon: Float, size: Int) {
     self.gamma = gamma
     self.beta = beta
     self.epsilon = epsilon

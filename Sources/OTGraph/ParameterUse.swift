@@ -8,7 +8,7 @@ import OTTensor
 ///
 /// | role | value |
 /// | --- | --- |
-/// | weight | `(w · s_in[column]) / s_out[row]` |
+/// | weight | `(w · s_in[column]) / s_out[row]`, `w` read as `tensor` says |
 /// | bias | `((b + W·z_in) − z_out) / s_out`, `W` the checkpoint's own weight |
 /// | gamma | `γ / s_out`; ones where `tensor` is nil |
 /// | beta | `(β − z_out) / s_out`; zeros where `tensor` is nil |
@@ -20,11 +20,11 @@ package struct ParameterUse: Sendable, Hashable {
     case weight, bias, gamma, beta, table, shift, scale
   }
 
-  /// The tensor's name in the checkpoint; nil where migration brings it into being.
-  package let tensor: String?
-  /// The name under which it is written: the checkpoint's, or
-  /// `<node>.bias`, `<node>.weight`, `<node>.shift`, `<node>.scale`. Tied
-  /// tensors are used by several nodes under one name.
+  /// What it is made of in the checkpoint; nil where migration creates it.
+  package let tensor: SourceTensor?
+  /// The name under which it is written: the checkpoint's where it is a whole
+  /// tensor of that, else `<node>.bias`, `<node>.weight`, `<node>.shift`,
+  /// `<node>.scale`. Tied tensors are used by several nodes under one name.
   package let outputName: String
   /// The node that needs it.
   package let node: String
@@ -37,14 +37,18 @@ package struct ParameterUse: Sendable, Hashable {
   package let input: ChannelTransform
   /// What is done to the node's value: along a weight's rows, a vector's entries.
   package let output: ChannelTransform
-  /// For the bias of a linear, the checkpoint's name of the weight that `W·z_in` needs.
-  package let weightTensor: String?
+  /// For the bias of a linear, the weight that `W·z_in` needs.
+  package let weightTensor: SourceTensor?
+  /// The name under which that weight is written.
+  package var weightOutputName: String {
+    if case .named(let name)? = weightTensor { name } else { "\(node).weight" }
+  }
   /// For the weight or bias of a linear, where in the model it is.
   package let linearRole: Linear.Role?
 
-  /// Whether the tensor is written as the checkpoint has it.
+  /// Whether its elements are written as the checkpoint has them.
   package var isUnchanged: Bool {
-    guard tensor != nil else { return false }
+    guard let tensor, tensor.constant == 0 else { return false }
     switch role {
     case .weight: return input.scale == nil && output.scale == nil
     case .bias: return input.shift == nil && output.isIdentity
@@ -70,7 +74,7 @@ extension Graph {
   /// Names in `catalog` that no node uses, sorted: buffers and the like, which
   /// are carried through unchanged.
   package func unusedTensors(in catalog: TensorCatalog) -> [String] {
-    let used = Set(parameterUses.compactMap(\.tensor))
+    let used = Set(parameterUses.compactMap(\.tensor?.name))
     return catalog.names.filter { !used.contains($0) }
   }
 
@@ -79,14 +83,16 @@ extension Graph {
     var uses: [ParameterUse] = []
 
     func add(
-      _ role: ParameterUse.Role, _ tensor: String?, gained: String, _ dimensions: [Int],
+      _ role: ParameterUse.Role, _ tensor: SourceTensor?, gained: String, _ dimensions: [Int],
       input: ChannelTransform = .identity, linear: Linear? = nil
     ) {
       // Validation bounds every dimension by 2^31, so two of them always make a shape.
       guard let shape = Shape(dimensions) else { return }
+      var outputName = "\(node.name).\(gained)"
+      if case .named(let name)? = tensor { outputName = name }
       uses.append(
         ParameterUse(
-          tensor: tensor, outputName: tensor ?? "\(node.name).\(gained)", node: node.name,
+          tensor: tensor, outputName: outputName, node: node.name,
           role: role, shape: shape, input: input, output: output,
           weightTensor: role == .bias ? linear?.weight : nil, linearRole: linear?.role))
     }

@@ -25,7 +25,7 @@ package struct TransformedRows: Sendable {
         "weight-not-float", "elements are \(view.elementType.rawValue), not F64, F32, F16 or BF16",
         file: view.file.path, tensor: view.name)
     }
-    let hasTransform = !transform.keepsWeights || transform.columnShift != nil
+    let hasTransform = transform.columnScale != nil || transform.rowScale != nil || transform.columnShift != nil
     if hasTransform {
       guard view.shape.rank == 2 else {
         throw Refusal(
@@ -67,10 +67,13 @@ package struct TransformedRows: Sendable {
     }
   }
 
-  /// Reads rows as the file has them.
+  /// Reads rows as the file has them, plus the constant.
   func readOriginal(rows: Range<Int>, into target: UnsafeMutableBufferPointer<Float>) {
     precondition(target.count == rows.count * rowElementCount, "counts differ")
     view.withRowBytes(rows) { kernels.convert($0, from: view.elementType, to: target) }
+    if transform.constant != 0 {
+      for index in target.indices { target[index] += transform.constant }
+    }
   }
 
   /// Makes W' of one row of W, in place.

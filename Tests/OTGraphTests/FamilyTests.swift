@@ -14,9 +14,9 @@ struct FamilyTests {
     let graph = try fixture.graph()
     #expect(graph.family == fixture.name && graph.missing.isEmpty)
     #expect(graph.unusedTensors(in: catalog).isEmpty)
-    #expect(Set(graph.parameterUses.compactMap(\.tensor)) == Set(catalog.names))
+    #expect(Set(graph.parameterUses.compactMap(\.tensor?.name)) == Set(catalog.names))
     for use in graph.parameterUses {
-      #expect(use.tensor == use.outputName && use.isUnchanged)
+      #expect(use.tensor == .named(use.outputName) && use.isUnchanged)
       #expect(catalog[use.outputName]?.shape == use.shape)
     }
     #expect(graph.vocabularySize == 2048)

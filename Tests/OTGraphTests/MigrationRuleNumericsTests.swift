@@ -25,7 +25,7 @@ struct RuleCase: Sendable, CustomTestStringConvertible {
       name,
       .linear(
         Linear(
-          weight: name + ".weight", bias: bias ? name + ".bias" : nil, inFeatures: from,
+          weight: "\(name).weight", bias: bias ? "\(name).bias" : nil, inFeatures: from,
           outFeatures: to, role: .block)), inputs: [input])
   }
 
@@ -169,7 +169,7 @@ struct RuleCase: Sendable, CustomTestStringConvertible {
     let comment = "seed \(generator.seed)"
     let graph = try rule.graph()
     let shapes = graph.parameterUses.compactMap { use in
-      use.tensor.map { ($0, use.shape.dimensions) }
+      use.tensor.map { ($0.name, use.shape.dimensions) }
     }
     let parameters = CheckpointParameters(
       try RandomTensors.views(Dictionary(uniqueKeysWithValues: shapes), seed: generator.seed))

@@ -17,7 +17,7 @@ import _OTTestSupport
     func linear(_ name: String, _ input: Int, _ output: Int, bias: Bool) -> Operation {
       .linear(
         Linear(
-          weight: name + ".weight", bias: bias ? name + ".bias" : nil, inFeatures: input,
+          weight: "\(name).weight", bias: bias ? "\(name).bias" : nil, inFeatures: input,
           outFeatures: output, role: .block))
     }
     let attention = Attention(
@@ -44,7 +44,7 @@ import _OTTestSupport
 
   static func parameters(_ graph: Graph, seed: UInt64) throws -> CheckpointParameters {
     let shapes = graph.parameterUses.compactMap { use in
-      use.tensor.map { ($0, use.shape.dimensions) }
+      use.tensor.map { ($0.name, use.shape.dimensions) }
     }
     return CheckpointParameters(
       try RandomTensors.views(Dictionary(shapes, uniquingKeysWith: { a, _ in a }), seed: seed))

@@ -73,7 +73,7 @@ import _OTTestSupport
       let y = try #require(seen[node.name])
       let isInteger = graph.activations[producer].map { $0 != .float } ?? false
       integerCount += isInteger ? 1 : 0
-      let weights = try dequantized(linear.weight, of: file)
+      let weights = try dequantized(linear.weight.name, of: file)
       let bias = try graph.parameterUses(of: node.name).first { $0.role == .bias }
         .map { try parameters.values(of: $0) }
       for token in 0..<x.rowCount {

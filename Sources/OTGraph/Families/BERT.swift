@@ -111,9 +111,9 @@ package enum BERTFamily: ModelFamily {
         transform + "dense", value, hidden, hidden, needsBias: true, role: .head)
       let active = builder.add(transform + "transform_act_fn", .activation(kind), dense)
       let normed = norm(transform + "LayerNorm", active)
-      let bias = builder.optional(predictions + "bias", [vocabulary])
+      let bias = builder.optional(.named(predictions + "bias"), [vocabulary])
       outputs["logits"] = builder.head(
-        predictions + "decoder", normed, hidden, vocabulary, table: table, bias: bias)
+        predictions + "decoder", normed, hidden, vocabulary, table: .named(table), bias: bias)
     }
     try builder.checkTensors()
     var missing = configuration.isPresent ? [] : ["layer_norm_eps", "hidden_act"]

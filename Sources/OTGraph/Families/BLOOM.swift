@@ -77,7 +77,7 @@ package enum BLOOMFamily: ModelFamily {
       value = builder.add(layer + "mlp_sum", .add, residual, second)
     }
     value = norm(prefix + "ln_f", value)
-    let logits = builder.head("lm_head", value, hidden, vocabulary, table: table)
+    let logits = builder.head("lm_head", value, hidden, vocabulary, table: .named(table))
     try builder.checkTensors()
     var missing: [String] = []
     if heads == nil { missing.append("n_head") }

@@ -12,29 +12,31 @@ struct GraphBuilder {
 
   // MARK: Tensors
 
-  /// A tensor that the model must have.
-  mutating func required(_ name: String, _ dimensions: [Int]) -> String {
-    if tensors[name] == nil {
-      problems.append("'\(name)' is missing")
+  /// A parameter that the model must have.
+  mutating func required(_ source: SourceTensor, _ dimensions: [Int]) -> SourceTensor {
+    if tensors[source.name] == nil {
+      problems.append("'\(source.name)' is missing")
     } else {
-      check(name, dimensions)
+      check(source, dimensions)
     }
-    return name
+    return source
   }
 
-  /// A tensor that the model may have.
-  mutating func optional(_ name: String, _ dimensions: [Int]) -> String? {
-    guard tensors[name] != nil else { return nil }
-    check(name, dimensions)
-    return name
+  /// A parameter that the model may have.
+  mutating func optional(_ source: SourceTensor, _ dimensions: [Int]) -> SourceTensor? {
+    guard tensors[source.name] != nil else { return nil }
+    check(source, dimensions)
+    return source
   }
 
-  private mutating func check(_ name: String, _ dimensions: [Int]) {
-    guard let entry = tensors[name] else { return }
-    if entry.shape.dimensions != dimensions {
-      problems.append("'\(name)' is \(entry.shape), not \(dimensions)")
+  private mutating func check(_ source: SourceTensor, _ dimensions: [Int]) {
+    guard let entry = tensors[source.name] else { return }
+    let shape = source.shape(ofNamed: entry.shape)
+    if shape?.dimensions != dimensions {
+      let of = shape == nil ? ": \(source) cannot be taken of it" : ", not \(dimensions)"
+      problems.append("'\(source.name)' is \(shape ?? entry.shape)\(of)")
     } else if !entry.elementType.isConvertibleFloat {
-      problems.append("'\(name)' has elements \(entry.elementType.rawValue)")
+      problems.append("'\(source.name)' has elements \(entry.elementType.rawValue)")
     }
   }
 
@@ -47,13 +49,13 @@ struct GraphBuilder {
     return name
   }
 
-  /// A linear called `name` with `<name>.weight` and, where the checkpoint has
+  /// A linear called `name` with `<name>.weight`, or another `weight`, and, where the checkpoint has
   /// it or `needsBias`, `<name>.bias`.
   mutating func linear(
-    _ name: String, _ input: String, _ inFeatures: Int, _ outFeatures: Int,
+    _ name: String, _ input: String, _ inFeatures: Int, _ outFeatures: Int, weight: SourceTensor? = nil,
     needsBias: Bool = false, role: Linear.Role = .block
   ) -> String {
-    let weight = required("\(name).weight", [outFeatures, inFeatures])
+    let weight = required(weight ?? "\(name).weight", [outFeatures, inFeatures])
     let bias =
       needsBias
       ? required("\(name).bias", [outFeatures]) : optional("\(name).bias", [outFeatures])
@@ -65,8 +67,8 @@ struct GraphBuilder {
   /// A linear whose weight is `<name>.weight` where the checkpoint has that,
   /// else the table of an embedding, which is tied to it.
   mutating func head(
-    _ name: String, _ input: String, _ inFeatures: Int, _ outFeatures: Int, table: String,
-    bias: String? = nil
+    _ name: String, _ input: String, _ inFeatures: Int, _ outFeatures: Int, table: SourceTensor,
+    bias: SourceTensor? = nil
   ) -> String {
     let dimensions = [outFeatures, inFeatures]
     let weight = optional("\(name).weight", dimensions) ?? required(table, dimensions)

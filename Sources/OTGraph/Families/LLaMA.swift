@@ -94,7 +94,7 @@ package enum LLaMAFamily: ModelFamily {
       let isTied = try configuration.flag("tie_word_embeddings") ?? !configuration.isPresent
       let weight = isTied ? table : "lm_head.weight"
       outputs = [
-        "logits": builder.head("lm_head", value, hidden, vocabulary, table: weight)
+        "logits": builder.head("lm_head", value, hidden, vocabulary, table: .named(weight))
       ]
     }
     try builder.checkTensors()

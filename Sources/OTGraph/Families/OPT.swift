@@ -105,7 +105,7 @@ package enum OPTFamily: ModelFamily {
     if embeddingSize != hidden {
       value = builder.linear(prefix + "project_out", value, hidden, embeddingSize, role: .head)
     }
-    let logits = builder.head("lm_head", value, embeddingSize, vocabulary, table: table)
+    let logits = builder.head("lm_head", value, embeddingSize, vocabulary, table: .named(table))
     try builder.checkTensors()
     var missing = configuration.isPresent ? [] : ["activation_function"]
     if heads == nil { missing.append("num_attention_heads") }

@@ -17,7 +17,10 @@ struct TensorComparison {
 
   func finding(_ tensor: StoredTensor, _ view: TensorView) throws -> TensorFinding {
     var faults: [String] = []
-    if tensor.shape != view.shape { faults.append("has shape \(tensor.shape), the source \(view.shape)") }
+    let source = file.uses[tensor.name]?.tensor ?? .named(view.name)
+    guard let view = source.view(of: view), view.shape == tensor.shape else {
+      return result(tensor, faults: ["has shape \(tensor.shape), the source \(view.shape)"])
+    }
     if tensor.source?.elementType != view.elementType {
       faults.append(
         "is recorded as \(tensor.source?.elementType.rawValue ?? "?"), the source is \(view.elementType.rawValue)")
@@ -50,7 +53,9 @@ struct TensorComparison {
   {
     let use = file.uses[tensor.name]
     let rows = try TransformedRows(
-      view: view, transform: WeightTransform(columnScale: use?.input.scale, rowScale: use?.output.scale))
+      view: view,
+      transform: WeightTransform(
+        columnScale: use?.input.scale, rowScale: use?.output.scale, constant: use?.tensor?.constant ?? 0))
     let scales = try file.container.scales(of: tensor)
     let zeroPoints = try file.container.zeroPoints(of: tensor)
     let layout = tensor.layout

@@ -1,0 +1,28 @@
+extension TensorView {
+  /// A matrix with rows and columns exchanged; nil for other ranks.
+  package func transposed() -> TensorView? {
+    guard shape.rank == 2, let shape = Shape(shape.dimensions.reversed()) else { return nil }
+    return TensorView(
+      name: name, elementType: elementType, shape: shape, strides: strides.reversed(), file: file,
+      byteOffset: byteOffset, isBigEndian: isBigEndian)
+  }
+
+  /// Some rows of the first dimension; nil where it has not as many, or none.
+  package func rows(_ rows: Range<Int>) -> TensorView? {
+    guard shape.rank > 0, rows.lowerBound >= 0, rows.upperBound <= shape.rowCount,
+      let part = Shape([rows.count] + shape.dimensions.dropFirst())
+    else { return nil }
+    return TensorView(
+      name: name, elementType: elementType, shape: part, strides: strides, file: file,
+      byteOffset: byteOffset + rows.lowerBound * strides[0] * elementType.bitWidth / 8, isBigEndian: isBigEndian)
+  }
+
+  /// One index of the first dimension, without that dimension; nil where there is no such index.
+  package func element(_ index: Int) -> TensorView? {
+    guard shape.rank > 1, (0..<shape.rowCount).contains(index), let part = Shape(Array(shape.dimensions.dropFirst()))
+    else { return nil }
+    return TensorView(
+      name: name, elementType: elementType, shape: part, strides: Array(strides.dropFirst()), file: file,
+      byteOffset: byteOffset + index * strides[0] * elementType.bitWidth / 8, isBigEndian: isBigEndian)
+  }
+}
