@@ -11,6 +11,7 @@ package struct Calibrator: Sendable {
   private static let cachedBatchTokenCount = 2048
 
   private let executor: any Executor
+  private let bytesPerToken: Int
   private let parameterByteCount: Int
   private let batchTokenCount: Int
 
@@ -22,25 +23,37 @@ package struct Calibrator: Sendable {
   ///   - parameterByteCount: memory that the executor's cached parameters
   ///     take; nil: they are read again for every batch, which is then as large as it can be.
   ///   - maximumByteCount: memory for parameters and values.
-  package init(executor: any Executor, parameterByteCount: Int?, maximumByteCount: Int) {
+  /// - Throws: as executors throw.
+  package init(executor: any Executor, parameterByteCount: Int?, maximumByteCount: Int) throws {
     self.executor = executor
+    bytesPerToken = try Calibrator.bytesPerToken(executor)
     self.parameterByteCount = parameterByteCount ?? 0
     let room = max(maximumByteCount - self.parameterByteCount, 0)
-    let tokenCount = room / max(executor.bytesPerToken, 1)
+    let tokenCount = room / max(bytesPerToken, 1)
     batchTokenCount = parameterByteCount == nil ? tokenCount : min(tokenCount, Calibrator.cachedBatchTokenCount)
   }
 
   /// Memory in bytes that the smallest batch of samples of these lengths takes for its values.
-  package static func leastByteCount(_ executor: any Executor, lengths: [Int]) -> Int {
+  ///
+  /// - Throws: as executors throw.
+  package static func leastByteCount(_ executor: any Executor, lengths: [Int]) throws -> Int {
     let blocks = TokenSequence.productBlocks(lengths: lengths)
     let tokenCount = blocks.map { lengths[$0].reduce(0, +) }.max() ?? 0
-    return tokenCount.multipliedChecked(by: executor.bytesPerToken) ?? .max
+    return tokenCount.multipliedChecked(by: try bytesPerToken(executor)) ?? .max
+  }
+
+  /// The nodes that a run ends at: what follows the last site, such as the output head, is not run.
+  private static func ends(_ graph: Graph) -> [String] { graph.ends(among: Set(graph.sites.map(\.producer))) }
+
+  private static func bytesPerToken(_ executor: any Executor) throws -> Int {
+    let ends = ends(executor.graph)
+    return ends.isEmpty ? 0 : try executor.bytesPerToken(from: [], until: ends)
   }
 
   /// Memory in bytes that samples of these lengths take, for parameters and values.
   package func byteCount(lengths: [Int]) -> Int {
     let tokenCount = batches(lengths).map { lengths[$0].reduce(0, +) }.max() ?? 0
-    return tokenCount.multipliedChecked(by: executor.bytesPerToken)?.addingChecked(parameterByteCount) ?? .max
+    return tokenCount.multipliedChecked(by: bytesPerToken)?.addingChecked(parameterByteCount) ?? .max
   }
 
   /// Runs the samples and gives what was measured on each site, by producer.
@@ -90,10 +103,8 @@ package struct Calibrator: Sendable {
   /// Runs a batch up to the last site.
   private func observe(_ batch: [[Int]], _ observer: RangeObserver) throws {
     let lengths = batch.map(\.count)
-    do {
-      _ = try executor.run(batch.map { TokenSequence($0) }) { node, values, _, channelCount in
-        try observer.add(node, values, channelCount: channelCount, lengths: lengths)
-      }
-    } catch is RangeObserver.LastSiteSeen {}
+    _ = try executor.run(
+      batch.map { TokenSequence($0) }, from: [:], until: Calibrator.ends(executor.graph)
+    ) { try observer.add($0, lengths: lengths) }
   }
 }

@@ -1,29 +1,23 @@
 import OTFoundation
 import OTGraph
 import OTKernels
+import OTRuntime
 
 /// Gathers the ranges of sites while an executor runs, on its calling thread.
 final class RangeObserver {
-  /// Thrown behind the last site: what follows, such as the output head, need
-  /// not be run.
-  struct LastSiteSeen: Error {}
-
   private let sizes: [String: Int]
-  private let last: String?
   private(set) var sites: [String: SiteRange] = [:]
 
   init(_ graph: Graph) {
     sizes = Dictionary(uniqueKeysWithValues: graph.sites.map { ($0.producer, $0.size) })
-    last = graph.sites.last?.producer
   }
 
   /// Adds the value of a node for several samples, one after the other.
   ///
   /// - Parameter lengths: rows of each sample.
-  /// - Throws: `Refusal` with rule `calibration-not-finite`; `LastSiteSeen`.
-  func add(
-    _ node: String, _ values: UnsafeBufferPointer<Float>, channelCount: Int, lengths: [Int]
-  ) throws {
+  /// - Throws: `Refusal` with rule `calibration-not-finite`.
+  func add(_ value: NodeValue, lengths: [Int]) throws {
+    let (node, values, channelCount) = (value.name, value.values, value.channelCount)
     guard sizes[node] == channelCount else { return }
     precondition(values.count == channelCount * lengths.reduce(0, +), "a row per token")
     if let index = Kernels.current.range(values).firstNonFinite {
@@ -39,7 +33,6 @@ final class RangeObserver {
       sites[node] = sites[node]?.merged(with: range) ?? range
       row += length
     }
-    if node == last { throw LastSiteSeen() }
   }
 
   /// The range of one sample `[tokens, channels]`, at least one token.

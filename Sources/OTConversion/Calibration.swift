@@ -139,7 +139,7 @@ package struct Calibration: Sendable {
         cachesParameters: cachesParameters)
     }
     let reading = try executor(cachesParameters: false)
-    let least = Calibrator.leastByteCount(reading, lengths: lengths)
+    let least = try Calibrator.leastByteCount(reading, lengths: lengths)
     if let maximumByteCount, maximumByteCount < least {
       throw Refusal(
         "calibration-memory", "samples of \(lengths.max() ?? 0) tokens take at least \(least) bytes",
@@ -149,10 +149,10 @@ package struct Calibration: Sendable {
     let byteCount = checkpoint.tensors.reduce(0) { $0 + $1.shape.elementCount * 4 }
     // Kept in memory where they leave as much again for values.
     guard byteCount < room / 2, room - byteCount >= least else {
-      return Calibrator(executor: reading, parameterByteCount: nil, maximumByteCount: room)
+      return try Calibrator(executor: reading, parameterByteCount: nil, maximumByteCount: room)
     }
-    return Calibrator(
-      executor: try executor(cachesParameters: true), parameterByteCount: byteCount, maximumByteCount: room)
+    return try Calibrator(
+      executor: executor(cachesParameters: true), parameterByteCount: byteCount, maximumByteCount: room)
   }
 }
 

@@ -4,7 +4,7 @@ import OTGraph
 /// What a model gives for one sequence.
 package struct ExecutionResult: Sendable {
   /// The values by the graph's output names: `logits` `[tokens, vocabulary]`,
-  /// `hidden` `[tokens, channels]`, `pooled` `[1, channels]`.
+  /// `hidden` `[tokens, channels]`, `pooled` `[1, channels]`; of a part of the graph by node.
   package let outputs: [String: Matrix]
 
   /// The output called `name`.
@@ -19,10 +19,22 @@ package struct ExecutionResult: Sendable {
   }
 }
 
+/// The value of a node for all sequences of a batch, one after the other.
+package struct NodeValue {
+  /// The node.
+  package let name: String
+  /// `[rowCount, channelCount]`, row-major; there while the observer runs.
+  package let values: UnsafeBufferPointer<Float>
+  /// Rows: tokens of all sequences, or sequences.
+  package let rowCount: Int
+  /// Values in a row.
+  package let channelCount: Int
+}
+
 /// Runs a model; results do not depend on the number of threads.
 package protocol Executor: Sendable {
-  /// Sees the value of a node: its name, values `[rows, channels]`, rows, channels.
-  typealias Observer = (String, UnsafeBufferPointer<Float>, Int, Int) throws -> Void
+  /// Sees the value of a node.
+  typealias Observer = (NodeValue) throws -> Void
 
   /// The graph that is run.
   var graph: Graph { get }
@@ -30,6 +42,11 @@ package protocol Executor: Sendable {
   /// Memory in bytes that values take for each token of a batch, for choosing how
   /// many sequences go into one; with an observer.
   var bytesPerToken: Int { get }
+
+  /// The same of a part of the model.
+  ///
+  /// - Throws: `Refusal` with rule `graph-part`, or as parameters throw.
+  func bytesPerToken(from given: Set<String>, until wanted: [String]) throws -> Int
 
   /// Runs whole sequences as one batch: every parameter is read once for all of them.
   ///
@@ -41,6 +58,23 @@ package protocol Executor: Sendable {
   ///   `run-context`, `run-token-id`, `run-input-length`), for want of memory
   ///   (`run-memory`), for parameters that cannot be read, and whatever `observe` throws.
   func run(_ sequences: [TokenSequence], observe: Observer?) throws -> [ExecutionResult]
+
+  /// Runs the part of the model that lies between `given` and `wanted`.
+  ///
+  /// With the same sequences and the values that an observer saw in a run of the whole
+  /// model, each node has the same value as in that run, bit for bit.
+  /// - Parameters:
+  ///   - sequences: their tokens are read only where the part reads tokens; their lengths,
+  ///     token types and masks count as ever.
+  ///   - given: node → its value for each sequence.
+  ///   - wanted: nodes whose values are returned. What they do not need is not run.
+  ///   - observe: called as in a run of the whole model, with given values too.
+  /// - Returns: for each sequence the values of `wanted`, by node.
+  /// - Throws: `Refusal` with rule `graph-part` for a name that is no value of the graph,
+  ///   `run-given` for a given value of another size, or as `run(_:observe:)`.
+  func run(
+    _ sequences: [TokenSequence], from given: [String: [Matrix]], until wanted: [String], observe: Observer?
+  ) throws -> [ExecutionResult]
 
   /// A sequence that grows, with a cache of keys and values.
   ///

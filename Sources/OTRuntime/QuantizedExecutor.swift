@@ -25,6 +25,12 @@ package struct QuantizedExecutor: Executor {
   package var threadCount: Int { engine.pool.threadCount }
   /// Memory in bytes that values take for each token of a batch.
   package var bytesPerToken: Int { engine.bytesPerToken }
+  /// The same of a part of the model.
+  ///
+  /// - Throws: as `Executor.bytesPerToken(from:until:)` says.
+  package func bytesPerToken(from given: Set<String>, until wanted: [String]) throws -> Int {
+    try engine.bytesPerToken(from: given, until: wanted)
+  }
 
   /// An executor of `graph` with the tensors of `container`, loaded; see `ContainerParameters` for what is checked.
   ///
@@ -63,6 +69,15 @@ package struct QuantizedExecutor: Executor {
   /// - Throws: as `Executor.run` says.
   package func run(_ sequences: [TokenSequence], observe: Observer?) throws -> [ExecutionResult] {
     try engine.run(sequences, observe: observe)
+  }
+
+  /// Runs a part of the model.
+  ///
+  /// - Throws: as `Executor.run` says.
+  package func run(
+    _ sequences: [TokenSequence], from given: [String: [Matrix]], until wanted: [String], observe: Observer?
+  ) throws -> [ExecutionResult] {
+    try engine.run(sequences, from: given, until: wanted, observe: observe)
   }
 
   /// A sequence that grows.

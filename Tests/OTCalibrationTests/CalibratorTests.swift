@@ -89,10 +89,13 @@ import _OTTestSupport
     for site in executor.graph.sites {
       var columns: [[[Float]]] = []
       for sample in samples {
-        _ = try executor.run(tokenIDs: sample) { name, values, rowCount, channelCount in
-          guard name == site.producer else { return }
+        _ = try executor.run(tokenIDs: sample) { value in
+          guard value.name == site.producer else { return }
+          let channelCount = value.channelCount
           columns.append(
-            (0..<channelCount).map { channel in (0..<rowCount).map { values[$0 * channelCount + channel] } })
+            (0..<channelCount).map { channel in
+              (0..<value.rowCount).map { value.values[$0 * channelCount + channel] }
+            })
         }
       }
       let range = try #require(statistics.sites[site.producer])

@@ -34,9 +34,7 @@ struct Trace {
   init(_ graph: Graph, _ parameters: some ParameterSource, tokens: [Int]) throws {
     var values: [String: [Float]] = [:]
     let executor = try FloatExecutor(graph: graph, parameters: parameters, threadCount: 2)
-    let result = try executor.run(tokenIDs: tokens) { name, buffer, _, _ in
-      values[name] = Array(buffer)
-    }
+    let result = try executor.run(tokenIDs: tokens) { values[$0.name] = Array($0.values) }
     self.values = values
     outputs = result.outputs.mapValues(\.values)
   }

@@ -207,11 +207,11 @@ import _OTTestSupport
     var seen: [String] = []
     var last: [Float] = []
     let result = try FloatExecutor(graph: graph, parameters: parameters, threadCount: 2)
-      .run(tokenIDs: [1, 2, 3]) { name, values, rows, channels in
-        seen.append(name)
-        #expect(values.count == rows * channels)
-        #expect(channels == graph.channelCount(of: name))
-        last = Array(values)
+      .run(tokenIDs: [1, 2, 3]) { value in
+        seen.append(value.name)
+        #expect(value.values.count == value.rowCount * value.channelCount)
+        #expect(value.channelCount == graph.channelCount(of: value.name))
+        last = Array(value.values)
       }
     let expected = graph.nodes.map(\.name).filter { graph.channelCount(of: $0) != 0 }
     #expect(seen == expected)

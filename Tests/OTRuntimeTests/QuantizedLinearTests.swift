@@ -63,8 +63,9 @@ import _OTTestSupport
     var seen: [String: Matrix] = [:]
     var integerCount = 0
     _ = try QuantizedExecutor(graph: graph, container: file.container, threadCount: 2)
-      .run(tokenIDs: [5, 77, 1999]) { name, values, rows, channels in
-        seen[name] = Matrix(rowCount: rows, channelCount: channels, values: Array(values))
+      .run(tokenIDs: [5, 77, 1999]) { value in
+        seen[value.name] = Matrix(
+          rowCount: value.rowCount, channelCount: value.channelCount, values: Array(value.values))
       }
     for node in graph.nodes {
       guard case .linear(let linear) = node.operation, linear.role == .block else { continue }

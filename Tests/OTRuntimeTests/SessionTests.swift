@@ -118,13 +118,13 @@ import _OTTestSupport
     let executor = try fixture.floatExecutor()
     let sequences = [[5, 6, 7], [9], [11, 12]].map { TokenSequence($0) }
     var together: [String: [Float]] = [:]
-    _ = try executor.run(sequences) { name, values, rows, channels in
-      #expect(rows == 6 && values.count == rows * channels)
-      together[name] = Array(values)
+    _ = try executor.run(sequences) { value in
+      #expect(value.rowCount == 6 && value.values.count == value.rowCount * value.channelCount)
+      together[value.name] = Array(value.values)
     }
     var alone: [String: [Float]] = [:]
     for sequence in sequences {
-      _ = try executor.run([sequence]) { name, values, _, _ in alone[name, default: []] += values }
+      _ = try executor.run([sequence]) { alone[$0.name, default: []] += $0.values }
     }
     #expect(together.keys == alone.keys && together.count > 20)
     for (name, values) in together {

@@ -111,7 +111,7 @@ import _OTTestSupport
     func values(_ executor: any Executor) throws -> [Float] {
       var values: [Float] = []
       for sequence in try model.sequences() {
-        _ = try executor.run(tokenIDs: sequence) { name, buffer, _, _ in if name == node { values += Array(buffer) } }
+        _ = try executor.run(tokenIDs: sequence) { if $0.name == node { values += Array($0.values) } }
       }
       return values
     }

@@ -112,6 +112,7 @@ extension Program.Stage {
   /// Values that the stage computes, in order.
   var written: [Program.ValueID] {
     switch self {
+    case .copyGiven(_, let to): [to]
     case .lookUp(let lookup): [lookup.to]
     case .rows(let steps): steps.compactMap(\.written)
     case .products(let products): products.map(\.to)
@@ -123,7 +124,7 @@ extension Program.Stage {
   /// Values that the stage reads.
   func read(codes: [Program.Codes]) -> [Program.ValueID] {
     switch self {
-    case .lookUp: return []
+    case .copyGiven, .lookUp: return []
     case .rows(let steps): return steps.flatMap { $0.read(codes: codes) }
     case .products(let products):
       return products.flatMap { product -> [Program.ValueID] in

@@ -19,8 +19,8 @@ final class Engine: Sendable {
   let attentionBits: Int?
   /// For speed.
   let fused: Program
-  /// For observers: every node has a value. Made when it is first asked for.
-  private let plain = Mutex<Program?>(nil)
+  /// Other programs, made when they are first asked for.
+  private let programs = Mutex<[ProgramKey: Program]>([:])
   private let packed: [String: PackedMatrix]
 
   /// - Parameter packed: the weights that are multiplied in integers, by the name of their linear.
@@ -34,18 +34,27 @@ final class Engine: Sendable {
     self.kernels = kernels
     self.attentionBits = attentionBits
     self.packed = packed
-    fused = try ProgramCompiler.program(of: graph, parameters: parameters, packed: packed, fuses: true)
+    fused = try ProgramCompiler.program(of: GraphPart(graph), parameters: parameters, packed: packed, fuses: true)
     pool = WorkerPool(threadCount: threadCount)
   }
 
-  /// The program in which every node has a value.
-  ///
-  /// - Throws: as `ProgramCompiler.program`.
-  private func observable() throws -> Program {
-    try plain.withLock { plain in
-      if let plain { return plain }
-      let program = try ProgramCompiler.program(of: graph, parameters: parameters, packed: packed, fuses: false)
-      plain = program
+  /// What a program runs: all of the graph, where nothing is wanted in particular.
+  private struct ProgramKey: Hashable {
+    var given: Set<String> = []
+    var wanted: [String] = []
+    /// For speed; otherwise for observers: every node has a value.
+    var fuses = false
+  }
+
+  /// - Throws: as `ProgramCompiler.program` and `GraphPart`.
+  private func program(_ key: ProgramKey) throws -> Program {
+    try programs.withLock { programs in
+      if let program = programs[key] { return program }
+      let part =
+        key.wanted.isEmpty && key.given.isEmpty
+        ? GraphPart(graph) : try GraphPart(of: graph, from: key.given, until: key.wanted)
+      let program = try ProgramCompiler.program(of: part, parameters: parameters, packed: packed, fuses: key.fuses)
+      programs[key] = program
       return program
     }
   }
@@ -53,7 +62,14 @@ final class Engine: Sendable {
   /// Bytes that a token takes in the buffers, with an observer. (Reading parameters for it
   /// cannot fail where it has not failed before; if it does, the run itself says so.)
   var bytesPerToken: Int {
-    (try? observable().bytesPerToken) ?? fused.bytesPerToken * 2
+    (try? program(ProgramKey()).bytesPerToken) ?? fused.bytesPerToken * 2
+  }
+
+  /// The same of a part.
+  ///
+  /// - Throws: as `GraphPart`, or as parameters throw.
+  func bytesPerToken(from given: Set<String>, until wanted: [String]) throws -> Int {
+    try program(ProgramKey(given: given, wanted: wanted)).bytesPerToken
   }
 
   /// What keys and values are kept as.
@@ -73,14 +89,14 @@ final class Engine: Sendable {
   ///   rows, whose outputs then are in the workspace.
   /// - Throws: `Refusal` of a parameter or an ID out of range, and what the closures throw.
   func run(
-    _ batch: Batch, in workspace: Workspace, cache: KeyValueCache, tail: TailRows,
+    _ batch: Batch, given: [String: [Matrix]] = [:], in workspace: Workspace, cache: KeyValueCache, tail: TailRows,
     observe: Executor.Observer? = nil, finished: (Range<Int>) throws -> Void
   ) throws {
     let program = workspace.program
     precondition(batch.rowCount <= workspace.rowCapacity && batch.segments.count <= workspace.sequenceCapacity)
     let longest = batch.longest
     for index in workspace.rotaryTables.indices { workspace.rotaryTables[index].extend(to: longest) }
-    let pass = Pass(engine: self, workspace: workspace, batch: batch, cache: cache)
+    let pass = Pass(engine: self, workspace: workspace, batch: batch, given: given, cache: cache)
     for placed in program.stages where placed.region != .tail {
       let rows = placed.region == .sequences ? 0..<batch.segments.count : 0..<batch.rowCount
       try pass.run(placed.stage, rows: rows)
@@ -113,8 +129,9 @@ final class Engine: Sendable {
       guard let node = place.node else { continue }
       let base = workspace.rows(of: value) + rows.lowerBound * place.channelCount
       try observe(
-        node, UnsafeBufferPointer(start: base, count: rows.count * place.channelCount), rows.count,
-        place.channelCount)
+        NodeValue(
+          name: node, values: UnsafeBufferPointer(start: base, count: rows.count * place.channelCount),
+          rowCount: rows.count, channelCount: place.channelCount))
     }
   }
 
@@ -131,9 +148,24 @@ final class Engine: Sendable {
   ///
   /// - Throws: as `Executor.run`.
   func run(_ sequences: [TokenSequence], observe: Executor.Observer?) throws -> [ExecutionResult] {
+    try run(sequences, observe == nil ? fused : program(ProgramKey()), given: [:], observe: observe)
+  }
+
+  /// Runs a part of the graph.
+  ///
+  /// - Throws: as `Executor.run`.
+  func run(
+    _ sequences: [TokenSequence], from given: [String: [Matrix]], until wanted: [String], observe: Executor.Observer?
+  ) throws -> [ExecutionResult] {
+    let program = try program(ProgramKey(given: Set(given.keys), wanted: wanted, fuses: observe == nil))
+    return try run(sequences, program, given: given, observe: observe)
+  }
+
+  private func run(
+    _ sequences: [TokenSequence], _ program: Program, given: [String: [Matrix]], observe: Executor.Observer?
+  ) throws -> [ExecutionResult] {
     let batch = try Batch(sequences, graph: graph)
     guard batch.rowCount > 0 else { return [] }
-    let program = observe == nil ? fused : try observable()
     let blockSize = observe == nil ? min(batch.rowCount, tailBlockSize(of: program)) : batch.rowCount
     let workspace = try Workspace(
       program, rowCapacity: batch.rowCount, tailCapacity: blockSize, sequenceCapacity: batch.segments.count,
@@ -149,7 +181,7 @@ final class Engine: Sendable {
       outputs[name, default: []].append(contentsOf: UnsafeBufferPointer(start: base, count: rows.count * width))
     }
     try run(
-      batch, in: workspace, cache: try KeyValueCache(program.mixings, form: cacheForm, batch: batch),
+      batch, given: given, in: workspace, cache: try KeyValueCache(program.mixings, form: cacheForm, batch: batch),
       tail: .all(blockSize: blockSize), observe: observe
     ) { rows in
       for (name, value) in program.outputs where program.regions[value] == .tail { append(value, rows, to: name) }

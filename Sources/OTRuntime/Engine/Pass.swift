@@ -7,6 +7,8 @@ struct Pass {
   let engine: Engine
   let workspace: Workspace
   let batch: Batch
+  /// Values that are not computed: node → a matrix for each sequence.
+  let given: [String: [Matrix]]
   let cache: KeyValueCache
 
   var program: Program { workspace.program }
@@ -14,6 +16,7 @@ struct Pass {
 
   func run(_ stage: Program.Stage, rows: Range<Int>) throws {
     switch stage {
+    case .copyGiven(let node, let to): try copyGiven(node, to: to)
     case .lookUp(let lookup): try run(lookup, rows: rows)
     case .rows(let steps): try run(steps, rows: rows)
     case .products(let products): try run(products, rows: rows)
@@ -24,6 +27,25 @@ struct Pass {
         (workspace.rows(of: to) + index * width).update(
           from: workspace.rows(of: from) + segment.rows.lowerBound * width, count: width)
       }
+    }
+  }
+
+  // MARK: Given values
+
+  private func copyGiven(_ node: String, to value: Program.ValueID) throws {
+    let width = program.values[value].channelCount
+    let matrices = given[node, default: []]
+    let counts = program.regions[value] == .sequences ? batch.segments.map { _ in 1 } : batch.segments.map(\.rows.count)
+    guard matrices.map(\.rowCount) == counts, matrices.allSatisfy({ $0.channelCount == width }) else {
+      throw Refusal("run-given", "the values given for '\(node)' do not have \(width) channels and a row per token")
+    }
+    var row = 0
+    for matrix in matrices {
+      matrix.values.withUnsafeBufferPointer { values in
+        guard let source = values.baseAddress else { return }
+        (workspace.rows(of: value) + row * width).update(from: source, count: values.count)
+      }
+      row += matrix.rowCount
     }
   }
 

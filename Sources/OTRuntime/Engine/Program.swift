@@ -119,6 +119,8 @@ struct Program: Sendable {
 
   /// What is done before the next stage begins.
   enum Stage: Sendable {
+    /// The value of a node that is given.
+    case copyGiven(String, to: ValueID)
     case lookUp(Lookup)
     case rows([RowStep])
     /// Linears that read one value.

@@ -1,7 +1,7 @@
 import OTFoundation
 import OTGraph
 
-/// Makes a `Program` of a graph.
+/// Makes a `Program` of a graph or of a part of one.
 ///
 /// - Linears that read one value become one stage, at the place of the first of them.
 /// - Values that linears multiply in integers are made integer at the end of
@@ -9,7 +9,7 @@ import OTGraph
 /// - With `fuses`, an activation function or a sum that alone reads a linear is done
 ///   with the product; without, every node has a value that can be shown.
 struct ProgramCompiler {
-  private let graph: Graph
+  private let part: GraphPart
   private let parameters: any ParameterSource
   private let packed: [String: PackedMatrix]
   private let fuses: Bool
@@ -28,33 +28,41 @@ struct ProgramCompiler {
   /// - Throws: `Refusal` with rule `run-incomplete` where the graph lacks
   ///   facts, `run-size` where a dimension does not fit in 32 bits; or as `parameters` throws.
   static func program(
-    of graph: Graph, parameters: any ParameterSource, packed: [String: PackedMatrix], fuses: Bool
+    of part: GraphPart, parameters: any ParameterSource, packed: [String: PackedMatrix], fuses: Bool
   ) throws -> Program {
+    let graph = part.graph
     guard graph.missing.isEmpty else {
       throw Refusal(
         "run-incomplete", "the model cannot be run, for lack of \(graph.missing.joined(separator: ", "))",
         remedy: "put the model's config.json beside the checkpoint")
     }
-    for node in graph.nodes where (graph.channelCount(of: node.name) ?? 0) > Int(Int32.max) {
+    for node in part.nodes where (graph.channelCount(of: node.name) ?? 0) > Int(Int32.max) {
       throw Refusal("run-size", "'\(node.name)' has too many channels to be run")
     }
-    var compiler = ProgramCompiler(graph: graph, parameters: parameters, packed: packed, fuses: fuses)
-    for node in graph.nodes { try compiler.add(node) }
+    var compiler = ProgramCompiler(part: part, parameters: parameters, packed: packed, fuses: fuses)
+    for node in part.nodes { try compiler.add(node) }
     return compiler.program()
   }
 
-  private init(graph: Graph, parameters: any ParameterSource, packed: [String: PackedMatrix], fuses: Bool) {
-    self.graph = graph
+  private init(part: GraphPart, parameters: any ParameterSource, packed: [String: PackedMatrix], fuses: Bool) {
+    self.part = part
     self.parameters = parameters
     self.packed = packed
     self.fuses = fuses
   }
+
+  private var graph: Graph { part.graph }
 
   // MARK: Nodes
 
   private mutating func add(_ node: Node) throws {
     // What has been done with another node.
     guard valueIDs[node.name] == nil else { return }
+    guard !part.given.contains(node.name) else {
+      let isSequences = part.nodesOfSequences.contains(node.name)
+      stages.append((.copyGiven(node.name, to: newValue(node, isSequences: isSequences)), isSequences))
+      return addCodes(of: node)
+    }
     switch node.operation {
     case .tokenIDs: ids[node.name] = .tokens
     case .positionIDs: ids[node.name] = .positions
@@ -150,7 +158,7 @@ struct ProgramCompiler {
     var added: [Node] = []
     let from = valueID(producer)
     var seen: Set<String> = []
-    for name in graph.consumers(of: producer) where valueIDs[name] == nil && seen.insert(name).inserted {
+    for name in part.consumers(of: producer) where valueIDs[name] == nil && seen.insert(name).inserted {
       guard let node = graph[name], case .linear(let linear) = node.operation else { continue }
       let (finish, last) = finish(of: node, earlier: earlier)
       let to = newValue(last, isSequences: isSequences[from])
@@ -168,9 +176,9 @@ struct ProgramCompiler {
 
   /// What is done to the product of `node`, and the node whose value it then is.
   private func finish(of node: Node, earlier: Range<Program.ValueID>) -> (Program.Finish, Node) {
-    let readers = graph.consumers(of: node.name)
+    let readers = part.consumers(of: node.name)
     guard fuses, readers.count == 1, let reader = graph[readers[0]],
-      !graph.outputs.values.contains(node.name)
+      !part.outputs.values.contains(node.name)
     else { return (.none, node) }
     switch reader.operation {
     case .activation(let kind): return (.activate(kind), reader)
@@ -208,7 +216,7 @@ struct ProgramCompiler {
   private mutating func addCodes(of node: Node) {
     let value = valueID(node.name)
     var ids: [Program.CodesID] = []
-    for name in graph.consumers(of: node.name) {
+    for name in part.consumers(of: node.name) {
       guard case .linear(let linear)? = graph[name]?.operation, let matrix = packed[name],
         let form = form(of: linear, producer: node.name)
       else { continue }
@@ -260,7 +268,8 @@ struct ProgramCompiler {
   private func program() -> Program {
     var isLastRows = stages.count
     // Rows of sequences depend on rows of tokens: then all rows are done together.
-    if !isSequences.contains(true),
+    // What is wanted of a part is wanted of all rows.
+    if part.isWhole, !isSequences.contains(true),
       let last = stages.lastIndex(where: { if case .mix = $0.stage { true } else { false } })
     {
       isLastRows = last + 1
@@ -272,7 +281,7 @@ struct ProgramCompiler {
       stages: zip(stages, regions).map { stage, region in
         Program.PlacedStage(stage: stage.stage, region: region, shown: fuses ? [] : stage.stage.written)
       }, values: values, regions: [], codes: codes, bufferSizes: [], codeBuffers: [],
-      outputs: graph.outputs.compactMapValues { valueIDs[$0] }, rotaries: rotaries, mixings: mixings)
+      outputs: part.outputs.compactMapValues { valueIDs[$0] }, rotaries: rotaries, mixings: mixings)
     BufferPlanner.place(&program)
     return program
   }

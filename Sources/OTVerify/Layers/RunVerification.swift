@@ -132,7 +132,8 @@ private final class Observation {
     self.observesSites = observesSites
   }
 
-  func observeSource(_ name: String, _ values: UnsafeBufferPointer<Float>, _ rows: Int, _ channels: Int) {
+  func observeSource(_ value: NodeValue) {
+    let (name, values) = (value.name, value.values)
     if observesSites {
       for producer in producersByRoot[name] ?? [] {
         activities[producer]?.sourceRanges.add(values)
@@ -142,9 +143,8 @@ private final class Observation {
     if group[name] != nil { kept[name] = Array(values) }
   }
 
-  func observePacked(
-    _ name: String, _ values: UnsafeBufferPointer<Float>, _ rows: Int, _ channels: Int
-  ) throws {
+  func observePacked(_ value: NodeValue) throws {
+    let (name, values) = (value.name, value.values)
     if observesSites, activities[name] != nil {
       activities[name]?.packedRanges.add(values)
       activities[name]?.packedHistogram.add(values)
