@@ -129,8 +129,9 @@ public struct LanguageModel: Sendable {
 
   /// The token IDs of a text.
   ///
-  /// - Parameter addsSpecialTokens: whether tokens are put around it as the
-  ///   model expects (`<s>`, `[CLS]` … `[SEP]`).
+  /// - Parameters:
+  ///   - text: any text.
+  ///   - addsSpecialTokens: true puts the tokens around it that the model expects (`<s>`, `[CLS]` … `[SEP]`).
   /// - Throws: ``Refusal`` with a rule `tokenizer-…`.
   public func encode(_ text: String, addsSpecialTokens: Bool = true) throws(Refusal) -> [Int] {
     try tokenizer().encode(text, addSpecialTokens: addsSpecialTokens)

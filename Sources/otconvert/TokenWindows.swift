@@ -17,8 +17,11 @@ struct TokenWindows {
   /// unless it is all there is.
   ///
   /// - Parameters:
-  ///   - tensor: the tensor's name; nil: `input_ids`, or else `test_ids`.
-  ///   - context: what `option` says; nil: `standard`, or less where a model cannot read as many.
+  ///   - path: the safetensors file.
+  ///   - name: the tensor's name; nil: `input_ids`, or else `test_ids`.
+  ///   - context: tokens of a window, as `option` asks for; nil: `standard`, or less where a model cannot read as many.
+  ///   - standard: tokens of a window unless asked for.
+  ///   - option: the command's option, which refusals name.
   ///   - limit: the most windows.
   ///   - graphs: the models that are to read them.
   /// - Throws: `Refusal` with a rule `ids-…`, or as `SafetensorsFile` throws.
@@ -75,7 +78,9 @@ struct TokenWindows {
   /// Cuts texts into windows of `context` tokens.
   ///
   /// - Parameters:
-  ///   - context: nil: 512, or less where a model cannot read as many.
+  ///   - texts: paths of text files.
+  ///   - tokenizer: the models' tokenizer.
+  ///   - context: tokens of a window; nil: 512, or less where a model cannot read as many.
   ///   - limit: the most windows.
   ///   - graphs: the models that are to read them.
   /// - Throws: `Refusal` with rule `text-context` or `text-token`, or as `TokenSampling` throws.

@@ -148,7 +148,7 @@ import _OTTestSupport
   /// What the page looks like: its colours, light and dark, and no wider than its window.
   @Test func theReportInABrowser() throws {
     guard let browser = Browser() else {
-      print("the report is not looked at: no Chromium is installed (scripts/install-dependencies tests)")
+      print("the report is not looked at: no Chromium is installed (scripts/bootstrap tests)")
       return
     }
     try withPackedModel("--bits", "6") { folder, packed in
