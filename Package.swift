@@ -34,7 +34,6 @@ let package = Package(
     // MARK: Stages of the pipeline
     .target(name: "OTCheckpoint", dependencies: ["CZlib", "OTFoundation", "OTJSON", "OTTensor"]),
     .target(name: "OTGraph", dependencies: ["OTFoundation", "OTJSON", "OTTensor"]),
-    .target(name: "OTQuantization", dependencies: ["OTFoundation", "OTGraph", "OTKernels", "OTTensor"]),
     .target(
       name: "OTContainer", dependencies: ["CZlib", "CZstd", "OTFoundation", "OTJSON", "OTKernels", "OTTensor"]),
     .target(name: "OTTokenizer", dependencies: ["OTFoundation", "OTJSON"]),
@@ -47,14 +46,14 @@ let package = Package(
       name: "OTRuntime",
       dependencies: ["COpenBLAS", "OTContainer", "OTFoundation", "OTGraph", "OTKernels", "OTTensor"]),
     .target(
-      name: "OTCalibration",
-      dependencies: [
-        "OTCheckpoint", "OTFoundation", "OTGraph", "OTJSON", "OTKernels", "OTQuantization", "OTRuntime", "OTTensor",
-      ]),
+      name: "OTObservation",
+      dependencies: ["OTCheckpoint", "OTFoundation", "OTGraph", "OTJSON", "OTKernels", "OTRuntime", "OTTensor"]),
+    .target(
+      name: "OTQuantization", dependencies: ["OTFoundation", "OTGraph", "OTKernels", "OTObservation", "OTTensor"]),
     .target(
       name: "OTConversion",
       dependencies: [
-        "CCrypto", "OTCalibration", "OTCheckpoint", "OTContainer", "OTFoundation", "OTGraph", "OTKernels",
+        "CCrypto", "OTCheckpoint", "OTContainer", "OTFoundation", "OTGraph", "OTKernels", "OTObservation",
         "OTQuantization", "OTRuntime", "OTTensor", "OTText", "OTTokenizer",
       ]),
     .target(
@@ -67,15 +66,15 @@ let package = Package(
       name: "OTVerify",
       dependencies: [
         "OTCheckpoint", "OTContainer", "OTConversion", "OTFoundation", "OTGraph", "OTJSON", "OTKernels",
-        "OTQuantization", "OTRuntime", "OTTensor",
+        "OTObservation", "OTQuantization", "OTRuntime", "OTTensor",
       ]),
 
     // MARK: Commands
     .executableTarget(
       name: "otconvert",
       dependencies: [
-        "OTCalibration", "OTCheckpoint", "OTContainer", "OTConversion", "OTFoundation", "OTGraph", "OTJSON",
-        "OTKernels", "OTQ", "OTRuntime", "OTTensor", "OTText", "OTTokenizer", "OTVerify",
+        "OTCheckpoint", "OTContainer", "OTConversion", "OTFoundation", "OTGraph", "OTJSON",
+        "OTKernels", "OTObservation", "OTQ", "OTRuntime", "OTTensor", "OTText", "OTTokenizer", "OTVerify",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       // The demo's model: what a user of the built tool has at hand.
@@ -83,8 +82,9 @@ let package = Package(
     .executableTarget(
       name: "otbench",
       dependencies: [
-        "CDNNL", "COpenBLAS", "OTCalibration", "OTCheckpoint", "OTContainer", "OTConversion", "OTFoundation",
-        "OTGraph", "OTJSON", "OTKernels", "OTQ", "OTQuantization", "OTRuntime", "OTTensor", "OTText", "OTTokenizer",
+        "CDNNL", "COpenBLAS", "OTCheckpoint", "OTContainer", "OTConversion", "OTFoundation",
+        "OTGraph", "OTJSON", "OTKernels", "OTObservation", "OTQ", "OTQuantization", "OTRuntime", "OTTensor", "OTText",
+        "OTTokenizer",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ]),
 
@@ -95,7 +95,7 @@ let package = Package(
     .testTarget(name: "OTFoundationTests", dependencies: ["OTFoundation", "_OTTestSupport"]),
     .testTarget(name: "OTJSONTests", dependencies: ["OTJSON", "_OTTestSupport"]),
     .testTarget(name: "OTKernelsTests", dependencies: ["OTKernels", "_OTTestSupport"]),
-    .testTarget(name: "OTCheckpointTests", dependencies: ["OTCheckpoint", "_OTTestSupport"]),
+    .testTarget(name: "OTCheckpointTests", dependencies: ["OTCheckpoint", "OTObservation", "_OTTestSupport"]),
     .testTarget(
       name: "OTGraphTests",
       dependencies: [
@@ -104,22 +104,22 @@ let package = Package(
     .testTarget(
       name: "OTRuntimeTests",
       dependencies: [
-        "OTCheckpoint", "OTContainer", "OTConversion", "OTFoundation", "OTGraph", "OTJSON", "OTKernels", "OTRuntime",
-        "OTTensor", "_OTTestSupport",
+        "OTCheckpoint", "OTContainer", "OTConversion", "OTFoundation", "OTGraph", "OTJSON", "OTKernels",
+        "OTObservation", "OTRuntime", "OTTensor", "_OTTestSupport",
       ]),
     .testTarget(name: "OTQuantizationTests", dependencies: ["OTQuantization", "_OTTestSupport"]),
     .testTarget(name: "OTContainerTests", dependencies: ["OTContainer", "_OTTestSupport"]),
     .testTarget(
       name: "OTConversionTests",
       dependencies: [
-        "OTCheckpoint", "OTContainer", "OTConversion", "OTFoundation", "OTGraph", "OTRuntime", "OTTensor", "OTVerify",
-        "_OTTestSupport",
+        "OTCheckpoint", "OTContainer", "OTConversion", "OTFoundation", "OTGraph", "OTObservation", "OTRuntime",
+        "OTTensor", "OTVerify", "_OTTestSupport",
       ]),
     .testTarget(
       name: "OTVerifyTests",
       dependencies: [
-        "OTCheckpoint", "OTContainer", "OTConversion", "OTFoundation", "OTGraph", "OTJSON", "OTRuntime", "OTTensor",
-        "OTVerify", "_OTTestSupport",
+        "OTCheckpoint", "OTContainer", "OTConversion", "OTFoundation", "OTGraph", "OTJSON", "OTObservation",
+        "OTRuntime", "OTTensor", "OTVerify", "_OTTestSupport",
       ]),
     .testTarget(
       name: "OTTokenizerTests", dependencies: ["OTFoundation", "OTJSON", "OTTokenizer", "_OTTestSupport"]),
@@ -132,10 +132,10 @@ let package = Package(
         "_OTTestSupport",
       ]),
     .testTarget(
-      name: "OTCalibrationTests",
+      name: "OTObservationTests",
       dependencies: [
-        "OTCalibration", "OTCheckpoint", "OTConversion", "OTFoundation", "OTGraph", "OTRuntime", "OTTensor",
-        "_OTTestSupport",
+        "OTCheckpoint", "OTConversion", "OTFoundation", "OTGraph", "OTObservation", "OTQuantization", "OTRuntime",
+        "OTTensor", "_OTTestSupport",
       ]),
     .testTarget(
       name: "EndToEndTests",

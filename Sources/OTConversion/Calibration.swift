@@ -1,9 +1,9 @@
 import Foundation
-import OTCalibration
 import OTCheckpoint
 import OTFoundation
 import OTGraph
 import OTJSON
+import OTObservation
 import OTRuntime
 import OTText
 import OTTokenizer
@@ -111,12 +111,12 @@ package struct Calibration: Sendable {
   package func run(
     on checkpoint: Checkpoint, graph: Graph, samples: Samples, sources: [FileRecord],
     progress: Calibrator.Progress? = nil
-  ) throws -> CalibrationStatistics {
+  ) throws -> ModelObservations {
     try Refusal.naming(checkpoint.files.first?.path) {
       let calibrator = try calibrator(checkpoint, graph, lengths: samples.tokens.map(\.count))
-      return CalibrationStatistics(
+      return ModelObservations(
         family: graph.family, sources: sources, runs: [samples.run],
-        sites: try calibrator.run(samples.tokens, progress: progress))
+        sites: try calibrator.run(samples.tokens, progress: progress).sites)
     }
   }
 
@@ -149,10 +149,10 @@ package struct Calibration: Sendable {
     let byteCount = checkpoint.tensors.reduce(0) { $0 + $1.shape.elementCount * 4 }
     // Kept in memory where they leave as much again for values.
     guard byteCount < room / 2, room - byteCount >= least else {
-      return try Calibrator(executor: reading, parameterByteCount: nil, maximumByteCount: room)
+      return Calibrator(executor: reading, parameterByteCount: nil, maximumByteCount: room)
     }
-    return try Calibrator(
-      executor: executor(cachesParameters: true), parameterByteCount: byteCount, maximumByteCount: room)
+    return Calibrator(
+      executor: try executor(cachesParameters: true), parameterByteCount: byteCount, maximumByteCount: room)
   }
 }
 

@@ -81,20 +81,3 @@ package struct ConversionOptions: Sendable {
     return bitsFor.last { rule in names.contains(where: rule.pattern.matches) }?.bits ?? standard
   }
 }
-
-/// Files of activation statistics, as the reference implementations write them.
-package struct StatisticsFiles: Sendable {
-  /// Path of max|x| per channel; with symmetrizations, of max|x − z|.
-  package var scales: String
-  /// Path of the summed midpoints.
-  package var symmetrizations: String?
-  /// Samples that the symmetrizations are sums over.
-  package var sampleCount = 1
-
-  /// Files as named; they are read by the plan.
-  package init(scales: String, symmetrizations: String? = nil, sampleCount: Int = 1) {
-    self.scales = scales
-    self.symmetrizations = symmetrizations
-    self.sampleCount = sampleCount
-  }
-}

@@ -1,9 +1,9 @@
-import OTCalibration
 import OTCheckpoint
 import OTContainer
 import OTFoundation
 import OTGraph
 import OTJSON
+import OTObservation
 import OTQuantization
 import OTTensor
 
@@ -70,9 +70,9 @@ package struct ConversionPlan: Sendable {
   /// What the user asked for.
   package let options: ConversionOptions
   /// The statistics' files, if there are some.
-  package let statistics: StatisticsFiles?
+  package let statistics: ForeignStatistics?
   /// What calibration measured, where its statistics are used.
-  package let calibration: CalibrationStatistics?
+  package let calibration: ModelObservations?
   /// What the user should know, a line each.
   package let warnings: [String]
 
@@ -89,8 +89,8 @@ package struct ConversionPlan: Sendable {
   /// - Throws: `Refusal` with a rule `family-…`, `graph-…`, `statistics-…`,
   ///   `scales-…` or `tensor-type`.
   package init(
-    checkpoint: Checkpoint, options: ConversionOptions, statistics: StatisticsFiles? = nil,
-    calibration: CalibrationStatistics? = nil
+    checkpoint: Checkpoint, options: ConversionOptions, statistics: ForeignStatistics? = nil,
+    calibration: ModelObservations? = nil
   ) throws {
     self.checkpoint = checkpoint
     self.options = options
@@ -158,18 +158,14 @@ package struct ConversionPlan: Sendable {
   }
 
   private static func method(
-    _ options: ConversionOptions, _ files: StatisticsFiles?, _ calibration: CalibrationStatistics?, _ graph: Graph
+    _ options: ConversionOptions, _ files: ForeignStatistics?, _ calibration: ModelObservations?, _ graph: Graph
   ) throws -> any QuantizationMethod {
     if options.isWeightsOnly { return WeightsOnly() }
     if files == nil, let calibration {
-      return OutlierTune(statistics: calibration.activationStatistics(isSymmetrized: options.isSymmetrized))
+      return OutlierTune(calibration, isSymmetrized: options.isSymmetrized)
     }
     guard let files else { return PerToken() }
-    let statistics = try ActivationStatistics(
-      absoluteMaxima: ActivationScaleFile.read(path: files.scales, kind: .absoluteMaximum),
-      midpointSums: files.symmetrizations.map { try ActivationScaleFile.read(path: $0, kind: .midpointSum) },
-      sampleCount: files.sampleCount, graph: graph, file: files.scales, midpointFile: files.symmetrizations)
-    return OutlierTune(statistics: statistics)
+    return OutlierTune(try files.observations(of: graph))
   }
 
   /// Asks the method about every site and moves its answers into the graph.

@@ -1,11 +1,11 @@
 import Foundation
-import OTCalibration
 import OTCheckpoint
 import OTContainer
 import OTFoundation
 import OTGraph
 import OTJSON
 import OTKernels
+import OTObservation
 import OTQuantization
 
 /// Carries out a plan: reads, transforms, quantizes, encodes and writes, block

@@ -1,7 +1,7 @@
 import Foundation
-import OTCalibration
 import OTFoundation
 import OTJSON
+import OTObservation
 import Synchronization
 
 /// SHA-256 of every source file, computed beside the conversion.

@@ -5,7 +5,7 @@ import COpenBLAS
 /// The BLAS runs on the calling thread: callers divide the work themselves, in
 /// blocks that do not depend on the number of threads, and so get the same
 /// result for every number of threads.
-enum BLAS {
+package enum BLAS {
   private static let singleThreaded: Void = openblas_set_num_threads(1)
 
   /// A matrix, row-major; `stride` elements from one row to the next.
@@ -39,5 +39,19 @@ enum BLAS {
         CblasRowMajor, CblasNoTrans, blasint(n), blasint(k), 1, b.base, blasint(b.stride),
         x + row * a.stride, 1, 1, y, 1)
     }
+  }
+
+  /// `c = c + aᵀ·b` in float64, with `a` `[k, m]` and `b` `[k, n]` row-major, and `stride` elements from
+  /// one row to the next in all three.
+  ///
+  /// - Precondition: the sizes fit in 32 bits.
+  package static func addProducts(
+    m: Int, n: Int, k: Int, _ a: UnsafePointer<Double>, _ b: UnsafePointer<Double>, stride: Int,
+    to c: UnsafeMutablePointer<Double>
+  ) {
+    _ = singleThreaded
+    cblas_dgemm(
+      CblasRowMajor, CblasTrans, CblasNoTrans, blasint(m), blasint(n), blasint(k), 1,
+      a, blasint(stride), b, blasint(stride), 1, c, blasint(stride))
   }
 }

@@ -39,6 +39,9 @@ package protocol Executor: Sendable {
   /// The graph that is run.
   var graph: Graph { get }
 
+  /// The most threads that work at a time.
+  var threadCount: Int { get }
+
   /// Memory in bytes that values take for each token of a batch, for choosing how
   /// many sequences go into one; with an observer.
   var bytesPerToken: Int { get }

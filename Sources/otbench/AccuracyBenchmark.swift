@@ -1,11 +1,11 @@
 import ArgumentParser
 import Foundation
-import OTCalibration
 import OTCheckpoint
 import OTConversion
 import OTFoundation
 import OTGraph
 import OTJSON
+import OTObservation
 import OTText
 import OTTokenizer
 
@@ -104,7 +104,7 @@ struct AccuracyBenchmark: ParsableCommand {
 
   private func calibrated(
     _ checkpoint: Checkpoint, _ graph: Graph, _ fixture: SimulatedFixture?, _ folder: String
-  ) throws -> CalibrationStatistics {
+  ) throws -> ModelObservations {
     var settings = Calibration()
     settings.paths = try calibration.map { [try prepared($0, "calibration", folder)] } ?? []
     settings.sampleCount = samples

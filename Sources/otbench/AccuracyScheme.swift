@@ -1,7 +1,7 @@
-import OTCalibration
 import OTCheckpoint
 import OTConversion
 import OTFoundation
+import OTObservation
 
 /// A way to quantize a model, of those that are compared.
 struct AccuracyScheme {
@@ -46,7 +46,7 @@ struct AccuracyScheme {
   ///
   /// - Throws: as planning and converting throw.
   func convert(
-    _ checkpoint: Checkpoint, _ statistics: CalibrationStatistics, embeddingBits: Int, threads: Int, into folder: String
+    _ checkpoint: Checkpoint, _ statistics: ModelObservations, embeddingBits: Int, threads: Int, into folder: String
   ) throws -> File {
     var options = ConversionOptions()
     options.bits = bits

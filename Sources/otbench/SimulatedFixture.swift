@@ -1,8 +1,8 @@
-import OTCalibration
 import OTCheckpoint
 import OTConversion
 import OTFoundation
 import OTJSON
+import OTObservation
 
 /// A fixture with tokens and with the perplexities of an independent simulation.
 struct SimulatedFixture {

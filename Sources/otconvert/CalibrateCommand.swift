@@ -1,11 +1,11 @@
 import ArgumentParser
 import Foundation
-import OTCalibration
 import OTCheckpoint
 import OTConversion
 import OTFoundation
 import OTGraph
 import OTJSON
+import OTObservation
 
 struct CalibrateCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -65,7 +65,7 @@ struct CalibrateCommand: ParsableCommand {
 
   func run() throws {
     let start = Date()
-    let statistics: CalibrationStatistics
+    let statistics: ModelObservations
     var inputs = FileIdentity.all(calibration.text + [ids] + merge)
     let checkpoint = try model.map { try Checkpoint.open($0) }
     inputs += checkpoint?.inputs ?? []
@@ -76,12 +76,12 @@ struct CalibrateCommand: ParsableCommand {
     try report(statistics, seconds: Date().timeIntervalSince(start))
   }
 
-  private func merged() throws -> CalibrationStatistics {
-    let first = try CalibrationStatistics(path: merge[0])
-    return try merge.dropFirst().reduce(first) { try $0.merged(with: CalibrationStatistics(path: $1)) }
+  private func merged() throws -> ModelObservations {
+    let first = try ModelObservations(path: merge[0])
+    return try merge.dropFirst().reduce(first) { try $0.merged(with: ModelObservations(path: $1)) }
   }
 
-  private func measure(_ checkpoint: Checkpoint) throws -> CalibrationStatistics {
+  private func measure(_ checkpoint: Checkpoint) throws -> ModelObservations {
     checkpoint.warnings.forEach(messages.warn)
     let digests = SourceDigests(
       checkpoint.files.map { ($0.name, $0.mapped) }, threadCount: threads.threads)
@@ -96,7 +96,7 @@ struct CalibrateCommand: ParsableCommand {
       on: checkpoint, graph: graph, samples: samples, sources: [], progress: progress.update)
     let sources = try digests.records()
     try checkpoint.verifyUnchanged()
-    return CalibrationStatistics(
+    return ModelObservations(
       family: statistics.family, sources: sources, runs: statistics.runs, sites: statistics.sites)
   }
 
@@ -122,8 +122,8 @@ struct CalibrateCommand: ParsableCommand {
     return try settings.samples(tokenizer: tokenizer, graph: graph)
   }
 
-  private func report(_ statistics: CalibrationStatistics, seconds: Double) throws {
-    let channelCount = statistics.sites.values.reduce(0) { $0 + $1.channelCount }
+  private func report(_ statistics: ModelObservations, seconds: Double) throws {
+    let channelCount = statistics.sites.values.reduce(0) { $0 + ($1.channelCount ?? 0) }
     try messages.result(
       "\(output): \(statistics.sites.count) sites, \(channelCount) channels, \(statistics.sampleCount) samples, "
         + "\(fixed(seconds, 2)) s",

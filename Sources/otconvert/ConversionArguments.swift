@@ -3,6 +3,7 @@ import Foundation
 import OTContainer
 import OTConversion
 import OTGraph
+import OTObservation
 import OTTensor
 
 /// How many threads a command uses.
@@ -174,9 +175,9 @@ struct ConversionArguments: ParsableArguments {
   }
 
   /// Files of other tools.
-  var statisticsFiles: StatisticsFiles? {
+  var statisticsFiles: ForeignStatistics? {
     actScales.map {
-      StatisticsFiles(scales: $0, symmetrizations: symmetrization, sampleCount: symmetrizationSamples ?? 1)
+      ForeignStatistics(scales: $0, symmetrizations: symmetrization, sampleCount: symmetrizationSamples ?? 1)
     }
   }
 

@@ -1,11 +1,11 @@
 import ArgumentParser
 import Foundation
-import OTCalibration
 import OTCheckpoint
 import OTContainer
 import OTConversion
 import OTFoundation
 import OTJSON
+import OTObservation
 
 struct ConvertCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -49,7 +49,7 @@ struct ConvertCommand: ParsableCommand {
     let options = try conversion.options(threadCount: threads.threads)
     var plan = try ConversionPlan(
       checkpoint: checkpoint, options: options, statistics: conversion.statisticsFiles,
-      calibration: try conversion.statistics.map { try CalibrationStatistics(path: $0) })
+      calibration: try conversion.statistics.map { try ModelObservations(path: $0) })
     plan.warnings.forEach(messages.warn)
     // Before time goes into calibrating for a file that cannot be written.
     try AtomicFile.check([output], force: force, inputs: plan.inputs + FileIdentity.all(calibration.text))
@@ -78,7 +78,7 @@ struct ConvertCommand: ParsableCommand {
   }
 
   /// Measures the model's sites; nil for a model that cannot be run on text.
-  private func calibrated(_ plan: ConversionPlan) throws -> CalibrationStatistics? {
+  private func calibrated(_ plan: ConversionPlan) throws -> ModelObservations? {
     let isAsked = !calibration.text.isEmpty
     guard plan.canBeCalibrated, let plain = try? plan.checkpoint.graph(family: plan.options.family) else {
       guard !isAsked else {

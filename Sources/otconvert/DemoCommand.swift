@@ -4,6 +4,7 @@ import OTCheckpoint
 import OTConversion
 import OTFoundation
 import OTJSON
+import OTObservation
 import OTVerify
 
 struct DemoCommand: ParsableCommand {
@@ -26,7 +27,7 @@ struct DemoCommand: ParsableCommand {
     var options = ConversionOptions()
     options.bits = 6
     options.threadCount = threads.threads
-    let statistics = StatisticsFiles(
+    let statistics = ForeignStatistics(
       scales: model + "/act_scales_sym.pt", symmetrizations: model + "/symmetrizations.pt", sampleCount: 32)
     try messages.print(
       """

@@ -1,11 +1,11 @@
 import ArgumentParser
-import OTCalibration
 import OTCheckpoint
 import OTContainer
 import OTConversion
 import OTFoundation
 import OTGraph
 import OTJSON
+import OTObservation
 import OTVerify
 
 struct PlanCommand: ParsableCommand {
@@ -32,7 +32,7 @@ struct PlanCommand: ParsableCommand {
     let options = try conversion.options(threadCount: 1)
     let plan = try ConversionPlan(
       checkpoint: checkpoint, options: options, statistics: conversion.statisticsFiles,
-      calibration: try conversion.statistics.map { try CalibrationStatistics(path: $0) })
+      calibration: try conversion.statistics.map { try ModelObservations(path: $0) })
     let alternatives = try PlanCommand.alternatives(checkpoint, options, conversion.statisticsFiles)
     // They are in the JSON.
     if !messages.json { plan.warnings.forEach(messages.warn) }
@@ -107,7 +107,7 @@ struct PlanCommand: ParsableCommand {
   }
 
   private static func alternatives(
-    _ checkpoint: Checkpoint, _ base: ConversionOptions, _ statistics: StatisticsFiles?
+    _ checkpoint: Checkpoint, _ base: ConversionOptions, _ statistics: ForeignStatistics?
   ) throws -> [Alternative] {
     var result: [Alternative] = []
     for bits in [8, 6, 4] {

@@ -4,6 +4,7 @@ import OTContainer
 import OTConversion
 import OTFoundation
 import OTGraph
+import OTObservation
 import OTTensor
 import _OTTestSupport
 
@@ -11,17 +12,17 @@ import _OTTestSupport
 func fixture(_ name: String) throws -> Checkpoint { try Checkpoint.open(Fixtures.path("models/\(name)")) }
 
 /// OutlierTune's files of a fixture.
-func statistics(_ name: String, isSymmetrized: Bool = true) -> StatisticsFiles {
+func statistics(_ name: String, isSymmetrized: Bool = true) -> ForeignStatistics {
   let folder = Fixtures.path("models/\(name)")
   return isSymmetrized
-    ? StatisticsFiles(
+    ? ForeignStatistics(
       scales: folder + "/act_scales_sym.pt", symmetrizations: folder + "/symmetrizations.pt", sampleCount: 32)
-    : StatisticsFiles(scales: folder + "/act_scales.pt")
+    : ForeignStatistics(scales: folder + "/act_scales.pt")
 }
 
 /// Converts into a folder and opens the file.
 func convert(
-  _ checkpoint: Checkpoint, _ options: ConversionOptions = ConversionOptions(), _ files: StatisticsFiles? = nil,
+  _ checkpoint: Checkpoint, _ options: ConversionOptions = ConversionOptions(), _ files: ForeignStatistics? = nil,
   to path: String
 ) throws -> PackedFile {
   try Converter(ConversionPlan(checkpoint: checkpoint, options: options, statistics: files)).run(to: path)

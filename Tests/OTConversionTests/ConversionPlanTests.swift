@@ -3,6 +3,7 @@ import OTContainer
 import OTConversion
 import OTFoundation
 import OTGraph
+import OTObservation
 import Testing
 import _OTTestSupport
 
@@ -73,8 +74,8 @@ import _OTTestSupport
       let checkpoint = try fixture("opt-mini")
       let file = try convert(checkpoint, options, statistics("opt-mini"), to: folder + "/m.otq")
       let model = Fixtures.path("models/opt-mini")
-      let maxima = try ActivationScaleFile.read(path: model + "/act_scales_sym.pt", kind: .absoluteMaximum)
-      let sums = try ActivationScaleFile.read(path: model + "/symmetrizations.pt", kind: .midpointSum)
+      let maxima = try ForeignStatistics.vectors(path: model + "/act_scales_sym.pt", kind: .absoluteMaximum)
+      let sums = try ForeignStatistics.vectors(path: model + "/symmetrizations.pt", kind: .midpointSum)
       let linear = "model.decoder.layers.2.fc1", norm = "model.decoder.layers.2.final_layer_norm"
       let steps = try #require(maxima[linear]).map { max($0, 1e-5) / 31 }
       let shifts = try #require(sums[linear]).map { $0 / 32 }
@@ -120,7 +121,8 @@ import _OTTestSupport
       }
       _ = try builder.write(to: folder + "/scales.safetensors")
       let file = try convert(
-        checkpoint, ConversionOptions(), StatisticsFiles(scales: folder + "/scales.safetensors"), to: folder + "/m.otq")
+        checkpoint, ConversionOptions(), ForeignStatistics(scales: folder + "/scales.safetensors"),
+        to: folder + "/m.otq")
       let affines = try #require(file.graph).nodes.filter { if case .affine = $0.operation { true } else { false } }
       // Two norms feed each of 4 layers: the embeddings' or the layer's before, and the attention's.
       #expect(affines.count == 8)
@@ -156,7 +158,7 @@ import _OTTestSupport
         _ = try builder.write(to: path)
         do {
           _ = try ConversionPlan(
-            checkpoint: checkpoint, options: ConversionOptions(), statistics: StatisticsFiles(scales: path))
+            checkpoint: checkpoint, options: ConversionOptions(), statistics: ForeignStatistics(scales: path))
           return nil
         } catch { return (error as? Refusal)?.rule }
       }

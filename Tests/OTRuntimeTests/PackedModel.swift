@@ -5,6 +5,7 @@ import OTConversion
 import OTFoundation
 import OTGraph
 import OTJSON
+import OTObservation
 import OTRuntime
 import Testing
 import _OTTestSupport
@@ -15,12 +16,12 @@ enum ConversionMethod: String, CaseIterable, Sendable {
   case outlierTuneWithoutSymmetrization = "OutlierTune without symmetrization"
   case outlierTune = "OutlierTune"
 
-  func statistics(_ folder: String) -> StatisticsFiles? {
+  func statistics(_ folder: String) -> ForeignStatistics? {
     switch self {
     case .perToken: nil
-    case .outlierTuneWithoutSymmetrization: StatisticsFiles(scales: folder + "/act_scales.pt")
+    case .outlierTuneWithoutSymmetrization: ForeignStatistics(scales: folder + "/act_scales.pt")
     case .outlierTune:
-      StatisticsFiles(
+      ForeignStatistics(
         scales: folder + "/act_scales_sym.pt", symmetrizations: folder + "/symmetrizations.pt",
         sampleCount: 32)
     }

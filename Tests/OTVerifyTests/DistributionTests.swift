@@ -1,3 +1,4 @@
+import OTObservation
 import OTVerify
 import Testing
 import _OTTestSupport

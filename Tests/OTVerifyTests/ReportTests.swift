@@ -1,5 +1,6 @@
 import Foundation
 import OTGraph
+import OTObservation
 import OTVerify
 import Testing
 import _OTTestSupport

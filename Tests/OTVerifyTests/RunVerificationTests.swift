@@ -2,6 +2,7 @@ import OTCheckpoint
 import OTConversion
 import OTFoundation
 import OTGraph
+import OTObservation
 import OTRuntime
 import OTVerify
 import Testing
@@ -33,7 +34,7 @@ import _OTTestSupport
       let plan = try ConversionPlan(
         checkpoint: checkpoint, options: options,
         statistics: hasStatistics
-          ? StatisticsFiles(
+          ? ForeignStatistics(
             scales: folder + "/act_scales_sym.pt", symmetrizations: folder + "/symmetrizations.pt", sampleCount: 32)
           : nil)
       file = try withTemporaryFolder { temporary in

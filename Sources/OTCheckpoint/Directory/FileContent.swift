@@ -1,7 +1,7 @@
 import OTFoundation
 
 /// What a file holds, told from its first bytes and never from its name.
-enum FileContent: Sendable, Hashable {
+package enum FileContent: Sendable, Hashable {
   case safetensors
   case zip
   case pickle
@@ -12,7 +12,8 @@ enum FileContent: Sendable, Hashable {
   case html
   case unknown
 
-  init(_ bytes: UnsafeRawBufferPointer) {
+  /// What a file with these bytes is, by how it begins.
+  package init(_ bytes: UnsafeRawBufferPointer) {
     // Safetensors first: its length field may spell the start of anything else,
     // but nothing else has a small length there and then an object.
     if FileContent.beginsSafetensors(bytes) {

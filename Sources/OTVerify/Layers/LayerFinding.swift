@@ -1,4 +1,5 @@
 import OTGraph
+import OTObservation
 
 /// What verification found of the output of one node on sample text: the
 /// packed model's, which reads its own inputs, against the source's.

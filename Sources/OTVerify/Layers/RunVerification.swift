@@ -1,5 +1,6 @@
 import OTFoundation
 import OTGraph
+import OTObservation
 import OTRuntime
 
 /// The result of running a packed model and its source on the same tokens.

@@ -1,3 +1,5 @@
+import OTObservation
+
 /// The least and the greatest value of each channel, as areas over the
 /// channels.
 struct RangeChart {

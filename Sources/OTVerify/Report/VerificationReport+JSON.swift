@@ -1,5 +1,6 @@
 import OTGraph
 import OTJSON
+import OTObservation
 
 extension VerificationReport {
   /// All figures. Numbers that JSON cannot hold (infinities, NaN) are null.

@@ -1,16 +1,17 @@
 import Foundation
 import OTCheckpoint
 import OTFoundation
+import OTObservation
 import Testing
 import _OTTestSupport
 
 /// Rules 89–92 as far as they can be told without a model.
-@Suite struct ActivationScaleFileTests {
+@Suite struct ForeignStatisticsFileTests {
   struct Case: CustomTestStringConvertible, Sendable {
     let rule: String
     let what: String
     let bytes: Bytes
-    var kind = ActivationScaleKind.absoluteMaximum
+    var kind = ForeignStatistics.Kind.absoluteMaximum
     var testDescription: String { "\(rule): \(what)" }
   }
 
@@ -69,7 +70,7 @@ import _OTTestSupport
       let path = folder + "/scales.pt"
       try Data(malformed.bytes).write(to: URL(fileURLWithPath: path))
       let refusal = #expect(throws: Refusal.self) {
-        try ActivationScaleFile.read(path: path, kind: malformed.kind)
+        try ForeignStatistics.vectors(path: path, kind: malformed.kind)
       }
       #expect(refusal?.rule == malformed.rule, "\(refusal?.description ?? "")")
     }
@@ -79,11 +80,11 @@ import _OTTestSupport
   @Test(arguments: ["opt-mini", "bloom-mini", "llama-mini"])
   func readsTheFixtures(_ model: String) throws {
     let folder = Fixtures.path("models/" + model)
-    let plain = try ActivationScaleFile.read(
+    let plain = try ForeignStatistics.vectors(
       path: folder + "/act_scales.pt", kind: .absoluteMaximum)
-    let centred = try ActivationScaleFile.read(
+    let centred = try ForeignStatistics.vectors(
       path: folder + "/act_scales_sym.pt", kind: .absoluteMaximum)
-    let middles = try ActivationScaleFile.read(
+    let middles = try ForeignStatistics.vectors(
       path: folder + "/symmetrizations.pt", kind: .midpointSum)
     #expect(!plain.isEmpty && !centred.isEmpty && !middles.isEmpty)
     for (linear, middle) in middles {
@@ -107,7 +108,7 @@ import _OTTestSupport
       let path = folder + "/scales.safetensors"
       try Data(bytes).write(to: URL(fileURLWithPath: path))
       #expect(
-        try ActivationScaleFile.read(path: path, kind: .absoluteMaximum) == ["fc1": [0.5, 3]])
+        try ForeignStatistics.vectors(path: path, kind: .absoluteMaximum) == ["fc1": [0.5, 3]])
     }
   }
 
@@ -131,7 +132,7 @@ import _OTTestSupport
     try withTemporaryFolder { folder in
       let path = folder + "/scales.pt"
       try Data(zip.bytes).write(to: URL(fileURLWithPath: path))
-      let values = try ActivationScaleFile.read(path: path, kind: .midpointSum)["fc1"]
+      let values = try ForeignStatistics.vectors(path: path, kind: .midpointSum)["fc1"]
       #expect(values?.map(\.bitPattern) == expected.map(\.bitPattern))
     }
   }

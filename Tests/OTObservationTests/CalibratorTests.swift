@@ -1,9 +1,10 @@
 import Foundation
-import OTCalibration
 import OTCheckpoint
 import OTConversion
 import OTFoundation
 import OTGraph
+import OTObservation
+import OTQuantization
 import OTRuntime
 import Testing
 import _OTTestSupport
@@ -22,7 +23,7 @@ import _OTTestSupport
 
   static func statistics(
     _ family: String, _ samples: [[Int]]? = nil, maximumByteCount: Int = 1 << 32
-  ) throws -> CalibrationStatistics {
+  ) throws -> ModelObservations {
     let folder = Fixtures.path("models/\(family)-mini")
     let file = family == "bloom" ? "model.safetensors.index.json" : "model.safetensors"
     let checkpoint = try Checkpoint.open("\(folder)/\(file)")
@@ -53,23 +54,24 @@ import _OTTestSupport
     let graph = try Checkpoint.open(
       folder + (family == "bloom" ? "/model.safetensors.index.json" : "/model.safetensors")
     ).graph()
-    let scales = try ActivationScaleFile.read(path: folder + "/act_scales.pt", kind: .absoluteMaximum)
-    let sums = try ActivationScaleFile.read(path: folder + "/symmetrizations.pt", kind: .midpointSum)
-    let symmetrized = try ActivationScaleFile.read(path: folder + "/act_scales_sym.pt", kind: .absoluteMaximum)
+    let scales = try ForeignStatistics.vectors(path: folder + "/act_scales.pt", kind: .absoluteMaximum)
+    let sums = try ForeignStatistics.vectors(path: folder + "/symmetrizations.pt", kind: .midpointSum)
+    let symmetrized = try ForeignStatistics.vectors(path: folder + "/act_scales_sym.pt", kind: .absoluteMaximum)
     var linearCount = 0
     for site in graph.sites {
-      let range = try #require(statistics.sites[site.producer])
+      let range = try #require(statistics[site].ranges)
       #expect(range.sampleCount == 32)
-      let found = statistics.activationStatistics(isSymmetrized: true)[site]
+      // The method's steps are max|x − z| / 127.
+      let decided = try OutlierTune(statistics).decision(for: site, in: graph, bits: 8).transform.scale
       for linear in site.consumers {
         linearCount += 1
         Self.expectEqual(
-          zip(range.minimum, range.maximum).map { max(-$0, $1) }, try #require(scales[linear]), linear)
+          zip(range.minima, range.maxima).map { max(-$0, $1) }, try #require(scales[linear]), linear)
         Self.expectEqual(range.midpointSum.map { Float($0) }, try #require(sums[linear]), linear)
         // The reference symmetrizes what norms feed and measures again.
         if site.isNormFed {
           Self.expectEqual(
-            try #require(found?.absoluteMaximum), try #require(symmetrized[linear]), linear + " symmetrized")
+            try #require(decided).map { $0 * 127 }, try #require(symmetrized[linear]), linear + " symmetrized")
         }
       }
     }
@@ -98,17 +100,17 @@ import _OTTestSupport
             })
         }
       }
-      let range = try #require(statistics.sites[site.producer])
+      let range = try #require(statistics[site].ranges)
       let sorted = columns.map { sample in sample.map { $0.sorted() } }
       func byChannel(_ value: (Int) throws -> Double) rethrows -> [Float] {
         try (0..<site.size).map { Float(try value($0)) }
       }
       // A batch multiplies in another order than a sequence alone.
       Self.expectEqual(
-        range.minimum, try byChannel { channel in Double(try #require(sorted.map { $0[channel][0] }.min())) },
+        range.minima, try byChannel { channel in Double(try #require(sorted.map { $0[channel][0] }.min())) },
         site.producer)
       Self.expectEqual(
-        range.maximum,
+        range.maxima,
         try byChannel { channel in Double(try #require(sorted.compactMap { $0[channel].last }.max())) }, site.producer)
       Self.expectEqual(
         range.midpointSum.map { Float($0) },
@@ -124,10 +126,11 @@ import _OTTestSupport
     let merged = try Self.statistics("llama", Array(samples.prefix(3)))
       .merged(with: Self.statistics("llama", Array(samples[3..<8])))
     #expect(merged.sampleCount == 8 && merged.runs.count == 2)
-    for (site, range) in whole.sites {
-      let other = try #require(merged.sites[site])
-      Self.expectEqual(other.minimum, range.minimum, site)
-      Self.expectEqual(other.maximum, range.maximum, site)
+    for (site, observed) in whole.sites {
+      let range = try #require(observed.ranges)
+      let other = try #require(merged.sites[site]?.ranges)
+      Self.expectEqual(other.minima, range.minima, site)
+      Self.expectEqual(other.maxima, range.maxima, site)
       Self.expectEqual(other.midpointSum.map { Float($0) }, range.midpointSum.map { Float($0) }, site)
       #expect(other.sampleCount == range.sampleCount)
     }
@@ -168,7 +171,7 @@ import _OTTestSupport
 
   @Test func samplesOfDifferentLengths() throws {
     let statistics = try Self.statistics("opt", [[2, 5, 9], [], [7], Array(1...200)])
-    #expect(statistics.sites.values.allSatisfy { $0.sampleCount == 3 })
+    #expect(statistics.sites.values.allSatisfy { $0.ranges?.sampleCount == 3 })
     #expect(throws: Refusal.self) { try Self.statistics("opt", [[], []]) }
     #expect(throws: Refusal.self) { try Self.statistics("opt", [[1], [4096]]) }
   }

@@ -3,8 +3,8 @@ import OTFoundation
 import OTJSON
 import OTTensor
 
-/// The file of statistics: `formats/statistics.md`.
-extension CalibrationStatistics {
+/// The file of statistics, which holds the ranges of sites: `formats/statistics.md`.
+extension ModelObservations {
   private static let formatName = "otq-statistics"
   private static let formatVersion = "1"
 
@@ -25,17 +25,21 @@ extension CalibrationStatistics {
 
   // MARK: Writing
 
-  /// Writes the file, which appears whole or not at all.
+  /// Writes the ranges; the file appears whole or not at all.
   ///
   /// - Parameters:
   ///   - producer: name and version of the program.
   ///   - inputs: files that must not be overwritten.
-  /// - Throws: `Refusal` with a rule `output-…`.
+  /// - Throws: `Refusal` with a rule `output-…`, or with rule `statistics-no-ranges` for a site
+  ///   whose ranges were not observed.
   package func write(to path: String, producer: String, force: Bool, inputs: [FileIdentity]) throws {
     var entries: [SafetensorsWriter.Entry] = []
     for site in sites.keys.sorted() {
+      guard let ranges = sites[site]?.ranges else {
+        throw Refusal("statistics-no-ranges", "the ranges of the site '\(site)' were not observed", file: path)
+      }
       for part in Part.allCases {
-        let dimensions = part == .count ? [] : [sites[site]?.channelCount ?? 0]
+        let dimensions = part == .count ? [] : [ranges.channelCount]
         guard let shape = Shape(dimensions) else { continue }
         entries.append(.init(name: "\(site).\(part.rawValue)", elementType: part.elementType, shape: shape))
       }
@@ -48,13 +52,13 @@ extension CalibrationStatistics {
         "sources": JSONValue.array(sources.map(\.json)).text(), "runs": JSONValue.array(runs.map(\.json)).text(),
       ], force: force, inputs: inputs)
     for entry in entries {
-      guard let (site, part) = Self.split(entry.name), let range = sites[site] else { continue }
+      guard let (site, part) = Self.split(entry.name), let ranges = sites[site]?.ranges else { continue }
       // The machines that this runs on are little-endian, as the format is.
       switch part {
-      case .minimum: try range.minimum.withUnsafeBytes { try writer.append($0) }
-      case .maximum: try range.maximum.withUnsafeBytes { try writer.append($0) }
-      case .midpointSum: try range.midpointSum.withUnsafeBytes { try writer.append($0) }
-      case .count: try withUnsafeBytes(of: Int64(range.sampleCount)) { try writer.append($0) }
+      case .minimum: try ranges.minima.withUnsafeBytes { try writer.append($0) }
+      case .maximum: try ranges.maxima.withUnsafeBytes { try writer.append($0) }
+      case .midpointSum: try ranges.midpointSum.withUnsafeBytes { try writer.append($0) }
+      case .count: try withUnsafeBytes(of: Int64(ranges.sampleCount)) { try writer.append($0) }
       }
     }
     try writer.commit()
@@ -89,7 +93,7 @@ extension CalibrationStatistics {
       let list = try file.metadata[key].map { try JSONValue.parse($0, file: path) }?.array
       let records = list?.map(read) ?? []
       guard !records.isEmpty, records.allSatisfy({ $0 != nil }) else {
-        throw Refusal("statistics-damaged", "its metadata tell nothing sound about '\(key)'", file: path)
+        throw Refusal("statistics-damaged", "metadata member '\(key)' is missing or invalid", file: path)
       }
       return records.compactMap { $0 }
     }
@@ -108,27 +112,29 @@ extension CalibrationStatistics {
     self.init(
       family: family, sources: try records("sources", FileRecord.init(json:)),
       runs: try records("runs", CalibrationRun.init(json:)),
-      sites: try parts.reduce(into: [:]) { try $0[$1.key] = Self.range($1.value, site: $1.key, path) })
+      sites: try parts.reduce(into: [:]) {
+        $0[$1.key] = SiteObservations(ranges: try Self.ranges($1.value, site: $1.key, path))
+      })
     self.file = mapping
   }
 
-  private static func range(_ parts: [Part: TensorView], site: String, _ path: String) throws -> SiteRange {
+  private static func ranges(_ parts: [Part: TensorView], site: String, _ path: String) throws -> SiteRanges {
     func damaged(_ message: String) -> Refusal {
       Refusal("statistics-damaged", message, file: path, tensor: site)
     }
     guard let least = parts[.minimum], let greatest = parts[.maximum], let sum = parts[.midpointSum],
       let count = parts[.count], least.shape == greatest.shape, least.shape == sum.shape
     else { throw damaged("lacks a part, or its parts differ in length") }
-    let range = SiteRange(
-      minimum: values(least), maximum: values(greatest), midpointSum: values(sum),
+    let ranges = SiteRanges(
+      extremes: ChannelRanges(minima: values(least), maxima: values(greatest)), midpointSum: values(sum),
       sampleCount: Int(values(count, as: Int64.self).first ?? 0))
-    guard range.sampleCount > 0 else { throw damaged("counts \(range.sampleCount) samples") }
-    let isSound = range.minimum.indices.allSatisfy {
-      range.minimum[$0].isFinite && range.maximum[$0].isFinite && range.midpointSum[$0].isFinite
-        && range.minimum[$0] <= range.maximum[$0]
+    guard ranges.sampleCount > 0 else { throw damaged("counts \(ranges.sampleCount) samples") }
+    let isSound = ranges.minima.indices.allSatisfy {
+      ranges.minima[$0].isFinite && ranges.maxima[$0].isFinite && ranges.midpointSum[$0].isFinite
+        && ranges.minima[$0] <= ranges.maxima[$0]
     }
     guard isSound else { throw damaged("has a value that is not finite, or a minimum above its maximum") }
-    return range
+    return ranges
   }
 
   private static func values<Element: BitwiseCopyable>(

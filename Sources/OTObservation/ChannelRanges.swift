@@ -26,13 +26,26 @@ package struct ChannelRanges: Sendable, Hashable {
   package mutating func add(_ values: UnsafeBufferPointer<Float>) {
     let channelCount = minima.count
     precondition(channelCount > 0 && values.count % channelCount == 0)
-    for start in stride(from: 0, to: values.count, by: channelCount) {
-      for channel in 0..<channelCount {
-        let value = values[start + channel]
-        if value < minima[channel] { minima[channel] = value }
-        if value > maxima[channel] { maxima[channel] = value }
+    minima.withUnsafeMutableBufferPointer { minima in
+      maxima.withUnsafeMutableBufferPointer { maxima in
+        for start in stride(from: 0, to: values.count, by: channelCount) {
+          for channel in 0..<channelCount {
+            let value = values[start + channel]
+            minima[channel] = value < minima[channel] ? value : minima[channel]
+            maxima[channel] = value > maxima[channel] ? value : maxima[channel]
+          }
+        }
       }
     }
+  }
+
+  /// The ranges that hold what both hold.
+  ///
+  /// - Precondition: they have the same number of channels.
+  package func merged(with other: ChannelRanges) -> ChannelRanges {
+    precondition(minima.count == other.minima.count)
+    return ChannelRanges(
+      minima: zip(minima, other.minima).map { min($0, $1) }, maxima: zip(maxima, other.maxima).map { max($0, $1) })
   }
 
   /// The ranges of values multiplied by `factors`, channel by channel.

@@ -1,28 +1,28 @@
+import OTCheckpoint
 import OTFoundation
+import OTKernels
 import OTTensor
 
-/// What the numbers of a statistics file are.
-package enum ActivationScaleKind: Sendable, Hashable {
-  /// max|x| per input channel: never negative, not all zero.
-  case absoluteMaximum
-  /// The sum over the samples of each sample's (max + min) / 2: of any sign.
-  case midpointSum
-}
-
-/// A file of activation statistics, as the reference implementations save
-/// them with `torch.save`, or the same as safetensors.
+/// The files: vectors by linear, as `torch.save` writes them, or the same as safetensors.
 ///
 /// SmoothQuant's holds a vector per linear; OutlierTune's a dictionary per
 /// linear with a vector as `input`, and maybe one as `output`, which is passed
 /// over. In safetensors a dictionary's entries are named `LINEAR.input`.
-package enum ActivationScaleFile {
+extension ForeignStatistics {
+  /// What the numbers of a file are.
+  package enum Kind: Sendable, Hashable {
+    /// max|x| per input channel: never negative, not all zero.
+    case absoluteMaximum
+    /// The sum over the samples of each sample's (max + min) / 2: of any sign.
+    case midpointSum
+  }
+
   /// The statistics of each linear's input: name → one value per channel.
   ///
-  /// Whether names and lengths fit a model is for the holder of its graph to
-  /// judge. F16, BF16 and F32 are exact; F64 is rounded to nearest, ties to even.
+  /// Whether names and lengths fit a model is not judged. F16, BF16 and F32 are exact; F64 is rounded to nearest, ties to even.
   ///
   /// - Throws: `Refusal` with a rule `scales-…`, or one of the file's reader.
-  package static func read(path: String, kind: ActivationScaleKind) throws -> [String: [Float]] {
+  package static func vectors(path: String, kind: Kind) throws -> [String: [Float]] {
     let mapping = try MappedFile(path: path)
     let tensors = try tensors(mapping)
     guard !tensors.isEmpty else {
@@ -87,14 +87,15 @@ package enum ActivationScaleFile {
     }
   }
 
-  private static func values(_ tensor: TensorView, _ kind: ActivationScaleKind) throws -> [Float] {
+  private static func values(_ tensor: TensorView, _ kind: Kind) throws -> [Float] {
     try checkType(tensor)
     let channelCount = tensor.shape.dimensions.last ?? 0
     guard channelCount > 0, tensor.shape.elementCount == channelCount else {
       throw refuse("scales-shape", "is of shape \(tensor.shape), not (C), (1,C) or (1,1,C)", tensor)
     }
-    let values = tensor.withRowBytes(0..<tensor.shape.rowCount) { bytes in
-      (0..<channelCount).map { float(bytes, $0, tensor.elementType) }
+    var values = [Float](repeating: 0, count: channelCount)
+    tensor.withRowBytes(0..<tensor.shape.rowCount) { bytes in
+      values.withUnsafeMutableBufferPointer { Kernels.current.convert(bytes, from: tensor.elementType, to: $0) }
     }
     for (channel, value) in values.enumerated() {
       guard value.isFinite else {
@@ -108,45 +109,6 @@ package enum ActivationScaleFile {
       throw refuse("scales-all-zero", "is zero in all channels", tensor)
     }
     return values
-  }
-
-  private static func float(_ bytes: UnsafeRawBufferPointer, _ index: Int, _ type: ElementType)
-    -> Float
-  {
-    switch type {
-    case .f64:
-      Float(
-        Double(
-          bitPattern: UInt64(
-            littleEndian: bytes.loadUnaligned(fromByteOffset: index * 8, as: UInt64.self))))
-    case .f32:
-      Float(
-        bitPattern: UInt32(
-          littleEndian: bytes.loadUnaligned(fromByteOffset: index * 4, as: UInt32.self)))
-    case .f16:
-      half(UInt16(littleEndian: bytes.loadUnaligned(fromByteOffset: index * 2, as: UInt16.self)))
-    case .bf16:
-      Float(
-        bitPattern: UInt32(
-          UInt16(littleEndian: bytes.loadUnaligned(fromByteOffset: index * 2, as: UInt16.self)))
-          << 16)
-    default: preconditionFailure("checked to be a float type")
-    }
-  }
-
-  /// The float32 of an IEEE 754 binary16; exact for every value.
-  ///
-  /// Written out because Float16 does not exist on every platform.
-  private static func half(_ bits: UInt16) -> Float {
-    let magnitude = UInt32(bits & 0x7FFF)
-    let sign = UInt32(bits & 0x8000) << 16
-    if magnitude >= 0x7C00 {
-      return Float(bitPattern: sign | 0x7F80_0000 | (magnitude & 0x3FF) << 13)
-    }
-    // The exponent's bias is 112 less than float32's; multiplying puts it
-    // right and normalizes what is subnormal.
-    let scaled = Float(bitPattern: magnitude << 13) * Float(bitPattern: 0x7780_0000)
-    return Float(bitPattern: sign | scaled.bitPattern)
   }
 
   private static func refuse(_ rule: String, _ message: String, _ tensor: TensorView) -> Refusal {

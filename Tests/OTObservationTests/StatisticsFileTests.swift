@@ -1,7 +1,7 @@
 import Foundation
-import OTCalibration
 import OTCheckpoint
 import OTFoundation
+import OTObservation
 import OTTensor
 import Testing
 import _OTTestSupport
@@ -13,10 +13,10 @@ import _OTTestSupport
       let path = folder + "/s.safetensors"
       let run = CalibrationRun(
         texts: [FileRecord(name: "a \"b\".txt", byteCount: 3, sha256: "00")], sampleCount: 2, length: 3, seed: .max)
-      let written = CalibrationStatistics(
+      let written = ModelObservations(
         family: "opt", sources: statistics.sources, runs: [run], sites: statistics.sites)
       try written.write(to: path, producer: "test", force: false, inputs: [])
-      let read = try CalibrationStatistics(path: path)
+      let read = try ModelObservations(path: path)
       #expect(read.family == "opt" && read.sources == statistics.sources && read.runs == [run])
       #expect(read.sites == statistics.sites)
       let refusal = try #require(throws: Refusal.self) {
@@ -73,7 +73,7 @@ import _OTTestSupport
       try fault.sum.withUnsafeBytes { try writer.append($0) }
       try withUnsafeBytes(of: fault.count) { try writer.append($0) }
       try writer.commit()
-      let refusal = try #require(throws: Refusal.self) { try CalibrationStatistics(path: path) }
+      let refusal = try #require(throws: Refusal.self) { try ModelObservations(path: path) }
       #expect(refusal.rule.hasPrefix(fault.testDescription), "\(refusal)")
     }
   }
@@ -85,7 +85,7 @@ import _OTTestSupport
     try statistics.check(against: opt, sources: [("x", 1)])
     #expect(throws: Refusal.self) { try statistics.check(against: llama, sources: nil) }
     #expect(throws: Refusal.self) { try statistics.check(against: opt, sources: [("x", 2)]) }
-    let fewer = CalibrationStatistics(
+    let fewer = ModelObservations(
       family: "opt", sources: statistics.sources, runs: statistics.runs,
       sites: statistics.sites.filter { $0.key != opt.sites[3].producer })
     #expect(throws: Refusal.self) { try fewer.check(against: opt, sources: nil) }

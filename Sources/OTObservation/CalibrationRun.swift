@@ -1,0 +1,69 @@
+import OTJSON
+
+/// A file by which statistics remember a model or a text.
+package struct FileRecord: Sendable, Hashable {
+  /// Its name, without a folder.
+  package let name: String
+  /// Its size.
+  package let byteCount: Int
+  /// Its SHA-256 in lower-case hexadecimal.
+  package let sha256: String
+
+  /// A record of a file.
+  package init(name: String, byteCount: Int, sha256: String) {
+    self.name = name
+    self.byteCount = byteCount
+    self.sha256 = sha256
+  }
+
+  /// `{name, byteCount, sha256}`.
+  package var json: JSONValue {
+    .object(["name": .string(name), "byteCount": .integer(byteCount), "sha256": .string(sha256)])
+  }
+
+  /// The record that `json` holds; nil when it holds none.
+  package init?(json: JSONValue) {
+    guard let name = json["name"]?.string, let byteCount = json["byteCount"]?.integer,
+      let sha256 = json["sha256"]?.string
+    else { return nil }
+    self.init(name: name, byteCount: byteCount, sha256: sha256)
+  }
+}
+
+/// One run of calibration: which texts, and what was drawn from them.
+package struct CalibrationRun: Sendable, Hashable {
+  /// The files of text or of tokens.
+  package let texts: [FileRecord]
+  /// Samples that were run.
+  package let sampleCount: Int
+  /// Tokens of the longest sample.
+  package let length: Int
+  /// The seed of their places; nil where tokens were given.
+  package let seed: UInt64?
+
+  /// A record of a run.
+  package init(texts: [FileRecord], sampleCount: Int, length: Int, seed: UInt64?) {
+    self.texts = texts
+    self.sampleCount = sampleCount
+    self.length = length
+    self.seed = seed
+  }
+
+  /// `{texts, samples, length, seed}`; the seed is a text, since JSON's numbers are doubles to many.
+  package var json: JSONValue {
+    var members: JSONObject = [
+      "texts": .array(texts.map(\.json)), "samples": .integer(sampleCount), "length": .integer(length),
+    ]
+    if let seed { members["seed"] = .string("\(seed)") }
+    return .object(members)
+  }
+
+  init?(json: JSONValue) {
+    guard let texts = json["texts"]?.array?.map(FileRecord.init(json:)), !texts.contains(nil),
+      let samples = json["samples"]?.integer, let length = json["length"]?.integer
+    else { return nil }
+    let seed = json["seed"]?.string.flatMap { UInt64($0) }
+    guard json["seed"] == nil || seed != nil else { return nil }
+    self.init(texts: texts.compactMap { $0 }, sampleCount: samples, length: length, seed: seed)
+  }
+}

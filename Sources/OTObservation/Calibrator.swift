@@ -1,0 +1,170 @@
+import OTFoundation
+import OTGraph
+import OTRuntime
+
+/// What one pass over the samples is for.
+package struct CalibrationPass: Sendable {
+  /// What is observed.
+  package var kinds: Set<ObservationKind> = [.ranges]
+  /// Producers of the sites that are observed; nil: all.
+  package var sites: Set<String>?
+  /// Values that are not computed: node → its value for each sample.
+  package var given: [String: [Matrix]] = [:]
+  /// Nodes whose values for all samples are returned, for a later pass that begins there.
+  package var kept: [String] = []
+
+  /// A pass from the tokens on.
+  package init(_ kinds: Set<ObservationKind> = [.ranges]) { self.kinds = kinds }
+
+  /// The sites of `graph` that are observed.
+  func observed(_ graph: Graph) -> [Site] {
+    kinds.isEmpty ? [] : graph.sites.filter { sites?.contains($0.producer) ?? true }
+  }
+
+  /// The nodes that a run ends at: what follows, such as the output head, is not run.
+  func ends(_ graph: Graph) -> [String] {
+    let ends = graph.ends(among: Set(observed(graph).map(\.producer) + kept))
+    return ends + kept.filter { !ends.contains($0) }
+  }
+}
+
+/// Runs samples of tokens through a model and observes its sites.
+package struct Calibrator: Sendable {
+  /// Called with the tokens done and in all.
+  package typealias Progress = (_ doneCount: Int, _ totalCount: Int) -> Void
+
+  /// What a pass gives.
+  package struct Outcome: Sendable {
+    /// What was observed, by the producer of the site.
+    package let sites: [String: SiteObservations]
+    /// The values that were to be kept: node → its value for each sample.
+    package let values: [String: [Matrix]]
+  }
+
+  /// Larger batches are not faster where parameters stay in memory.
+  private static let cachedBatchTokenCount = 2048
+
+  private let executor: any Executor
+  private let parameterByteCount: Int?
+  private let maximumByteCount: Int
+
+  /// A calibrator that runs `executor`.
+  ///
+  /// Samples go through the model layer by layer, as many at a time as
+  /// `maximumByteCount` has room for; at least one, or as many short ones as have 512 tokens.
+  /// - Parameters:
+  ///   - parameterByteCount: memory that the executor's cached parameters
+  ///     take; nil: they are read again for every batch, which is then as large as it can be.
+  ///   - maximumByteCount: memory for parameters, values and observers.
+  package init(executor: any Executor, parameterByteCount: Int?, maximumByteCount: Int) {
+    self.executor = executor
+    self.parameterByteCount = parameterByteCount
+    self.maximumByteCount = maximumByteCount
+  }
+
+  // MARK: Memory
+
+  /// Memory in bytes that the smallest batch of samples of these lengths takes for its values, and the observers.
+  ///
+  /// - Throws: as executors throw.
+  package static func leastByteCount(
+    _ executor: any Executor, lengths: [Int], pass: CalibrationPass = CalibrationPass()
+  ) throws -> Int {
+    let blocks = TokenSequence.productBlocks(lengths: lengths)
+    let tokenCount = blocks.map { lengths[$0].reduce(0, +) }.max() ?? 0
+    return tokenCount.multipliedChecked(by: try bytesPerToken(executor, pass))?
+      .addingChecked(keptByteCount(executor.graph, pass, lengths: lengths)) ?? .max
+  }
+
+  /// Memory in bytes that samples of these lengths take, for parameters, values and observers.
+  ///
+  /// - Throws: as executors throw.
+  package func byteCount(lengths: [Int], pass: CalibrationPass = CalibrationPass()) throws -> Int {
+    let tokenCount = try batches(lengths, pass).map { lengths[$0].reduce(0, +) }.max() ?? 0
+    return tokenCount.multipliedChecked(by: try Calibrator.bytesPerToken(executor, pass))?
+      .addingChecked(parameterByteCount ?? 0)?
+      .addingChecked(Calibrator.keptByteCount(executor.graph, pass, lengths: lengths)) ?? .max
+  }
+
+  private static func bytesPerToken(_ executor: any Executor, _ pass: CalibrationPass) throws -> Int {
+    let ends = pass.ends(executor.graph)
+    return ends.isEmpty ? 0 : try executor.bytesPerToken(from: Set(pass.given.keys), until: ends)
+  }
+
+  /// What is in memory until the pass is over: what observers gather, and values that are kept.
+  private static func keptByteCount(_ graph: Graph, _ pass: CalibrationPass, lengths: [Int]) -> Int {
+    let rowCount = lengths.reduce(0, +)
+    let observers = pass.observed(graph).flatMap { site in
+      pass.kinds.withoutSmaller.map { $0.byteCount(channelCount: site.size, lengths: lengths) }
+    }
+    let values = pass.kept.map { node in
+      rowCount.multipliedChecked(by: graph.channelCount(of: node) ?? 0)?.multipliedChecked(by: 4) ?? .max
+    }
+    return (observers + values).reduce(0) { $0.addingChecked($1) ?? .max }
+  }
+
+  /// Which samples of these lengths run together.
+  private func batches(_ lengths: [Int], _ pass: CalibrationPass) throws -> [Range<Int>] {
+    let kept = Calibrator.keptByteCount(executor.graph, pass, lengths: lengths)
+    let taken = kept.addingChecked(parameterByteCount ?? 0) ?? .max
+    let room = max(maximumByteCount - min(taken, maximumByteCount), 0)
+    var limit = room / max(try Calibrator.bytesPerToken(executor, pass), 1)
+    if parameterByteCount != nil { limit = min(limit, Calibrator.cachedBatchTokenCount) }
+    var batches: [Range<Int>] = []
+    var tokenCount = 0
+    // Whole blocks: what is measured must not depend on the memory there is.
+    for block in TokenSequence.productBlocks(lengths: lengths) {
+      let count = lengths[block].reduce(0, +)
+      if let last = batches.last, tokenCount + count <= limit {
+        batches[batches.count - 1] = last.lowerBound..<block.upperBound
+        tokenCount += count
+      } else {
+        batches.append(block)
+        tokenCount = count
+      }
+    }
+    return batches
+  }
+
+  // MARK: Running
+
+  /// Runs the samples and gives what was observed on each site.
+  ///
+  /// - Parameter samples: token IDs, at most the model's context each; empty ones are left out.
+  /// - Throws: `Refusal` with rule `calibration-not-finite`, `calibration-no-sites`
+  ///   or `calibration-empty`, or as executors throw.
+  package func run(
+    _ samples: [[Int]], pass: CalibrationPass = CalibrationPass(), progress: Progress? = nil
+  ) throws -> Outcome {
+    let sites = pass.observed(executor.graph)
+    guard !sites.isEmpty || !pass.kept.isEmpty else {
+      throw Refusal("calibration-no-sites", "the model has no linears in blocks to calibrate")
+    }
+    let used = samples.indices.filter { !samples[$0].isEmpty }
+    guard !used.isEmpty else { throw Refusal("calibration-empty", "there are no tokens to calibrate on") }
+    let given = try pass.given.mapValues { matrices in
+      guard matrices.count == samples.count else {
+        throw Refusal("run-given", "values are given for \(matrices.count) samples of \(samples.count)")
+      }
+      return used.map { matrices[$0] }
+    }
+    let sequences = used.map { TokenSequence(samples[$0]) }
+    let lengths = used.map { samples[$0].count }
+    let observers = SiteObservers(
+      sites, kinds: pass.kinds, lengths: lengths, threadCount: executor.threadCount)
+    var values: [String: [Matrix]] = [:]
+    let totalCount = lengths.reduce(0, +)
+    var doneCount = 0
+    progress?(0, totalCount)
+    for batch in try batches(lengths, pass) {
+      let observe: Executor.Observer? = sites.isEmpty ? nil : { try observers.add($0, samples: batch) }
+      let results = try executor.run(
+        Array(sequences[batch]), from: given.mapValues { Array($0[batch]) }, until: pass.ends(executor.graph),
+        observe: observe)
+      for node in pass.kept { values[node, default: []] += try results.map { try $0.output(node) } }
+      doneCount += lengths[batch].reduce(0, +)
+      progress?(doneCount, totalCount)
+    }
+    return Outcome(sites: observers.observations, values: values)
+  }
+}

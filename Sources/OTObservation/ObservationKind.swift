@@ -1,0 +1,65 @@
+/// Something that can be observed of a site; a method names what it needs, and only that is gathered.
+package enum ObservationKind: Sendable, Hashable {
+  /// Least and greatest value and midpoints of each channel: `SiteObservations.ranges`.
+  case ranges
+  /// Sums of the products of channels: `SiteObservations.moments`.
+  case moments
+  /// Rows at even distances over all samples, at most so many: `SiteObservations.rows`.
+  case rows(count: Int)
+  /// All rows of samples at even distances, at most so many samples, for what
+  /// attention makes of them: `SiteObservations.wholeSamples`.
+  case wholeSamples(count: Int)
+}
+
+/// What calibration knows of a site: the parts that were asked for.
+package struct SiteObservations: Sendable, Equatable {
+  /// Ranges of the channels.
+  package var ranges: SiteRanges?
+  /// Second moments of the channels.
+  package var moments: SecondMoments?
+  /// Rows from all samples.
+  package var rows: KeptRows?
+  /// All rows of some samples.
+  package var wholeSamples: KeptRows?
+  /// What another tool measured, as it gives it.
+  package var foreignScales: ForeignScales?
+
+  /// Observations with some parts.
+  package init(ranges: SiteRanges? = nil, foreignScales: ForeignScales? = nil) {
+    self.ranges = ranges
+    self.foreignScales = foreignScales
+  }
+
+  /// Channels of the site; nil where nothing is known.
+  package var channelCount: Int? {
+    ranges?.channelCount ?? moments?.channelCount ?? rows?.channelCount ?? wholeSamples?.channelCount
+      ?? foreignScales?.absoluteMaximum.count
+  }
+
+  /// max|x| of each channel, whoever measured it; nil where it is not known.
+  package var absoluteMaximum: [Float]? {
+    if let ranges { return ranges.absoluteMaximum }
+    return foreignScales?.midpoint == nil ? foreignScales?.absoluteMaximum : nil
+  }
+
+  /// What both observed together; nil where one has a part that the other lacks.
+  ///
+  /// - Precondition: they have the same number of channels.
+  func merged(with other: SiteObservations) -> SiteObservations? {
+    func merge<Part>(_ a: Part?, _ b: Part?, _ join: (Part, Part) -> Part?) -> (isSound: Bool, part: Part?) {
+      guard let a, let b else { return (a == nil && b == nil, nil) }
+      let joined = join(a, b)
+      return (joined != nil, joined)
+    }
+    let ranges = merge(ranges, other.ranges) { $0.merged(with: $1) }
+    let moments = merge(moments, other.moments) { $0.merged(with: $1) }
+    let rows = merge(rows, other.rows) { $0.merged(with: $1) }
+    let samples = merge(wholeSamples, other.wholeSamples) { $0.merged(with: $1) }
+    // What another tool measured says too little of its samples to be joined.
+    let scales = merge(foreignScales, other.foreignScales) { $0 == $1 ? $0 : nil }
+    guard ranges.isSound, moments.isSound, rows.isSound, samples.isSound, scales.isSound else { return nil }
+    var result = SiteObservations(ranges: ranges.part, foreignScales: scales.part)
+    (result.moments, result.rows, result.wholeSamples) = (moments.part, rows.part, samples.part)
+    return result
+  }
+}
