@@ -107,16 +107,18 @@ package struct Calibration: Sendable {
   /// - Parameters:
   ///   - family: instead of what the configuration says.
   ///   - sources: the records of the checkpoint's files.
+  ///   - kinds: what is observed of every site.
   /// - Throws: `Refusal` with a rule `family-…`, `graph-…`, `calibration-…`, `run-…` or `parameter-…`.
   package func run(
     on checkpoint: Checkpoint, graph: Graph, samples: Samples, sources: [FileRecord],
-    progress: Calibrator.Progress? = nil
+    kinds: Set<ObservationKind> = [.ranges], progress: Calibrator.Progress? = nil
   ) throws -> ModelObservations {
     try Refusal.naming(checkpoint.files.first?.path) {
-      let calibrator = try calibrator(checkpoint, graph, lengths: samples.tokens.map(\.count))
+      let pass = CalibrationPass(kinds)
+      let calibrator = try calibrator(checkpoint, graph, lengths: samples.tokens.map(\.count), pass)
       return ModelObservations(
         family: graph.family, sources: sources, runs: [samples.run],
-        sites: try calibrator.run(samples.tokens, progress: progress).sites)
+        sites: try calibrator.run(samples.tokens, pass: pass, progress: progress).sites)
     }
   }
 
@@ -124,22 +126,27 @@ package struct Calibration: Sendable {
   /// text has all samples; no weight is read.
   ///
   /// - Throws: as `run`.
-  package func byteCount(on checkpoint: Checkpoint, graph: Graph) throws -> Int {
+  package func byteCount(
+    on checkpoint: Checkpoint, graph: Graph, kinds: Set<ObservationKind> = [.ranges]
+  ) throws -> Int {
     let lengths = [Int](repeating: sampleLength(graph), count: sampleCount)
     return try Refusal.naming(checkpoint.files.first?.path) {
-      try calibrator(checkpoint, graph, lengths: lengths).byteCount(lengths: lengths)
+      let pass = CalibrationPass(kinds)
+      return try calibrator(checkpoint, graph, lengths: lengths, pass).byteCount(lengths: lengths, pass: pass)
     }
   }
 
   /// - Throws: `Refusal` with rule `calibration-memory` where the smallest batch takes more than there may be.
-  private func calibrator(_ checkpoint: Checkpoint, _ graph: Graph, lengths: [Int]) throws -> Calibrator {
+  private func calibrator(
+    _ checkpoint: Checkpoint, _ graph: Graph, lengths: [Int], _ pass: CalibrationPass
+  ) throws -> Calibrator {
     func executor(cachesParameters: Bool) throws -> FloatExecutor {
       try FloatExecutor(
         graph: graph, parameters: CheckpointParameters(checkpoint.tensors), threadCount: threadCount,
         cachesParameters: cachesParameters)
     }
     let reading = try executor(cachesParameters: false)
-    let least = try Calibrator.leastByteCount(reading, lengths: lengths)
+    let least = try Calibrator.leastByteCount(reading, lengths: lengths, pass: pass)
     if let maximumByteCount, maximumByteCount < least {
       throw Refusal(
         "calibration-memory", "samples of \(lengths.max() ?? 0) tokens take at least \(least) bytes",

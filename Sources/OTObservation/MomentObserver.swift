@@ -60,7 +60,7 @@ package struct SecondMoments: Sendable, Equatable {
 }
 
 /// Gathers the second moments of a site's channels.
-final class MomentObserver: SiteObserver {
+package final class MomentObserver: SiteObserver {
   /// Rows that are multiplied at a time. The BLAS's sums depend on their number, so that
   /// blocks begin anew with each sample.
   static let blockRowCount = 512
@@ -79,7 +79,8 @@ final class MomentObserver: SiteObserver {
     channelCount.addingChecked(blockRowCount)?.multipliedChecked(by: channelCount)?.multipliedChecked(by: 8)
   }
 
-  init(channelCount: Int, threadCount: Int) {
+  /// An observer that has seen nothing.
+  package init(channelCount: Int, threadCount: Int) {
     self.channelCount = channelCount
     self.threadCount = threadCount
     sums = [Double](repeating: 0, count: channelCount)
@@ -90,7 +91,8 @@ final class MomentObserver: SiteObserver {
     tiles = ranges.indices.flatMap { row in ranges[...row].map { (ranges[row], $0) } }
   }
 
-  func add(_ values: UnsafeBufferPointer<Float>, sample: Int) throws {
+  /// Adds the rows of a sample.
+  package func add(_ values: UnsafeBufferPointer<Float>, sample: Int) throws {
     let blockSize = MomentObserver.blockRowCount * channelCount
     for start in stride(from: 0, to: values.count, by: blockSize) {
       try addBlock(values[start..<min(start + blockSize, values.count)].map { Double($0) })
@@ -120,7 +122,8 @@ final class MomentObserver: SiteObserver {
     }
   }
 
-  func store(in site: inout SiteObservations) {
+  /// Stores the moments.
+  package func store(in site: inout SiteObservations) {
     for row in 0..<channelCount {
       for column in 0..<row { products[column * channelCount + row] = products[row * channelCount + column] }
     }

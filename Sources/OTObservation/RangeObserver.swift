@@ -1,11 +1,13 @@
 /// Gathers the ranges of a site's channels.
-final class RangeObserver: SiteObserver {
+package final class RangeObserver: SiteObserver {
   private let channelCount: Int
   private var ranges: SiteRanges?
 
-  init(channelCount: Int) { self.channelCount = channelCount }
+  /// An observer that has seen nothing.
+  package init(channelCount: Int) { self.channelCount = channelCount }
 
-  func add(_ values: UnsafeBufferPointer<Float>, sample: Int) {
+  /// Adds the rows of a sample.
+  package func add(_ values: UnsafeBufferPointer<Float>, sample: Int) {
     var extremes = ChannelRanges(channelCount: channelCount)
     extremes.add(values)
     let one = SiteRanges(
@@ -14,5 +16,6 @@ final class RangeObserver: SiteObserver {
     ranges = ranges?.merged(with: one) ?? one
   }
 
-  func store(in site: inout SiteObservations) { site.ranges = ranges }
+  /// Stores the ranges; nil where no sample was seen.
+  package func store(in site: inout SiteObservations) { site.ranges = ranges }
 }

@@ -1,5 +1,6 @@
 import Foundation
 import OTCheckpoint
+import OTConversion
 import OTFoundation
 import OTObservation
 import OTTensor
@@ -23,6 +24,22 @@ import _OTTestSupport
         try written.write(to: path, producer: "test", force: false, inputs: [])
       }
       #expect(refusal.rule == "output-exists")
+    }
+  }
+
+  /// A file of the first program that wrote them: it is of the model's, and what is read of it is
+  /// written again byte for byte.
+  @Test func filesOfPreviousVersionsAreRead() throws {
+    let path = Fixtures.path("previous-versions/statistics-1/llama.safetensors")
+    let statistics = try ModelObservations(path: path)
+    let source = try MappedFile(path: Fixtures.path("models/llama-mini/model.safetensors"))
+    let graph = try Checkpoint.open(source.path).graph()
+    try statistics.check(against: graph, sources: [("other name", source.byteCount)])
+    try statistics.check(sourceDigests: [SHA256Digest.hex(of: source)])
+    #expect(statistics.sampleCount == 32 && statistics.runs.count == 1)
+    try withTemporaryFolder { folder in
+      try statistics.write(to: folder + "/s", producer: "otq 0.1.0", force: false, inputs: [])
+      #expect(try contents(folder + "/s") == contents(path))
     }
   }
 
@@ -93,3 +110,6 @@ import _OTTestSupport
     #expect(throws: Refusal.self) { try statistics.check(sourceDigests: ["other"]) }
   }
 }
+
+/// The bytes of a file.
+func contents(_ path: String) throws -> Data { try Data(contentsOf: URL(fileURLWithPath: path)) }
