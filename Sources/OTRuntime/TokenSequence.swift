@@ -13,6 +13,9 @@ package struct TokenSequence: Sendable, Hashable {
     self.tokenTypeIDs = tokenTypeIDs
     self.attentionMask = attentionMask
   }
+
+  /// A sequence for a part of a model that reads no tokens, only values that are given.
+  package init(length: Int) { self.init([Int](repeating: 0, count: length)) }
 }
 
 extension TokenSequence {

@@ -55,7 +55,8 @@ import _OTTestSupport
     for threadCount in [1, 3] {
       let other = try Self.run(
         Self.executor(family, threadCount: threadCount), CalibrationPass(Self.everything), maximumByteCount: 1)
-      #expect(other.sites == whole.sites, "\(threadCount) threads")
+      let isEqual = other.sites == whole.sites
+      #expect(isEqual, "\(threadCount) threads")
     }
     #expect(whole.sites.values.allSatisfy { $0.moments != nil && $0.wholeSamples != nil && $0.foreignScales == nil })
   }
@@ -73,7 +74,8 @@ import _OTTestSupport
       let kept = try #require(observed.rows)
       #expect(kept.places.count == 33 && kept.sampleCount == lengths.count, "the larger number counts")
       let expected = try kept.places.flatMap { try #require(rows[site])[$0.sample][$0.row] }
-      #expect(kept.values == expected && kept.matrix.values == expected)
+      let isEqual = kept.values == expected && kept.matrix.values == expected
+      #expect(isEqual, "\(site)")
       // Even: no two neighbours are further apart than a share and one.
       let indices = kept.places.map { lengths[..<$0.sample].reduce(0, +) + $0.row }
       let gaps = zip(indices.dropFirst(), indices).map { $0 - $1 }
@@ -82,7 +84,8 @@ import _OTTestSupport
       let samples = Set(whole.places.map(\.sample)).sorted()
       #expect(samples.count == 2 && whole.matrices.count == 2)
       for (sample, matrix) in zip(samples, whole.matrices) {
-        #expect(try matrix.values == #require(rows[site])[sample].flatMap { $0 })
+        let isSame = try matrix.values == #require(rows[site])[sample].flatMap { $0 }
+        #expect(isSame, "\(site), sample \(sample)")
       }
     }
   }
@@ -92,7 +95,8 @@ import _OTTestSupport
       Self.executor("opt"), CalibrationPass([.rows(count: .max), .wholeSamples(count: 1000)]))
     let total = Self.samples.reduce(0) { $0 + $1.count }
     for observed in outcome.sites.values {
-      #expect(observed.rows?.places.count == total && observed.rows == observed.wholeSamples)
+      let isEqual = observed.rows == observed.wholeSamples
+      #expect(observed.rows?.places.count == total && isEqual)
     }
   }
 
@@ -135,7 +139,8 @@ import _OTTestSupport
       pass.kept = [cut]
       let outcome = try Self.run(executor, pass)
       for (site, observed) in outcome.sites {
-        #expect(observed == whole.sites[site], "\(site) from \(given.keys)")
+        let isEqual = observed == whole.sites[site]
+        #expect(isEqual, "\(site) from \(given.keys)")
         done.insert(site)
       }
       // Empty samples have no values, but their place.

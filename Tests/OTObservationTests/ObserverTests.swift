@@ -67,7 +67,8 @@ import _OTTestSupport
     // Bit for bit: every tile has one order of its sums.
     for threadCount in [1, 3] {
       let other = try Self.moments(samples, channelCount: channelCount, threadCount: threadCount)
-      #expect(other == moments, "seed \(seed), \(threadCount) threads")
+      let isEqual = other == moments
+      #expect(isEqual, "seed \(seed), \(threadCount) threads")
     }
   }
 

@@ -53,6 +53,14 @@ import Testing
     }.map(\.element.name)
   }
 
+  /// Expects each sequence's value of `node` to be that of the whole run, without printing them all.
+  private static func expectEqual(
+    _ results: [ExecutionResult], _ node: String, _ whole: [String: [Matrix]], _ comment: Comment
+  ) {
+    let isEqual = results.compactMap { $0.outputs[node] } == whole[node]
+    #expect(isEqual, comment)
+  }
+
   private struct Difference: Error { let node: String }
 
   @Test(arguments: ["opt", "bloom", "llama", "bert"], Form.allCases)
@@ -78,8 +86,8 @@ import Testing
       #expect(seen.count < whole.count / layerCount + 4, "only the part is run")
       let fused = try executor.run(sequences, from: given, until: wanted, observe: nil)
       for name in wanted {
-        #expect(observed.compactMap { $0.outputs[name] } == whole[name], "\(name) from \(cut)")
-        #expect(fused.compactMap { $0.outputs[name] } == whole[name], "\(name) from \(cut), without an observer")
+        Self.expectEqual(observed, name, whole, "\(name) from \(cut)")
+        Self.expectEqual(fused, name, whole, "\(name) from \(cut), without an observer")
       }
     }
   }
@@ -96,12 +104,42 @@ import Testing
     let wanted = [attention.name] + executor.graph.consumers(of: attention.name)
     #expect(given.count == 3 && wanted.count > 1)
     let results = try executor.run(sequences, from: given, until: wanted, observe: nil)
-    for name in wanted { #expect(results.compactMap { $0.outputs[name] } == whole[name], "\(name)") }
+    for name in wanted { Self.expectEqual(results, name, whole, "\(name)") }
     // From the tokens to a value in the middle.
     let first = try executor.run(sequences, from: [:], until: attention.inputs, observe: nil)
-    for name in attention.inputs { #expect(first.compactMap { $0.outputs[name] } == whole[name], "\(name)") }
+    for name in attention.inputs { Self.expectEqual(first, name, whole, "\(name)") }
     let part = try executor.bytesPerToken(from: [], until: attention.inputs)
     #expect(part < executor.bytesPerToken, "the head takes no memory")
+  }
+
+  /// A whole run without an observer takes the rows of a wide output some at a time, which the BLAS
+  /// rounds otherwise; a part does not.
+  @Test func wideOutputsOfPartsAreThoseThatAnObserverSees() throws {
+    let width = 20_000
+    let graph = try Graph(
+      family: "test",
+      nodes: [
+        Node("ids", .tokenIDs),
+        Node("table", .embedding(Embedding(table: "table", rowCount: 50, size: 24)), inputs: ["ids"]),
+        Node(
+          "mix",
+          .attention(
+            Attention(headCount: 3, keyValueHeadCount: 3, headSize: 8, isCausal: true, positions: .none)),
+          inputs: ["table", "table", "table"]),
+        Node(
+          "wide",
+          .linear(Linear(weight: "wide", bias: nil, inFeatures: 24, outFeatures: width, role: .head)),
+          inputs: ["mix"]),
+      ], outputs: ["hidden": "wide"], vocabularySize: 50)
+    let executor = try FloatExecutor(
+      graph: graph, parameters: FloatExecutorTests.parameters(graph, seed: 11), threadCount: 2)
+    let sequences = [500, 300].map { length in TokenSequence((0..<length).map { $0 * 7 % 50 }) }
+    var whole: [String: [Matrix]] = [:]
+    _ = try executor.run(sequences) { whole[$0.name] = Self.kept($0, sequences) }
+    let table = try #require(whole["table"])
+    let part = try executor.run(
+      table.map { TokenSequence(length: $0.rowCount) }, from: ["table": table], until: ["wide"], observe: nil)
+    Self.expectEqual(part, "wide", whole, "the wide output")
   }
 
   @Test func refusals() throws {
