@@ -92,6 +92,13 @@ let package = Package(
     .target(
       name: "_OTTestSupport", dependencies: ["OTCheckpoint", "OTFoundation", "OTTensor"],
       path: "Tests/_OTTestSupport"),
+    .target(
+      name: "_OTModelSupport",
+      dependencies: [
+        "OTCheckpoint", "OTConversion", "OTFoundation", "OTGraph", "OTJSON", "OTObservation", "OTRuntime",
+        "_OTTestSupport",
+      ],
+      path: "Tests/_OTModelSupport"),
     .testTarget(name: "OTFoundationTests", dependencies: ["OTFoundation", "_OTTestSupport"]),
     .testTarget(name: "OTJSONTests", dependencies: ["OTJSON", "_OTTestSupport"]),
     .testTarget(name: "OTKernelsTests", dependencies: ["OTKernels", "_OTTestSupport"]),
@@ -99,13 +106,14 @@ let package = Package(
     .testTarget(
       name: "OTGraphTests",
       dependencies: [
-        "OTCheckpoint", "OTConversion", "OTFoundation", "OTGraph", "OTJSON", "OTRuntime", "OTTensor", "_OTTestSupport",
+        "OTCheckpoint", "OTConversion", "OTFoundation", "OTGraph", "OTJSON", "OTRuntime", "OTTensor", "_OTModelSupport",
+        "_OTTestSupport",
       ]),
     .testTarget(
       name: "OTRuntimeTests",
       dependencies: [
         "OTCheckpoint", "OTContainer", "OTConversion", "OTFoundation", "OTGraph", "OTJSON", "OTKernels",
-        "OTObservation", "OTRuntime", "OTTensor", "_OTTestSupport",
+        "OTObservation", "OTRuntime", "OTTensor", "_OTModelSupport", "_OTTestSupport",
       ]),
     .testTarget(name: "OTQuantizationTests", dependencies: ["OTQuantization", "_OTTestSupport"]),
     .testTarget(name: "OTContainerTests", dependencies: ["OTContainer", "_OTTestSupport"]),
@@ -113,13 +121,13 @@ let package = Package(
       name: "OTConversionTests",
       dependencies: [
         "OTCheckpoint", "OTContainer", "OTConversion", "OTFoundation", "OTGraph", "OTObservation", "OTRuntime",
-        "OTTensor", "OTVerify", "_OTTestSupport",
+        "OTTensor", "OTVerify", "_OTModelSupport", "_OTTestSupport",
       ]),
     .testTarget(
       name: "OTVerifyTests",
       dependencies: [
         "OTCheckpoint", "OTContainer", "OTConversion", "OTFoundation", "OTGraph", "OTJSON", "OTObservation",
-        "OTRuntime", "OTTensor", "OTVerify", "_OTTestSupport",
+        "OTRuntime", "OTTensor", "OTVerify", "_OTModelSupport", "_OTTestSupport",
       ]),
     .testTarget(
       name: "OTTokenizerTests", dependencies: ["OTFoundation", "OTJSON", "OTTokenizer", "_OTTestSupport"]),
@@ -129,13 +137,13 @@ let package = Package(
       name: "OTQTests",
       dependencies: [
         "OTCheckpoint", "OTConversion", "OTFoundation", "OTJSON", "OTQ", "OTRuntime", "OTTensor", "OTTokenizer",
-        "_OTTestSupport",
+        "_OTModelSupport", "_OTTestSupport",
       ]),
     .testTarget(
       name: "OTObservationTests",
       dependencies: [
         "OTCheckpoint", "OTConversion", "OTFoundation", "OTGraph", "OTObservation", "OTQuantization", "OTRuntime",
-        "OTTensor", "_OTTestSupport",
+        "OTTensor", "_OTModelSupport", "_OTTestSupport",
       ]),
     .testTarget(
       name: "EndToEndTests",

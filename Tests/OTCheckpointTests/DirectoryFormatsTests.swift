@@ -6,9 +6,9 @@ import _OTTestSupport
 
 /// What holds whatever the format of a checkpoint.
 @Suite struct DirectoryFormatsTests {
-  @Test(arguments: ["opt-mini", "bloom-mini", "llama-mini", "bert-mini"])
-  func bothFormatsOfAModelHoldTheSameTensors(_ name: String) throws {
-    let folder = Fixtures.path("models/\(name)")
+  @Test(arguments: Fixture.allCases)
+  func bothFormatsOfAModelHoldTheSameTensors(_ fixture: Fixture) throws {
+    let folder = fixture.folder
     let safetensors = try Checkpoint.open(folder)
     let pyTorch = try Checkpoint.open("\(folder)/pytorch_model.bin")
     #expect(pyTorch.format == .pyTorch)

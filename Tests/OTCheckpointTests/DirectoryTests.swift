@@ -6,12 +6,12 @@ import Testing
 import _OTTestSupport
 
 @Suite struct DirectoryTests {
-  @Test(arguments: ["opt-mini", "bloom-mini", "llama-mini", "bert-mini"])
-  func opensEveryFixtureModel(_ name: String) throws {
-    let folder = Fixtures.path("models/\(name)")
+  @Test(arguments: Fixture.allCases)
+  func opensEveryFixtureModel(_ fixture: Fixture) throws {
+    let folder = fixture.folder
     let checkpoint = try Checkpoint.open(folder)
     #expect(checkpoint.format == .safetensors)
-    #expect(checkpoint.files.count == (name == "bloom-mini" ? 4 : 1))
+    #expect(checkpoint.files.count == (fixture == .bloom ? 4 : 1))
     // Every byte of the data belongs to one tensor: the files' sizes less the headers.
     var dataByteCount = 0
     for file in checkpoint.files where file.name.hasSuffix(".safetensors") {
@@ -25,14 +25,13 @@ import _OTTestSupport
     #expect(checkpoint.attachments[.tokenizer] == "\(folder)/tokenizer.json")
     #expect(checkpoint.attachments[.merges] == nil)
     let configuration = try checkpoint.attachments.json(.configuration)
-    #expect(
-      configuration?["model_type"]?.string == name.split(separator: "-").first.map(String.init))
+    #expect(configuration?["model_type"]?.string == fixture.family)
     #expect(checkpoint.aliases.isEmpty)
     try checkpoint.verifyUnchanged()
   }
 
   @Test func fileAndFolderGiveTheSameTensors() throws {
-    let folder = Fixtures.path("models/opt-mini")
+    let folder = Fixture.opt.folder
     let one = try Checkpoint.open(folder + "/")
     let other = try Checkpoint.open("\(folder)/model.safetensors")
     #expect(one.tensors.map(\.name) == other.tensors.map(\.name))

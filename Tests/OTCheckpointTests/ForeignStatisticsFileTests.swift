@@ -77,9 +77,9 @@ import _OTTestSupport
   }
 
   /// act_scales.pt is flat, the others are defaultdicts of (1,1,C).
-  @Test(arguments: ["opt-mini", "bloom-mini", "llama-mini"])
-  func readsTheFixtures(_ model: String) throws {
-    let folder = Fixtures.path("models/" + model)
+  @Test(arguments: Fixture.decoders)
+  func readsTheFixtures(_ fixture: Fixture) throws {
+    let folder = fixture.folder
     let plain = try ForeignStatistics.vectors(
       path: folder + "/act_scales.pt", kind: .absoluteMaximum)
     let centred = try ForeignStatistics.vectors(

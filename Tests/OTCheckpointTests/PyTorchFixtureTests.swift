@@ -68,9 +68,9 @@ private func compare(
     #expect(refusal?.file == mapping.path)
   }
 
-  @Test(arguments: ["opt-mini", "bloom-mini", "llama-mini", "bert-mini"])
-  func modelEqualsItsSafetensors(_ model: String) throws {
-    let folder = Fixtures.path("models/" + model)
+  @Test(arguments: Fixture.allCases)
+  func modelEqualsItsSafetensors(_ fixture: Fixture) throws {
+    let folder = fixture.folder
     let file = try PyTorchFile(mapping: MappedFile(path: folder + "/pytorch_model.bin"))
     let shards = try FileManager.default.contentsOfDirectory(atPath: folder)
       .filter { $0.hasPrefix("model") && $0.hasSuffix(".safetensors") }

@@ -66,7 +66,7 @@ import _OTTestSupport
   }
 
   @Test func copiesViewsOfAFixture() throws {
-    let source = try Checkpoint.open(Fixtures.path("models/llama-mini/model.safetensors"))
+    let source = try Fixture.llama.checkpoint()
     try withTemporaryPath("copy.safetensors") { path in
       let entries = source.tensors.map {
         SafetensorsWriter.Entry(name: $0.name, elementType: $0.elementType, shape: $0.shape)

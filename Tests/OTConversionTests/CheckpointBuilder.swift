@@ -1,38 +1,10 @@
-import Foundation
 import OTCheckpoint
-import OTContainer
 import OTConversion
 import OTFoundation
-import OTGraph
-import OTObservation
 import OTTensor
-import _OTTestSupport
+import Testing
 
-/// Opens a fixture model.
-func fixture(_ name: String) throws -> Checkpoint { try Checkpoint.open(Fixtures.path("models/\(name)")) }
-
-/// OutlierTune's files of a fixture.
-func statistics(_ name: String, isSymmetrized: Bool = true) -> ForeignStatistics {
-  let folder = Fixtures.path("models/\(name)")
-  return isSymmetrized
-    ? ForeignStatistics(
-      scales: folder + "/act_scales_sym.pt", symmetrizations: folder + "/symmetrizations.pt", sampleCount: 32)
-    : ForeignStatistics(scales: folder + "/act_scales.pt")
-}
-
-/// Converts into a folder and opens the file.
-func convert(
-  _ checkpoint: Checkpoint, _ options: ConversionOptions = ConversionOptions(), _ files: ForeignStatistics? = nil,
-  to path: String
-) throws -> PackedFile {
-  try Converter(ConversionPlan(checkpoint: checkpoint, options: options, statistics: files)).run(to: path)
-  return try PackedFile(path: path)
-}
-
-func pattern(_ text: String) throws -> NamePattern {
-  guard let pattern = NamePattern(text) else { throw Refusal("test", "'\(text)' is no pattern") }
-  return pattern
-}
+func pattern(_ text: String) throws -> NamePattern { try #require(NamePattern(text)) }
 
 /// Writes one-file checkpoints of made-up tensors.
 struct CheckpointBuilder {

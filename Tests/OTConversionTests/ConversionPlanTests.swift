@@ -5,6 +5,7 @@ import OTFoundation
 import OTGraph
 import OTObservation
 import Testing
+import _OTModelSupport
 import _OTTestSupport
 
 @Suite struct ConversionPlanTests {
@@ -18,8 +19,9 @@ import _OTTestSupport
   }
 
   @Test func everySourceTensorHasExactlyOnePlace() throws {
-    for name in ["opt-mini", "bloom-mini", "llama-mini", "bert-mini", "bert-mini/pytorch_model.bin"] {
-      let checkpoint = try fixture(name)
+    let checkpoints =
+      try Fixture.allCases.map { try $0.checkpoint() } + [try Fixture.bert.checkpoint("pytorch_model.bin")]
+    for checkpoint in checkpoints {
       let plan = try ConversionPlan(checkpoint: checkpoint, options: ConversionOptions())
       #expect(plan.tensors.compactMap { $0.view?.name }.sorted() == checkpoint.tensors.map(\.name).sorted())
     }
@@ -32,7 +34,7 @@ import _OTTestSupport
     options.bitsFor = [
       (try pattern("gate_proj"), 4), (try pattern(#"layers\.2\.mlp\.up_proj"#), 8), (try pattern("embed"), 5),
     ]
-    let plan = try ConversionPlan(checkpoint: fixture("llama-mini"), options: options)
+    let plan = try ConversionPlan(checkpoint: Fixture.llama.checkpoint(), options: options)
     let bits = bits(plan)
     for part in ["q", "k", "v"] {
       #expect(bits["model.layers.0.self_attn.\(part)_proj.weight"] == 6)
@@ -55,7 +57,7 @@ import _OTTestSupport
     var options = ConversionOptions()
     options.bits = 6
     let plan = try ConversionPlan(
-      checkpoint: fixture("opt-mini"), options: options, statistics: statistics("opt-mini"))
+      checkpoint: Fixture.opt.checkpoint(), options: options, statistics: Fixture.opt.statistics())
     let graph = try #require(plan.graph)
     #expect(plan.methodName == "outliertune")
     for site in graph.sites {
@@ -71,11 +73,10 @@ import _OTTestSupport
     try withTemporaryFolder { folder in
       var options = ConversionOptions()
       options.bits = 6
-      let checkpoint = try fixture("opt-mini")
-      let file = try convert(checkpoint, options, statistics("opt-mini"), to: folder + "/m.otq")
-      let model = Fixtures.path("models/opt-mini")
-      let maxima = try ForeignStatistics.vectors(path: model + "/act_scales_sym.pt", kind: .absoluteMaximum)
-      let sums = try ForeignStatistics.vectors(path: model + "/symmetrizations.pt", kind: .midpointSum)
+      let checkpoint = try Fixture.opt.checkpoint()
+      let file = try convert(checkpoint, options, Fixture.opt.statistics(), to: folder + "/m.otq")
+      let maxima = try ForeignStatistics.vectors(path: Fixture.opt.path("act_scales_sym.pt"), kind: .absoluteMaximum)
+      let sums = try ForeignStatistics.vectors(path: Fixture.opt.path("symmetrizations.pt"), kind: .midpointSum)
       let linear = "model.decoder.layers.2.fc1", norm = "model.decoder.layers.2.final_layer_norm"
       let steps = try #require(maxima[linear]).map { max($0, 1e-5) / 31 }
       let shifts = try #require(sums[linear]).map { $0 / 32 }
@@ -111,7 +112,7 @@ import _OTTestSupport
   @Test func postNormModelsKeepAnExplicitAffine() throws {
     // Scales under the names of bert-mini's linears, as SmoothQuant writes them.
     try withTemporaryFolder { folder in
-      let checkpoint = try fixture("bert-mini")
+      let checkpoint = try Fixture.bert.checkpoint()
       let graph = try #require(try ConversionPlan(checkpoint: checkpoint, options: ConversionOptions()).graph)
       var builder = CheckpointBuilder()
       for site in graph.sites {
@@ -133,7 +134,7 @@ import _OTTestSupport
   @Test func sixteenBitEmbeddingsStayAsTheyAre() throws {
     var options = ConversionOptions()
     options.embeddingBits = 16
-    let plan = try ConversionPlan(checkpoint: fixture("opt-mini"), options: options)
+    let plan = try ConversionPlan(checkpoint: Fixture.opt.checkpoint(), options: options)
     for tensor in plan.tensors where tensor.use?.role == .table {
       guard case .unchanged = tensor.treatment else {
         Issue.record("\(tensor.outputName) is \(tensor.treatment)")
@@ -144,7 +145,7 @@ import _OTTestSupport
 
   @Test func statisticsMustFitTheModel() throws {
     try withTemporaryFolder { folder in
-      let checkpoint = try fixture("opt-mini")
+      let checkpoint = try Fixture.opt.checkpoint()
       let path = folder + "/s.safetensors"
       func rule(_ change: (inout CheckpointBuilder) -> Void) throws -> String? {
         var builder = CheckpointBuilder()

@@ -8,6 +8,7 @@ import OTRuntime
 import OTTensor
 import OTVerify
 import Testing
+import _OTModelSupport
 import _OTTestSupport
 
 enum FileManagerFile {
@@ -27,18 +28,18 @@ enum FileManagerFile {
 
   /// What is unpacked is the model again: the float outputs of source and
   /// unpacked file agree as closely as 8 bits allow, transformations or not.
-  @Test(arguments: ["opt-mini", "bloom-mini", "llama-mini", "bert-mini"], [false, true])
-  func unpackedModelsComputeTheSame(model: String, isTransformed: Bool) throws {
-    guard model != "bert-mini" || !isTransformed else { return }
+  @Test(arguments: [
+    (Fixture.opt, FixtureMethod.perToken), (.bloom, .perToken), (.llama, .perToken), (.bert, .perToken),
+    (.opt, .outlierTune), (.bloom, .outlierTune), (.llama, .outlierTuneWithoutSymmetrization),
+  ])
+  func unpackedModelsComputeTheSame(fixture: Fixture, method: FixtureMethod) throws {
     try withTemporaryFolder { folder in
-      let file = try convert(
-        fixture(model), ConversionOptions(),
-        isTransformed ? statistics(model, isSymmetrized: model != "llama-mini") : nil,
-        to: folder + "/m.otq")
+      let file = try fixture.packed(method)
+      #expect(try #require(file.graph).transforms.isEmpty == (method == .perToken))
       try Unpacker(file).run(to: folder + "/model.safetensors")
       try FileManager.default.copyItem(
-        atPath: Fixtures.path("models/\(model)/config.json"), toPath: folder + "/config.json")
-      let expected = try logits(Fixtures.path("models/\(model)"))
+        atPath: fixture.path("config.json"), toPath: folder + "/config.json")
+      let expected = try logits(fixture.folder)
       let actual = try logits(folder)
       let range = (expected.max() ?? 0) - (expected.min() ?? 0)
       let worst = zip(expected, actual).map { abs($0 - $1) }.max() ?? .infinity
@@ -47,13 +48,13 @@ enum FileManagerFile {
     }
   }
 
-  /// Rule 126: nothing is begun that the disk has no room for.
+  /// `output-no-space`: nothing is begun that the disk has no room for.
   @Test(arguments: [Compression.standard, .none])
   func tooLittleSpaceIsRefusedBeforehand(compression: Compression) throws {
     try withTemporaryFolder { folder in
       var options = ConversionOptions()
       options.compression = compression
-      let plan = try ConversionPlan(checkpoint: fixture("llama-mini"), options: options)
+      let plan = try ConversionPlan(checkpoint: Fixture.llama.checkpoint(), options: options)
       let needed = plan.estimate.leastStoredByteCount
       var asked: [String] = []
       func convert(free: Int?) throws {
@@ -131,7 +132,7 @@ enum FileManagerFile {
   @Test func tiedEmbeddingsAreStoredOnce() throws {
     // bert-mini's PyTorch file lists the decoder beside the table it is tied to.
     try withTemporaryFolder { folder in
-      let checkpoint = try fixture("bert-mini/pytorch_model.bin")
+      let checkpoint = try Fixture.bert.checkpoint("pytorch_model.bin")
       let file = try convert(checkpoint, to: folder + "/m.otq")
       let aliases = file.container.tensors.filter { if case .alias = $0.content { true } else { false } }
       #expect(Set(aliases.map(\.name)) == Set(checkpoint.aliases.keys))

@@ -3,16 +3,17 @@ import OTGraph
 import OTJSON
 import OTTensor
 import Testing
+import _OTModelSupport
 import _OTTestSupport
 
 @Suite("Families: what all of them do")
 struct FamilyTests {
-  @Test(arguments: GraphFixture.all)
-  func everyTensorIsUsedInItsShape(_ fixture: GraphFixture) throws {
+  @Test(arguments: Fixture.allCases)
+  func everyTensorIsUsedInItsShape(_ fixture: Fixture) throws {
     let catalog = try fixture.catalog()
     #expect(catalog.names.count == fixture.tensorCount)
     let graph = try fixture.graph()
-    #expect(graph.family == fixture.name && graph.missing.isEmpty)
+    #expect(graph.family == fixture.family && graph.missing.isEmpty)
     #expect(graph.unusedTensors(in: catalog).isEmpty)
     #expect(Set(graph.parameterUses.compactMap(\.tensor?.name)) == Set(catalog.names))
     for use in graph.parameterUses {
@@ -23,8 +24,8 @@ struct FamilyTests {
     #expect(graph.channelCount(of: graph.outputs["logits"] ?? "") == 2048)
   }
 
-  @Test(arguments: GraphFixture.all)
-  func buffersAreCarriedThrough(_ fixture: GraphFixture) throws {
+  @Test(arguments: Fixture.allCases)
+  func buffersAreCarriedThrough(_ fixture: Fixture) throws {
     var entries = try fixture.catalog().entries
     entries["embeddings.position_ids"] = .init(
       shape: try #require(Shape([1, 512])), elementType: .i64)
@@ -36,30 +37,30 @@ struct FamilyTests {
       graph.unusedTensors(in: catalog) == ["embeddings.position_ids", "rotary_emb.inv_freq"])
   }
 
-  @Test(arguments: GraphFixture.all)
-  func withoutConfigurationTheFamilyAndSizesComeFromTheTensors(_ fixture: GraphFixture) throws {
+  @Test(arguments: Fixture.allCases)
+  func withoutConfigurationTheFamilyAndSizesComeFromTheTensors(_ fixture: Fixture) throws {
     let catalog = try fixture.catalog()
     let known = try fixture.graph()
     let graph = try Families.graph(configuration: nil, tensors: catalog)
-    #expect(graph.family == fixture.name)
-    #expect(graph.missing.contains(fixture.name == "bloom" ? "n_head" : "num_attention_heads"))
+    #expect(graph.family == fixture.family)
+    #expect(graph.missing.contains(fixture == .bloom ? "n_head" : "num_attention_heads"))
     #expect(graph.nodes.map(\.name) == known.nodes.map(\.name))
     #expect(graph.parameterUses == known.parameterUses)
     #expect(graph.sites == known.sites)
     #expect(graph.unusedTensors(in: catalog).isEmpty)
   }
 
-  @Test(arguments: GraphFixture.all)
-  func prefixesAreOptional(_ fixture: GraphFixture) throws {
+  @Test(arguments: Fixture.allCases)
+  func prefixesAreOptional(_ fixture: Fixture) throws {
     let prefixes = ["opt": "model.", "bloom": "transformer.", "llama": "model.", "bert": "bert."]
-    let prefix = try #require(prefixes[fixture.name])
+    let prefix = try #require(prefixes[fixture.family])
     let catalog = try fixture.catalog().renamed {
       $0.hasPrefix(prefix) ? String($0.dropFirst(prefix.count)) : $0
     }
     let graph = try Families.graph(
       configuration: try fixture.configuration(), tensors: catalog)
     #expect(graph.unusedTensors(in: catalog).isEmpty)
-    #expect(try Families.graph(configuration: nil, tensors: catalog).family == fixture.name)
+    #expect(try Families.graph(configuration: nil, tensors: catalog).family == fixture.family)
     // Names of statistics match with and without the prefix, both ways.
     let full = try fixture.graph()
     for name in full.sites.flatMap(\.consumers) {
@@ -71,11 +72,11 @@ struct FamilyTests {
     }
   }
 
-  @Test(arguments: GraphFixture.all)
-  func absentTensorsAreNamedTogether(_ fixture: GraphFixture) throws {
+  @Test(arguments: Fixture.allCases)
+  func absentTensorsAreNamedTogether(_ fixture: Fixture) throws {
     let configuration = try fixture.configuration()
     let catalog = try fixture.catalog()
-    let layer = fixture.name == "bloom" ? ".h.1." : fixture.name == "bert" ? ".layer.1." : ".1."
+    let layer = fixture == .bloom ? ".h.1." : fixture == .bert ? ".layer.1." : ".1."
     let weights = catalog.names.filter { $0.contains(layer) && $0.hasSuffix("weight") }
     #expect(weights.count >= 6)
     let two = Set(weights.prefix(2))
@@ -88,7 +89,7 @@ struct FamilyTests {
   }
 
   @Test func noMoreThanEightFaultsAreListed() throws {
-    let fixture = GraphFixture.opt
+    let fixture = Fixture.opt
     let catalog = try fixture.catalog().renamed { $0.hasSuffix("_proj.weight") ? nil : $0 }
     let error = try refusal {
       _ = try Families.graph(configuration: try fixture.configuration(), tensors: catalog)
@@ -97,8 +98,8 @@ struct FamilyTests {
     #expect(error.message.hasSuffix("and 8 more"))
   }
 
-  @Test(arguments: GraphFixture.all)
-  func wrongShapesAndTypes(_ fixture: GraphFixture) throws {
+  @Test(arguments: Fixture.allCases)
+  func wrongShapesAndTypes(_ fixture: Fixture) throws {
     let configuration = try fixture.configuration()
     let catalog = try fixture.catalog()
     let matrices = catalog.names.filter { catalog[$0]?.shape.dimensions == [128, 128] }
@@ -117,7 +118,7 @@ struct FamilyTests {
   }
 
   @Test func unknownFamilies() throws {
-    let catalog = try GraphFixture.opt.catalog()
+    let catalog = try Fixture.opt.catalog()
     let nothing = try TensorCatalog(shapes: ["a.weight": [2, 2]])
     for (configuration, tensors, override) in [
       (try parsed(#"{"model_type": "gpt2"}"#), catalog, String?.none),
@@ -133,7 +134,7 @@ struct FamilyTests {
   }
 
   @Test func theOverrideWins() throws {
-    let fixture = GraphFixture.llama
+    let fixture = Fixture.llama
     var configuration = try #require(try fixture.configuration().object)
     configuration["model_type"] = .string("something")
     let graph = try Families.graph(
@@ -142,7 +143,7 @@ struct FamilyTests {
   }
 
   @Test(
-    arguments: GraphFixture.all,
+    arguments: Fixture.allCases,
     [
       ("num_hidden_layers", "-1"), ("n_layer", "0"), ("hidden_size", "1e3"),
       ("hidden_size", "9223372036854775807"), ("vocab_size", #""many""#), ("vocab_size", "2047"),
@@ -153,11 +154,11 @@ struct FamilyTests {
       ("rope_parameters", "3"), ("head_dim", "31"), ("rope_parameters", #"{"rope_type": "linear"}"#),
       ("rope_parameters", #"{"rope_theta": 0}"#), ("num_key_value_heads", "3"),
     ])
-  func unusableConfigurations(_ fixture: GraphFixture, _ member: (String, String)) throws {
+  func unusableConfigurations(_ fixture: Fixture, _ member: (String, String)) throws {
     var configuration = try #require(try fixture.configuration().object)
     // BLOOM's configuration has its own names for some members.
     let isRead =
-      configuration[member.0] != nil || (fixture.name == "bert" && member.0.hasPrefix("position_"))
+      configuration[member.0] != nil || (fixture == .bert && member.0.hasPrefix("position_"))
     guard isRead else { return }
     configuration[member.0] = try parsed("[\(member.1)]").array?[0]
     let error = try refusal {

@@ -3,12 +3,13 @@ import OTGraph
 import OTJSON
 import OTTensor
 import Testing
+import _OTModelSupport
 import _OTTestSupport
 
 @Suite("Families: variants of the published models")
 struct FamilyVariantTests {
   private func configured(
-    _ fixture: GraphFixture, _ changes: [String: JSONValue]
+    _ fixture: Fixture, _ changes: [String: JSONValue]
   ) throws -> JSONValue {
     var object = try #require(try fixture.configuration().object)
     for (key, value) in changes { object[key] = value }
@@ -19,18 +20,24 @@ struct FamilyVariantTests {
     try #require(graph[name]).operation
   }
 
+  private func linear(_ graph: Graph, _ name: String) throws -> Linear {
+    let operation = try operation(graph, name)
+    let linear: Linear? = if case .linear(let linear) = operation { linear } else { nil }
+    return try #require(linear)
+  }
+
   /// What the node called `name` reads.
   private func inputs(_ graph: Graph, _ name: String) -> [String] { graph[name]?.inputs ?? [] }
 
   // MARK: OPT
 
   @Test func optPositionsStartAtRowTwo() throws {
-    let graph = try GraphFixture.opt.graph()
+    let graph = try Fixture.opt.graph()
     let expected = Embedding(
       table: "model.decoder.embed_positions.weight", rowCount: 258, size: 128, rowOffset: 2)
     #expect(try operation(graph, "model.decoder.embed_positions") == .embedding(expected))
     #expect(graph.contextLength == 256)
-    guard case .linear(let head) = try operation(graph, "lm_head") else { throw Refusal("x", "") }
+    let head = try linear(graph, "lm_head")
     #expect(head.weight == "model.decoder.embed_tokens.weight" && head.role == .head)
   }
 
@@ -86,7 +93,7 @@ struct FamilyVariantTests {
   }
 
   @Test func optWithoutFinalNorm() throws {
-    let fixture = GraphFixture.opt
+    let fixture = Fixture.opt
     let graph = try Families.graph(
       configuration: try configured(fixture, ["_remove_final_layer_norm": .bool(true)]),
       tensors: try fixture.catalog())
@@ -94,7 +101,7 @@ struct FamilyVariantTests {
   }
 
   @Test func optWithoutBiasesAndWithGELU() throws {
-    let fixture = GraphFixture.opt
+    let fixture = Fixture.opt
     let catalog = try fixture.catalog().renamed { name in
       let isLinear = ["_proj.bias", "fc1.bias", "fc2.bias"].contains(where: name.hasSuffix)
       return isLinear ? nil : name
@@ -116,7 +123,7 @@ struct FamilyVariantTests {
 
   @Test(arguments: [true, false])
   func bloomResiduals(_ isNormed: Bool) throws {
-    let fixture = GraphFixture.bloom
+    let fixture = Fixture.bloom
     let graph = try Families.graph(
       configuration: try configured(
         fixture, ["apply_residual_connection_post_layernorm": .bool(isNormed)]),
@@ -141,24 +148,22 @@ struct FamilyVariantTests {
   private let layer = "model.layers.0."
 
   private func attention(_ graph: Graph) throws -> Attention {
-    guard case .attention(let attention) = try operation(graph, layer + "self_attn") else {
-      throw Refusal("test", "no attention")
-    }
-    return attention
+    let operation = try operation(graph, layer + "self_attn")
+    let attention: Attention? = if case .attention(let attention) = operation { attention } else { nil }
+    return try #require(attention)
   }
 
   private func rotary(_ changes: [String: JSONValue]) throws -> (Rotary, Graph) {
-    let fixture = GraphFixture.llama
+    let fixture = Fixture.llama
     let graph = try Families.graph(
       configuration: try configured(fixture, changes), tensors: try fixture.catalog())
-    guard case .rotary(let rotary) = try attention(graph).positions else {
-      throw Refusal("test", "no rotation")
-    }
-    return (rotary, graph)
+    let positions = try attention(graph).positions
+    let rotary: Rotary? = if case .rotary(let rotary) = positions { rotary } else { nil }
+    return (try #require(rotary), graph)
   }
 
   @Test func llamaAttention() throws {
-    let attention = try attention(try GraphFixture.llama.graph())
+    let attention = try attention(try Fixture.llama.graph())
     #expect(attention.headCount == 4 && attention.keyValueHeadCount == 2)
     #expect(attention.headSize == 32 && attention.scale == 1 / Float(32).squareRoot())
     #expect(attention.isCausal)
@@ -198,7 +203,7 @@ struct FamilyVariantTests {
   }
 
   @Test func llamaTiedHead() throws {
-    let fixture = GraphFixture.llama
+    let fixture = Fixture.llama
     let catalog = try fixture.catalog().renamed { $0 == "lm_head.weight" ? nil : $0 }
     #expect(throws: Refusal.self) {
       try Families.graph(configuration: try fixture.configuration(), tensors: catalog)
@@ -212,7 +217,7 @@ struct FamilyVariantTests {
   }
 
   @Test func llamaWithoutHead() throws {
-    let fixture = GraphFixture.llama
+    let fixture = Fixture.llama
     let catalog = try fixture.catalog().renamed { $0 == "lm_head.weight" ? nil : $0 }
     let graph = try Families.graph(
       configuration: try configured(fixture, ["architectures": .array([.string("LlamaModel")])]),
@@ -221,7 +226,7 @@ struct FamilyVariantTests {
   }
 
   @Test func qwenNeedsBiasesOfQueriesKeysAndValues() throws {
-    let fixture = GraphFixture.llama
+    let fixture = Fixture.llama
     let configuration = try configured(fixture, ["model_type": .string("qwen2")])
     let catalog = try fixture.catalog()
     let error = try refusal {
@@ -245,7 +250,7 @@ struct FamilyVariantTests {
     ("mistral", .integer(4096), 256),
   ])
   func slidingWindowLimitsTheContext(_ type: String, _ window: JSONValue, _ limit: Int) throws {
-    let fixture = GraphFixture.llama
+    let fixture = Fixture.llama
     let graph = try Families.graph(
       configuration: try configured(
         fixture, ["model_type": .string(type), "sliding_window": window]),
@@ -256,7 +261,7 @@ struct FamilyVariantTests {
   // MARK: BERT
 
   @Test func bertOutputsFollowTheTensors() throws {
-    let fixture = GraphFixture.bert
+    let fixture = Fixture.bert
     let configuration = try fixture.configuration()
     let catalog = try fixture.catalog()
     let graph = try fixture.graph()
@@ -264,9 +269,7 @@ struct FamilyVariantTests {
       graph.outputs == [
         "hidden": "bert.encoder.layer.3.output.LayerNorm", "logits": "cls.predictions.decoder",
       ])
-    guard case .linear(let decoder) = try operation(graph, "cls.predictions.decoder") else {
-      throw Refusal("test", "no decoder")
-    }
+    let decoder = try linear(graph, "cls.predictions.decoder")
     #expect(decoder.weight == "bert.embeddings.word_embeddings.weight")
     #expect(decoder.bias == "cls.predictions.bias" && decoder.role == .head)
 
@@ -285,7 +288,7 @@ struct FamilyVariantTests {
   }
 
   @Test func bertWithOldNormNames() throws {
-    let fixture = GraphFixture.bert
+    let fixture = Fixture.bert
     let catalog = try fixture.catalog().renamed { name in
       guard name.contains("LayerNorm") else { return name }
       return name.hasSuffix("weight")

@@ -1,21 +1,24 @@
 import Foundation
+import OTCheckpoint
+import OTConversion
+import OTRuntime
 import Testing
+import _OTModelSupport
 import _OTTestSupport
 
 /// The float executor against the models' original implementations.
 @Suite struct GoldenLogitsTests {
-  @Test(arguments: ["opt", "bloom", "llama", "bert"])
-  func logitsAgreeWithTheOriginalImplementation(_ family: String) throws {
-    let model = try LoadedModel(fixture: family)
-    let goldens = try Goldens("\(family)-mini")
-    let executor = try model.executor()
+  @Test(arguments: Fixture.allCases)
+  func logitsAgreeWithTheOriginalImplementation(_ fixture: Fixture) throws {
+    let goldens = try fixture.goldens()
+    let executor = try fixture.floatExecutor()
     for row in 0..<2 {
       let tokens = try goldens.integers("input_ids", row: row)
       let logits = try executor.run(tokenIDs: tokens).output("logits")
       #expect(logits.rowCount == 96 && logits.channelCount == 2048)
       let error = relativeError(logits.values, try goldens.floats("logits_fp32", row: row))
       // Float32 sums in another order: far below the 1e-3 that counts as agreement.
-      #expect(error < 1e-4, "\(family), row \(row): \(error) of the range")
+      #expect(error < 1e-4, "\(fixture), row \(row): \(error) of the range")
     }
   }
 
@@ -25,9 +28,10 @@ import _OTTestSupport
   @Test(.enabled(if: realModels != nil, "OTQ_REAL_MODELS names no folder"))
   func sentenceEmbeddingsOfMiniLMAgree() throws {
     let folder = try #require(Self.realModels)
-    let model = try LoadedModel(folder + "/minilm/model.safetensors")
-    let goldens = try Goldens("minilm-goldens")
-    let executor = try model.executor()
+    let checkpoint = try Checkpoint.open(folder + "/minilm")
+    let executor = try FloatExecutor(
+      graph: checkpoint.graph(), parameters: CheckpointParameters(checkpoint.tensors), threadCount: 2)
+    let goldens = try Goldens(path: Fixtures.path("models/minilm-goldens/goldens.safetensors"))
     for row in 0..<9 {
       let tokens = try goldens.integers("input_ids", row: row)
       let mask = try goldens.integers("attention_mask", row: row).map { $0 != 0 }

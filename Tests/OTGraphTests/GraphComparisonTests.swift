@@ -1,9 +1,11 @@
 import OTGraph
 import Testing
+import _OTModelSupport
+import _OTTestSupport
 
 /// What tells a packed file's graph from its source's.
 @Suite struct GraphComparisonTests {
-  @Test(arguments: GraphFixture.all) func migrationMakesNoDifference(fixture: GraphFixture) throws {
+  @Test(arguments: Fixture.allCases) func migrationMakesNoDifference(fixture: Fixture) throws {
     let source = try fixture.graph()
     var graph = source
     for site in source.sites {
@@ -19,7 +21,7 @@ import Testing
   }
 
   @Test func whatDiffersIsNamed() throws {
-    let source = try GraphFixture.opt.graph()
+    let source = try Fixture.opt.graph()
     func differences(
       _ nodes: [Node]? = nil, outputs: [String: String]? = nil, contextLength: Int? = nil
     ) throws -> [String] {

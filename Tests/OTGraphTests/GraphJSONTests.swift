@@ -3,6 +3,7 @@ import OTFoundation
 import OTGraph
 import OTJSON
 import Testing
+import _OTModelSupport
 import _OTTestSupport
 
 @Suite("Graph as JSON")
@@ -15,8 +16,8 @@ struct GraphJSONTests {
     }
   }
 
-  @Test(arguments: GraphFixture.all)
-  func everyFamilySurvives(_ fixture: GraphFixture) throws {
+  @Test(arguments: Fixture.allCases)
+  func everyFamilySurvives(_ fixture: Fixture) throws {
     let graph = try fixture.graph()
     #expect(try reread(graph) == graph)
     #expect(try fixture.graph().json.text() == graph.json.text())
@@ -24,8 +25,8 @@ struct GraphJSONTests {
     #expect(try reread(unconfigured) == unconfigured)
   }
 
-  @Test(arguments: GraphFixture.all)
-  func transformsAndQuantizationSurvive(_ fixture: GraphFixture) throws {
+  @Test(arguments: Fixture.allCases)
+  func transformsAndQuantizationSurvive(_ fixture: Fixture) throws {
     var generator = SeededGenerator()
     var graph = try fixture.graph()
     for site in graph.sites {

@@ -4,6 +4,7 @@ import OTFoundation
 import OTGraph
 import OTRuntime
 import Testing
+import _OTModelSupport
 import _OTTestSupport
 
 /// What of a random transform is there.
@@ -65,20 +66,20 @@ struct Trace {
 
 @Suite struct MigrationNumericsTests {
   /// Every site of a fixture, with a random transform, at once and twice over.
-  @Test(arguments: ["opt", "bloom", "llama", "bert"], TransformParts.allCases)
-  func everySiteOfAModel(_ family: String, _ parts: TransformParts) throws {
+  @Test(arguments: Fixture.allCases, TransformParts.allCases)
+  func everySiteOfAModel(_ fixture: Fixture, _ parts: TransformParts) throws {
     var generator = SeededGenerator()
-    let model = try LoadedModel(fixture: family)
-    let tokens = try Goldens("\(family)-mini").integers("input_ids", row: 0)
-    let original = try Trace(model.graph, model.parameters, tokens: tokens)
-    var graph = model.graph
+    let tokens = try fixture.goldenSequences()[0]
+    let parameters = try fixture.parameters()
+    var graph = try fixture.graph()
+    let original = try Trace(graph, parameters, tokens: tokens)
     for round in 1...2 {
       for site in graph.sites {
         graph = try graph.migrating(
           site, by: parts.transform(of: site, in: graph, using: &generator))
       }
       let comment = "seed \(generator.seed), round \(round)"
-      let migrated = try Trace(graph, model.parameters, tokens: tokens)
+      let migrated = try Trace(graph, parameters, tokens: tokens)
       migrated.expectOutputs(of: original, tolerance: 1e-4, comment)
       #expect(migrated.outputs != original.outputs, "\(comment): nothing was migrated")
       for site in graph.sites {
@@ -92,16 +93,17 @@ struct Trace {
   }
 
   /// Each site of a fixture alone.
-  @Test(arguments: ["opt", "bloom", "llama", "bert"])
-  func eachSiteOfAModelAlone(_ family: String) throws {
+  @Test(arguments: Fixture.allCases)
+  func eachSiteOfAModelAlone(_ fixture: Fixture) throws {
     var generator = SeededGenerator()
-    let model = try LoadedModel(fixture: family)
-    let tokens = Array(try Goldens("\(family)-mini").integers("input_ids", row: 1).prefix(24))
-    let original = try Trace(model.graph, model.parameters, tokens: tokens)
-    for site in model.graph.sites {
-      let graph = try model.graph.migrating(
-        site, by: TransformParts.both.transform(of: site, in: model.graph, using: &generator))
-      try Trace(graph, model.parameters, tokens: tokens)
+    let tokens = Array(try fixture.goldenSequences()[1].prefix(24))
+    let parameters = try fixture.parameters()
+    let graph = try fixture.graph()
+    let original = try Trace(graph, parameters, tokens: tokens)
+    for site in graph.sites {
+      let migrated = try graph.migrating(
+        site, by: TransformParts.both.transform(of: site, in: graph, using: &generator))
+      try Trace(migrated, parameters, tokens: tokens)
         .expectOutputs(of: original, tolerance: 1e-4, "seed \(generator.seed), \(site.producer)")
     }
   }

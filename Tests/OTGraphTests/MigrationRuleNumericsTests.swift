@@ -2,6 +2,7 @@ import OTConversion
 import OTFoundation
 import OTGraph
 import Testing
+import _OTModelSupport
 import _OTTestSupport
 
 /// A small model that ends in a site whose producer has one kind.

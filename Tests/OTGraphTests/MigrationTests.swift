@@ -1,6 +1,7 @@
 import OTFoundation
 import OTGraph
 import Testing
+import _OTModelSupport
 import _OTTestSupport
 
 private let shift: [Float] = [1, -2, 3, 0.5]
@@ -136,7 +137,7 @@ struct MigrationTests {
   }
 
   @Test func groupedHeadsNeedEqualEntries() throws {
-    let graph = try GraphFixture.llama.graph()
+    let graph = try Fixture.llama.graph()
     let mixed = try site(graph, "model.layers.0.self_attn")
     let shared = try #require(graph.sharedChannels(of: mixed))
     // Query heads 0, 1 read value head 0; 2, 3 read value head 1; 32 channels each.
@@ -155,7 +156,7 @@ struct MigrationTests {
   }
 
   @Test func fusedProjectionChangesOnlyTheValueParts() throws {
-    let graph = try GraphFixture.bloom.graph()
+    let graph = try Fixture.bloom.graph()
     let mixed = try site(graph, "transformer.h.1.self_attention")
     #expect(graph.isPushable(mixed) == (true, true))
     let vector = (0..<128).map { Float($0) + 1 }
@@ -178,7 +179,7 @@ struct MigrationTests {
   }
 
   @Test func unknownHeadsLeaveTheTransformOnTheEdge() throws {
-    for fixture in [GraphFixture.bloom, .llama, .opt, .bert] {
+    for fixture in [Fixture.bloom, .llama, .opt, .bert] {
       let graph = try Families.graph(configuration: nil, tensors: try fixture.catalog())
       let mixed = try #require(
         graph.sites.first { site in
@@ -276,8 +277,8 @@ struct MigrationTests {
   }
 
   /// In every family: what a node without parameters gives follows from what it reads.
-  @Test(arguments: GraphFixture.all)
-  func transformsThatChangeTheFunctionAreRefused(_ fixture: GraphFixture) throws {
+  @Test(arguments: Fixture.allCases)
+  func transformsThatChangeTheFunctionAreRefused(_ fixture: Fixture) throws {
     let graph = try fixture.graph()
     var refusedCount = 0
     for site in graph.sites {
@@ -305,7 +306,7 @@ struct MigrationTests {
   }
 
   @Test func queriesAndKeysCannotBeTransformed() throws {
-    let graph = try #require(GraphFixture.all.first { $0.name == "llama" }).graph()
+    let graph = try Fixture.llama.graph()
     for node in graph.nodes {
       guard case .attention = node.operation else { continue }
       for input in node.inputs.prefix(2) {
@@ -330,15 +331,15 @@ struct MigrationTests {
   }
 
   /// What each kind of site of each family allows, from the table of rules.
-  @Test(arguments: GraphFixture.all)
-  func pushabilityOfEverySite(_ fixture: GraphFixture) throws {
+  @Test(arguments: Fixture.allCases)
+  func pushabilityOfEverySite(_ fixture: Fixture) throws {
     let graph = try fixture.graph()
     #expect(graph.sites.count == fixture.siteCount)
     for site in graph.sites {
       let pushable = graph.isPushable(site)
       switch graph[site.producer]?.operation {
       case .layerNorm?, .rmsNorm?:
-        let alone = fixture.name != "bert"
+        let alone = fixture != .bert
         #expect(pushable == (alone, alone))
       case .attention?: #expect(pushable == (true, true))
       case .activation(.relu)?, .multiply?: #expect(pushable == (true, false))

@@ -4,6 +4,7 @@ import OTGraph
 import OTJSON
 import OTTensor
 import Testing
+import _OTModelSupport
 import _OTTestSupport
 
 /// OPT as opt-350m has it: norms after the residual additions, embeddings

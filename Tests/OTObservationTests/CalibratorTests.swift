@@ -7,35 +7,28 @@ import OTObservation
 import OTQuantization
 import OTRuntime
 import Testing
+import _OTModelSupport
 import _OTTestSupport
 
 /// Statistics of the fixtures against those of the original implementations.
 @Suite struct CalibratorTests {
-  private static func calibrationIDs(_ folder: String) throws -> [[Int]] {
-    let goldens = try Checkpoint.open(folder + "/goldens.safetensors")
-    let tensor = try #require(goldens["calibration_ids"])
-    let ids = tensor.withRowBytes(0..<tensor.shape.rowCount) { bytes in
-      (0..<bytes.count / 8).map { Int(bytes.loadUnaligned(fromByteOffset: $0 * 8, as: Int64.self)) }
-    }
-    let length = tensor.shape.rowElementCount
-    return (0..<tensor.shape.rowCount).map { Array(ids[$0 * length..<($0 + 1) * length]) }
+  private static func calibrationIDs(_ fixture: Fixture) throws -> [[Int]] {
+    let goldens = try fixture.goldens()
+    return try (0..<32).map { try goldens.integers("calibration_ids", row: $0) }
   }
 
   static func statistics(
-    _ family: String, _ samples: [[Int]]? = nil, maximumByteCount: Int = 1 << 32
+    _ fixture: Fixture, _ samples: [[Int]]? = nil, maximumByteCount: Int = 1 << 32
   ) throws -> ModelObservations {
-    let folder = Fixtures.path("models/\(family)-mini")
-    let file = family == "bloom" ? "model.safetensors.index.json" : "model.safetensors"
-    let checkpoint = try Checkpoint.open("\(folder)/\(file)")
-    let tokens = try samples ?? calibrationIDs(folder)
+    let tokens = try samples ?? calibrationIDs(fixture)
     var settings = Calibration()
     settings.threadCount = 2
     settings.maximumByteCount = maximumByteCount
     let samples = Calibration.Samples(
       tokens: tokens, run: CalibrationRun(texts: [], sampleCount: tokens.count, length: 128, seed: nil))
     return try settings.run(
-      on: checkpoint, graph: checkpoint.graph(), samples: samples,
-      sources: [FileRecord(name: "m", byteCount: 1, sha256: family)])
+      on: fixture.checkpoint(), graph: fixture.graph(), samples: samples,
+      sources: [FileRecord(name: "m", byteCount: 1, sha256: fixture.family)])
   }
 
   /// Float sums in another order, through four layers: relative to the channel's
@@ -48,15 +41,12 @@ import _OTTestSupport
     }
   }
 
-  @Test(arguments: ["opt", "bloom", "llama"]) func equalsTheReferencesFiles(_ family: String) throws {
-    let folder = Fixtures.path("models/\(family)-mini")
-    let statistics = try Self.statistics(family)
-    let graph = try Checkpoint.open(
-      folder + (family == "bloom" ? "/model.safetensors.index.json" : "/model.safetensors")
-    ).graph()
-    let scales = try ForeignStatistics.vectors(path: folder + "/act_scales.pt", kind: .absoluteMaximum)
-    let sums = try ForeignStatistics.vectors(path: folder + "/symmetrizations.pt", kind: .midpointSum)
-    let symmetrized = try ForeignStatistics.vectors(path: folder + "/act_scales_sym.pt", kind: .absoluteMaximum)
+  @Test(arguments: Fixture.decoders) func equalsTheReferencesFiles(_ fixture: Fixture) throws {
+    let statistics = try Self.statistics(fixture)
+    let graph = try fixture.graph()
+    let scales = try ForeignStatistics.vectors(path: fixture.path("act_scales.pt"), kind: .absoluteMaximum)
+    let sums = try ForeignStatistics.vectors(path: fixture.path("symmetrizations.pt"), kind: .midpointSum)
+    let symmetrized = try ForeignStatistics.vectors(path: fixture.path("act_scales_sym.pt"), kind: .absoluteMaximum)
     var linearCount = 0
     for site in graph.sites {
       let range = try #require(statistics[site].ranges)
@@ -81,13 +71,9 @@ import _OTTestSupport
   /// There are no statistics of the original implementation for BERT: each
   /// node is observed alone here, in one sequence after the other.
   @Test func bertAgreesWithPlainObservation() throws {
-    let folder = Fixtures.path("models/bert-mini")
-    let checkpoint = try Checkpoint.open(folder + "/model.safetensors")
-    let executor = try FloatExecutor(
-      graph: checkpoint.graph(), parameters: CheckpointParameters(checkpoint.tensors), threadCount: 1,
-      cachesParameters: true)
-    let samples = Array(try Self.calibrationIDs(folder).prefix(4))
-    let statistics = try Self.statistics("bert", samples)
+    let executor = try Fixture.bert.floatExecutor(threadCount: 1)
+    let samples = Array(try Self.calibrationIDs(.bert).prefix(4))
+    let statistics = try Self.statistics(.bert, samples)
     for site in executor.graph.sites {
       var columns: [[[Float]]] = []
       for sample in samples {
@@ -121,10 +107,10 @@ import _OTTestSupport
   }
 
   @Test func halvesMergeToTheWhole() throws {
-    let samples = try Self.calibrationIDs(Fixtures.path("models/llama-mini"))
-    let whole = try Self.statistics("llama", Array(samples.prefix(8)))
-    let merged = try Self.statistics("llama", Array(samples.prefix(3)))
-      .merged(with: Self.statistics("llama", Array(samples[3..<8])))
+    let samples = try Self.calibrationIDs(.llama)
+    let whole = try Self.statistics(.llama, Array(samples.prefix(8)))
+    let merged = try Self.statistics(.llama, Array(samples.prefix(3)))
+      .merged(with: Self.statistics(.llama, Array(samples[3..<8])))
     #expect(merged.sampleCount == 8 && merged.runs.count == 2)
     for (site, observed) in whole.sites {
       let range = try #require(observed.ranges)
@@ -134,35 +120,35 @@ import _OTTestSupport
       Self.expectEqual(other.midpointSum.map { Float($0) }, range.midpointSum.map { Float($0) }, site)
       #expect(other.sampleCount == range.sampleCount)
     }
-    #expect(throws: Refusal.self) { try whole.merged(with: Self.statistics("opt", Array(samples.prefix(1)))) }
+    #expect(throws: Refusal.self) { try whole.merged(with: Self.statistics(.opt, Array(samples.prefix(1)))) }
   }
 
   /// The BLAS rounds by how many rows it is given, and batches are as large as memory allows.
-  @Test(arguments: ["opt", "llama"]) func memoryDoesNotChangeWhatIsMeasured(_ family: String) throws {
-    let samples = try Self.calibrationIDs(Fixtures.path("models/\(family)-mini")).enumerated().map { index, sample in
+  @Test(arguments: [Fixture.opt, .llama]) func memoryDoesNotChangeWhatIsMeasured(_ fixture: Fixture) throws {
+    let samples = try Self.calibrationIDs(fixture).enumerated().map { index, sample in
       Array(sample.prefix(index % 5 == 4 ? 1 : 40 + 13 * (index % 7)))
     }
-    let plenty = try Self.statistics(family, samples)
+    let plenty = try Self.statistics(fixture, samples)
     // Parameters are kept, or read again for every batch.
     for byteCount in [16 << 20, 11 << 20] {
-      let little = try Self.statistics(family, samples, maximumByteCount: byteCount)
+      let little = try Self.statistics(fixture, samples, maximumByteCount: byteCount)
       #expect(little.sites == plenty.sites, "\(byteCount) bytes")
     }
   }
 
   @Test func tooLittleMemoryNamesTheLeast() throws {
     let samples = [Array(1...200), Array(1...200), Array(1...200)]
-    let refusal = try #require(throws: Refusal.self) { try Self.statistics("opt", samples, maximumByteCount: 1000) }
+    let refusal = try #require(throws: Refusal.self) { try Self.statistics(.opt, samples, maximumByteCount: 1000) }
     #expect(refusal.rule == "calibration-memory")
     let least = try #require(refusal.message.split(separator: " ").compactMap { Int($0) }.last)
-    #expect(try Self.statistics("opt", samples, maximumByteCount: least).sampleCount == 3)
-    #expect(throws: refusal) { try Self.statistics("opt", samples, maximumByteCount: least - 1) }
+    #expect(try Self.statistics(.opt, samples, maximumByteCount: least).sampleCount == 3)
+    #expect(throws: refusal) { try Self.statistics(.opt, samples, maximumByteCount: least - 1) }
   }
 
   @Test func theSameSamplesDoNotCountTwice() throws {
-    let samples = try Self.calibrationIDs(Fixtures.path("models/opt-mini"))
-    let one = try Self.statistics("opt", Array(samples.prefix(1)))
-    let both = try one.merged(with: Self.statistics("opt", Array(samples[1..<3])))
+    let samples = try Self.calibrationIDs(.opt)
+    let one = try Self.statistics(.opt, Array(samples.prefix(1)))
+    let both = try one.merged(with: Self.statistics(.opt, Array(samples[1..<3])))
     for other in [one, both] {
       let refusal = #expect(throws: Refusal.self) { try both.merged(with: other) }
       #expect(refusal?.rule == "statistics-twice")
@@ -170,9 +156,9 @@ import _OTTestSupport
   }
 
   @Test func samplesOfDifferentLengths() throws {
-    let statistics = try Self.statistics("opt", [[2, 5, 9], [], [7], Array(1...200)])
+    let statistics = try Self.statistics(.opt, [[2, 5, 9], [], [7], Array(1...200)])
     #expect(statistics.sites.values.allSatisfy { $0.ranges?.sampleCount == 3 })
-    #expect(throws: Refusal.self) { try Self.statistics("opt", [[], []]) }
-    #expect(throws: Refusal.self) { try Self.statistics("opt", [[1], [4096]]) }
+    #expect(throws: Refusal.self) { try Self.statistics(.opt, [[], []]) }
+    #expect(throws: Refusal.self) { try Self.statistics(.opt, [[1], [4096]]) }
   }
 }

@@ -5,11 +5,12 @@ import OTFoundation
 import OTObservation
 import OTTensor
 import Testing
+import _OTModelSupport
 import _OTTestSupport
 
 @Suite struct StatisticsFileTests {
   @Test func roundTrip() throws {
-    let statistics = try CalibratorTests.statistics("opt", [[2, 5, 9], [7, 8]])
+    let statistics = try CalibratorTests.statistics(.opt, [[2, 5, 9], [7, 8]])
     try withTemporaryFolder { folder in
       let path = folder + "/s.safetensors"
       let run = CalibrationRun(
@@ -96,9 +97,9 @@ import _OTTestSupport
   }
 
   @Test func otherModelsAreRefused() throws {
-    let statistics = try CalibratorTests.statistics("opt", [[2, 5, 9]])
-    let opt = try Checkpoint.open(Fixtures.path("models/opt-mini/model.safetensors")).graph()
-    let llama = try Checkpoint.open(Fixtures.path("models/llama-mini/model.safetensors")).graph()
+    let statistics = try CalibratorTests.statistics(.opt, [[2, 5, 9]])
+    let opt = try Fixture.opt.graph()
+    let llama = try Fixture.llama.graph()
     try statistics.check(against: opt, sources: [("x", 1)])
     #expect(throws: Refusal.self) { try statistics.check(against: llama, sources: nil) }
     #expect(throws: Refusal.self) { try statistics.check(against: opt, sources: [("x", 2)]) }

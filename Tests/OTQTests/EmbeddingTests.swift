@@ -1,5 +1,4 @@
 import Foundation
-import OTCheckpoint
 import OTFoundation
 import OTJSON
 import OTQ
@@ -64,8 +63,8 @@ import _OTTestSupport
       let last = recipe.isNormalized ? ", {\"type\": \"sentence_transformers.models.Normalize\"}]" : "]"
       files = ["modules.json": Self.modules + last, "1_Pooling/config.json": "{\(pooling)}"]
     }
-    let model = try MiniModel.withCopy(of: "bert", files) { folder in
-      try isPacked ? MiniModel.packed(folder) : LanguageModel(path: folder, threadCount: 2)
+    let model = try Fixture.bert.withCopy(files) { folder in
+      try isPacked ? packModel(at: folder) : LanguageModel(path: folder, threadCount: 2)
     }
     let vectors = try model.embed(Self.texts)
     #expect(vectors.count == Self.texts.count)
@@ -118,7 +117,7 @@ import _OTTestSupport
       "modules.json": Self.modules + "]", "1_Pooling/config.json": "{\"pooling_mode_mean_tokens\": true}",
       "sentence_bert_config.json": "{\"max_seq_length\": 5, \"do_lower_case\": true}",
     ]
-    let model = try MiniModel.withCopy(of: "bert", files) { try MiniModel.packed($0) }
+    let model = try Fixture.bert.withCopy(files) { try packModel(at: $0) }
     let whole = try model.encode("and the earth was without form, and void")
     let embeddings = try model.embeddings(of: [" AND the Earth was without form, and void\n", "and"])
     #expect(embeddings.areCut == [true, false])
@@ -127,7 +126,7 @@ import _OTTestSupport
     #expect(try model.encode(start) == Array(whole[..<5]))
     #expect(try model.embed(start) == embeddings.vectors[0])
     // Without a configuration of sentences the model's own limit holds.
-    let plain = try MiniModel.checkpoint("bert")
+    let plain = try Fixture.bert.model()
     let long = try plain.embeddings(of: [String(repeating: "the earth ", count: 400)])
     #expect(long.tokenCounts == [256] && long.areCut == [true])
   }
@@ -144,15 +143,15 @@ import _OTTestSupport
   ])
   func unsupportedModules(modules: String, pooling: String) throws {
     let files = ["modules.json": modules, "1_Pooling/config.json": pooling]
-    let model = try MiniModel.withCopy(of: "bert", files) { try LanguageModel(path: $0) }
+    let model = try Fixture.bert.withCopy(files) { try LanguageModel(path: $0) }
     #expect(try refusedRule { _ = try model.embed("And") } == "embed-modules")
   }
 
   @Test func refusals() throws {
-    let bert = try MiniModel.checkpoint("bert")
+    let bert = try Fixture.bert.model()
     #expect(try refusedRule { _ = try bert.embed(["And", " \n"]) } == "embed-empty-text")
     #expect(try bert.embed([]).isEmpty)
-    #expect(try refusedRule { _ = try MiniModel.checkpoint("opt").embed("And") } == "embed-causal")
+    #expect(try refusedRule { _ = try Fixture.opt.model().embed("And") } == "embed-causal")
   }
 
   // MARK: A real model
@@ -163,23 +162,17 @@ import _OTTestSupport
   @Test(.enabled(if: realModels != nil), arguments: [nil, 8, 6])
   func goldens(bits: Int?) throws {
     let folder = try #require(Self.realModels) + "/minilm"
-    let model = try bits.map { try MiniModel.packed(folder, bits: $0) } ?? LanguageModel(path: folder)
-    let goldens = try Checkpoint.open(Fixtures.path("models/minilm-goldens/goldens.safetensors"))
+    let model = try bits.map { try packModel(at: folder, bits: $0) } ?? LanguageModel(path: folder)
+    let goldens = try Goldens(path: Fixtures.path("models/minilm-goldens/goldens.safetensors"))
     let json = try JSONValue.parse(
       contentsOf: MappedFile(path: Fixtures.path("models/minilm-goldens/sentences.json")))
     let sentences = try #require(json["sentences"]?.array).compactMap(\.string)
-    let vectors = try #require(goldens["embeddings"])
-    let mask = try #require(goldens["attention_mask"])
     let embeddings = try model.embeddings(of: sentences)
     #expect(embeddings.recipe.isNormalized && embeddings.recipe.poolings == [.mean])
     #expect(embeddings.recipe.maximumTokenCount == 256)
     for (index, vector) in embeddings.vectors.enumerated() {
-      let expected = vectors.withRowBytes(index..<index + 1) { bytes in
-        (0..<384).map { bytes.loadUnaligned(fromByteOffset: $0 * 4, as: Float.self) }
-      }
-      let tokenCount = mask.withRowBytes(index..<index + 1) { bytes in
-        (0..<bytes.count / 8).count { bytes.loadUnaligned(fromByteOffset: $0 * 8, as: Int64.self) == 1 }
-      }
+      let expected = try goldens.floats("embeddings", row: index)
+      let tokenCount = try goldens.integers("attention_mask", row: index).count { $0 == 1 }
       #expect(embeddings.tokenCounts[index] == tokenCount)
       let similarity = cosine(vector, expected)
       switch bits {

@@ -15,10 +15,9 @@ import _OTTestSupport
   }
 
   /// Token by token with a cache of keys and values, against whole sequences.
-  @Test(arguments: ["opt", "llama", "bloom"], [true, false])
-  func greedyIsTheArgmaxOfWholeSequences(family: String, isPacked: Bool) async throws {
-    let folder = MiniModel.folder(family)
-    let model = try isPacked ? MiniModel.packed(folder) : MiniModel.checkpoint(family)
+  @Test(arguments: Fixture.decoders, [true, false])
+  func greedyIsTheArgmaxOfWholeSequences(fixture: Fixture, isPacked: Bool) async throws {
+    let model = try isPacked ? fixture.packedModel() : fixture.model()
     var tokens = try model.encode(Self.prompt)
     let promptCount = tokens.count
     let options = GenerationOptions(maximumTokenCount: 16)
@@ -34,8 +33,8 @@ import _OTTestSupport
     #expect(tokens.count == promptCount + 16)
   }
 
-  @Test(arguments: ["opt", "llama"]) func piecesJoinToTheWholeText(family: String) async throws {
-    let model = try MiniModel.packed(MiniModel.folder(family), bits: 6)
+  @Test(arguments: [Fixture.opt, .llama]) func piecesJoinToTheWholeText(fixture: Fixture) async throws {
+    let model = try fixture.packedModel(bits: 6)
     let prompt = try model.encode(Self.prompt)
     for seed in UInt64(1)...3 {
       let options = GenerationOptions(maximumTokenCount: 60, temperature: 1, topP: 0.95, seed: seed)
@@ -53,7 +52,7 @@ import _OTTestSupport
 
   @Test func sameSeedSameText() async throws {
     func text(_ seed: UInt64, threadCount: Int = 2) async throws -> String {
-      let model = try MiniModel.packed(MiniModel.folder("llama"), threadCount: threadCount)
+      let model = try Fixture.llama.packedModel(threadCount: threadCount)
       let options = GenerationOptions(maximumTokenCount: 40, temperature: 0.9, topK: 100, seed: seed)
       return try await model.generate(Self.prompt, options: options).text()
     }
@@ -64,7 +63,7 @@ import _OTTestSupport
   }
 
   @Test func eachIterationStartsAnew() async throws {
-    let text = try MiniModel.checkpoint("llama").generate(Self.prompt, options: .init(maximumTokenCount: 5))
+    let text = try Fixture.llama.model().generate(Self.prompt, options: .init(maximumTokenCount: 5))
     let first = try await text.text()
     #expect(try await text.text() == first)
   }
@@ -72,7 +71,7 @@ import _OTTestSupport
   // MARK: Ends
 
   @Test func stopStrings() async throws {
-    let model = try MiniModel.checkpoint("llama")
+    let model = try Fixture.llama.model()
     let options = GenerationOptions(maximumTokenCount: 40)
     let whole = try await model.generate(Self.prompt, options: options).text()
     // From the middle of the text, across tokens.
@@ -88,7 +87,7 @@ import _OTTestSupport
   }
 
   @Test func endOfTheContext() async throws {
-    let model = try MiniModel.checkpoint("opt")
+    let model = try Fixture.opt.model()
     let prompt = (0..<250).map { 100 + $0 }
     let options = GenerationOptions(maximumTokenCount: 1000)
     let pieces = try await pieces(model.generate(tokenIDs: prompt, options: options))
@@ -99,17 +98,17 @@ import _OTTestSupport
   }
 
   @Test func refusalsOfRunningNameTheModel() throws {
-    let model = try MiniModel.checkpoint("opt")
+    let model = try Fixture.opt.model()
     let refusal = #expect(throws: Refusal.self) { try model.logits(for: [-1]) }
-    #expect(refusal?.rule == "run-token-id" && refusal?.file == MiniModel.folder("opt"))
-    try MiniModel.withCopy(of: "opt", ["config.json": nil]) { folder in
+    #expect(refusal?.rule == "run-token-id" && refusal?.file == Fixture.opt.folder)
+    try Fixture.opt.withCopy(["config.json": nil]) { folder in
       let refusal = #expect(throws: Refusal.self) { try LanguageModel(path: folder) }
       #expect(refusal?.rule == "run-incomplete" && refusal?.file == folder)
     }
   }
 
   @Test func noTokensWanted() async throws {
-    let model = try MiniModel.checkpoint("opt")
+    let model = try Fixture.opt.model()
     let pieces = try await pieces(model.generate(Self.prompt, options: .init(maximumTokenCount: 0)))
     #expect(pieces.map(\.text) == [""] && pieces.first?.summary?.stopReason == .tokenCount)
   }
@@ -121,17 +120,17 @@ import _OTTestSupport
 
   @Test(arguments: EndSource.allCases, [true, false])
   func endOfText(source: EndSource, isPacked: Bool) async throws {
-    let plain = try MiniModel.checkpoint("llama")
+    let plain = try Fixture.llama.model()
     let tokens = try await pieces(plain.generate(Self.prompt, options: .init(maximumTokenCount: 12)))
       .flatMap(\.tokenIDs)
     // One that has not come before, so that it is the first that ends the text.
     let position = try #require(tokens.indices.last { !tokens[..<$0].contains(tokens[$0]) })
     let end = tokens[position]
-    let configuration = try String(contentsOfFile: MiniModel.folder("llama") + "/config.json", encoding: .utf8)
+    let configuration = try String(contentsOfFile: Fixture.llama.path("config.json"), encoding: .utf8)
     let withoutEnd = configuration.replacingOccurrences(of: "\"eos_token_id\": 2", with: "\"unused\": 2")
     #expect(withoutEnd != configuration)
     let tokenizer = try JSONValue.parse(
-      contentsOf: MappedFile(path: MiniModel.folder("llama") + "/tokenizer.json"))
+      contentsOf: MappedFile(path: Fixture.llama.path("tokenizer.json")))
     let vocabulary = try #require(tokenizer["model"]?["vocab"]?.object)
     let spelling = JSONValue.string(try #require(vocabulary.members.first { $0.value == .integer(end) }?.key))
     let files: [String: String] =
@@ -147,8 +146,8 @@ import _OTTestSupport
       case .specialToken:
         ["config.json": withoutEnd, "tokenizer_config.json": "{\"eos_token\": {\"content\": \(spelling.text())}}"]
       }
-    let model = try MiniModel.withCopy(of: "llama", files) { folder in
-      try isPacked ? MiniModel.packed(folder, bits: 8) : LanguageModel(path: folder, threadCount: 2)
+    let model = try Fixture.llama.withCopy(files) { folder in
+      try isPacked ? packModel(at: folder, bits: 8) : LanguageModel(path: folder, threadCount: 2)
     }
     let pieces = try await pieces(model.generate(Self.prompt, options: .init(maximumTokenCount: 12)))
     // The packed model may choose others; where it goes the same way, it ends the same way.
@@ -161,7 +160,7 @@ import _OTTestSupport
   }
 
   @Test func cancellation() async throws {
-    let model = try MiniModel.checkpoint("bloom")
+    let model = try Fixture.bloom.model()
     let text = try model.generate(Self.prompt, options: .init(maximumTokenCount: 5000, temperature: 1.5))
     let task = Task { () -> [GeneratedPiece] in
       var pieces: [GeneratedPiece] = []
@@ -179,18 +178,18 @@ import _OTTestSupport
   // MARK: Refusals
 
   @Test func refusals() throws {
-    let model = try MiniModel.checkpoint("opt")
+    let model = try Fixture.opt.model()
     #expect(try refusedRule { _ = try model.generate("") } == "generate-empty-prompt")
     #expect(try refusedRule { _ = try model.generate(tokenIDs: []) } == "generate-empty-prompt")
     #expect(try refusedRule { _ = try model.generate(tokenIDs: [2048]) } == "run-token-id")
     #expect(try refusedRule { _ = try model.generate(tokenIDs: [-1]) } == "run-token-id")
     let options = GenerationOptions(temperature: -1)
     #expect(try refusedRule { _ = try model.generate("a", options: options) } == "sampling-temperature")
-    let bert = try MiniModel.checkpoint("bert")
+    let bert = try Fixture.bert.model()
     #expect(!bert.isCausal && model.isCausal)
     #expect(try refusedRule { _ = try bert.generate("a") } == "run-not-causal")
     #expect(try refusedRule { _ = try model.logits(for: []) } == "run-empty")
-    let mute = try MiniModel.withCopy(of: "opt", ["tokenizer.json": nil]) { try LanguageModel(path: $0) }
+    let mute = try Fixture.opt.withCopy(["tokenizer.json": nil]) { try LanguageModel(path: $0) }
     #expect(try refusedRule { _ = try mute.generate("a") } == "tokenizer-missing")
     #expect(try refusedRule { _ = try mute.encode("a") } == "tokenizer-missing")
     #expect(try mute.logits(for: [5]).rowCount == 1)

@@ -4,10 +4,11 @@ import OTConversion
 import OTFoundation
 import OTQ
 import Testing
+import _OTModelSupport
 import _OTTestSupport
 
 @Suite struct ModelFileTests {
-  private static let folder = Fixtures.path("models/llama-mini")
+  private static let folder = Fixture.llama.folder
 
   @Test func checkpoint() throws {
     let file = try ModelFile(path: Self.folder)
@@ -41,7 +42,7 @@ import _OTTestSupport
       let path = temporary + "/mini.otq"
       var options = ConversionOptions()
       options.bits = 6
-      try Converter(ConversionPlan(checkpoint: Checkpoint.open(Self.folder), options: options)).run(to: path)
+      try convert(Checkpoint.open(Self.folder), options, to: path)
       let file = try ModelFile(path: path)
       let metadata = try file.metadata()
       #expect(file.isPacked && metadata.name == "mini.otq" && metadata.family == "llama")
@@ -69,7 +70,7 @@ import _OTTestSupport
       let path = temporary + "/mini.otq"
       var options = ConversionOptions()
       options.compression = .none
-      try Converter(ConversionPlan(checkpoint: Checkpoint.open(Self.folder), options: options)).run(to: path)
+      try convert(Checkpoint.open(Self.folder), options, to: path)
       try ModelFile(path: path).verify(threadCount: 2)
       var bytes = try Data(contentsOf: URL(fileURLWithPath: path))
       bytes[bytes.count / 2] ^= 1

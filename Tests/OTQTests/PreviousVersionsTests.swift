@@ -1,7 +1,5 @@
 import Foundation
-import OTCheckpoint
 import OTQ
-import OTTensor
 import Testing
 import _OTTestSupport
 
@@ -27,17 +25,6 @@ import _OTTestSupport
   /// Its tokens are `text_ids`, by the `tokenizers` library.
   private static let text = "In the beginning God created the heaven and the earth."
 
-  /// The elements of a stored tensor, row after row.
-  private func elements<Element>(_ name: String, of checkpoint: Checkpoint, as type: Element.Type) throws -> [Element] {
-    let tensor = try #require(checkpoint[name])
-    #expect(tensor.elementType.bitWidth == MemoryLayout<Element>.size * 8)
-    return tensor.withRowBytes(0..<tensor.shape.rowCount) { bytes in
-      (0..<bytes.count / MemoryLayout<Element>.size).map {
-        bytes.loadUnaligned(fromByteOffset: $0 * MemoryLayout<Element>.size, as: type)
-      }
-    }
-  }
-
   /// No list of files can forget one that is there.
   @Test func everyFileIsTested() throws {
     let folder = Fixtures.path("previous-versions")
@@ -57,9 +44,9 @@ import _OTTestSupport
   /// operations on every machine. (LLaMA's rotary tables take `cosf` and `sinf` from the C library;
   /// one that rounds them otherwise would move its logits a little.)
   @Test(arguments: files) func givesTheSameLogits(_ previous: File) throws {
-    let expected = try Checkpoint.open(previous.expected)
-    let ids = try elements("input_ids", of: expected, as: Int64.self).map(Int.init)
-    let logits = try elements("logits", of: expected, as: Float.self)
+    let expected = try Goldens(path: previous.expected)
+    let ids = try expected.integers("input_ids")
+    let logits = try expected.floats("logits")
     #expect(ids.count == 32 && logits.count == 32 * 2048)
     let model = try LanguageModel(path: previous.path, threadCount: 2)
     for sequence in 0..<2 {
@@ -69,10 +56,10 @@ import _OTTestSupport
   }
 
   @Test(arguments: files) func readsText(_ previous: File) throws {
-    let expected = try Checkpoint.open(previous.expected)
+    let expected = try Goldens(path: previous.expected)
     let model = try LanguageModel(path: previous.path, threadCount: 2)
-    #expect(try model.encode(Self.text) == elements("text_ids", of: expected, as: Int64.self).map(Int.init))
+    #expect(try model.encode(Self.text) == expected.integers("text_ids"))
     guard !model.isCausal else { return }
-    #expect(try model.embed(Self.text) == elements("embedding", of: expected, as: Float.self))
+    #expect(try model.embed(Self.text) == expected.floats("embedding"))
   }
 }

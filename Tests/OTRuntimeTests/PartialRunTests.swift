@@ -2,6 +2,8 @@ import OTFoundation
 import OTGraph
 import OTRuntime
 import Testing
+import _OTModelSupport
+import _OTTestSupport
 
 /// Parts of a model, run from values that were kept of a whole run, against that run.
 @Suite struct PartialRunTests {
@@ -9,10 +11,9 @@ import Testing
     case float, perToken, outlierTune, integerAttention
   }
 
-  private static func executor(_ family: String, _ form: Form) throws -> any Executor {
-    let fixture = try DecoderFixture(family)
+  private static func executor(_ fixture: Fixture, _ form: Form) throws -> any Executor {
     // There are no statistics of the reference implementations for BERT.
-    let method: ConversionMethod = family == "bert" ? .perToken : .outlierTune
+    let method: FixtureMethod = fixture == .bert ? .perToken : .outlierTune
     switch form {
     case .float: return try fixture.floatExecutor()
     case .perToken: return try fixture.executor(.perToken) { $0.bits = 6 }
@@ -63,11 +64,11 @@ import Testing
 
   private struct Difference: Error { let node: String }
 
-  @Test(arguments: ["opt", "bloom", "llama", "bert"], Form.allCases)
-  func partsEqualTheWholeRun(_ family: String, _ form: Form) throws {
-    let executor = try Self.executor(family, form)
+  @Test(arguments: Fixture.allCases, Form.allCases)
+  func partsEqualTheWholeRun(_ fixture: Fixture, _ form: Form) throws {
+    let executor = try Self.executor(fixture, form)
     let graph = executor.graph
-    let sequences = Self.sequences(hasMask: family == "bert")
+    let sequences = Self.sequences(hasMask: fixture == .bert)
     var whole: [String: [Matrix]] = [:]
     _ = try executor.run(sequences) { whole[$0.name] = Self.kept($0, sequences) }
     let cuts = Self.cuts(graph)
@@ -93,8 +94,8 @@ import Testing
   }
 
   /// Several values are given in the middle of a block, and values in its middle are wanted.
-  @Test(arguments: ["opt", "llama"]) func partsBeginAndEndAnywhere(_ family: String) throws {
-    let executor = try Self.executor(family, .outlierTune)
+  @Test(arguments: [Fixture.opt, .llama]) func partsBeginAndEndAnywhere(_ fixture: Fixture) throws {
+    let executor = try Self.executor(fixture, .outlierTune)
     let sequences = Self.sequences(hasMask: false)
     var whole: [String: [Matrix]] = [:]
     _ = try executor.run(sequences) { whole[$0.name] = Self.kept($0, sequences) }
@@ -143,7 +144,7 @@ import Testing
   }
 
   @Test func refusals() throws {
-    let executor = try Self.executor("opt", .float)
+    let executor = try Self.executor(.opt, .float)
     let sequences = [TokenSequence([5, 6, 7]), TokenSequence([8])]
     let site = try #require(executor.graph.sites.first)
     let linear = site.consumers[0]

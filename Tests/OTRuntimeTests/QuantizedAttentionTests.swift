@@ -2,15 +2,15 @@ import OTFoundation
 import OTGraph
 import OTRuntime
 import Testing
+import _OTModelSupport
 import _OTTestSupport
 
 /// Models whose attention multiplies integers.
 @Suite struct QuantizedAttentionTests {
   /// Queries, keys and values of 8 bits cost a little, of 4 bits more.
-  @Test(arguments: DecoderFixture.families)
-  func quantizedAttention(_ family: String) throws {
-    let fixture = try DecoderFixture(family)
-    let file = try fixture.packed(.outlierTune)
+  @Test(arguments: Fixture.decoders)
+  func quantizedAttention(_ fixture: Fixture) throws {
+    let file = try fixture.simulated(.outlierTune)
     let graph = try #require(file.graph)
     func perplexity(_ bits: Int?) throws -> Double {
       try fixture.perplexity(
@@ -29,12 +29,11 @@ import _OTTestSupport
 
   /// Whatever the pieces, and whatever was read and forgotten between, the logits
   /// are those of the whole sequence, bit for bit.
-  @Test(arguments: DecoderFixture.families)
-  func sessions(_ family: String) throws {
-    let fixture = try DecoderFixture(family)
+  @Test(arguments: Fixture.decoders)
+  func sessions(_ fixture: Fixture) throws {
     let executor = try fixture.executor(.perToken, attentionBits: 8) { $0.embeddingBits = 8 }
     var generator = SeededGenerator()
-    let tokens = Array(try fixture.integers("test_ids")[..<256])
+    let tokens = Array(try fixture.goldens().integers("test_ids")[..<256])
     let whole = try executor.run(tokenIDs: tokens).output("logits")
     let session = try executor.makeSession(tokenCapacity: 256)
     while session.tokenCount < 256 {
@@ -52,7 +51,7 @@ import _OTTestSupport
 
   /// A quarter of the memory, and two scales for each attention.
   @Test func memory() throws {
-    let fixture = try DecoderFixture("llama")
+    let fixture = Fixture.llama
     let float = try fixture.executor(.perToken).makeSession(tokenCapacity: 10)
     let codes = try fixture.executor(.perToken, attentionBits: 8).makeSession(tokenCapacity: 10)
     // 4 attentions, 2 heads of keys and of values, 32 channels.
@@ -61,9 +60,8 @@ import _OTTestSupport
   }
 
   /// Sequences of a batch do not see each other.
-  @Test(arguments: DecoderFixture.families + ["bert"])
-  func batches(_ family: String) throws {
-    let fixture = try DecoderFixture(family)
+  @Test(arguments: Fixture.allCases)
+  func batches(_ fixture: Fixture) throws {
     let executor = try fixture.executor(.perToken, attentionBits: 6) { $0.embeddingBits = 8 }
     let sequences = [33, 1, 150, 16].map { count in TokenSequence((0..<count).map { $0 * 31 % 500 + 5 }) }
     let results = try executor.run(sequences, observe: nil)
@@ -75,7 +73,7 @@ import _OTTestSupport
 
   /// Tokens that are masked have the influence of tokens that are not there: none.
   @Test func masks() throws {
-    let fixture = try DecoderFixture("bert")
+    let fixture = Fixture.bert
     let executor = try fixture.executor(.perToken, attentionBits: 8) { $0.embeddingBits = 8 }
     let tokens = (0..<150).map { $0 * 31 % 500 + 5 }
     for count in [1, 40, 140] {

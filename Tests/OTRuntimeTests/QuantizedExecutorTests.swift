@@ -1,3 +1,4 @@
+import Foundation
 import OTContainer
 import OTConversion
 import OTFoundation
@@ -5,19 +6,19 @@ import OTGraph
 import OTKernels
 import OTRuntime
 import Testing
+import _OTModelSupport
 import _OTTestSupport
 
 /// The quantized runtime against an independent simulation of its arithmetic.
 @Suite struct QuantizedExecutorTests {
   /// Float32 sums in another order differ in their last bits. Now and then that
   /// takes a value over the edge between two codes, and all that follows moves a little.
-  @Test(arguments: DecoderFixture.families, [8, 6])
-  func logitsAgreeWithTheSimulation(_ family: String, _ bits: Int) throws {
-    let fixture = try DecoderFixture(family)
+  @Test(arguments: Fixture.decoders, [8, 6])
+  func logitsAgreeWithTheSimulation(_ fixture: Fixture, _ bits: Int) throws {
     let logits = try fixture.goldenLogits(of: fixture.executor(.outlierTune) { $0.bits = bits })
-    let golden = try fixture.floats("logits_outliertune_w\(bits)a\(bits)")
+    let golden = try fixture.goldens().floats("logits_outliertune_w\(bits)a\(bits)")
     let error = relativeRootMeanSquare(logits, golden)
-    let effect = relativeRootMeanSquare(golden, try fixture.floats("logits_fp32"))
+    let effect = relativeRootMeanSquare(golden, try fixture.goldens().floats("logits_fp32"))
     let worst = zip(logits, golden).map { abs($0 - $1) }.max() ?? .infinity
     let range = (golden.max() ?? 0) - (golden.min() ?? 0)
     #expect(error < 5e-3, "root mean square")
@@ -25,9 +26,8 @@ import _OTTestSupport
     #expect(worst < 0.01 * range)
   }
 
-  @Test(arguments: DecoderFixture.families, ConversionMethod.allCases)
-  func perplexityAgreesWithTheSimulation(_ family: String, _ method: ConversionMethod) throws {
-    let fixture = try DecoderFixture(family)
+  @Test(arguments: Fixture.decoders, FixtureMethod.allCases)
+  func perplexityAgreesWithTheSimulation(_ fixture: Fixture, _ method: FixtureMethod) throws {
     for bits in [8, 6] {
       let ours = try fixture.perplexity(of: fixture.executor(method) { $0.bits = bits })
       let reference = try fixture.referencePerplexity("\(method.rawValue) W\(bits)A\(bits)")
@@ -35,21 +35,19 @@ import _OTTestSupport
     }
   }
 
-  @Test(arguments: DecoderFixture.families)
-  func floatPerplexityIsThatOfTheReference(_ family: String) throws {
-    let fixture = try DecoderFixture(family)
+  @Test(arguments: Fixture.decoders)
+  func floatPerplexityIsThatOfTheReference(_ fixture: Fixture) throws {
     let ours = try fixture.perplexity(of: fixture.floatExecutor())
     let reference = try fixture.referencePerplexity("FP32 of the stored FP16 weights")
     #expect(abs(ours / reference - 1) < 1e-5, "\(ours), \(reference)")
   }
 
-  @Test(arguments: DecoderFixture.families)
-  func resultsDependOnNeitherThreadsNorInstructionsNorCompression(_ family: String) throws {
-    let fixture = try DecoderFixture(family)
+  @Test(arguments: Fixture.decoders)
+  func resultsDependOnNeitherThreadsNorInstructionsNorCompression(_ fixture: Fixture) throws {
     let tokens = Array(try fixture.goldenSequences()[0][..<33])
     var expected: Matrix?
     for compression in [Compression.standard, .none] {
-      let file = try fixture.packed(.outlierTune) {
+      let file = try fixture.simulated(.outlierTune) {
         $0.bits = 6
         $0.compression = compression
       }
@@ -68,10 +66,9 @@ import _OTTestSupport
 
   /// Float activations meet packed weights as integers of 24 bits: all is as
   /// the float executor computes it, to the rounding of float32.
-  @Test(arguments: DecoderFixture.families)
-  func floatActivationsGiveTheFloatExecutorsResults(_ family: String) throws {
-    let fixture = try DecoderFixture(family)
-    let file = try fixture.packed(nil) {
+  @Test(arguments: Fixture.decoders)
+  func floatActivationsGiveTheFloatExecutorsResults(_ fixture: Fixture) throws {
+    let file = try fixture.simulated(nil) {
       $0.bits = 4
       $0.embeddingBits = 8
     }
@@ -99,8 +96,8 @@ import _OTTestSupport
   }
 
   @Test func fileOfAnotherModel() throws {
-    let opt = try DecoderFixture("opt").packed(.perToken)
-    let llama = try DecoderFixture("llama").packed(.perToken)
+    let opt = try Fixture.opt.simulated(.perToken)
+    let llama = try Fixture.llama.simulated(.perToken)
     let graph = try #require(opt.graph)
     #expect(
       rule {
@@ -118,13 +115,10 @@ import _OTTestSupport
   }
 
   @Test func damagedCodesAreRefusedUnlessLeftUnchecked() throws {
-    let fixture = try DecoderFixture("opt")
     try withTemporaryFolder { folder in
       var options = ConversionOptions()
       options.compression = .none
-      let plan = try ConversionPlan(checkpoint: fixture.checkpoint, options: options)
-      try Converter(plan).run(to: folder + "/good.otq")
-      let good = try PackedFile(path: folder + "/good.otq")
+      let good = try convert(Fixture.opt.checkpoint(), options, to: folder + "/good.otq")
       let graph = try #require(good.graph)
       let use = good.uses.values.first { $0.role == .weight && $0.linearRole == .block }
       let mapped = use.flatMap { good.container[$0.outputName] }
@@ -134,7 +128,7 @@ import _OTTestSupport
       let base = try #require(whole.baseAddress)
       var bytes = Array(whole)
       bytes[try #require(codes.baseAddress) - base] ^= 1
-      try writeFile(bytes, to: folder + "/bad.otq")
+      try Data(bytes).write(to: URL(fileURLWithPath: folder + "/bad.otq"))
       let bad = try PackedFile(path: folder + "/bad.otq")
       func open(_ checks: Bool) -> String? {
         rule {

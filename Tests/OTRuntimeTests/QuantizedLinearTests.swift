@@ -4,6 +4,7 @@ import OTFoundation
 import OTGraph
 import OTRuntime
 import Testing
+import _OTModelSupport
 import _OTTestSupport
 
 /// Every linear of a packed model against loops over dequantized weights in
@@ -11,11 +12,11 @@ import _OTTestSupport
 @Suite struct QuantizedLinearTests {
   struct Case: Sendable, CustomStringConvertible {
     let description: String
-    let method: ConversionMethod
+    let method: FixtureMethod
     let change: @Sendable (inout ConversionOptions) -> Void
 
     init(
-      _ description: String, _ method: ConversionMethod,
+      _ description: String, _ method: FixtureMethod,
       _ change: @escaping @Sendable (inout ConversionOptions) -> Void
     ) {
       self.description = description
@@ -54,10 +55,9 @@ import _OTTestSupport
     },
   ]
 
-  @Test(arguments: DecoderFixture.families, cases)
-  func linearsAgreeWithDirectLoops(_ family: String, _ test: Case) throws {
-    let fixture = try DecoderFixture(family)
-    let file = try fixture.packed(test.method, test.change)
+  @Test(arguments: Fixture.decoders, cases)
+  func linearsAgreeWithDirectLoops(_ fixture: Fixture, _ test: Case) throws {
+    let file = try fixture.simulated(test.method, test.change)
     let graph = try #require(file.graph)
     let parameters = try ContainerParameters(graph: graph, container: file.container, threadCount: 1)
     var seen: [String: Matrix] = [:]

@@ -2,6 +2,7 @@ import OTFoundation
 import OTGraph
 import OTRuntime
 import Testing
+import _OTModelSupport
 import _OTTestSupport
 
 /// Sequences that grow against runs of the whole.
@@ -17,9 +18,8 @@ import _OTTestSupport
   }
 
   /// Whatever the pieces, the logits are those of the whole sequence, bit for bit.
-  @Test(arguments: DecoderFixture.families, [true, false])
-  func piecesGiveWhatTheWholeGives(_ family: String, _ isStatic: Bool) throws {
-    let fixture = try DecoderFixture(family)
+  @Test(arguments: Fixture.decoders, [true, false])
+  func piecesGiveWhatTheWholeGives(_ fixture: Fixture, _ isStatic: Bool) throws {
     let executor = try fixture.executor(isStatic ? .outlierTune : .perToken) {
       $0.bits = 6
       $0.embeddingBits = 8
@@ -39,9 +39,8 @@ import _OTTestSupport
   }
 
   /// In float the BLAS sums in another order, no more.
-  @Test(arguments: DecoderFixture.families)
-  func floatPieces(_ family: String) throws {
-    let fixture = try DecoderFixture(family)
+  @Test(arguments: Fixture.decoders)
+  func floatPieces(_ fixture: Fixture) throws {
     let executor = try fixture.floatExecutor()
     let tokens = try fixture.goldenSequences()[1]
     let whole = try executor.run(tokenIDs: tokens).output("logits")
@@ -55,7 +54,7 @@ import _OTTestSupport
   }
 
   @Test func truncationForgets() throws {
-    let fixture = try DecoderFixture("llama")
+    let fixture = Fixture.llama
     let executor = try fixture.executor(.outlierTune)
     let tokens = try fixture.goldenSequences()[0]
     let session = try executor.makeSession(tokenCapacity: 40)
@@ -77,7 +76,7 @@ import _OTTestSupport
         return (error as? Refusal)?.rule ?? "\(error)"
       }
     }
-    let fixture = try DecoderFixture("llama")
+    let fixture = Fixture.llama
     let executor = try fixture.executor(.perToken) { $0.embeddingBits = 8 }
     let session = try executor.makeSession(tokenCapacity: 4)
     #expect(rule { _ = try last(session, []) } == "run-empty")
@@ -96,9 +95,8 @@ import _OTTestSupport
   // MARK: Batches
 
   /// Sequences of a batch do not see each other.
-  @Test(arguments: DecoderFixture.families)
-  func batchesGiveWhatSequencesGive(_ family: String) throws {
-    let fixture = try DecoderFixture(family)
+  @Test(arguments: Fixture.decoders)
+  func batchesGiveWhatSequencesGive(_ fixture: Fixture) throws {
     let executor = try fixture.executor(.outlierTune) {
       $0.bits = 6
       $0.embeddingBits = 8
@@ -114,7 +112,7 @@ import _OTTestSupport
   }
 
   @Test func observersSeeAllSequences() throws {
-    let fixture = try DecoderFixture("opt")
+    let fixture = Fixture.opt
     let executor = try fixture.floatExecutor()
     let sequences = [[5, 6, 7], [9], [11, 12]].map { TokenSequence($0) }
     var together: [String: [Float]] = [:]
@@ -134,6 +132,6 @@ import _OTTestSupport
   }
 
   @Test func noSequencesGiveNoResults() throws {
-    #expect(try DecoderFixture("opt").floatExecutor().run([], observe: nil).isEmpty)
+    #expect(try Fixture.opt.floatExecutor().run([], observe: nil).isEmpty)
   }
 }

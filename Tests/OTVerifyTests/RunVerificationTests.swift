@@ -6,41 +6,25 @@ import OTObservation
 import OTRuntime
 import OTVerify
 import Testing
+import _OTModelSupport
 import _OTTestSupport
 
 /// Models that run beside their sources.
 @Suite struct RunVerificationTests {
   /// A fixture, converted.
   private struct Model {
-    let checkpoint: Checkpoint
+    let fixture: Fixture
     let graph: Graph
     let source: FloatExecutor
     let file: PackedFile
     let packedGraph: Graph
     let weights: StoredWeights
-    private let goldens: Checkpoint
 
-    init(_ name: String, bits: Int, hasStatistics: Bool) throws {
-      let folder = Fixtures.path("models/\(name)")
-      checkpoint = try Checkpoint.open(
-        "\(folder)/\(name == "bloom-mini" ? "model.safetensors.index.json" : "model.safetensors")")
-      goldens = try Checkpoint.open(folder + "/goldens.safetensors")
-      graph = try checkpoint.graph()
-      source = try FloatExecutor(
-        graph: graph, parameters: CheckpointParameters(checkpoint.tensors), threadCount: 2, cachesParameters: true)
-      var options = ConversionOptions()
-      options.bits = bits
-      options.threadCount = 2
-      let plan = try ConversionPlan(
-        checkpoint: checkpoint, options: options,
-        statistics: hasStatistics
-          ? ForeignStatistics(
-            scales: folder + "/act_scales_sym.pt", symmetrizations: folder + "/symmetrizations.pt", sampleCount: 32)
-          : nil)
-      file = try withTemporaryFolder { temporary in
-        try Converter(plan).run(to: temporary + "/m.otq")
-        return try PackedFile(path: temporary + "/m.otq")
-      }
+    init(_ fixture: Fixture, bits: Int, hasStatistics: Bool) throws {
+      self.fixture = fixture
+      graph = try fixture.graph()
+      source = try fixture.floatExecutor()
+      file = try fixture.packed(hasStatistics ? .outlierTune : .perToken) { $0.bits = bits }
       packedGraph = try #require(file.graph)
       weights = StoredWeights(graph: packedGraph, container: file.container)
     }
@@ -60,12 +44,7 @@ import _OTTestSupport
 
     /// Tokens of the fixture's text, in sequences of these lengths.
     func sequences(_ lengths: [Int] = [40, 17, 64]) throws -> [[Int]] {
-      let view = try #require(goldens["test_ids"] ?? goldens["input_ids"])
-      var tokens = view.withRowBytes(0..<view.shape.rowCount) { bytes in
-        (0..<lengths.reduce(0, +)).map {
-          Int(Int64(littleEndian: bytes.loadUnaligned(fromByteOffset: $0 * 8, as: Int64.self)))
-        }
-      }[...]
+      var tokens = try fixture.goldens().integers(fixture == .bert ? "input_ids" : "test_ids")[...]
       return lengths.map { length in
         defer { tokens = tokens.dropFirst(length) }
         return Array(tokens.prefix(length))
@@ -75,20 +54,20 @@ import _OTTestSupport
 
   /// A migrated model in float is the source but for rounding: what is
   /// compared has to be brought back to the source's units.
-  @Test(arguments: ["opt-mini", "bloom-mini", "llama-mini"]) func migrationAloneIsNoError(name: String) throws {
-    let model = try Model(name, bits: 8, hasStatistics: true)
+  @Test(arguments: Fixture.decoders) func migrationAloneIsNoError(fixture: Fixture) throws {
+    let model = try Model(fixture, bits: 8, hasStatistics: true)
     #expect(!model.packedGraph.transforms.isEmpty)
     let migrated = try FloatExecutor(
-      graph: model.packedGraph, parameters: CheckpointParameters(model.checkpoint.tensors), threadCount: 2)
+      graph: model.packedGraph, parameters: model.fixture.parameters(), threadCount: 2)
     let result = try model.verified(by: migrated)
     for layer in result.layers { #expect(layer.error.relativeError < 1e-3, "\(layer.name)") }
     #expect(abs(try #require(result.model?.perplexity).ratio - 1) < 1e-3)
     #expect(try #require(result.model?.divergence).maximum < 1e-3)
   }
 
-  @Test(arguments: ["opt-mini", "bloom-mini", "llama-mini"], [8, 6])
-  func goodConversionsPass(name: String, bits: Int) throws {
-    let model = try Model(name, bits: bits, hasStatistics: true)
+  @Test(arguments: Fixture.decoders, [8, 6])
+  func goodConversionsPass(fixture: Fixture, bits: Int) throws {
+    let model = try Model(fixture, bits: bits, hasStatistics: true)
     let result = try model.verified()
     #expect(result.hasPassed, "\(result.offenders.map(\.name)) \(result.model?.faults.map(\.figure) ?? [])")
     #expect(result.scheme.name == "w\(bits)a\(bits)-static")
@@ -107,7 +86,7 @@ import _OTTestSupport
 
   /// One node's figures against those of a single run, value by value.
   @Test func figuresAreThoseOfOneRun() throws {
-    let model = try Model("opt-mini", bits: 6, hasStatistics: true)
+    let model = try Model(.opt, bits: 6, hasStatistics: true)
     let node = "model.decoder.layers.1.fc1"
     func values(_ executor: any Executor) throws -> [Float] {
       var values: [Float] = []
@@ -128,7 +107,7 @@ import _OTTestSupport
 
   /// A little memory costs runs, not figures.
   @Test func groupsChangeNothing() throws {
-    let model = try Model("llama-mini", bits: 6, hasStatistics: true)
+    let model = try Model(.llama, bits: 6, hasStatistics: true)
     let whole = try model.verified(on: [64])
     let pieces = try model.verified(on: [64], byteCount: 300_000, threadCount: 1)
     #expect(whole.layers.map(\.name) == pieces.layers.map(\.name))
@@ -156,10 +135,10 @@ import _OTTestSupport
 
   @Test(arguments: ["model.decoder.layers.1.fc2", "model.decoder.layers.2.self_attn.v_proj"])
   func aBrokenLayerIsTheFirstNamed(node: String) throws {
-    let model = try Model("opt-mini", bits: 6, hasStatistics: true)
+    let model = try Model(.opt, bits: 6, hasStatistics: true)
     let broken = try FloatExecutor(
       graph: model.graph,
-      parameters: Corrupted(parameters: CheckpointParameters(model.checkpoint.tensors), node: node), threadCount: 2)
+      parameters: Corrupted(parameters: model.fixture.parameters(), node: node), threadCount: 2)
     let result = try model.verified(source: broken)
     #expect(!result.hasPassed)
     #expect(result.offenders.first?.name == node)
@@ -167,7 +146,7 @@ import _OTTestSupport
   }
 
   @Test func vectorsOfBERTAreCompared() throws {
-    let model = try Model("bert-mini", bits: 8, hasStatistics: false)
+    let model = try Model(.bert, bits: 8, hasStatistics: false)
     let result = try model.verified()
     #expect(result.hasPassed && result.model?.perplexity == nil)
     let similarity = try #require(result.model?.similarities.first { $0.output == "hidden" })
@@ -175,8 +154,8 @@ import _OTTestSupport
   }
 
   @Test func anotherModelIsRefused() throws {
-    let model = try Model("opt-mini", bits: 8, hasStatistics: false)
-    let other = try Model("llama-mini", bits: 8, hasStatistics: false)
+    let model = try Model(.opt, bits: 8, hasStatistics: false)
+    let other = try Model(.llama, bits: 8, hasStatistics: false)
     let refusal = try #require(throws: Refusal.self) { try model.verified(source: other.source) }
     #expect(refusal.rule == "verify-graph")
   }

@@ -4,50 +4,6 @@ import OTGraph
 import OTJSON
 import OTTensor
 import Testing
-import _OTTestSupport
-
-/// A model of the fixtures: its configuration and what its files' headers list.
-struct GraphFixture: CustomTestStringConvertible {
-  let name: String
-  let tensorCount: Int
-  let siteCount: Int
-
-  var testDescription: String { name }
-
-  static let opt = GraphFixture(name: "opt", tensorCount: 4 + 4 * 16, siteCount: 4 * 4)
-  static let bloom = GraphFixture(name: "bloom", tensorCount: 5 + 4 * 12, siteCount: 4 * 4)
-  static let llama = GraphFixture(name: "llama", tensorCount: 3 + 4 * 9, siteCount: 4 * 4)
-  static let bert = GraphFixture(name: "bert", tensorCount: 5 + 4 * 16 + 5, siteCount: 4 * 4)
-  static let all = [opt, bloom, llama, bert]
-
-  var folder: String { Fixtures.path("models/\(name)-mini") }
-
-  func configuration() throws -> JSONValue {
-    let data = try Data(contentsOf: URL(fileURLWithPath: folder + "/config.json"))
-    return try parsed(data)
-  }
-
-  func catalog() throws -> TensorCatalog {
-    var entries: [String: TensorCatalog.Entry] = [:]
-    for file in try FileManager.default.contentsOfDirectory(atPath: folder)
-    where file.hasPrefix("model") && file.hasSuffix(".safetensors") {
-      let data = try Data(contentsOf: URL(fileURLWithPath: folder + "/" + file))
-      let length = data.prefix(8).reversed().reduce(0) { $0 << 8 | Int($1) }
-      let header = try parsed(data.dropFirst(8).prefix(length))
-      for (name, value) in try #require(header.object).members where name != "__metadata__" {
-        let dimensions = try #require(value["shape"]?.array).compactMap(\.integer)
-        entries[name] = TensorCatalog.Entry(
-          shape: try #require(Shape(dimensions)),
-          elementType: try #require(value["dtype"]?.string.flatMap(ElementType.init(rawValue:))))
-      }
-    }
-    return TensorCatalog(entries, file: folder)
-  }
-
-  func graph() throws -> Graph {
-    try Families.graph(configuration: configuration(), tensors: catalog())
-  }
-}
 
 func parsed(_ data: Data) throws -> JSONValue {
   try data.withUnsafeBytes { try JSONValue.parse($0, limits: .configuration, file: "test.json") }
