@@ -21,8 +21,8 @@ let package = Package(
     .systemLibrary(name: "CMalloc"),
     .systemLibrary(name: "CCrypto", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
     .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
-    // Only what `otbench kernels` compares with.
-    .systemLibrary(name: "CDNNL", providers: [.apt(["libdnnl-dev"])]),
+    // Declarations alone: `otbench kernels` looks for the library when it runs.
+    .systemLibrary(name: "CDNNL"),
 
     // MARK: Foundations
     .target(name: "COTKernels"),

@@ -2,20 +2,12 @@ import CDNNL
 import COpenBLAS
 import OTTensor
 
-#if canImport(Glibc)
-  import Glibc
-#endif
-
 /// Products of floats by other libraries, on the shapes of ours.
 enum FloatProductTiming {
   /// Lets both libraries use so many threads.
   static func setThreadCount(_ count: Int) {
     openblas_set_num_threads(Int32(count))
-    // oneDNN's threads are those of OpenMP, whose library comes with it.
-    typealias Setter = @convention(c) (Int32) -> Void
-    if let symbol = dlsym(nil, "omp_set_num_threads") {
-      unsafeBitCast(symbol, to: Setter.self)(Int32(count))
-    }
+    OneDNN.installed?.setThreadCount(count)
   }
 
   /// Memory of small float32, or of the same as the upper halves of float32.
@@ -62,34 +54,36 @@ enum FloatProductTiming {
   }
 
   /// Seconds of one product by oneDNN, its weights arranged beforehand as it likes;
-  /// nil where it has no kernel for this processor.
+  /// nil where it is not installed or has no kernel for this processor.
   static func oneDNN(
     _ type: ElementType, _ shape: KernelShape, rowCount: Int, _ timer: KernelTimer, weights: BenchmarkMemory
   ) -> Spread? {
+    guard var library = OneDNN.installed?.library else { return nil }
     let x = memory(byteCount: rowCount * shape.columnCount * 4, type: type)
     let y = UnsafeMutablePointer<Float>.allocate(capacity: rowCount * shape.rowCount)
     var product = ot_dnnl_product()
     defer {
-      ot_dnnl_destroy(&product)
+      ot_dnnl_destroy(&library, &product)
       x.free()
       y.deallocate()
     }
     let source = UnsafeMutableRawPointer(mutating: x.bytes.baseAddress)
-    let dataType = type == .f32 ? dnnl_f32 : type == .bf16 ? dnnl_bf16 : dnnl_f16
+    let dataType = type == .f32 ? OT_DNNL_F32 : type == .bf16 ? OT_DNNL_BF16 : OT_DNNL_F16
     guard
       ot_dnnl_create(
-        &product, dataType, Int64(rowCount), Int64(shape.rowCount), Int64(shape.columnCount), source, y) != 0,
+        &library, &product, Int32(dataType), Int64(rowCount), Int64(shape.rowCount),
+        Int64(shape.columnCount), source, y) != 0,
       product.weight_byte_count <= weights.bytes.count
     else { return nil }
     let stride = (product.weight_byte_count + 63) / 64 * 64
     let copyCount = max(1, weights.bytes.count / stride)
     let base = UnsafeMutableRawPointer(mutating: weights.bytes.baseAddress)
     var copy = 0
-    var works = ot_dnnl_run(&product, base) != 0
+    var works = ot_dnnl_run(&library, &product, base) != 0
     guard works else { return nil }
     let seconds = timer.measure { repetitionCount in
       for _ in 0..<repetitionCount {
-        works = ot_dnnl_run(&product, base.map { $0 + copy * stride }) != 0 && works
+        works = ot_dnnl_run(&library, &product, base.map { $0 + copy * stride }) != 0 && works
         copy = (copy + 1) % copyCount
       }
     }

@@ -24,6 +24,8 @@ struct KernelReport {
   let runCount: Int
   let peaks: MachinePeaks
   let timings: [KernelTiming]
+  /// Whether products of other libraries were asked for.
+  let hasFloats: Bool
 
   /// The most that the loops reached: what is in their way is not in the processor.
   private func peak(_ timing: KernelTiming) -> Double? {
@@ -47,8 +49,15 @@ struct KernelReport {
     }
     var lines = [
       "\(processorName()), \(threadCount) threads, \(InstructionSet.current.rawValue), medians of \(runCount) runs "
-        + "(smallest – largest)", "", "| peak | |", "| --- | ---: |",
+        + "(smallest – largest)"
     ]
+    if hasFloats {
+      lines.append(
+        OneDNN.installed.map { "float32 by OpenBLAS; bfloat16 and float16 by oneDNN \($0.version)" }
+          ?? "float32 by OpenBLAS; oneDNN is not installed (libdnnl.so.3 or libdnnl.so.2), so there is no bfloat16 "
+          + "or float16 to compare with")
+    }
+    lines += ["", "| peak | |", "| --- | ---: |"]
     lines += peaks.codes.map { "| \($0.set.rawValue), GOP/s | \(spread($0.operations.scaled(by: 1e-9), 0)) |" }
     if let float32 = peaks.float32 { lines.append("| float32, GFLOP/s | \(spread(float32.scaled(by: 1e-9), 0)) |") }
     lines += [
@@ -76,6 +85,7 @@ struct KernelReport {
     return .object([
       "processor": .string(processorName()), "threads": .integer(threadCount), "runs": .integer(runCount),
       "instructionSet": .string(InstructionSet.current.rawValue),
+      "oneDNN": OneDNN.installed.map { .string($0.version) } ?? .null,
       "peaks": .object([
         "operationsPerSecond": .object(
           peaks.codes.reduce(into: JSONObject()) { $0[$1.set.rawValue] = spread($1.operations) }),

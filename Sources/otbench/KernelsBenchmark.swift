@@ -11,7 +11,7 @@ struct KernelsBenchmark: ParsableCommand {
     discussion: """
       First the peak of each instruction set (a loop over registers) and memory bandwidth, with all threads. Then \
       products of 8, 6 and 4-bit codes by 8-bit activations on the shapes of known models, float32 by OpenBLAS, and \
-      bfloat16 and float16 by oneDNN where it has kernels for them. Few rows read weights that are in no cache.
+      bfloat16 and float16 by oneDNN where it is installed and has kernels for them. Few rows read weights that are in no cache.
 
       EXAMPLES
         otbench kernels
@@ -51,7 +51,8 @@ struct KernelsBenchmark: ParsableCommand {
     let peaks = MachinePeaks(timer, memory: memory)
     FloatProductTiming.setThreadCount(threads)
     // One after the other for each shape: what changes with time changes for all.
-    let floats = (integersOnly ? [] : [ElementType.f32, .bf16, .f16]).map { type in
+    let floatTypes: [ElementType] = integersOnly ? [] : OneDNN.installed == nil ? [.f32] : [.f32, .bf16, .f16]
+    let floats = floatTypes.map { type in
       (type: type, weights: FloatProductTiming.memory(byteCount: byteCount, type: type))
     }
     defer { for (_, weights) in floats { weights.free() } }
@@ -64,7 +65,8 @@ struct KernelsBenchmark: ParsableCommand {
         timings += floats.compactMap { timing(timer, shape, rowCount: rowCount, $0.type, weights: $0.weights) }
       }
     }
-    let report = KernelReport(threadCount: threads, runCount: timer.runCount, peaks: peaks, timings: timings)
+    let report = KernelReport(
+      threadCount: threads, runCount: timer.runCount, peaks: peaks, timings: timings, hasFloats: !integersOnly)
     print(json ? report.json.text(pretty: true) : report.text)
   }
 
