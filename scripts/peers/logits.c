@@ -3,7 +3,7 @@
 //   peer-logits MODEL IDS LOGITS SEQUENCES LENGTH THREADS
 //
 // IDS holds int32 [SEQUENCES, LENGTH], LOGITS becomes float32 [SEQUENCES, LENGTH, vocabulary].
-// Built and used by bench-peers, to see that llama.cpp was built right.
+// Built and used by scripts/bench-peers, to see that llama.cpp was built right.
 #include <stdio.h>
 #include <stdlib.h>
 

@@ -1,0 +1,123 @@
+#!/usr/bin/env python3
+"""Measures otq and llama.cpp on the same weights, in turns; scripts/bench-peers builds both and calls this."""
+import argparse
+import glob
+import json
+import os
+
+from accuracy import accuracy
+from gguf_file import write_gguf
+from programs import Programs
+from report import markdown
+
+# What otconvert calibrates on where it is given no text.
+SAMPLE = "Sources/OTText/Resources/sample.jsonl"
+
+
+def processor():
+    """The name of the processor, and those of its instruction sets that matter here."""
+    with open("/proc/cpuinfo", encoding="utf-8") as file:
+        information = file.read()
+    name = information.split("model name", 1)[1].split(":", 1)[1].split("\n", 1)[0].strip()
+    flags = set(information.split("flags", 1)[1].split("\n", 1)[0].split())
+    return name, [flag for flag in ("avx2", "avx_vnni", "avx512_vnni", "amx_int8") if flag in flags]
+
+
+def compare(programs, text, rounds, name, folder, prompt, decode, kinds=("Q8_0", "Q6_K")):
+    """Converts a model both ways and measures the files in turns."""
+    f16 = programs.path(f"{name}-f16.gguf")
+    write_gguf(folder, f16)
+    source = sum(os.path.getsize(file) for file in glob.glob(f"{folder}/*.safetensors"))
+    files, quantizing = {"llama.cpp F16": f16}, {}
+    for kind in kinds:
+        path = programs.path(f"{name}-{kind}.gguf")
+        quantizing[f"llama-quantize {kind}"] = [programs.llama_quantize(f16, path, kind)]
+        files[f"llama.cpp {kind}"] = path
+    converting, again = [], programs.path("again.gguf")
+    for _ in range(rounds):
+        converting.append(programs.otconvert(folder, f"{name}-zstd", "--bits", "6")[1])
+        quantizing["llama-quantize Q6_K"].append(programs.llama_quantize(f16, again, "Q6_K"))
+    os.remove(again)
+    files["otq W8A8"] = programs.otconvert(folder, f"{name}-8", "--bits", "8")[0]
+    files["otq W6A8"] = programs.otconvert(folder, f"{name}-6", "--bits", "6", "--activation-bits", "8")[0]
+    accuracies = None
+    if os.path.exists(f"{folder}/tokenizer.json"):
+        more = {
+            "otq W8A16": ["--bits", "8", "--weights-only"],
+            "otq W6A16": ["--bits", "6", "--weights-only"],
+            "otq W6A16, groups of 128": ["--bits", "6", "--weights-only", "--group-size", "128"],
+        }
+        if text != SAMPLE:
+            more["otq W8A8 OutlierTune"] = ["--bits", "8"]
+            more["otq W6A8 OutlierTune"] = ["--bits", "6", "--activation-bits", "8"]
+        others = {}
+        for label, options in more.items():
+            calibration = [] if "OutlierTune" in label else ["--no-calibration"]
+            path, _ = programs.otconvert(folder, f"{name}-other{len(others)}", *options, calibration=calibration)
+            others[label] = path
+        accuracies = accuracy(programs, text, folder, {**files, **others})
+    results = {label: {"prompt": [], "decode": []} for label in files}
+    for _ in range(rounds):
+        for label, path in files.items():
+            if path.endswith(".otq"):
+                measured = programs.otbench(path, "--prompt", str(prompt), "--decode", str(decode))
+                measured = {"prompt": measured["prompt"], "decode": measured["decoding"]}
+            else:
+                measured = programs.llama_bench(path, prompt, decode)
+            for test, rate in measured.items():
+                results[label][test].append(rate)
+    result = {
+        "prompt": prompt, "decode": decode, "sourceByteCount": source,
+        "files": {label: {"byteCount": os.path.getsize(path), **results[label]} for label, path in files.items()},
+        "converting": {"otconvert --bits 6": converting, **quantizing},
+        "accuracy": accuracies,
+    }
+    for path in glob.glob(programs.path(f"{name}-*")):
+        os.remove(path)
+    return result
+
+
+def embeddings(programs, rounds, folder):
+    """Sentences per second, packed and in float32."""
+    packed = programs.otconvert(folder, "minilm", "--bits", "8")[0]
+    rates = {"otq W8A8": [], "otq float32": []}
+    for _ in range(rounds):
+        for label, path in (("otq W8A8", packed), ("otq float32", folder)):
+            rates[label] += programs.otbench(path, "--sentences", "32", "--length", "64").values()
+    return rates
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("models", help="folder with smollm2 and maybe minilm")
+    parser.add_argument("--programs", required=True, help="folder with otconvert and otbench")
+    parser.add_argument("--peers", required=True, help="folder with llama-bench, llama-quantize and peer-logits")
+    parser.add_argument("--work", required=True, help="folder for the files that are made")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--text", default=SAMPLE, help="what logits are compared on")
+    parser.add_argument("--quick", action="store_true", help="no model of 1.1 billion weights")
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    options = parser.parse_args()
+
+    programs = Programs(options.programs, options.peers, options.work, options.threads)
+    name, instructions = processor()
+    report = {"threads": options.threads, "rounds": options.rounds, "models": {}, "processor": name,
+              "instructions": instructions}
+
+    def measure(name, folder, prompt, decode):
+        report["models"][name] = compare(programs, options.text, options.rounds, name, folder, prompt, decode)
+
+    measure("smollm2", f"{options.models}/smollm2", 512, 128)
+    if os.path.isdir(f"{options.models}/minilm"):
+        report["embeddings"] = embeddings(programs, options.rounds, f"{options.models}/minilm")
+    if not options.quick:
+        measure("random-1.1b", programs.make_checkpoint("random"), 512, 64)
+    if options.json:
+        print(json.dumps(report, indent=2))
+    else:
+        markdown(report)
+
+
+if __name__ == "__main__":
+    main()

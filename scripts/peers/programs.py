@@ -1,0 +1,66 @@
+"""The programs that are measured, ours and llama.cpp's."""
+import json
+import os
+import subprocess
+import sys
+import time
+
+
+def run(*command):
+    """The standard output of a command, which is named on standard error."""
+    print("+ " + " ".join(os.path.basename(part) for part in command[:3]), file=sys.stderr, flush=True)
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
+
+
+def timed(*command):
+    """The seconds that a command takes."""
+    # What a program before left to be written must not be waited for by one that syncs its file.
+    os.sync()
+    start = time.monotonic()
+    run(*command)
+    return time.monotonic() - start
+
+
+class Programs:
+    """Runs the programs of both sides with the same number of threads, on files in `work`."""
+
+    def __init__(self, ours, peers, work, threads):
+        self.ours, self.peers, self.work, self.threads = ours, peers, work, str(threads)
+
+    def path(self, name):
+        return f"{self.work}/{name}"
+
+    def otconvert(self, model, name, *options, calibration=("--no-calibration",)):
+        """A packed file called `name`, and the seconds that making it took."""
+        path = self.path(f"{name}.otq")
+        seconds = timed(f"{self.ours}/otconvert", model, path, "--quiet", "--force", "--threads", self.threads,
+                        *calibration, *options)
+        return path, seconds
+
+    def otbench(self, path, *options):
+        """Units of each work per second."""
+        output = run(f"{self.ours}/otbench", "model", path, *options, "--threads", self.threads, "--runs", "1",
+                     "--json")
+        return {result["work"].split()[0]: result["perSecond"] for result in json.loads(output)["results"]}
+
+    def make_checkpoint(self, name):
+        """A checkpoint of random weights."""
+        run(f"{self.ours}/otbench", "make-checkpoint", self.path(name))
+        return self.path(name)
+
+    def our_logits(self, path, ids, logits):
+        run(f"{self.ours}/otconvert", "eval", path, "--ids", ids, "--logits-out", logits, "--force", "--quiet",
+            "--threads", self.threads)
+
+    def llama_quantize(self, source, path, kind):
+        """The seconds that making a file of `kind` takes."""
+        return timed(f"{self.peers}/llama-quantize", source, path, kind, self.threads)
+
+    def llama_bench(self, path, prompt, decode):
+        """Tokens per second of a prompt and of decoding."""
+        output = run(f"{self.peers}/llama-bench", "-m", path, "-p", str(prompt), "-n", str(decode), "-t", self.threads,
+                     "-r", "1", "-o", "json")
+        return {("prompt" if test["n_prompt"] else "decode"): test["avg_ts"] for test in json.loads(output)}
+
+    def llama_logits(self, path, ids, logits, shape):
+        run(f"{self.peers}/peer-logits", path, ids, logits, *map(str, shape), self.threads)
