@@ -89,7 +89,7 @@ OT_INLINE void block(
       tile_load(4, p->x + k, p->x_stride);
       if (two_rows) tile_load(5, x1 + k, p->x_stride);
     } else {
-      // What lies beyond the columns may be another row's, or nothing.
+      // Bytes beyond the columns may be another row's, or none.
       int8_t last[32][64] = {{0}};
       for (size_t r = 0; r < rows[0]; r++) memcpy(last[r], p->x + r * p->x_stride + k, left);
       tile_load(4, last[0], 64);

@@ -118,7 +118,7 @@ struct ot_query_block {
   size_t padded;
 };
 
-/// Which of the 16 keys from `key` on a query sees whose keys end at `end`.
+/// The mask of the 16 keys from `key` on that a query sees whose keys end at `end`.
 OT_INLINE i32x16 seen_keys(const uint8_t *mask, size_t key_count, size_t key, size_t end) {
   static const int32_t numbers[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
   size_t left = end > key ? end - key : 0;

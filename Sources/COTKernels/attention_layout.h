@@ -1,4 +1,4 @@
-// How attention divides its work, which decides its bits, and its scratch.
+// The division of attention's work, which decides its bits, and its scratch memory.
 #ifndef OT_ATTENTION_LAYOUT_H
 #define OT_ATTENTION_LAYOUT_H
 

@@ -1,4 +1,4 @@
-// What attention needs of AVX-512 VNNI: 16 sums of 8 queries by 2 vectors, 8
+// Attention's steps in AVX-512 VNNI: 16 sums of 8 queries by 2 vectors, 8
 // queries' codes or weights, and 2 vectors that they multiply, in 32 registers.
 #include <immintrin.h>
 

@@ -67,7 +67,7 @@ struct ot_code_queries {
   const struct ot_code_attention *a;
   size_t query;
   size_t end[ot_most_queries];
-  /// What scores begin with, and their steps but for the keys' part.
+  /// The scores' initial values, and their scales but for the keys' part.
   int32_t start[ot_most_queries];
   float factor[ot_most_queries], slope;
   /// By query: largest score so far, sum of weights.

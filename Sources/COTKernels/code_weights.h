@@ -133,7 +133,7 @@ OT_INLINE void round_weights(
 
 // MARK: Blocks
 
-/// What corrects to the larger maximum: what is summed already, or what the block adds.
+/// The side that is corrected to the larger maximum: the sums so far, or the block's.
 OT_INLINE void compare_maxima(struct ot_code_queries *b, f32x16 block_maxima) {
   i32x16 grows = block_maxima > b->maxima;
   f32x16 larger = blend(grows, block_maxima, b->maxima);

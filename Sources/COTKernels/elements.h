@@ -1,4 +1,4 @@
-// What a model does with single elements and rows, over 16 lanes: step by step
+// A model's operations on single elements and rows, over 16 lanes: step by step
 // what scalar_elements.c does.
 
 #include <float.h>

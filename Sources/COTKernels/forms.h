@@ -63,7 +63,7 @@ void ot_product6_amx(const struct ot_product *product);
 void ot_product4_amx(const struct ot_product *product);
 #elif defined(__aarch64__)
 extern const struct ot_kernels ot_kernels_neon;
-/// Whether the processor multiplies unsigned by signed bytes.
+/// True when the processor multiplies unsigned by signed bytes.
 int ot_has_i8mm(void);
 void ot_product8_neon(const struct ot_product *product);
 void ot_product6_neon(const struct ot_product *product);

@@ -1,4 +1,4 @@
-// What the machine can do at most, for comparisons: loops over registers, and
+// Peaks of the machine, for comparisons: loops over registers, and
 // reading memory. Each step is instructions as they stand, so that no compiler
 // simplifies them.
 #pragma STDC FP_CONTRACT OFF

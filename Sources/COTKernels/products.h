@@ -27,7 +27,7 @@ struct panel {
   /// bytes of each every 4 columns.
   const uint8_t *next;
   size_t next_stride, next_step;
-  /// Where the last tile's codes end.
+  /// End of the last tile's quantized values.
   const uint8_t *u_end;
   const int8_t *x;
   size_t x_stride;
@@ -181,7 +181,7 @@ OT_INLINE void multiply_many(const struct ot_product *p, int bits) {
   size_t block_count = (p->x_count + row_block_count - 1) / row_block_count;
   for (size_t b = 0, m = 0; b < block_count; b++) {
     size_t row_count = group_rows(p->x_count, block_count, b);
-    // Where the cache holds the rows whole, codes are read in order; else it
+    // If the cache holds the rows whole, codes are read in order; else it
     // holds the rows' part in a panel's columns.
     int tile_by_tile = row_count * p->column_count <= cached_activation_count;
     struct place place = {0, 0};

@@ -77,7 +77,7 @@ static void add_block(struct query *q, size_t first, size_t end) {
     if (value_scale > largest_scale) largest_scale = value_scale;
     if (a->key_scales[key] != a->key_scales[key] || value_scale != value_scale) is_finite = 0;
   }
-  // What is summed before or what comes now is corrected to the larger maximum.
+  // The sums so far or the new ones are corrected to the larger maximum.
   float correction = 1, unit = 1;
   if (largest > q->maximum) {
     correction = decay2(q->maximum - largest);
@@ -144,7 +144,7 @@ void ot_code_attention_scalar(const struct ot_code_attention *a) {
     for (size_t c = 0; c < a->head_size; c++) {
       float value = 0;
       if (q.total != 0) {
-        // Which zero depends on the blocks passed over; the addition makes it positive.
+        // The sign of a zero depends on the blocks passed over; the addition makes it positive.
         value = q.accumulators[c] * (1 / q.total) + 0.0f;
       } else if (position < a->key_count) {
         value = a->value_scales[position] * (float)a->values[value_place(position, c, a->head_size)];

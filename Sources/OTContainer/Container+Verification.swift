@@ -56,7 +56,7 @@ extension Container {
       // Whoever extracts attachments makes paths below a folder of these names.
       let parts = name.split(separator: "/", omittingEmptySubsequences: false)
       guard !name.contains("\\"), !parts.contains(where: { $0.isEmpty || $0 == "." || $0 == ".." }) else {
-        throw refuse("attachment '\(name)' is no plain relative path")
+        throw refuse("attachment '\(name)' is not a plain relative path")
       }
       guard names.insert(name).inserted else { throw refuse("two attachments are named '\(name)'") }
       guard let run = StoredTensor.run(entry["extents"], of: extents) else {

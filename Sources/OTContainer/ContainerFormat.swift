@@ -21,8 +21,8 @@ package enum ContainerFormat {
   static let maximumMetadataByteCount = 1 << 28
   /// The most bytes that one extent may decode to: a row tile of 4 million columns.
   static let maximumDecodedByteCount = 1 << 26
-  /// How many bytes one byte of zstd can stand for at most: a block of 4 bytes
-  /// decodes to 128 KiB. What claims more is refused before memory is taken.
+  /// The most bytes that one byte of zstd can stand for: a block of 4 bytes
+  /// decodes to 128 KiB. A frame that claims more is refused before memory is taken.
   static let maximumExpansion = 1 << 15
   /// The longest name of a tensor or attachment, in bytes.
   static let maximumNameByteCount = 4096

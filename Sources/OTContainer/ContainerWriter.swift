@@ -3,7 +3,7 @@ import OTJSON
 import OTKernels
 import OTTensor
 
-/// How the bytes of a file are stored.
+/// The form of a file's bytes: compressed or not.
 package enum Compression: Sendable, Hashable {
   /// Codes one to a byte, every chunk a zstd frame of its own where that is smaller.
   case zstd(level: Int)
@@ -24,7 +24,7 @@ package struct EncodedChunk: Sendable {
 
 /// Encodes chunks; usable from many threads at once.
 package struct ChunkEncoder: Sendable {
-  /// How bytes are stored.
+  /// The form of the file's bytes.
   package let compression: Compression
   private let codec: ZstdCodec?
 
@@ -34,7 +34,7 @@ package struct ChunkEncoder: Sendable {
     if case .zstd(let level) = compression { codec = ZstdCodec(level: level) } else { codec = nil }
   }
 
-  /// How codes lie in the file.
+  /// The form of quantized values in the file.
   package var codeForm: StoredTensor.CodeForm { codec == nil ? .packed : .bytes }
 
   /// Encodes bytes that are no codes.

@@ -18,7 +18,7 @@ struct Extent: Sendable, Hashable {
 
   var end: Int { byteOffset + storedByteCount }
 
-  /// Whether so many stored bytes can decode to so many.
+  /// True when so many stored bytes can decode to so many.
   static func isPossible(_ codec: Codec, stored: Int, decoded: Int) -> Bool {
     switch codec {
     case .raw: stored == decoded

@@ -6,10 +6,10 @@ import OTKernels
 package final class PackedCodes: @unchecked Sendable {
   /// Packed row tiles, one behind the other; valid as long as this object lives.
   package let bytes: UnsafeRawBufferPointer
-  /// What holds the bytes: a `MappedFile` or `PageMemory`.
+  /// The owner of the bytes: a `MappedFile` or `PageMemory`.
   private let owner: AnyObject
 
-  /// Whether they are in the mapped file.
+  /// True when they are in the mapped file.
   package var isInPlace: Bool { owner is MappedFile }
 
   fileprivate init(_ bytes: UnsafeRawBufferPointer, in owner: AnyObject) {

@@ -1,6 +1,6 @@
 import Foundation
 
-/// Objects of a C library that are dear to make and used by one thread at a time.
+/// Objects of a C library that are expensive to create and used by one thread at a time.
 final class Pool<Element>: @unchecked Sendable {
   private let lock = NSLock()
   private var idle: [Element] = []

@@ -104,7 +104,7 @@ extension StoredTensor {
     return first..<end
   }
 
-  /// What is wrong with the name of a tensor or an attachment; nil if nothing.
+  /// The fault of the name of a tensor or an attachment; nil if it has none.
   static func nameFault(_ name: String) -> String? {
     if name.isEmpty { return "is empty or missing" }
     if name.utf8.count > ContainerFormat.maximumNameByteCount {

@@ -2,12 +2,12 @@ import OTTensor
 
 /// A tensor of an `.otq` file: what it is and in which extents it lies.
 package struct StoredTensor: Sendable, Hashable {
-  /// Which extents a plane takes, and how long it is decoded.
+  /// The extents of a plane, and its decoded size.
   struct Plane: Sendable, Hashable {
     let extents: Range<Int>
   }
 
-  /// How the codes of a plane lie in the file.
+  /// The form of a plane's quantized values in the file.
   package enum CodeForm: String, Sendable, Hashable {
     /// One to a byte, for compression.
     case bytes
@@ -15,7 +15,7 @@ package struct StoredTensor: Sendable, Hashable {
     case packed
   }
 
-  /// What is stored.
+  /// One of the three kinds of tensors.
   package enum Content: Sendable, Hashable {
     /// Integer codes in the order of `TileLayout`.
     case quantized(QuantizationScheme, form: CodeForm, rowTilesPerChunk: Int)
@@ -24,7 +24,7 @@ package struct StoredTensor: Sendable, Hashable {
     /// The same as another tensor of the file, which is no alias itself.
     case alias(of: String)
 
-    /// Whether it can stand for elements of `type`: only floats are quantized or
+    /// True when it can stand for elements of `type`: only floats are quantized or
     /// converted. What an alias stands for is for its target to say.
     func canBeMade(of type: ElementType) -> Bool {
       switch self {
@@ -52,11 +52,11 @@ package struct StoredTensor: Sendable, Hashable {
   package let name: String
   /// Dimensions, `[out, in]` for a weight.
   package let shape: Shape
-  /// What is stored, and how.
+  /// The kind of the tensor, with its planes.
   package let content: Content
-  /// Nil for a tensor that conversion brought into being.
+  /// Nil for a tensor that conversion created.
   package let source: Source?
-  /// What quantization lost, as the converter measured it; nil when nothing was quantized.
+  /// The quantization error, as the converter measured it; nil when nothing was quantized.
   package let error: QuantizationError?
   /// Planes by name: codes, scales, zeroPoints; or values.
   let planes: [String: Plane]
@@ -70,7 +70,7 @@ package struct StoredTensor: Sendable, Hashable {
   }
 }
 
-/// What quantizing a weight lost.
+/// The error of quantizing a weight.
 package struct QuantizationError: Sendable, Hashable {
   /// Signal to quantization noise in decibels; nil when nothing was lost.
   package let sqnrDecibels: Double?

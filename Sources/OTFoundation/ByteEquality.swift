@@ -1,5 +1,5 @@
 extension StringProtocol {
-  /// Whether both have the same bytes of UTF-8.
+  /// True when both have the same bytes of UTF-8.
   ///
   /// `==`, `Set` and `Dictionary` take canonically equivalent strings for
   /// equal, such as U+00E9 and U+0065 U+0301. Names in files are equal only when

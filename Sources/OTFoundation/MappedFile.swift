@@ -6,7 +6,7 @@
   import Darwin
 #endif
 
-/// What tells one file on disk from another, and whether it changed.
+/// The identity of a file on disk, and its state: another size or time means that it changed.
 package struct FileIdentity: Sendable, Hashable {
   /// Number of the file system.
   package let device: UInt64
@@ -19,7 +19,7 @@ package struct FileIdentity: Sendable, Hashable {
   /// The rest of that time, in nanoseconds.
   package let modifiedNanoseconds: Int
 
-  /// Whether both are the same file, changed or not.
+  /// True when both are the same file, changed or not.
   package func isSameFile(as other: FileIdentity) -> Bool {
     device == other.device && inode == other.inode
   }
@@ -59,7 +59,7 @@ package struct FileIdentity: Sendable, Hashable {
 package final class MappedFile: @unchecked Sendable {
   /// The path as it was given.
   package let path: String
-  /// Which file it was when it was opened.
+  /// The file's identity when it was opened.
   package let identity: FileIdentity
   private let descriptor: Int32
   private let base: UnsafeMutableRawPointer?

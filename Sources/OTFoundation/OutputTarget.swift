@@ -6,9 +6,9 @@
   import Darwin
 #endif
 
-/// Where a file is to be written: a directory and a name in it.
+/// The place of a file to write: a directory and a name in it.
 struct OutputTarget: ~Copyable {
-  /// What tells targets apart, whatever paths lead to them.
+  /// Equal for two targets exactly if they are one file, whatever paths lead to it.
   struct Key: Hashable {
     private let device: UInt64
     private let inode: UInt64

@@ -6,7 +6,7 @@
 public struct Refusal: Error, Sendable, Equatable {
   /// The rule that was broken, in kebab case: `safetensors-hole`. Stable.
   public let rule: String
-  /// What is wrong, in words, without the file's name.
+  /// The fault in words, without the file's name.
   public let message: String
   /// Path of the offending file, as the user gave it.
   public var file: String?
@@ -14,7 +14,7 @@ public struct Refusal: Error, Sendable, Equatable {
   public var tensor: String?
   /// Position in the file, in bytes from its start.
   public var byteOffset: Int?
-  /// What the user can do about it.
+  /// A remedy: something the user can do about it.
   public var remedy: String?
 
   /// A refusal; what is not known here is added by whoever knows it.

@@ -1,4 +1,4 @@
-/// What a JSON text may contain, beyond the grammar of RFC 8259.
+/// Limits of a JSON text, beyond the grammar of RFC 8259.
 package struct JSONLimits: Sendable {
   /// The longest text, in bytes.
   package var byteCount: Int
@@ -6,7 +6,7 @@ package struct JSONLimits: Sendable {
   package var depth: Int
   /// The most arrays and objects: json-c takes up to 800 bytes for an empty one.
   package var containerCount: Int
-  /// Whether an integer outside Int is read as a double (as configuration
+  /// True when an integer outside Int is read as a double (as configuration
   /// files need, which write 10^30 for "no limit") instead of refused.
   package var readsLargeIntegersAsDoubles: Bool
 

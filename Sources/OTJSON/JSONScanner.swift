@@ -44,7 +44,7 @@ struct JSONScanner {
   private(set) var position = 0
   private var stack: [Container] = []
   private var containerCount = 0
-  /// What json-c must read instead of the bytes of a range, in order: "e0" at
+  /// Texts for json-c to read instead of the bytes of a range, in order: "e0" at
   /// the end of integers that do not fit in Int makes them doubles, and the
   /// UTF-8 form of a surrogate pair, because json-c 0.16 reads U+FFFD for the
   /// pairs of U+xD800 … U+xDFFF.
@@ -152,7 +152,7 @@ struct JSONScanner {
     return key
   }
 
-  /// Whether the innermost object, entered by `enterObject`, has another
+  /// True when the innermost object, entered by `enterObject`, has another
   /// member; its name is next then, and otherwise the object is left.
   mutating func hasMember(isFirst: Bool) throws -> Bool {
     guard let byte = nextByte() else { throw failure("json-truncated", "JSON ends too early", at: position) }
@@ -291,7 +291,7 @@ extension JSONScanner {
     }
   }
 
-  /// Where unescaped text goes, which is never longer than what it stands for.
+  /// The target of unescaped text, which is never longer than its source.
   private struct TextWriter {
     let buffer: UnsafeMutableBufferPointer<UInt8>
     var count = 0

@@ -64,7 +64,7 @@ package struct JSONObject: Sendable, Hashable {
   private static let searchedCount = 12
 
   private var list: [Member] = []
-  /// Where members are, when there are more.
+  /// Index of each member by its key, when there are more.
   private var places: [JSONKey: Int] = [:]
 
   /// An object without members.

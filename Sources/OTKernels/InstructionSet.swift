@@ -51,7 +51,7 @@ package enum InstructionSet: String, Sendable, CaseIterable {
     guard let set = InstructionSet(rawValue: name) else {
       throw Refusal(
         "instruction-set-unknown",
-        "\(environmentVariable) is '\(name)', which is no instruction set",
+        "\(environmentVariable) is '\(name)', which is not an instruction set",
         remedy: "use one of \(available.map(\.rawValue).joined(separator: ", "))")
     }
     guard Kernels(set) != nil else {

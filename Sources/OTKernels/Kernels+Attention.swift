@@ -1,7 +1,7 @@
 import COTKernels
 import OTFoundation
 
-/// What attention of consecutive queries of one head is to do, with floats as with codes:
+/// Attention of consecutive queries of one head, of floats or of quantized values:
 /// y = softmax(scale · q·k + slope · position of k) v.
 package struct HeadAttention {
   /// Channels of a query, key or value.
@@ -14,7 +14,7 @@ package struct HeadAttention {
   package var firstPosition: Int
   /// Positions that hold a key and a value.
   package var keyCount: Int
-  /// Whether a query at position p sees keys 0 ... p only.
+  /// True when a query at position p sees keys 0 ... p only.
   package var isCausal: Bool
   /// Factor of the scores.
   package var scale: Float
@@ -59,7 +59,7 @@ package struct HeadAttention {
 /// A query's result depends only on itself and the keys it sees: it has the same
 /// bits in whatever pieces the queries come.
 package struct AttentionBlock {
-  /// What is to be done, and where the results go.
+  /// The attention to compute, and the target of its results.
   package var head: HeadAttention
   /// Query i starts at element `i · queryStride`.
   package var queries: UnsafeBufferPointer<Float>

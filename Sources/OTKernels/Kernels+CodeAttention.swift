@@ -7,7 +7,7 @@ import OTFoundation
 /// Products are summed exactly in integers. A query's result depends only on itself
 /// and the keys it sees: it has the same bits in whatever pieces the queries come.
 package struct CodeAttentionBlock {
-  /// What is to be done, and where the results go.
+  /// The attention to compute, and the target of its results.
   package var head: HeadAttention
   /// Query i starts at element `i · queryStride`.
   package var queries: UnsafeBufferPointer<Int8>

@@ -1,6 +1,6 @@
 import COTKernels
 
-/// What a row of activation codes stands for: x = scale · q.
+/// The meaning of a row of quantized activations: x = scale · q.
 package struct CodeRow: Sendable, Hashable {
   /// One step of the codes; NaN for a row that held NaN or infinity.
   package var scale: Float

@@ -21,15 +21,15 @@ package struct Epilogue {
   package var zeroPoints: UnsafeBufferPointer<Int32>
   /// Scales of the activation codes of each token.
   package var tokenScales: UnsafeBufferPointer<Float>?
-  /// What is added to each output channel.
+  /// The bias of each output channel.
   package var bias: UnsafeBufferPointer<Float>?
   /// Tokens.
   package var rowCount: Int
-  /// Whether a token's activations are three digits.
+  /// True when a token's activations are three digits.
   package var hasDigits = false
-  /// Whether results are added to what the target holds.
+  /// True when results are added to what the target holds.
   package var accumulates = false
-  /// Whether this part of the sum is the last one.
+  /// True when this part of the sum is the last one.
   package var isLast = true
   /// `[rowCount, channelCount]` with `targetStride` from row to row.
   package var target: UnsafeMutableBufferPointer<Float>
@@ -86,7 +86,7 @@ extension Kernels {
     table.pointee.epilogue(&call)
   }
 
-  /// Whether a buffer holds `rowCount` (at least 1) rows of `width` elements.
+  /// True when a buffer holds `rowCount` (at least 1) rows of `width` elements.
   static func holds(_ count: Int, _ rowCount: Int, _ width: Int, _ stride: Int) -> Bool {
     stride >= width && count >= (rowCount - 1) * stride + width
   }

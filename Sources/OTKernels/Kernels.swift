@@ -160,7 +160,7 @@ extension Kernels {
 // MARK: - Weights
 
 extension Kernels {
-  /// What quantizing lost, in real units.
+  /// The error of quantizing, in real units.
   package struct RowError: Sendable, Equatable {
     /// Σ(x − x̂)² and Σx²: each difference is a float32, squares and sums are
     /// float64 in 16 lanes.

@@ -23,7 +23,7 @@ package struct ForeignStatistics: Sendable {
   package var scales: String
   /// Path of the summed midpoints.
   package var symmetrizations: String?
-  /// Samples that the symmetrizations are sums over.
+  /// Number of samples that the symmetrizations are sums over.
   package var sampleCount = 1
 
   /// Files as named.

@@ -37,7 +37,7 @@ package enum ElementType: String, Sendable, Hashable, CaseIterable {
     }
   }
 
-  /// Whether values can be read as float32 (F64 is rounded to nearest even).
+  /// True when values can be read as float32 (F64 is rounded to nearest even).
   package var isConvertibleFloat: Bool {
     switch self {
     case .f64, .f32, .f16, .bf16: true
@@ -45,7 +45,7 @@ package enum ElementType: String, Sendable, Hashable, CaseIterable {
     }
   }
 
-  /// Whether a tensor of this type can be carried through unchanged.
+  /// True when a tensor of this type can be carried through unchanged.
   package var isInteger: Bool {
     switch self {
     case .bool, .u8, .i8, .i16, .u16, .i32, .u32, .i64, .u64: true

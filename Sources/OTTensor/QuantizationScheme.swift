@@ -1,4 +1,4 @@
-/// How a weight is made integer.
+/// The quantization of a weight: bits, range, and the weights that share a scale.
 ///
 /// Codes are always stored as unsigned integers `u` in 0 ... 2^bits − 1, and
 /// the real value is `scale × (u − zeroPoint)`:
@@ -7,7 +7,7 @@
 /// - symmetric: `zeroPoint` is 2^(bits−1) everywhere and not stored, `u` is in
 ///   1 ... 2^bits − 1; max|W| is divided by 2^(bits−1) − 1.
 public struct QuantizationScheme: Sendable, Hashable {
-  /// Which weights share a scale (and a zero point).
+  /// The weights that share a scale (and a zero point).
   public enum Granularity: Sendable, Hashable {
     case perTensor
     /// One per output channel: a row of `[out, in]`.
@@ -19,9 +19,9 @@ public struct QuantizationScheme: Sendable, Hashable {
 
   /// Bits of a code, 2 ... 8.
   public let bits: Int
-  /// Whether the zero point is in the middle, and not stored.
+  /// True when the zero point is in the middle, and not stored.
   public let isSymmetric: Bool
-  /// Which weights share a scale.
+  /// The weights that share a scale.
   public let granularity: Granularity
 
   /// Sizes a group may have: multiples of 16 up to 65,536.

@@ -16,9 +16,9 @@ package struct TensorView: Sendable {
   package let strides: [Int]
   /// The file that holds the bytes.
   package let file: MappedFile
-  /// Where the element at index zero starts in the file.
+  /// Offset in the file of the element at index zero.
   package let byteOffset: Int
-  /// Whether multi-byte elements are stored most significant byte first.
+  /// True when multi-byte elements are stored most significant byte first.
   package let isBigEndian: Bool
 
   /// - Precondition: one stride per dimension, and all elements in the file.
@@ -40,7 +40,7 @@ package struct TensorView: Sendable {
   /// Bytes of the tensor once it lies in row-major order.
   package var byteCount: Int { shape.elementCount * elementType.bitWidth / 8 }
 
-  /// Whether the bytes in the file already are in row-major order (strides of
+  /// True when the bytes in the file already are in row-major order (strides of
   /// dimensions of size 1 do not matter) and little-endian.
   package var isContiguous: Bool {
     if shape.elementCount == 0 { return true }
@@ -49,7 +49,7 @@ package struct TensorView: Sendable {
       .allSatisfy { $0.0 == 1 || $0.1 == $1 }
   }
 
-  /// Whether both views show the same elements of the same bytes.
+  /// True when both views show the same elements of the same bytes.
   package func sharesElements(with other: TensorView) -> Bool {
     file.identity.isSameFile(as: other.file.identity) && byteOffset == other.byteOffset
       && shape == other.shape && strides == other.strides && elementType == other.elementType

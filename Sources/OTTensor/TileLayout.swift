@@ -1,6 +1,6 @@
 import OTFoundation
 
-/// Where the code of a weight lies: the order of codes in `.otq` and in memory.
+/// The order of a weight's quantized values, in `.otq` and in memory.
 ///
 /// Rows are taken 16 at a time (a row tile), columns 4 at a time. Within a row
 /// tile the code of row `r`, column `k` is at `(k / 4)·64 + r·4 + k mod 4`:

@@ -9,7 +9,7 @@ import OTJSON
 /// Lines of JSON are parsed strictly; blank lines and documents without text
 /// are passed over.
 package struct TextFile: Sendable {
-  /// How documents lie in a file.
+  /// The layout of documents in a file.
   enum Layout: Sendable {
     case plain, lines
   }
@@ -71,7 +71,7 @@ package struct TextFile: Sendable {
     var bytes: [UInt8]
     /// Counted from 1.
     var number: Int
-    /// Where it begins in the (decompressed) text.
+    /// Its offset in the (decompressed) text.
     var byteOffset: Int
   }
 
@@ -122,7 +122,7 @@ package struct TextFile: Sendable {
     }
     guard let text = value["text"]?.string else {
       throw Refusal(
-        "text-field", "line \(line.number) is no object with a text under 'text'", file: file.path,
+        "text-field", "line \(line.number) is not an object with a text under 'text'", file: file.path,
         byteOffset: line.byteOffset)
     }
     return text
@@ -176,7 +176,7 @@ extension TextFile {
     if goesOn, !pending.isEmpty { _ = try body(Piece(bytes: pending, byteOffset: byteOffset)) }
   }
 
-  /// Where to end a piece that may not be longer than `bytes`: behind the last
+  /// The end of a piece that may not be longer than `bytes`: behind the last
   /// line, else in front of the last space (which tokenizers join to the word
   /// after it), else between characters.
   private static func cut(_ bytes: ArraySlice<UInt8>) -> Int {

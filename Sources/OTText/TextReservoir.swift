@@ -65,7 +65,7 @@ struct TextReservoir {
     heldByteCount = units.reduce(0) { $0 + $1.content.byteCount }
   }
 
-  /// What has been kept, in the order of the text.
+  /// The units that have been kept, in the order of the text.
   mutating func finish() -> [Unit] {
     if heldByteCount > byteCount { prune() }
     return units.sorted { $0.position < $1.position }

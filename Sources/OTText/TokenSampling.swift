@@ -183,7 +183,7 @@ package enum TokenSampling {
     return tokens
   }
 
-  /// Where samples lie, in the order of the text.
+  /// The places of samples, in the order of the text.
   private static func places(
     tokenCount: Int, count: Int, length: Int, _ generator: inout SplitMix64
   ) -> [Range<Int>] {

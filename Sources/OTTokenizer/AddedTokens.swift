@@ -5,17 +5,17 @@ import OTJSON
 struct AddedToken {
   let id: Int
   let content: [Unicode.Scalar]
-  /// What is looked for and what decoding gives: the normalized content of a
+  /// The text that is looked for and that decoding gives: the normalized content of a
   /// token that is found in normalized text.
   let spelling: [Unicode.Scalar]
-  /// Whether it counts only where no word goes on at its sides.
+  /// True when it counts only where no word goes on at its sides.
   let isSingleWord: Bool
-  /// Whether it takes the white space at its left and right with it.
+  /// True when it takes the white space at its left and right with it.
   let stripsLeft: Bool
   let stripsRight: Bool
-  /// Whether it is looked for in the normalized text.
+  /// True when it is looked for in the normalized text.
   let isNormalized: Bool
-  /// Whether decoding can leave it out.
+  /// True when decoding can leave it out.
   let isSpecial: Bool
 
   fileprivate init(_ section: TokenizerSection, normalizer: Normalizer?) throws {

@@ -1,6 +1,6 @@
 import OTJSON
 
-/// What two neighbouring tokens merge into.
+/// The result of merging two neighbouring tokens, and its rank.
 struct Merge {
   /// Place in the list of merges; the lowest is applied first.
   let rank: UInt32
@@ -25,7 +25,7 @@ struct BytePairModel {
   private let fusesUnknown: Bool
   /// Tokens `<0x00>` … `<0xFF>`; empty without byte fall back.
   private var byteIDs: [Int?] = []
-  /// Whether a word that is a token is taken whole, whatever the merges say.
+  /// True when a word that is a token is taken whole, whatever the merges say.
   private let ignoresMerges: Bool
   private let prefix: [Unicode.Scalar]
   private let suffix: [Unicode.Scalar]
@@ -41,7 +41,7 @@ struct BytePairModel {
     suffix = Array((try model.optionalString("end_of_word_suffix") ?? "").unicodeScalars)
     if let unknown = try model.optionalString("unk_token") {
       guard let id = vocabulary[TokenText(unknown)] else {
-        throw model.refusal("tokenizer-vocabulary", "unk_token '\(unknown)' is no token")
+        throw model.refusal("tokenizer-vocabulary", "unk_token '\(unknown)' is not a token")
       }
       unknownID = id
     } else {
@@ -68,7 +68,7 @@ struct BytePairModel {
       } else {
         pair = entry.json.array?.compactMap(\.string) ?? []
       }
-      guard pair.count == 2 else { throw entry.refusal("tokenizer-syntax", "is no pair of tokens") }
+      guard pair.count == 2 else { throw entry.refusal("tokenizer-syntax", "is not a pair of tokens") }
       let merged = Array(pair[0].unicodeScalars) + pair[1].unicodeScalars.dropFirst(prefix.count)
       guard let left = vocabulary[TokenText(pair[0])], let right = vocabulary[TokenText(pair[1])],
         let id = vocabulary[TokenText(merged)]

@@ -100,14 +100,14 @@ extension CharacterCategories {
 // version of Unicode changed a character that was already there. All were
 // found by comparing every code point.
 extension Unicode.Scalar {
-  /// Whether the character was there in version `major` of Unicode.
+  /// True when the character was there in version `major` of Unicode.
   func isAssigned(inUnicode major: Int) -> Bool {
     guard value >= 0x80 else { return true }
     guard let age = properties.age else { return false }
     return age.major <= major
   }
 
-  /// Whether regular expressions (Unicode 16) see one of `categories`.
+  /// True when regular expressions (Unicode 16) see one of `categories`.
   func matches(_ categories: CharacterCategories) -> Bool {
     // A lowercase letter until Unicode 17.
     if self == "\u{295}" { return categories.contains(.lowercaseLetter) }

@@ -128,7 +128,7 @@ private struct NormalizationTables {
   /// The character that two make, by `key`.
   private(set) var pairs: [UInt64: Unicode.Scalar] = [:]
 
-  /// Where Unicode has characters that decompose, Hangul apart.
+  /// The ranges in which Unicode has characters that decompose, Hangul apart.
   private static let blocks: [ClosedRange<UInt32>] = [
     0xA0...0x33FF, 0xA600...0xABFF, 0xF900...0xFFFF, 0x11000...0x11FFF, 0x1D000...0x1FFFF,
     0x2F800...0x2FA1F,

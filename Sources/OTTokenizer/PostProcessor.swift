@@ -32,7 +32,7 @@ struct PostProcessor {
   private static func id(_ section: TokenizerSection) throws -> Int {
     guard let pair = section.json.array, pair.count == 2, pair[0].string != nil,
       let id = pair[1].integer, (0...Int(Int32.max)).contains(id)
-    else { throw section.refusal("tokenizer-syntax", "is no token with its id") }
+    else { throw section.refusal("tokenizer-syntax", "is not a token with its id") }
     return id
   }
 

@@ -3,7 +3,7 @@ import OTFoundation
 /// A part of the text on its way to the model.
 struct Piece {
   var text: [Unicode.Scalar]
-  /// Whether the text begins with this piece.
+  /// True when the text begins with this piece.
   let isFirst: Bool
 }
 

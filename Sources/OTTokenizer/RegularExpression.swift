@@ -59,14 +59,14 @@ private struct Matcher {
     /// Positions from which to try, the last one first.
     let first: Int
     var last: Int
-    /// Whether they are places within a `Run`, whose memory they share.
+    /// True when they are places within a `Run`, whose memory they share.
     var isWithinRun = false
   }
 
   /// The characters of a set that follow one another around some place, and from
   /// where in there it is known that going on leads to no match.
   private struct Run {
-    /// Where they were met; what lies before has not been looked at.
+    /// The place at which they were met; text before it has not been looked at.
     var start = -1
     var end = -1
     /// From here to `end`, both included, all has been tried.
@@ -89,7 +89,7 @@ private struct Matcher {
     runs = [Run](repeating: Run(), count: expression.program.count)
   }
 
-  /// Where the run of `set` ends that `first` lies in.
+  /// The end of the run of `set` that `first` lies in.
   private mutating func endOfRun(
     _ instruction: Int, of set: Int, from first: Int, in text: UnsafeBufferPointer<Unicode.Scalar>
   ) -> Int {
@@ -106,7 +106,7 @@ private struct Matcher {
     return runs[instruction].end
   }
 
-  /// Where the match that starts at `start` ends. Recursion is as deep as the
+  /// The end of the match that starts at `start`. Recursion is as deep as the
   /// look-aheads of the pattern are nested, which its parser bounds.
   ///
   /// - Parameter tried: places that lead to no match; grows by those tried here.

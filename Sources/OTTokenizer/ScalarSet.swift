@@ -50,7 +50,7 @@ struct ScalarSet: Sendable {
     }
   }
 
-  /// What a simple case folding makes equal to `scalar`: for U+017F `S` and `s`.
+  /// The scalars that simple case folding makes equal to `scalar`: for U+017F `S` and `s`.
   private static func otherCases(of scalar: Unicode.Scalar) -> [Unicode.Scalar] {
     let upper = scalar.properties.uppercaseMapping.unicodeScalars
     let lower = scalar.properties.lowercaseMapping.unicodeScalars

@@ -1,6 +1,6 @@
 import OTFoundation
 
-/// What a Split or a Replace looks for.
+/// The pattern of a Split or a Replace.
 enum SplitPattern: Sendable {
   case literal([Unicode.Scalar])
   case regex(RegularExpression)
@@ -55,7 +55,7 @@ enum SplitPattern: Sendable {
   }
 }
 
-/// What becomes of the matches when text is split at them.
+/// The fate of the matches when text is split at them.
 enum SplitBehavior: String, Sendable {
   case removed = "Removed"
   case isolated = "Isolated"

@@ -38,7 +38,7 @@ package struct Tokenizer: Sendable {
   package init(json: JSONValue, file: String) throws {
     let root = TokenizerSection(json: json, path: "", file: file)
     guard json.object != nil else {
-      throw root.refusal("tokenizer-syntax", "is no tokenizer: no JSON object")
+      throw root.refusal("tokenizer-syntax", "is not a tokenizer: no JSON object")
     }
     normalizer = try root.optional("normalizer").map(Normalizer.init)
     preTokenizer = try root.optional("pre_tokenizer").map(PreTokenizer.init)
@@ -79,7 +79,7 @@ extension Tokenizer {
   /// The tokens that `encode` puts before and after a text when it adds special ones.
   package var specialTokens: (leading: [Int], trailing: [Int]) { (postProcessor.leading, postProcessor.trailing) }
 
-  /// Whether decoding can leave the token out.
+  /// True when decoding can leave the token out.
   package func isSpecial(_ id: Int) -> Bool { addedTokens.byID[id]?.isSpecial ?? false }
 }
 

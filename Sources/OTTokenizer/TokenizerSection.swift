@@ -8,7 +8,7 @@ import OTJSON
 /// implement, `tokenizer-vocabulary` for tokens that contradict each other.
 struct TokenizerSection {
   let json: JSONValue
-  /// Where the section is: `pre_tokenizer.pretokenizers[1]`.
+  /// Path of the section: `pre_tokenizer.pretokenizers[1]`.
   let path: String
   /// The file, for errors.
   let file: String
@@ -43,7 +43,7 @@ struct TokenizerSection {
   func sections(_ key: String) throws -> [TokenizerSection] {
     let list = try section(key)
     guard let values = list.json.array else {
-      throw list.refusal("tokenizer-syntax", "is no list")
+      throw list.refusal("tokenizer-syntax", "is not a list")
     }
     return values.enumerated().map {
       TokenizerSection(json: $1, path: "\(list.path)[\($0)]", file: file)
@@ -53,7 +53,7 @@ struct TokenizerSection {
   func object(_ key: String) throws -> JSONObject {
     let value = try section(key)
     guard let object = value.json.object else {
-      throw value.refusal("tokenizer-syntax", "is no object")
+      throw value.refusal("tokenizer-syntax", "is not an object")
     }
     return object
   }
@@ -61,7 +61,7 @@ struct TokenizerSection {
   func string(_ key: String) throws -> String {
     let value = try section(key)
     guard let string = value.json.string else {
-      throw value.refusal("tokenizer-syntax", "is no string")
+      throw value.refusal("tokenizer-syntax", "is not a string")
     }
     return string
   }
@@ -95,7 +95,7 @@ struct TokenizerSection {
     if let fallback, optional(key) == nil { return fallback }
     let value = try section(key)
     guard let count = value.json.integer, (0...Int(Int32.max)).contains(count) else {
-      throw value.refusal("tokenizer-syntax", "is no number from 0 to \(Int32.max)")
+      throw value.refusal("tokenizer-syntax", "is not a number from 0 to \(Int32.max)")
     }
     return count
   }

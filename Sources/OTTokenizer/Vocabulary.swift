@@ -26,7 +26,7 @@ struct Vocabulary {
   /// The tokens' UTF-8 one after the other, by rising id; of tokens that
   /// share an id, in the order of the file.
   private var bytes: [UInt8] = []
-  /// Where each token begins, and where the last one ends.
+  /// The start of each token, and the end of the last one.
   private var starts = [0]
   private var ids: [Int32] = []
   /// A hash table with open addressing: places in `ids`, −1 where there is none.

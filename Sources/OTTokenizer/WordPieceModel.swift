@@ -9,7 +9,7 @@ struct WordPieceModel {
     vocabulary = try Vocabulary(model)
     let unknown = try model.string("unk_token")
     guard let id = vocabulary[TokenText(unknown)] else {
-      throw model.refusal("tokenizer-vocabulary", "unk_token '\(unknown)' is no token")
+      throw model.refusal("tokenizer-vocabulary", "unk_token '\(unknown)' is not a token")
     }
     unknownID = id
     prefix = Array((try model.optionalString("continuing_subword_prefix") ?? "##").unicodeScalars)
@@ -48,7 +48,7 @@ struct WordPieceModel {
   }
 }
 
-/// What turns words into tokens.
+/// A model that turns words into tokens.
 enum TokenModel {
   case bytePair(BytePairModel)
   case wordPiece(WordPieceModel)

@@ -18,9 +18,11 @@ struct CalibrateCommand: ParsableCommand {
 
       EXAMPLES
         otconvert calibrate llama/ --text pile.jsonl.zst -o stats.safetensors
-        otconvert calibrate llama/ --text a.txt b.txt --samples 256 --length 1024 -o stats.safetensors
+        otconvert calibrate llama/ --text a.txt b.txt --samples 256 \\
+          --length 1024 -o stats.safetensors
         otconvert calibrate llama/ --ids ids.safetensors -o stats.safetensors
-        otconvert calibrate --merge one.safetensors two.safetensors -o stats.safetensors
+        otconvert calibrate --merge one.safetensors two.safetensors \\
+          -o stats.safetensors
       """)
 
   @Argument(help: "The checkpoint.", completion: .file()) var model: String?

@@ -31,7 +31,7 @@ struct CalibrationArguments: ParsableArguments {
     help: ArgumentHelp("Tokens of a sample. [default: 512, or the model's limit]", valueName: "N"))
   var length: Int?
 
-  @Option(help: ArgumentHelp("Says where in the text samples are.", valueName: "N")) var seed: UInt64 = 0
+  @Option(help: ArgumentHelp("Seed of the random choice of samples.", valueName: "N")) var seed: UInt64 = 0
 
   @Option(
     help: ArgumentHelp(

@@ -6,7 +6,7 @@ import OTGraph
 import OTObservation
 import OTTensor
 
-/// How many threads a command uses.
+/// The number of a command's threads.
 struct ThreadArguments: ParsableArguments {
   @Option(help: ArgumentHelp("Threads to use.", discussion: "The output does not depend on it.", valueName: "N"))
   var threads: Int = ProcessInfo.processInfo.activeProcessorCount
@@ -16,7 +16,7 @@ struct ThreadArguments: ParsableArguments {
   }
 }
 
-/// How attention is computed when a packed model runs.
+/// The arithmetic of attention when a packed model runs.
 struct AttentionArguments: ParsableArguments {
   @Option(
     help: ArgumentHelp(
@@ -41,13 +41,13 @@ enum CompressionChoice: String, ExpressibleByArgument, CaseIterable {
 
 /// The options that decide what a converted file holds.
 struct ConversionArguments: ParsableArguments {
-  @Option(help: "Bits of the weights of blocks, 2 to 8.")
+  @Option(help: "Bits of the blocks' weights, 2 to 8; 8 and 6 are the ones to use.")
   var bits = 8
 
   @Option(help: ArgumentHelp("Bits of activations, 2 to 8. [default: as the weights]", valueName: "bits"))
   var activationBits: Int?
 
-  @Option(help: "Range of a weight's codes: symmetric around 0, or from its minimum to its maximum.")
+  @Option(help: "Range of a weight's quantized values: symmetric around 0, or from its minimum to its maximum.")
   var weightScheme = WeightScheme.asymmetric
 
   @Option(
@@ -92,11 +92,11 @@ struct ConversionArguments: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
-      "Symmetrization sums; the activation scales are then those measured after it.", valueName: "file"))
+      "Sums of midpoints (symmetrization); the activation scales are then those measured after it.", valueName: "file"))
   var symmetrization: String?
 
   @Option(
-    help: ArgumentHelp("Samples that the symmetrizations are sums over.", valueName: "N"))
+    help: ArgumentHelp("Number of samples that --symmetrization sums over.", valueName: "N"))
   var symmetrizationSamples: Int?
 
   @Option(
@@ -149,7 +149,7 @@ struct ConversionArguments: ParsableArguments {
     _ = try options(threadCount: 1)
   }
 
-  /// Whether a model is to be calibrated that can be.
+  /// True when a model is to be calibrated that can be.
   var calibrates: Bool { statistics == nil && actScales == nil && !weightsOnly && !noCalibration }
 
   func options(threadCount: Int) throws -> ConversionOptions {

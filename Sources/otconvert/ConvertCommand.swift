@@ -17,11 +17,12 @@ struct ConvertCommand: ParsableCommand {
 
       EXAMPLES
         otconvert model.safetensors model.otq --bits 6
-        otconvert llama/ llama.otq --bits 6 --weight-scheme symmetric --compression none
+        otconvert llama/ llama.otq --bits 6 --compression none
         otconvert opt/ opt.otq --bits 6 --act-scales act_scales.pt
         otconvert opt/ opt.otq --bits 6 --act-scales act_scales_sym.pt \\
           --symmetrization symmetrizations.pt --symmetrization-samples 32
-        otconvert llama/ llama.otq --bits 6 --bits-for 'down_proj=8' --exclude 'layers\\.0\\.'
+        otconvert llama/ llama.otq --bits 6 --bits-for 'down_proj=8' \\
+          --exclude 'layers\\.0\\.'
         otconvert llama/ llama.otq --bits 6 --statistics stats.safetensors
         otconvert llama/ llama.otq --bits 6 --text pile.jsonl.zst --samples 256
 

@@ -18,15 +18,18 @@ struct EvalCommand: ParsableCommand {
       MODEL is an .otq file, which runs as packed, or a checkpoint, which runs in
       float32. In each window of tokens the first is context only.
 
-      Text is tokenized as a whole by the model's own tokenizer and cut into windows.
+      Text is tokenized as a whole by the model's own tokenizer and cut into
+      windows.
 
       EXAMPLES
         otconvert eval model.otq --text wiki.test.txt --windows 40
         otconvert eval model.otq --text wiki.test.txt --against model/
         otconvert eval model.otq --ids ids.safetensors
         otconvert eval model.otq --ids ids.safetensors --against model/ --json
-        otconvert eval model.otq --ids goldens.safetensors --logits-out logits.safetensors
-        otconvert eval model/ --ids goldens.safetensors --tensor test_ids --context 128 --windows 40
+        otconvert eval model.otq --ids goldens.safetensors \\
+          --logits-out logits.safetensors
+        otconvert eval model/ --ids goldens.safetensors --tensor test_ids \\
+          --context 128 --windows 40
       """)
 
   @Argument(help: "An .otq file or a checkpoint.", completion: .file()) var model: String

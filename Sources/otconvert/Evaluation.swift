@@ -5,7 +5,7 @@ import OTJSON
 import OTQ
 import OTRuntime
 
-/// What `eval` finds out about a model, window by window.
+/// The results of `eval`, gathered window by window.
 struct Evaluation {
   private let model: LanguageModel
   private let reference: LanguageModel?

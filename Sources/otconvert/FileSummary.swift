@@ -54,7 +54,7 @@ struct FileSummary {
       + "linears \(fixed(linearBitsPerWeight, 3)) bits per weight"
   }
 
-  /// What a report says of the file, names and values.
+  /// The facts of the file in a report, names and values.
   var facts: [(name: String, value: String)] {
     func text(_ value: JSONValue?) -> String { value?.string ?? "–" }
     var facts: [(name: String, value: String)] = [

@@ -2,14 +2,14 @@ import Foundation
 import OTFoundation
 import Synchronization
 
-/// What becomes of a process that is interrupted (Ctrl-C, SIGTERM, SIGHUP): the
+/// The end of a process that is interrupted (Ctrl-C, SIGTERM, SIGHUP): the
 /// signal ends it when its temporary files are gone; a command may ask to end
 /// in order by itself. The same signal once more ends it at once.
 enum Interruption {
   private static let signals = [SIGINT, SIGTERM, SIGHUP]
   /// The signal that has come; 0: none.
   private static let number = Atomic<Int32>(0)
-  /// Whether the command ends by itself.
+  /// True when the command ends by itself.
   private static let isAwaited = Atomic<Bool>(false)
   /// Wakes the thread that does what a signal's handler must not.
   private static let wakingEnd = Atomic<Int32>(-1)
@@ -65,7 +65,7 @@ enum Interruption {
     }
   }
 
-  /// Whether a signal has come.
+  /// True when a signal has come.
   static var hasCome: Bool { number.load(ordering: .relaxed) != 0 }
 
   /// Ends the process by the signal that has come, if one has, so that whoever

@@ -3,7 +3,7 @@ import Foundation
 import OTFoundation
 import OTJSON
 
-/// What a command prints, and how: all of them print through this.
+/// The options of printing; all commands print through this.
 struct OutputArguments: ParsableArguments {
   @Flag(help: "Print nothing but errors, and the results of --json, run and embed.")
   var quiet = false

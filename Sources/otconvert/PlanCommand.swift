@@ -11,7 +11,7 @@ import OTVerify
 struct PlanCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "plan",
-    abstract: "Tell what a conversion would do, without reading weights.",
+    abstract: "Print sizes, memory and what becomes of every tensor; reads no weights.",
     discussion: """
       EXAMPLES
         otconvert plan llama-7b/ --bits 6
@@ -83,7 +83,7 @@ struct PlanCommand: ParsableCommand {
     return (lines + [choices.text]).joined(separator: "\n")
   }
 
-  /// What sites become: how many, and where a transform stays on the edge.
+  /// Counts of sites by activation scheme, and of transforms that stay on the edge.
   private static func siteLines(_ plan: ConversionPlan) -> [String] {
     guard let graph = plan.graph else { return [] }
     var counts: [String: Int] = [:]
@@ -163,7 +163,7 @@ struct PlanCommand: ParsableCommand {
 }
 
 extension PlannedTensor {
-  /// What becomes of the tensor, in words.
+  /// The fate of the tensor, in words.
   var treatmentText: String {
     switch treatment {
     case .quantized(let scheme):

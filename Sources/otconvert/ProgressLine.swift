@@ -4,7 +4,7 @@ import OTFoundation
 /// Progress on standard error: a bar on a terminal; elsewhere a line for every
 /// tenth of what takes longer than a second.
 final class ProgressLine {
-  /// What is counted.
+  /// The unit of progress.
   enum Unit {
     case bytes, tokens
 

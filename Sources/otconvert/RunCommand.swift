@@ -18,8 +18,10 @@ struct RunCommand: ParsableCommand {
 
       EXAMPLES
         otconvert run model.otq --prompt "In the beginning"
-        otconvert run model.otq --prompt-file story.txt --max-tokens 500 --temperature 0.8 --top-p 0.95 --seed 7
-        echo "Once upon a time" | otconvert run model/ --prompt-file - --stop "The end" --quiet
+        otconvert run model.otq --prompt-file story.txt --max-tokens 500 \\
+          --temperature 0.8 --top-p 0.95 --seed 7
+        echo "Once upon a time" |
+          otconvert run model/ --prompt-file - --stop "The end" --quiet
         otconvert run model.otq --prompt "2 + 2 =" --max-tokens 4 --json
       """)
 
@@ -31,7 +33,7 @@ struct RunCommand: ParsableCommand {
     completion: .file())
   var promptFile: String?
   @Option(help: ArgumentHelp("The most tokens to generate.", valueName: "N")) var maxTokens = 128
-  @Option(help: ArgumentHelp("0: always the likeliest token; above: draw, 1 as the model has it.", valueName: "T"))
+  @Option(help: ArgumentHelp("0: always the likeliest token; above: draw, 1 as the model says.", valueName: "T"))
   var temperature = 0.0
   @Option(
     help: ArgumentHelp("Draw from the fewest tokens with this share of the probability, to 1.", valueName: "P"))

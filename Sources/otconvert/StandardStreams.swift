@@ -17,7 +17,7 @@ enum StandardStreams {
 enum StandardOutput {
   /// Writes text at once.
   ///
-  /// When nobody reads any more, the process ends as every tool in a pipe does,
+  /// A process whose reader is gone ends as every tool in a pipe does,
   /// by SIGPIPE and without a message.
   /// - Throws: `Refusal` with rule `output-unwritable`.
   static func write(_ text: String) throws {

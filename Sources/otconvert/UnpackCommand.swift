@@ -6,7 +6,7 @@ import OTJSON
 struct UnpackCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "unpack",
-    abstract: "Write an .otq file's tensors as safetensors, dequantized, transformations undone.",
+    abstract: "Write an .otq file's tensors as safetensors: dequantized, transformations undone.",
     discussion: """
       Names, shapes and types are those of the source, so the result loads wherever it did.
 

@@ -1,7 +1,7 @@
 import OTFoundation
 import OTVerify
 
-/// What `verify` prints for people.
+/// The text that `verify` prints for people.
 struct VerificationText {
   private let report: VerificationReport
 

@@ -4,7 +4,7 @@ import OTConversion
 import OTFoundation
 import OTQ
 
-/// What `verify` runs models on.
+/// The text or tokens that `verify` runs models on.
 struct VerificationTextArguments: ParsableArguments {
   /// Tokens of a sequence, unless told otherwise or a model reads fewer.
   private static let standardLength = 256
@@ -31,9 +31,9 @@ struct VerificationTextArguments: ParsableArguments {
   @Option(help: ArgumentHelp("Tokens of a sequence. [default: 256, or the model's limit]", valueName: "N"))
   var length: Int?
 
-  @Option(help: ArgumentHelp("Says where in the text sequences are.", valueName: "N")) var seed: UInt64 = 0
+  @Option(help: ArgumentHelp("Seed of the random choice of sequences.", valueName: "N")) var seed: UInt64 = 0
 
-  /// Whether the user has named text or tokens.
+  /// True when the user has named text or tokens.
   var isGiven: Bool { !text.isEmpty || ids != nil }
 
   mutating func validate() throws {

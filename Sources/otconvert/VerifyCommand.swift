@@ -12,24 +12,33 @@ import OTVerify
 struct VerifyCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "verify",
-    abstract: "Prove that an .otq file is what its source makes it.",
+    abstract: "Compare an .otq file with its source: weights, layers, whole models.",
     discussion: """
-      weights  recomputes every weight from the source: every tensor accounted for, every
-               weight within half a step or at the end of its range, norms and biases to rounding;
-               and compares the graph, node by node, with the one that the source's family gives
-      layers   also runs both models on sample text and compares the outputs of linears and norms;
-               each model reads its own inputs, so errors are those that have accumulated
-      model    also compares perplexity and next-token distributions, or sentence vectors
+      weights  recomputes every weight from the source: every tensor is accounted
+               for, every weight is within half a step or at the end of its
+               range, norms and biases agree to rounding; compares the graph,
+               node by node, with the one that the source's family gives
+      layers   also runs both models on text and compares the outputs of linears
+               and norms; each model reads its own inputs, so errors are those
+               that have accumulated
+      model    also compares perplexity and next-token distributions, or
+               sentence vectors
 
-      Without --reference only the file's own checksums and codes are checked.
-      Exit status 1 names the offending tensors, layers and figures.
+      Without --reference only the file's own checksums and quantized values are
+      checked. With exit status 1 it names the tensors, layers and figures that
+      are outside the tolerance.
 
       EXAMPLES
         otconvert verify model.otq --reference model.safetensors
-        otconvert verify model.otq --reference model/ --level model --text wiki.txt --report report.html
-        otconvert verify model.otq --reference model/ --level layers --ids ids.safetensors --junit verify.xml
-        otconvert verify model.otq --reference model/ --tolerance tolerance.json --json
-      where tolerance.json is, say, {"minimumSqnrDecibels": {"6": 25}, "model": {"maximumPerplexityRatio": 1.02}}
+        otconvert verify model.otq --reference model/ --level model \\
+          --text wiki.txt --report report.html
+        otconvert verify model.otq --reference model/ --level layers \\
+          --ids ids.safetensors --junit verify.xml
+        otconvert verify model.otq --reference model/ \\
+          --tolerance tolerance.json --json
+      where tolerance.json is, say,
+        {"minimumSqnrDecibels": {"6": 25},
+         "model": {"maximumPerplexityRatio": 1.02}}
       """)
 
   enum Level: String, ExpressibleByArgument, CaseIterable {

@@ -54,11 +54,11 @@ import _OTTestSupport
       try FileManager.default.createSymbolicLink(atPath: folder + "/link.otq", withDestinationPath: source)
       try FileManager.default.linkItem(atPath: source, toPath: folder + "/hard.otq")
       try Data("old".utf8).write(to: URL(fileURLWithPath: folder + "/old.otq"))
-      // 124
+      // The input under any of its names.
       for output in [source, folder + "/link.otq", folder + "/hard.otq"] {
         try expectRefusal("output-is-input", naming: output, [source, output, "--force"], in: folder)
       }
-      // 125
+      // An output that exists, or whose folder does not.
       try expectRefusal("output-exists", naming: "old.otq", [source, folder + "/old.otq"], in: folder)
       try expectRefusal("output-no-parent", naming: "missing", [source, folder + "/missing/x.otq"], in: folder)
       #expect(try contents(source) == original)
@@ -72,7 +72,7 @@ import _OTTestSupport
       for arguments in [["convert", folder + "/old.otq", folder + "/y.otq"], ["plan", folder + "/old.otq"]] {
         try expectRefusal("safetensors-is-otq", naming: "unpack", arguments, in: folder)
       }
-      // 123
+      // The unfinished output of an interrupted run.
       try FileManager.default.moveItem(atPath: folder + "/old.otq", toPath: folder + "/x.partial")
       try expectRefusal("otq-partial", naming: "x.partial", ["inspect", folder + "/x.partial"], in: folder)
       try expectRefusal(

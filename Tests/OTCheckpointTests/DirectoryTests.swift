@@ -101,7 +101,7 @@ import _OTTestSupport
     }
   }
 
-  /// Rule 41.
+  /// A file that changes while it is used is refused (file-changed).
   @Test(arguments: ["grown", "rewritten", "replaced", "removed"])
   func noticesAChangedFile(_ change: String) throws {
     try withTemporaryPath("model.safetensors") { path in

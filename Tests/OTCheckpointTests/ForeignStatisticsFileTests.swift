@@ -5,7 +5,7 @@ import OTObservation
 import Testing
 import _OTTestSupport
 
-/// Rules 89–92 as far as they can be told without a model.
+/// Section 6 of accepted-pytorch.md, numbers 89–92, as far as no model is needed.
 @Suite struct ForeignStatisticsFileTests {
   struct Case: CustomTestStringConvertible, Sendable {
     let rule: String

@@ -1,7 +1,7 @@
 import OTCheckpoint
 import Testing
 
-/// Rules 80–87: the container before PyTorch 1.6.
+/// The container before PyTorch 1.6: section 5 of accepted-pytorch.md, numbers 80–87.
 @Suite struct LegacyTests {
   static func object(_ tensor: Bytes = Legacy.tensor()) -> Bytes {
     Pickle.whole(Pickle.dictionary([("w", tensor)]))

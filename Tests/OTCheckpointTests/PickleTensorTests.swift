@@ -1,7 +1,7 @@
 import OTCheckpoint
 import Testing
 
-/// Rules 68–78: what a pickle may not say of tensors, and what it may.
+/// Tensors of a pickle, accepted and refused: section 4 of accepted-pytorch.md, numbers 68–78.
 @Suite struct PickleTensorTests {
   static func row(_ rule: String, _ what: String, _ value: Bytes) -> Malformed {
     PickleTests.row(rule, what, value)

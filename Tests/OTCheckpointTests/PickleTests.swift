@@ -2,7 +2,7 @@ import OTCheckpoint
 import Testing
 import _OTTestSupport
 
-/// Rules 56–67 and 79: what a pickle may not say.
+/// Pickles that accepted-pytorch.md refuses in section 4, numbers 56–67 and 79.
 @Suite struct PickleTests {
   static func row(_ rule: String, _ what: String, pickle: Bytes) -> Malformed {
     Malformed(rule, what, Zip(pickle: pickle).bytes)

@@ -206,7 +206,7 @@ struct SafetensorsFault: Sendable, CustomTestStringConvertible {
   }
 
   @Test func everyRuleHasATest() {
-    // 24 is the converter's: F8, F4 and C64 can be opened.
+    // Number 24 of accepted-safetensors.md is the converter's (tensor-type): F8, F4 and C64 can be opened.
     #expect(Set(SafetensorsFault.all.map(\.number)) == Set(1...29).subtracting([24]))
   }
 

@@ -149,7 +149,7 @@ struct IndexFault: Sendable, CustomTestStringConvertible {
     }
   }
 
-  /// Rule 38.
+  /// A shard that is a folder, pipe or device (file-not-regular).
   @Test(arguments: ["fifo", "directory", "device"])
   func refusesShardsThatAreNoFiles(_ kind: String) throws {
     try withShards(shards: ["s2.safetensors": ["b"]]) { path in
@@ -168,7 +168,7 @@ struct IndexFault: Sendable, CustomTestStringConvertible {
     }
   }
 
-  /// Rule 37: refused by its size, before any of it is read.
+  /// An index beyond the limit is refused by its size, before any of it is read (index-too-large).
   @Test func refusesAnIndexBeyondItsLimit() throws {
     try withTemporaryPath("model.safetensors.index.json") { path in
       try write("{", path)

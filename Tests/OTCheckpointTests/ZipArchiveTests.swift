@@ -1,7 +1,7 @@
 import OTCheckpoint
 import Testing
 
-/// Rules 42–55 of the accepted subset, one row each at least.
+/// Section 3 of accepted-pytorch.md, numbers 42–55, at least one row each.
 @Suite struct ZipArchiveTests {
   static let good = Zip(pickle: Pickle.whole(Pickle.dictionary([("w", Pickle.tensor())])))
 

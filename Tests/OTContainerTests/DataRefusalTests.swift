@@ -3,7 +3,7 @@ import OTContainer
 import OTFoundation
 import Testing
 
-/// Rules 115 to 118, 120 and 121: frames and data.
+/// Frames and data (otq-frame, otq-checksum, otq-code, …).
 struct DataRefusalTests {
   /// A frame of `bytes` with parameters of the test's choice.
   static func frame(_ bytes: [UInt8], checksum: Int32 = 1, contentSize: Int32 = 1, window: Int32? = nil) -> [UInt8] {

@@ -2,7 +2,7 @@ import OTContainer
 import OTFoundation
 import Testing
 
-/// Rules 114, 119 and 122: the metadata's tensors and attachments.
+/// The metadata's tensors and attachments (otq-tensor, otq-plane, otq-attachment, …).
 struct IndexRefusalTests {
   static let cases: [RefusalCase] = [
     .init("metadata no object", "otq-metadata") { HandmadeFile([], "[]").bytes },

@@ -2,7 +2,7 @@ import OTContainer
 import OTFoundation
 import Testing
 
-/// Rules 111 to 114 and 123: header, table, extents.
+/// Header, table, extents (otq-header, otq-table, otq-extent, …).
 struct StructureRefusalTests {
   static let header: [RefusalCase] = [
     .init("magic", "otq-magic", changing: { $0[1] = 0x4E }),

@@ -164,14 +164,14 @@ import _OTTestSupport
         } catch { return (error as? Refusal)?.rule }
       }
       #expect(try rule { _ in } == nil)
-      // 88
+      // A linear that the model does not have, and one without statistics.
       #expect(try rule { $0.tensors[0].name = "model.decoder.layers.0.self_attn.x_proj" } == "statistics-unknown-name")
       #expect(try rule { $0.tensors.removeLast() } == "statistics-missing")
-      // 89
+      // A vector of another length.
       #expect(
         try rule { $0.add("model.decoder.layers.0.fc2", [128], floats: Array(repeating: 1, count: 128)) }
           == "statistics-length")
-      // 90
+      // Maxima that are all zero, and linears of one site that disagree.
       #expect(
         try rule { $0.tensors[3].bytes = [UInt8](repeating: 0, count: 512) } == "scales-all-zero")
       #expect(

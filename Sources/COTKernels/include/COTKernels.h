@@ -28,7 +28,7 @@ struct ot_range {
   ptrdiff_t first_nonfinite;
 };
 
-/// What quantizing lost; a kernel adds to the sums and raises the maximum.
+/// The error of quantizing; a kernel adds to the sums and raises the maximum.
 struct ot_error {
   /// Sum of (x - x^)^2 and of x^2. x - x^ is a float32; the square is exact in
   /// float64, and the 16 lanes of one call are float64.
@@ -69,7 +69,7 @@ enum {
 /// by tanh (`OT_GELU_TANH`); SiLU is x / (1 + exp(-x)).
 enum ot_activation { OT_RELU, OT_GELU, OT_GELU_TANH, OT_SILU, OT_TANH };
 
-/// What a row of activation codes stands for: x = scale * q. `sum` is that of
+/// The meaning of a row of quantized activations: x = scale * q. `sum` is that of
 /// the codes.
 struct ot_code_row {
   float scale;
@@ -226,7 +226,7 @@ const struct ot_kernels *_Nullable ot_kernels_named(const char *_Nonnull name, i
 /// The fastest kernels that run here.
 const struct ot_kernels *_Nonnull ot_kernels_best(void);
 
-// What the machine can do at most, to compare with. The first two run `count`
+// Peaks of the machine, to compare with. The first two run `count`
 // steps that touch registers only, and return the operations of a step, a multiply
 // and an add being two: 0 where there is nothing to run.
 
@@ -240,7 +240,7 @@ size_t ot_peak_codes(const char *_Nonnull name, size_t count);
 /// `byte_count` is a multiple of 256.
 uint64_t ot_read(const void *_Nonnull source, size_t byte_count);
 
-/// Whether float arithmetic of this thread rounds to nearest and keeps
+/// True when float arithmetic of this thread rounds to nearest and keeps
 /// subnormals: a library built with -ffast-math can have changed that.
 int ot_float_environment_is_standard(void);
 

@@ -1,4 +1,4 @@
-// What attention is asked for: of floats, and of codes.
+// The arguments of attention: of floats, and of quantized values.
 #ifndef OT_ATTENTION_H
 #define OT_ATTENTION_H
 

@@ -4,7 +4,7 @@ extension Checkpoint {
   /// Opens a checkpoint: a file of safetensors or of PyTorch, the index of a
   /// sharded one, or the folder of a model in the layout of Hugging Face.
   ///
-  /// What a file is, its content tells, not its name.
+  /// The content of a file tells its kind, never its name.
   ///
   /// - Throws: `Refusal`; its rule begins with `file-`, `directory-`, `index-`,
   ///   `json-`, `safetensors-`, `checkpoint-` or one of the PyTorch reader's.

@@ -21,13 +21,13 @@ package struct SourceFile: Sendable {
 ///
 /// Tensor data are not read before a view is asked for them.
 package struct Checkpoint: Sendable {
-  /// How the tensors are stored; the same for all shards.
+  /// The format of the tensors' files; the same for all shards.
   package let format: CheckpointFormat
   /// The tensors in the order of files and of their places; names are unique.
   package let tensors: [TensorView]
   /// Every file read: an index and its shards, or one file.
   package let files: [SourceFile]
-  /// What is odd about the checkpoint but does not keep it from being read.
+  /// Oddities that do not keep the checkpoint from being read.
   package let warnings: [String]
   /// The files beside the checkpoint that describe its model.
   package let attachments: ModelAttachments
@@ -105,7 +105,7 @@ package struct Checkpoint: Sendable {
   }
 }
 
-/// What one file, or an index with its shards, holds.
+/// The contents of one file, or of an index with its shards.
 struct CheckpointContents {
   let format: CheckpointFormat
   let tensors: [TensorView]

@@ -1,7 +1,7 @@
-/// How the tensors of a checkpoint are stored.
+/// The format of a checkpoint's files.
 package enum CheckpointFormat: String, Sendable, Hashable {
   /// One file or shards of safetensors.
   case safetensors = "safetensors"
-  /// What `torch.save` wrote, as an archive or in the legacy layout.
+  /// A file of `torch.save`, an archive or in the legacy layout.
   case pyTorch = "pytorch"
 }

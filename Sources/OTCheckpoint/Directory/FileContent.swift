@@ -1,6 +1,6 @@
 import OTFoundation
 
-/// What a file holds, told from its first bytes and never from its name.
+/// The kind of a file, told from its first bytes and never from its name.
 package enum FileContent: Sendable, Hashable {
   case safetensors
   case zip
@@ -12,7 +12,7 @@ package enum FileContent: Sendable, Hashable {
   case html
   case unknown
 
-  /// What a file with these bytes is, by how it begins.
+  /// The kind of a file that begins with these bytes.
   package init(_ bytes: UnsafeRawBufferPointer) {
     // Safetensors first: its length field may spell the start of anything else,
     // but nothing else has a small length there and then an object.

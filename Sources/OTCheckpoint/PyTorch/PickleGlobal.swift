@@ -12,7 +12,7 @@ struct PickleGlobal: Sendable, Equatable {
     case storage(ElementType?)
     case elementType(ElementType)
 
-    /// Whether it is a class, which NEWOBJ may name.
+    /// True when it is a class, which NEWOBJ may name.
     var isClass: Bool {
       switch self {
       case .orderedDictionary, .defaultDictionary, .dictionary, .size, .parameter: true
@@ -24,7 +24,7 @@ struct PickleGlobal: Sendable, Equatable {
   let name: String
   let meaning: Meaning
 
-  /// What a lookup comes to.
+  /// The result of a lookup.
   enum Lookup {
     case permitted(PickleGlobal)
     /// A known kind of tensor that is not supported.

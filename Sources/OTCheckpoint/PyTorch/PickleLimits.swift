@@ -1,4 +1,4 @@
-/// How much a pickle may ask for before it is refused.
+/// The most that a pickle may ask for before it is refused.
 ///
 /// Every opcode adds a bounded number of bytes, so these also bound memory.
 /// A checkpoint of 30 000 tensors takes about a million opcodes.

@@ -2,7 +2,7 @@ import OTFoundation
 import OTTensor
 
 extension PickleMachine {
-  /// What REDUCE or NEWOBJ of `callee` with `arguments` stands for.
+  /// The value of REDUCE or NEWOBJ of `callee` with `arguments`.
   mutating func construct(
     _ callee: PickleValue, _ arguments: PickleValue, isNewObject: Bool
   ) throws -> PickleValue {

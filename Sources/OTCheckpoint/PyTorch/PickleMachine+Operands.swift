@@ -1,6 +1,6 @@
 import OTFoundation
 
-/// What follows an opcode in the stream; each read is checked against its end.
+/// The operands behind an opcode; each read is checked against the end of the stream.
 extension PickleMachine {
   mutating func checkProtocol() throws {
     let version = try number(1)

@@ -7,7 +7,7 @@ import OTFoundation
 /// here. Work and memory are linear in the pickle's length and capped by
 /// `PickleLimits`; no part of it recurses.
 struct PickleMachine {
-  /// Which container the pickle is from: their persistent ids differ.
+  /// The container of the pickle: their persistent ids differ.
   enum Container: Sendable { case archive, legacy }
 
   /// A pickle that was read to its STOP.
@@ -23,7 +23,7 @@ struct PickleMachine {
   var heap = PickleHeap()
   /// Heap index of each storage key.
   var storageIndices: [String: Int] = [:]
-  /// Where the opcode being read starts.
+  /// Offset of the opcode being read.
   private(set) var opcodeOffset: Int
   private var stack: [PickleValue] = []
   /// Heights of the stack at each open MARK.

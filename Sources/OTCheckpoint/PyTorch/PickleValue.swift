@@ -18,7 +18,7 @@ enum PickleValue: Sendable {
   case storage(Int)
   case tensor(Int)
 
-  /// What to call it in a message.
+  /// Its name in a message.
   var kindName: String {
     switch self {
     case .none: "None"
@@ -80,7 +80,7 @@ struct PickleStorage: Sendable {
   let elementType: ElementType?
   /// Elements, or bytes when untyped, of the whole storage.
   let count: Int
-  /// Where the persistent id is in the file.
+  /// Offset of the persistent id in the file.
   let byteOffset: Int
 
   /// Bytes of the whole storage; the product was checked when it was made.

@@ -12,12 +12,12 @@ import OTTensor
 package struct PyTorchFile: Sendable {
   /// In order of appearance; names are unique.
   package let tensors: [TensorView]
-  /// What a person should know, though the file was read.
+  /// Oddities that do not keep the file from being read.
   package let warnings: [String]
   /// Paths of the first values that are no tensors, at most 16.
   package let otherPaths: [String]
 
-  /// Whether the file starts like one of `torch.save`.
+  /// True when the file starts like one of `torch.save`.
   package static func recognizes(_ mapping: MappedFile) -> Bool {
     let bytes = mapping.bytes
     if mapping.byteCount >= 4 && bytes[0] == 0x50 && bytes[1] == 0x4B {
@@ -56,10 +56,10 @@ package struct PyTorchFile: Sendable {
   }
 }
 
-/// What either container of `torch.save` comes to.
+/// The contents of a file of `torch.save`, whichever container it is.
 struct PyTorchContents {
   let pickle: PickleMachine.Result
-  /// Where each storage of the pickle's heap starts in the file.
+  /// Offset in the file of each storage of the pickle's heap.
   let storageOffsets: [Int]
   let isBigEndian: Bool
   let warnings: [String]

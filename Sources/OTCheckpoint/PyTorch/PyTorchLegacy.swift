@@ -83,7 +83,7 @@ enum PyTorchLegacy {
     return keys
   }
 
-  /// Where each storage starts, the payload being read in the order of `keys`.
+  /// Offset of each storage; the payload is read in the order of `keys`.
   private static func storageOffsets(
     _ storages: [PickleStorage], _ keys: [String], _ file: MappedFile, from start: Int,
     listedAt listOffset: Int

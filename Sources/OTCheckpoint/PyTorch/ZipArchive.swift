@@ -9,7 +9,7 @@ struct ZipArchive {
   struct Record: Sendable {
     /// Name inside the archive's one folder: `data/0`.
     let name: String
-    /// Where the content lies in the file.
+    /// The content's bytes in the file.
     let range: Range<Int>
     /// CRC-32 of the content as the directory states it; 0 where none was computed.
     let checksum: UInt32

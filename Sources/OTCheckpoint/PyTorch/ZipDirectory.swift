@@ -2,7 +2,7 @@ import OTFoundation
 
 /// Finds and reads the central directory of a ZIP or ZIP64 file.
 struct ZipDirectory {
-  /// What the directory says of one entry, checked against its local header.
+  /// The directory's record of one entry, checked against its local header.
   struct Entry {
     let name: String
     let headerOffset: Int
@@ -10,7 +10,7 @@ struct ZipDirectory {
     let checksum: UInt32
   }
 
-  /// Where the directory lies, and how many entries it must have.
+  /// The directory's place, and the number of entries that it must have.
   private struct Extent {
     var range: Range<Int>
     var entryCount: Int

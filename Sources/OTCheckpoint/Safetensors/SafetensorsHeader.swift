@@ -8,7 +8,7 @@ struct SafetensorsHeader {
   private(set) var metadata: [String: String] = [:]
 
   private let mapping: MappedFile
-  /// Where the header ends and the data begin.
+  /// Offset of the data, which is the end of the header.
   private let dataStart: Int
 
   private struct Entry {
@@ -95,7 +95,7 @@ struct SafetensorsHeader {
   private func texts(_ reader: inout JSONObjectReader, at offset: Int) throws -> [String: String] {
     guard let members = try reader.texts(count: SafetensorsLimits.metadataCount) else {
       throw Refusal(
-        "safetensors-metadata", "__metadata__ is no object of strings", file: mapping.path, byteOffset: offset)
+        "safetensors-metadata", "__metadata__ is not an object of strings", file: mapping.path, byteOffset: offset)
     }
     return Dictionary(members.map { ($0.name, $0.text) }, uniquingKeysWith: { first, _ in first })
   }
@@ -130,12 +130,12 @@ struct SafetensorsHeader {
 
     func integers(_ field: String) throws -> [Int] {
       guard let array = object[field]?.array else {
-        throw refusal("safetensors-field-not-list", "'\(field)' is no list")
+        throw refusal("safetensors-field-not-list", "'\(field)' is not a list")
       }
       return try array.map {
         guard let integer = $0.integer, integer >= 0 else {
           throw refusal(
-            "safetensors-integer", "'\(field)' holds something that is no non-negative integer")
+            "safetensors-integer", "'\(field)' holds something that is not a non-negative integer")
         }
         return integer
       }
@@ -154,7 +154,7 @@ struct SafetensorsHeader {
     guard bitCount % 8 == 0 else {
       throw refusal(
         "safetensors-sub-byte",
-        "\(shape.elementCount) elements of \(type.bitWidth) bits are no whole number of bytes")
+        "\(shape.elementCount) elements of \(type.bitWidth) bits do not fill whole bytes")
     }
 
     let offsets = try integers("data_offsets")

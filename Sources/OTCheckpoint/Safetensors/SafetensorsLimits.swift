@@ -15,7 +15,7 @@ enum SafetensorsLimits {
   /// The data begin at a multiple of this in files that we write.
   static let alignment = 8
 
-  /// What is wrong with a tensor's name, or nil.
+  /// The fault of a tensor's name, or nil.
   static func fault(inName name: String) -> String? {
     if name.isEmpty { return "a tensor has an empty name" }
     if name.utf8.count > nameByteCount {

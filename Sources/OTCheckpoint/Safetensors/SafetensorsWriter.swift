@@ -157,7 +157,7 @@ package struct SafetensorsWriter: ~Copyable {
         throw refusal(
           "safetensors-sub-byte",
           "\(entry.shape.elementCount) elements of \(entry.elementType.bitWidth) bits "
-            + "are no whole number of bytes")
+            + "do not fill whole bytes")
       }
       root[entry.name] = .object([
         "dtype": .string(entry.elementType.rawValue),

@@ -30,7 +30,7 @@ struct ShardedIndex {
       file: file.path)
     guard let map = root["weight_map"]?.object, map.count > 0 else {
       throw Refusal(
-        "index-no-weight-map", "is no index: it has no object 'weight_map' with tensors in it",
+        "index-no-weight-map", "is not an index: it has no object 'weight_map' with tensors in it",
         file: file.path)
     }
     locations = try map.members.map { name, value in
@@ -41,7 +41,7 @@ struct ShardedIndex {
       }
       guard ShardedIndex.isFileName(shard) else {
         throw Refusal(
-          "index-shard-name", "its shard '\(shard.prefix(200))' is no plain file name",
+          "index-shard-name", "its shard '\(shard.prefix(200))' is not a plain file name",
           file: file.path, tensor: name,
           remedy: "shards lie beside the index and are listed without a folder")
       }
@@ -91,7 +91,7 @@ struct ShardedIndex {
     else {
       throw Refusal(
         "index-incomplete-set",
-        "lists \(listed.count) of the \(first.count) shards that '\(firstName)' speaks of",
+        "lists \(listed.count) of the \(first.count) shards that '\(firstName)' counts",
         file: file.path, remedy: "use the index that belongs to these shards")
     }
   }

@@ -31,7 +31,7 @@ extension LanguageModel {
   ) throws(Refusal) -> SentenceEmbeddings {
     guard !isCausal else {
       throw Refusal(
-        "embed-causal", "is a model that continues texts, it gives no embeddings of sentences", file: file.path,
+        "embed-causal", "is a model that continues texts: it gives no sentence vectors", file: file.path,
         remedy: "use a model such as BERT")
     }
     let tokenizer = try tokenizer()
