@@ -2,9 +2,9 @@ import OTFoundation
 import OTGraph
 import OTRuntime
 
-/// What one pass over the samples is for.
+/// The purpose of one pass over the samples.
 package struct CalibrationPass: Sendable {
-  /// What is observed.
+  /// The kinds to observe.
   package var kinds: Set<ObservationKind> = [.ranges]
   /// Producers of the sites that are observed; nil: all.
   package var sites: Set<String>?
@@ -33,9 +33,9 @@ package struct Calibrator: Sendable {
   /// Called with the tokens done and in all.
   package typealias Progress = (_ doneCount: Int, _ totalCount: Int) -> Void
 
-  /// What a pass gives.
+  /// The result of a pass.
   package struct Outcome: Sendable {
-    /// What was observed, by the producer of the site.
+    /// The observations, by the producer of the site.
     package let sites: [String: SiteObservations]
     /// The values that were to be kept: node → its value for each sample.
     package let values: [String: [Matrix]]
@@ -91,7 +91,7 @@ package struct Calibrator: Sendable {
     return ends.isEmpty ? 0 : try executor.bytesPerToken(from: Set(pass.given.keys), until: ends)
   }
 
-  /// What is in memory until the pass is over: what observers gather, and values that are kept.
+  /// Memory in use until the pass is over: for observers, and for values that are kept.
   private static func keptByteCount(_ graph: Graph, _ pass: CalibrationPass, lengths: [Int]) -> Int {
     let rowCount = lengths.reduce(0, +)
     let observers = pass.observed(graph).flatMap { site in
@@ -103,7 +103,7 @@ package struct Calibrator: Sendable {
     return (observers + values).reduce(0) { $0.addingChecked($1) ?? .max }
   }
 
-  /// Which samples of these lengths run together.
+  /// The groups of samples of these lengths that run together.
   private func batches(_ lengths: [Int], _ pass: CalibrationPass) throws -> [Range<Int>] {
     let kept = Calibrator.keptByteCount(executor.graph, pass, lengths: lengths)
     let taken = kept.addingChecked(parameterByteCount ?? 0) ?? .max

@@ -9,7 +9,7 @@ import OTTensor
 /// linear with a vector as `input`, and maybe one as `output`, which is passed
 /// over. In safetensors a dictionary's entries are named `LINEAR.input`.
 extension ForeignStatistics {
-  /// What the numbers of a file are.
+  /// The meaning of a file's numbers.
   package enum Kind: Sendable, Hashable {
     /// max|x| per input channel: never negative, not all zero.
     case absoluteMaximum

@@ -1,9 +1,9 @@
 import OTFoundation
 import OTGraph
 
-/// What another tool measured on a site, as its files give it.
+/// Another tool's measurement of a site, as its files give it.
 package struct ForeignScales: Sendable, Hashable {
-  /// What the activations were shifted by before they were measured: the mean over the
+  /// The shift of the activations before they were measured: the mean over the
   /// samples of each sample's (max + min) / 2; nil when they were measured as they are.
   package let midpoint: [Float]?
   /// max|x − midpoint| of each channel, not negative.
@@ -76,7 +76,7 @@ package struct ForeignStatistics: Sendable {
     for name in vectors.keys.sorted() {
       guard let node = graph.matches(statisticsName: name), case .linear(let linear)? = graph[node]?.operation else {
         throw Refusal(
-          "statistics-unknown-name", "'\(name)' is no linear of this model", file: file,
+          "statistics-unknown-name", "'\(name)' is not a linear of this model", file: file,
           remedy: "take the statistics of this model")
       }
       guard let vector = vectors[name], vector.count == linear.inFeatures else {

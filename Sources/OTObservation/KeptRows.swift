@@ -2,7 +2,7 @@ import OTRuntime
 
 /// Rows of a site's value that were kept, in the order of the samples.
 package struct KeptRows: Sendable, Hashable {
-  /// Where a row comes from.
+  /// The origin of a row.
   package struct Place: Sendable, Hashable {
     /// The sample, counted from 0.
     package let sample: Int
@@ -16,7 +16,7 @@ package struct KeptRows: Sendable, Hashable {
   package let sampleCount: Int
   /// The values, `[rows, channelCount]`, row-major.
   package internal(set) var values: [Float] = []
-  /// Where each row comes from.
+  /// The origin of each row.
   package internal(set) var places: [Place] = []
 
   init(channelCount: Int, sampleCount: Int) {
@@ -54,7 +54,7 @@ package struct KeptRows: Sendable, Hashable {
   }
 }
 
-/// Which rows are kept, decided before the first is seen: by the lengths of the samples alone.
+/// The rows to keep, decided before the first is seen: by the lengths of the samples alone.
 struct RowChoice: Sendable {
   /// Rows of each sample.
   private(set) var rows: [Int: [Int]] = [:]

@@ -11,7 +11,7 @@ package enum ObservationKind: Sendable, Hashable {
   case wholeSamples(count: Int)
 }
 
-/// What calibration knows of a site: the parts that were asked for.
+/// The observations of a site: the parts that were asked for.
 package struct SiteObservations: Sendable, Equatable {
   /// Ranges of the channels.
   package var ranges: SiteRanges?
@@ -21,7 +21,7 @@ package struct SiteObservations: Sendable, Equatable {
   package var rows: KeptRows?
   /// All rows of some samples.
   package var wholeSamples: KeptRows?
-  /// What another tool measured, as it gives it.
+  /// Another tool's measurement, as its file gives it.
   package var foreignScales: ForeignScales?
 
   /// Observations with some parts.
@@ -42,7 +42,7 @@ package struct SiteObservations: Sendable, Equatable {
     return foreignScales?.midpoint == nil ? foreignScales?.absoluteMaximum : nil
   }
 
-  /// What both observed together; nil where one has a part that the other lacks.
+  /// The union of both; nil where one has a part that the other lacks.
   ///
   /// - Precondition: they have the same number of channels.
   func merged(with other: SiteObservations) -> SiteObservations? {

@@ -5,7 +5,7 @@ import OTRuntime
 
 /// Gathers something about the value of one site, sample by sample.
 ///
-/// What it gathers depends on the samples and their order alone, not on how many of them
+/// The result depends on the samples and their order alone, not on how many of them
 /// run together or on how many threads.
 package protocol SiteObserver: AnyObject {
   /// Adds the rows of a sample, `[rows, channels]`, at least one, all finite.
@@ -67,7 +67,7 @@ final class SiteObservers {
     precondition(row == value.rowCount, "a row per token")
   }
 
-  /// What has been gathered, by the producer of the site.
+  /// The observations so far, by the producer of the site.
   var observations: [String: SiteObservations] {
     sites.mapValues { site in
       site.observers.reduce(into: SiteObservations()) { $1.store(in: &$0) }

@@ -31,7 +31,7 @@ package struct SiteRanges: Sendable, Hashable {
   /// (maximum + minimum) / 2 over all samples, for each channel (Outlier Suppression+).
   package var midpoint: [Float] { zip(minima, maxima).map { Float((Double($0) + Double($1)) / 2) } }
 
-  /// What both measured together.
+  /// The union of both.
   ///
   /// - Precondition: they have the same number of channels.
   func merged(with other: SiteRanges) -> SiteRanges {

@@ -1,4 +1,4 @@
-/// Where the time of quantizing went; sums over threads.
+/// Seconds of quantizing by kind of work; sums over threads.
 package struct QuantizationTimes: Sendable {
   /// Reading rows and converting them to float32, page faults included.
   package var read = Duration.zero

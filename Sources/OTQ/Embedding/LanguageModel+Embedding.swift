@@ -104,6 +104,6 @@ package struct SentenceEmbeddings: Sendable {
   package let tokenCounts: [Int]
   /// Whether the end of a text was cut off.
   package let areCut: [Bool]
-  /// How vectors came about.
+  /// The recipe and counts behind the vectors.
   package let recipe: SentenceRecipe
 }

@@ -1,6 +1,6 @@
 import OTRuntime
 
-/// How the values of a sentence's tokens become one vector; raw values are the
+/// The way from the values of a sentence's tokens to one vector; raw values are the
 /// members of a pooling configuration of sentence-transformers that ask for them.
 package enum SentencePooling: String, CaseIterable, Sendable {
   // In the order in which sentence-transformers joins several.

@@ -7,7 +7,7 @@ package final class GenerationLoop {
   /// Tokens of the prompt that are read before it is asked again whether to go on.
   private static let promptPartLength = 512
 
-  /// Where a model sets no limit, a text ends here at the latest.
+  /// The most tokens of a text whose model sets no limit.
   private static let greatestCapacity = 1 << 24
 
   private let promptTokenIDs: [Int]

@@ -1,4 +1,4 @@
-/// How a text is continued.
+/// The options of continuing a text.
 public struct GenerationOptions: Sendable, Hashable {
   /// The most tokens to generate; 0 or less: none.
   public var maximumTokenCount: Int
@@ -45,7 +45,7 @@ public struct GeneratedPiece: Sendable, Hashable {
     case cancelled
   }
 
-  /// What a text took.
+  /// Counts and seconds of a text.
   public struct Summary: Sendable, Hashable {
     /// Why the text ended.
     public let stopReason: StopReason

@@ -25,7 +25,7 @@ package struct StopStrings {
     return (release(held.count), false)
   }
 
-  /// What was held back, when no more text comes, up to a stop string in it.
+  /// The text that was held back, when no more comes, up to a stop string in it.
   package mutating func finish() -> (text: String, isFound: Bool) {
     for start in held.indices where strings.contains(where: { held[start...].starts(with: $0) }) {
       return (release(start), true)

@@ -7,7 +7,7 @@
 public struct TextGeneration: AsyncSequence, Sendable {
   /// A part of the text.
   public typealias Element = GeneratedPiece
-  /// What iterating throws: ``Refusal`` with rule `sampling-not-finite` when the
+  /// The error of iterating: ``Refusal`` with rule `sampling-not-finite` when the
   /// model gives no numbers, `run-memory` when there is no room for the context.
   public typealias Failure = Refusal
 

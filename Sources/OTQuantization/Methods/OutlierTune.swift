@@ -18,9 +18,9 @@ package struct OutlierTune: QuantizationMethod {
   /// that never moves gets a step that is not zero.
   static let leastMaximum: Float = 1e-5
 
-  /// What is known of the sites.
+  /// The observations of the sites.
   package let observations: ModelObservations
-  /// Whether channels are shifted by their midpoints.
+  /// True when channels are shifted by their midpoints.
   package let isSymmetrized: Bool
 
   /// OutlierTune with what was observed of a model.

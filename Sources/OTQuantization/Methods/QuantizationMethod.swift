@@ -1,10 +1,10 @@
 import OTGraph
 
-/// What a method decides about one site.
+/// A method's decision about one site.
 package struct SiteDecision: Sendable, Hashable {
   /// Shift z and scale s: the site's value becomes (x − z) ⊘ s.
   package let transform: ChannelTransform
-  /// How the transformed activation is made integer at run time.
+  /// The quantization of the transformed activation when the model runs.
   package let activation: ActivationQuantization
 
   /// A decision; without a transform the value stays as it is.

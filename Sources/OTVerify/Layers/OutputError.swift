@@ -8,7 +8,7 @@ import OTFoundation
   import Darwin
 #endif
 
-/// How far the values of a node in one model are from those in another, on the
+/// The distance of a node's values in one model from those in another, on the
 /// same tokens: y in the reference, ŷ in the model.
 ///
 /// All sums are float64. They do not depend on the number of threads.

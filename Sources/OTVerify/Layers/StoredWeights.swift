@@ -2,7 +2,7 @@ import OTContainer
 import OTGraph
 import OTTensor
 
-/// How the weights of a packed model's linears are stored, by node.
+/// The storage of the weights of a packed model's linears, by node.
 package struct StoredWeights: Sendable {
   private let tensors: [String: StoredTensor]
 
@@ -18,7 +18,7 @@ package struct StoredWeights: Sendable {
   /// The scheme of a linear's weight; nil where it is not quantized.
   package func scheme(of node: String) -> QuantizationScheme? { tensors[node]?.scheme }
 
-  /// How a node's weight and its input are stored, in words.
+  /// The schemes of a node's weight and of its input, in words.
   func description(of node: String, in graph: Graph) -> String {
     var parts: [String] = []
     if let tensor = tensors[node] { parts.append(tensor.storageDescription) }

@@ -1,4 +1,4 @@
-/// How often values occur, in bins of equal width around 0.
+/// Counts of values, in bins of equal width around 0.
 ///
 /// The bins span ±`halfRange`, a power of two that doubles, pairs of bins
 /// merging, whenever a value does not fit: the result depends on the values

@@ -1,5 +1,5 @@
 extension LayerFinding {
-  /// Whether the second is worse: the larger relative error, NaN the largest.
+  /// True when the second is worse: the larger relative error, NaN the largest.
   static func isBetter(_ first: LayerFinding, than second: LayerFinding) -> Bool {
     if second.error.relativeError.isNaN { return !first.error.relativeError.isNaN }
     return first.error.relativeError < second.error.relativeError

@@ -17,7 +17,7 @@ package struct VerificationReport: Sendable {
     }
   }
 
-  /// What the models were run on.
+  /// The text or tokens that the models were run on.
   package struct Text: Sendable, Hashable {
     /// In words: the names of files, or of the sample.
     package let source: String
@@ -44,7 +44,7 @@ package struct VerificationReport: Sendable {
   package let weights: WeightVerification
   /// Layers, sites and outputs; nil at level weights.
   package let run: RunVerification?
-  /// What the models were run on; nil at level weights.
+  /// The text or tokens that the models were run on; nil at level weights.
   package let text: Text?
 
   /// A report of what was found.
@@ -58,7 +58,7 @@ package struct VerificationReport: Sendable {
 
   /// The deepest level that was verified.
   package var level: String { run == nil ? "weights" : run?.model == nil ? "layers" : "model" }
-  /// Whether nothing has a fault.
+  /// True when nothing has a fault.
   package var hasPassed: Bool { weights.hasPassed && run?.hasPassed ?? true }
 
   /// Every fault, a sentence each: weights first, then layers with the first

@@ -7,7 +7,7 @@ package struct ModelScheme: Sendable, Hashable {
   package let weightBits: Int
   /// Bits of the coarsest activation; 16 where none is quantized.
   package let activationBits: Int
-  /// Whether a site has scales found by calibration.
+  /// True when a site has scales found by calibration.
   package let isStatic: Bool
 
   /// A scheme.

@@ -1,6 +1,6 @@
 /// A limit that depends on a model's scheme.
 package struct SchemeLimit: Sendable, Hashable {
-  /// What a bit costs: the default is `base + weights · r^−(weight bits) +
+  /// The cost of a bit: the default is `base + weights · r^−(weight bits) +
   /// activations · r^−(activation bits)`, where r is 2 for errors and 4 for what grows with
   /// their squares; 16 bits, which stand for floats, add nothing.
   struct Cost: Sendable, Hashable {

@@ -59,7 +59,7 @@ private struct ToleranceReader {
       guard known.contains(key) else {
         let name = parent.map { "\($0).\(key)" } ?? key
         throw Refusal(
-          "tolerance-unknown", "'\(name)' is no tolerance", file: file,
+          "tolerance-unknown", "'\(name)' is not a tolerance", file: file,
           remedy: "known\(parent.map { " in '\($0)'" } ?? ""): \(known.joined(separator: ", "))")
       }
       try body(key, value)
@@ -67,7 +67,7 @@ private struct ToleranceReader {
   }
 
   func number(_ value: JSONValue, _ key: String, _ range: ClosedRange<Double>) throws -> Double {
-    guard let number = value.double else { throw Refusal("tolerance-value", "'\(key)' is no number", file: file) }
+    guard let number = value.double else { throw Refusal("tolerance-value", "'\(key)' is not a number", file: file) }
     guard range.contains(number) else {
       throw Refusal(
         "tolerance-value", "'\(key)' is \(number), not between \(range.lowerBound) and \(range.upperBound)", file: file)
@@ -84,7 +84,7 @@ private struct ToleranceReader {
     }
     for (bits, value) in object.members {
       guard let bits = Int(bits), (2...8).contains(bits) else {
-        throw Refusal("tolerance-value", "'\(bits)' are no bits of a weight", file: file)
+        throw Refusal("tolerance-value", "'\(bits)' is not a number of bits", file: file)
       }
       limits[bits] = try number(value, key, -1000...1000)
     }
@@ -101,7 +101,7 @@ private struct ToleranceReader {
     for (name, value) in object.members {
       guard let scheme = ModelScheme(name: name) else {
         throw Refusal(
-          "tolerance-value", "'\(name)' in '\(key)' is no scheme", file: file,
+          "tolerance-value", "'\(name)' in '\(key)' is not a scheme", file: file,
           remedy: "schemes are like w6a6-static, w8a8-dynamic and w6a16, with bits from 2 to 8, or 16 for floats")
       }
       limit.byScheme[scheme] = try number(value, key, range)

@@ -1,4 +1,4 @@
-/// How far a packed file may be from its source: `formats/tolerance.md`.
+/// The limits of a packed file's distance from its source: `formats/tolerance.md`.
 package struct Tolerance: Sendable, Hashable {
   // MARK: Weights
 
@@ -55,7 +55,7 @@ package struct Tolerance: Sendable, Hashable {
 // MARK: - Judging
 
 extension Tolerance {
-  /// What is wrong with the output of a node, in words.
+  /// The faults of a node's output, in words.
   func faults(of error: OutputError, scheme: ModelScheme) -> [String] {
     var faults: [String] = []
     let limit = maximumLayerError.value(for: scheme)
@@ -73,7 +73,7 @@ extension Tolerance {
     return faults
   }
 
-  /// What is wrong with a model's outputs: figure and sentence.
+  /// The faults of a model's outputs: figure and sentence.
   func faults(
     perplexity: ModelFinding.Perplexity?, divergence: ModelFinding.Divergence?,
     similarities: [ModelFinding.Similarity], scheme: ModelScheme
