@@ -46,27 +46,36 @@ let package = Package(
       name: "OTRuntime",
       dependencies: ["COpenBLAS", "OTContainer", "OTFoundation", "OTGraph", "OTKernels", "OTTensor"]),
     .target(
-      name: "OTObservation",
-      dependencies: ["OTCheckpoint", "OTFoundation", "OTGraph", "OTJSON", "OTKernels", "OTRuntime", "OTTensor"]),
+      name: "OTModel",
+      dependencies: [
+        "OTCheckpoint", "OTContainer", "OTFoundation", "OTGraph", "OTJSON", "OTKernels", "OTRuntime", "OTTensor",
+        "OTTokenizer",
+      ]),
     .target(
-      name: "OTQuantization", dependencies: ["OTFoundation", "OTGraph", "OTKernels", "OTObservation", "OTTensor"]),
+      name: "OTObservation",
+      dependencies: [
+        "OTCheckpoint", "OTFoundation", "OTGraph", "OTJSON", "OTKernels", "OTModel", "OTRuntime", "OTTensor",
+      ]),
+    .target(
+      name: "OTQuantization",
+      dependencies: ["OTFoundation", "OTGraph", "OTKernels", "OTModel", "OTObservation", "OTRuntime", "OTTensor"]),
     .target(
       name: "OTConversion",
       dependencies: [
-        "CCrypto", "OTCheckpoint", "OTContainer", "OTFoundation", "OTGraph", "OTKernels", "OTObservation",
-        "OTQuantization", "OTRuntime", "OTTensor", "OTText", "OTTokenizer",
+        "CCrypto", "OTCheckpoint", "OTContainer", "OTFoundation", "OTGraph", "OTJSON", "OTKernels", "OTModel",
+        "OTObservation", "OTQuantization", "OTRuntime", "OTTensor", "OTText", "OTTokenizer",
       ]),
     .target(
       name: "OTQ",
       dependencies: [
-        "OTCheckpoint", "OTContainer", "OTConversion", "OTFoundation", "OTGraph", "OTJSON", "OTQuantization",
-        "OTRuntime", "OTTensor", "OTTokenizer",
+        "OTCheckpoint", "OTContainer", "OTFoundation", "OTGraph", "OTJSON", "OTModel", "OTRuntime", "OTTensor",
+        "OTTokenizer",
       ]),
     .target(
       name: "OTVerify",
       dependencies: [
-        "OTCheckpoint", "OTContainer", "OTConversion", "OTFoundation", "OTGraph", "OTJSON", "OTKernels",
-        "OTObservation", "OTQuantization", "OTRuntime", "OTTensor",
+        "OTCheckpoint", "OTContainer", "OTFoundation", "OTGraph", "OTJSON", "OTKernels", "OTModel", "OTObservation",
+        "OTRuntime", "OTTensor",
       ]),
 
     // MARK: Commands
@@ -74,7 +83,7 @@ let package = Package(
       name: "otconvert",
       dependencies: [
         "OTCheckpoint", "OTContainer", "OTConversion", "OTFoundation", "OTGraph", "OTJSON",
-        "OTKernels", "OTObservation", "OTQ", "OTRuntime", "OTTensor", "OTText", "OTTokenizer", "OTVerify",
+        "OTKernels", "OTModel", "OTObservation", "OTQ", "OTRuntime", "OTTensor", "OTText", "OTTokenizer", "OTVerify",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       // The demo's model: what a user of the built tool has at hand.
@@ -83,7 +92,8 @@ let package = Package(
       name: "otbench",
       dependencies: [
         "CDNNL", "COpenBLAS", "OTCheckpoint", "OTContainer", "OTConversion", "OTFoundation",
-        "OTGraph", "OTJSON", "OTKernels", "OTObservation", "OTQ", "OTQuantization", "OTRuntime", "OTTensor", "OTText",
+        "OTGraph", "OTJSON", "OTKernels", "OTModel", "OTObservation", "OTQ", "OTQuantization", "OTRuntime", "OTTensor",
+        "OTText",
         "OTTokenizer",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ]),
@@ -95,7 +105,7 @@ let package = Package(
     .target(
       name: "_OTModelSupport",
       dependencies: [
-        "OTCheckpoint", "OTConversion", "OTFoundation", "OTGraph", "OTJSON", "OTObservation", "OTRuntime",
+        "OTCheckpoint", "OTConversion", "OTFoundation", "OTGraph", "OTJSON", "OTModel", "OTObservation", "OTRuntime",
         "_OTTestSupport",
       ],
       path: "Tests/_OTModelSupport"),
@@ -106,27 +116,29 @@ let package = Package(
     .testTarget(
       name: "OTGraphTests",
       dependencies: [
-        "OTCheckpoint", "OTConversion", "OTFoundation", "OTGraph", "OTJSON", "OTRuntime", "OTTensor", "_OTModelSupport",
-        "_OTTestSupport",
+        "OTCheckpoint", "OTConversion", "OTFoundation", "OTGraph", "OTJSON", "OTModel", "OTRuntime", "OTTensor",
+        "_OTModelSupport", "_OTTestSupport",
       ]),
     .testTarget(
       name: "OTRuntimeTests",
       dependencies: [
-        "OTCheckpoint", "OTContainer", "OTConversion", "OTFoundation", "OTGraph", "OTJSON", "OTKernels",
+        "OTCheckpoint", "OTContainer", "OTConversion", "OTFoundation", "OTGraph", "OTJSON", "OTKernels", "OTModel",
         "OTObservation", "OTRuntime", "OTTensor", "_OTModelSupport", "_OTTestSupport",
       ]),
-    .testTarget(name: "OTQuantizationTests", dependencies: ["OTQuantization", "_OTTestSupport"]),
+    .testTarget(
+      name: "OTQuantizationTests",
+      dependencies: ["OTFoundation", "OTGraph", "OTKernels", "OTModel", "OTQuantization", "OTTensor", "_OTTestSupport"]),
     .testTarget(name: "OTContainerTests", dependencies: ["OTContainer", "_OTTestSupport"]),
     .testTarget(
       name: "OTConversionTests",
       dependencies: [
-        "OTCheckpoint", "OTContainer", "OTConversion", "OTFoundation", "OTGraph", "OTObservation", "OTRuntime",
-        "OTTensor", "OTVerify", "_OTModelSupport", "_OTTestSupport",
+        "OTCheckpoint", "OTContainer", "OTConversion", "OTFoundation", "OTGraph", "OTModel", "OTObservation",
+        "OTRuntime", "OTTensor", "OTVerify", "_OTModelSupport", "_OTTestSupport",
       ]),
     .testTarget(
       name: "OTVerifyTests",
       dependencies: [
-        "OTCheckpoint", "OTContainer", "OTConversion", "OTFoundation", "OTGraph", "OTJSON", "OTObservation",
+        "OTCheckpoint", "OTContainer", "OTConversion", "OTFoundation", "OTGraph", "OTJSON", "OTModel", "OTObservation",
         "OTRuntime", "OTTensor", "OTVerify", "_OTModelSupport", "_OTTestSupport",
       ]),
     .testTarget(
@@ -136,20 +148,20 @@ let package = Package(
     .testTarget(
       name: "OTQTests",
       dependencies: [
-        "OTCheckpoint", "OTConversion", "OTFoundation", "OTJSON", "OTQ", "OTRuntime", "OTTensor", "OTTokenizer",
-        "_OTModelSupport", "_OTTestSupport",
+        "OTCheckpoint", "OTConversion", "OTFoundation", "OTJSON", "OTModel", "OTQ", "OTRuntime", "OTTensor",
+        "OTTokenizer", "_OTModelSupport", "_OTTestSupport",
       ]),
     .testTarget(
       name: "OTObservationTests",
       dependencies: [
-        "OTCheckpoint", "OTConversion", "OTFoundation", "OTGraph", "OTObservation", "OTQuantization", "OTRuntime",
-        "OTTensor", "_OTModelSupport", "_OTTestSupport",
+        "OTCheckpoint", "OTConversion", "OTFoundation", "OTGraph", "OTModel", "OTObservation", "OTQuantization",
+        "OTRuntime", "OTTensor", "_OTModelSupport", "_OTTestSupport",
       ]),
     .testTarget(
       name: "EndToEndTests",
       dependencies: [
-        "CZlib", "OTCheckpoint", "OTContainer", "OTFoundation", "OTJSON", "OTTensor", "_OTTestSupport", "otbench",
-        "otconvert",
+        "CZlib", "OTCheckpoint", "OTContainer", "OTFoundation", "OTJSON", "OTTensor", "otbench", "otconvert",
+        "_OTTestSupport",
       ]),
   ],
   swiftLanguageModes: [.v6]

@@ -160,7 +160,7 @@ extension Container {
     // Of rows without columns there may be 2^31.
     guard layout.columnCount > 0 else { return [] }
     let codes = try codes(of: tensor, rowTiles: rowTiles)
-    let rows = rowTiles.lowerBound * 16..<min(rowTiles.upperBound * 16, layout.rowCount)
+    let rows = layout.rows(of: rowTiles)
     var result = [Float](repeating: 0, count: rows.count * layout.columnCount)
     let plain = UnsafeMutableBufferPointer<UInt8>.allocate(capacity: layout.rowTileByteCount)
     defer { plain.deallocate() }

@@ -82,3 +82,14 @@ package struct QuantizationError: Sendable, Hashable {
     self.maximumInSteps = maximumInSteps
   }
 }
+
+extension StoredTensor {
+  /// How the tensor is stored, in words.
+  package var storageDescription: String {
+    switch content {
+    case .alias(let target): "alias of \(target)"
+    case .plain(let type): type.rawValue
+    case .quantized(let scheme, _, _): scheme.text
+    }
+  }
+}

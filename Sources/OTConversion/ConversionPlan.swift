@@ -1,8 +1,8 @@
 import OTCheckpoint
-import OTContainer
 import OTFoundation
 import OTGraph
 import OTJSON
+import OTModel
 import OTObservation
 import OTQuantization
 import OTTensor
@@ -49,11 +49,17 @@ package struct PlannedTensor: Sendable {
     }
   }
 
-  var transform: WeightTransform {
-    WeightTransform(
-      columnScale: use?.input.scale, columnShift: use?.input.shift, rowScale: use?.output.scale,
-      constant: use?.tensor?.constant ?? 0)
+  /// The source's rows as float32, after what migration does to them.
+  ///
+  /// - Throws: as `TransformedRows`.
+  package func rows(of view: TensorView) throws -> TransformedRows {
+    let constant = use?.tensor?.constant ?? 0
+    guard let use, use.role == .weight else { return try TransformedRows(view: view, constant: constant) }
+    return try TransformedRows(view: view, constant: constant, input: use.input, output: use.output)
   }
+
+  /// Whether the elements are the source's own.
+  var keepsElements: Bool { use?.isUnchanged ?? true }
 }
 
 /// All that a conversion will do, decided from headers and statistics alone:

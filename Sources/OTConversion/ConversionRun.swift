@@ -2,6 +2,7 @@ import OTContainer
 import OTFoundation
 import OTGraph
 import OTKernels
+import OTModel
 import OTQuantization
 import OTTensor
 
@@ -51,7 +52,7 @@ struct ConversionRun {
   let progress: Converter.Progress?
   /// Where the time went; hashing is left to others.
   private(set) var times = ConversionTimes()
-  private let parameters: CheckpointParameters
+  private let parameters: ParameterReader
   /// W·z of the last weights, by node, until their biases are written.
   private var shiftProducts: [String: [Float]] = [:]
 
@@ -59,15 +60,14 @@ struct ConversionRun {
     self.plan = plan
     self.writer = writer
     self.progress = progress
-    parameters = CheckpointParameters(plan.checkpoint.tensors)
+    parameters = ParameterReader(plan.checkpoint.tensors)
   }
 
   mutating func writeTensors() throws {
     let tensors = plan.tensors
     let quantizers = try tensors.map { tensor -> WeightQuantizer? in
       guard case .quantized(let scheme) = tensor.treatment, let view = tensor.view else { return nil }
-      return try WeightQuantizer(
-        view: view, scheme: scheme, transform: tensor.transform, threadCount: plan.options.threadCount)
+      return try WeightQuantizer(tensor.rows(of: view), scheme: scheme, threadCount: plan.options.threadCount)
     }
     let jobs = tensors.indices.flatMap { self.jobs(for: $0, quantizers[$0]) }
     let totalByteCount = plan.checkpoint.tensors.reduce(0) { $0 + $1.byteCount }
@@ -131,7 +131,7 @@ struct ConversionRun {
       let block = try quantizer.quantize(rowTiles: rowTiles)
       var times = ConversionTimes()
       times.quantization = block.times
-      let rows = rowTiles.lowerBound * 16..<min(rowTiles.upperBound * 16, view.shape.rowCount)
+      let rows = quantizer.layout.rows(of: rowTiles)
       view.release(rows)
       let chunk = try timed(&times.encode) { try encoder.encode(codes: block.codes, bits: quantizer.scheme.bits) }
       return Block(
@@ -157,7 +157,7 @@ struct ConversionRun {
     if case .unchanged = tensor.treatment {
       return try view.withRowBytes(rows, body)
     }
-    let source = try TransformedRows(view: view, transform: tensor.transform)
+    let source = try tensor.rows(of: view)
     let count = rows.count * view.shape.rowElementCount
     let floats = [Float](unsafeUninitializedCapacity: count) { buffer, initialized in
       initialized = count

@@ -5,8 +5,8 @@ import OTFoundation
 import OTGraph
 import OTJSON
 import OTKernels
+import OTModel
 import OTObservation
-import OTQuantization
 
 /// Carries out a plan: reads, transforms, quantizes, encodes and writes, block
 /// by block, so that memory does not grow with the model.

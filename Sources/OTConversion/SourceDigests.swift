@@ -1,6 +1,7 @@
 import Foundation
 import OTFoundation
 import OTJSON
+import OTModel
 import OTObservation
 import Synchronization
 

@@ -38,7 +38,7 @@ struct TensorPlanner {
     for name in graph.unusedTensors(in: catalog) {
       guard let view = checkpoint[name] else { continue }
       let target = aliases[name].flatMap { target in
-        planned.first { $0.outputName == target && $0.transform.keepsWeights }
+        planned.first { $0.outputName == target && $0.keepsElements }
       }
       planned.append(
         PlannedTensor(
@@ -86,7 +86,7 @@ struct TensorPlanner {
   }
 
   private func isSame(_ a: PlannedTensor, _ b: PlannedTensor) -> Bool {
-    guard a.transform.keepsWeights, b.transform.keepsWeights else { return false }
+    guard a.keepsElements, b.keepsElements else { return false }
     switch (a.treatment, b.treatment) {
     case (.quantized(let first), .quantized(let second)): return first == second
     case (.converted(let first), .converted(let second)): return first == second

@@ -4,6 +4,7 @@ import OTContainer
 import OTFoundation
 import OTGraph
 import OTKernels
+import OTModel
 
 /// Writes the tensors of an `.otq` file as safetensors with the names and
 /// types of the source: dequantized, transformations undone.
@@ -15,10 +16,10 @@ import OTKernels
 /// remainder `(W − Ŵ)·z` that it holds.
 package struct Unpacker: Sendable {
   /// The file to unpack.
-  package let file: PackedFile
+  package let file: PackedModel
 
   /// An unpacker of a file.
-  package init(_ file: PackedFile) { self.file = file }
+  package init(_ file: PackedModel) { self.file = file }
 
   /// Tensors that are written, with their sources.
   private var written: [(tensor: StoredTensor, source: StoredTensor.Source)] {
@@ -86,38 +87,15 @@ package struct Unpacker: Sendable {
     for first in stride(from: 0, to: layout.rowTileCount, by: step) {
       let tiles = first..<min(first + step, layout.rowTileCount)
       var values = try file.container.dequantized(tensor, rowTiles: tiles, scales: scales, zeroPoints: zeroPoints)
-      if let use { undo(use, firstRow: tiles.lowerBound * 16, columnCount: layout.columnCount, &values) }
+      if let use { ParameterReader.restore(use, firstRow: layout.rows(of: tiles).lowerBound, &values) }
       try body(values)
-    }
-  }
-
-  private func undo(_ use: ParameterUse, firstRow: Int, columnCount: Int, _ values: inout [Float]) {
-    guard use.role == .weight else { return }
-    for start in stride(from: 0, to: values.count, by: columnCount) {
-      let rowScale = use.output.scale?[firstRow + start / columnCount] ?? 1
-      for column in 0..<columnCount {
-        values[start + column] = values[start + column] * rowScale / (use.input.scale?[column] ?? 1)
-      }
     }
   }
 
   private func restoredPlain(_ tensor: StoredTensor, _ use: ParameterUse) throws -> [Float] {
     var values = try file.container.floats(of: tensor)
-    let output = use.output
-    switch use.role {
-    case .weight:
-      undo(use, firstRow: 0, columnCount: max(tensor.shape.rowElementCount, 1), &values)
-    case .gamma:
-      for index in values.indices { values[index] *= output.scale?[index] ?? 1 }
-    case .beta, .bias:
-      for index in values.indices {
-        values[index] = values[index] * (output.scale?[index] ?? 1) + (output.shift?[index] ?? 0)
-      }
-      if use.role == .bias, let shift = use.input.shift {
-        for (index, product) in try shiftProduct(of: use, shift).enumerated() { values[index] -= product }
-      }
-    case .table, .shift, .scale: break
-    }
+    let product = try use.role == .bias ? use.input.shift.map { try shiftProduct(of: use, $0) } : nil
+    ParameterReader.restore(use, firstRow: 0, &values, shiftProduct: product)
     return values
   }
 
@@ -128,14 +106,7 @@ package struct Unpacker: Sendable {
     }
     let use = file.uses[bias.weightOutputName]
     var products: [Float] = []
-    func add(_ values: [Float]) {
-      for start in stride(from: 0, to: values.count, by: shift.count) {
-        let product = values[start..<start + shift.count].withUnsafeBufferPointer { row in
-          shift.withUnsafeBufferPointer { Kernels.current.dot(row, $0) }
-        }
-        products.append(product)
-      }
-    }
+    func add(_ values: [Float]) { products += ParameterReader.shiftProduct(ofRestored: values, shift: shift) }
     if weight.scheme != nil {
       try forEachRestoredBlock(weight, use, add)
     } else {

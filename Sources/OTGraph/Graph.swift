@@ -152,3 +152,22 @@ extension Graph: Equatable {
       && a.missing == b.missing
   }
 }
+
+extension ActivationQuantization {
+  /// How an activation is made integer, in words: `static int6`, `float`.
+  package var storageDescription: String {
+    switch self {
+    case .float: "float"
+    case .dynamic(let bits): "dynamic int\(bits)"
+    case .static(let bits): "static int\(bits)"
+    }
+  }
+
+  /// Bits of the integers; nil where the activation stays in floating point.
+  package var bits: Int? {
+    switch self {
+    case .float: nil
+    case .dynamic(let bits), .static(let bits): bits
+    }
+  }
+}

@@ -1,34 +1,5 @@
 import OTJSON
-
-/// A file by which statistics remember a model or a text.
-package struct FileRecord: Sendable, Hashable {
-  /// Its name, without a folder.
-  package let name: String
-  /// Its size.
-  package let byteCount: Int
-  /// Its SHA-256 in lower-case hexadecimal.
-  package let sha256: String
-
-  /// A record of a file.
-  package init(name: String, byteCount: Int, sha256: String) {
-    self.name = name
-    self.byteCount = byteCount
-    self.sha256 = sha256
-  }
-
-  /// `{name, byteCount, sha256}`.
-  package var json: JSONValue {
-    .object(["name": .string(name), "byteCount": .integer(byteCount), "sha256": .string(sha256)])
-  }
-
-  /// The record that `json` holds; nil when it holds none.
-  package init?(json: JSONValue) {
-    guard let name = json["name"]?.string, let byteCount = json["byteCount"]?.integer,
-      let sha256 = json["sha256"]?.string
-    else { return nil }
-    self.init(name: name, byteCount: byteCount, sha256: sha256)
-  }
-}
+import OTModel
 
 /// One run of calibration: which texts, and what was drawn from them.
 package struct CalibrationRun: Sendable, Hashable {

@@ -1,6 +1,7 @@
 import OTCheckpoint
 import OTFoundation
 import OTJSON
+import OTModel
 import OTTensor
 
 /// The file of statistics, which holds the ranges of sites: `formats/statistics.md`.

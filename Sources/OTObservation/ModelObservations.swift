@@ -1,5 +1,6 @@
 import OTFoundation
 import OTGraph
+import OTModel
 
 /// What is known of the sites of a model, and where it was measured.
 package struct ModelObservations: Sendable {

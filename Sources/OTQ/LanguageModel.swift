@@ -1,11 +1,9 @@
 import Foundation
-import OTCheckpoint
-import OTConversion
 import OTFoundation
 import OTGraph
+import OTModel
 import OTRuntime
 import OTTokenizer
-import Synchronization
 
 /// A model that is ready to run: a packed file as it is packed, with integer
 /// matrix products; a checkpoint in float32.
@@ -47,13 +45,6 @@ public struct LanguageModel: Sendable {
   ///
   /// - Throws: as `init(path:threadCount:attentionBits:)`.
   public init(_ file: ModelFile, threadCount: Int? = nil, attentionBits: Int? = nil) throws(Refusal) {
-    try self.init(file, family: nil, threadCount: threadCount, attentionBits: attentionBits)
-  }
-
-  /// The same with the family of a checkpoint, instead of what its config.json says.
-  package init(
-    _ file: ModelFile, family: String?, threadCount: Int?, attentionBits: Int? = nil
-  ) throws(Refusal) {
     if let attentionBits {
       guard (2...8).contains(attentionBits), file.isPacked else {
         throw Refusal(
@@ -64,26 +55,21 @@ public struct LanguageModel: Sendable {
     let threadCount = threadCount ?? ProcessInfo.processInfo.activeProcessorCount
     self.file = file
     executor = try refusing(naming: file.path) { () -> any Executor in
-      let graph = try file.graph(family: family)
-      switch file.content {
+      let graph = try file.model.graph()
+      switch file.model {
       case .packed(let packed):
         return try QuantizedExecutor(
           graph: graph, container: packed.container, threadCount: threadCount, attentionBits: attentionBits)
-      case .checkpoint(let checkpoint, _):
+      case .source(let source):
         // In float32 they are kept as long as they take at most half of the memory.
-        let byteCount = checkpoint.tensors.reduce(0.0) { $0 + Double($1.shape.elementCount) * 4 }
+        let byteCount = source.checkpoint.tensors.reduce(0.0) { $0 + Double($1.shape.elementCount) * 4 }
         return try FloatExecutor(
-          graph: graph, parameters: CheckpointParameters(checkpoint.tensors), threadCount: threadCount,
+          graph: graph, parameters: source.parameters, threadCount: threadCount,
           cachesParameters: byteCount < Double(ProcessInfo.processInfo.physicalMemory) / 2)
       }
     }
     lazyTokenizer = OnDemand {
-      let tokenizerPath =
-        switch file.content {
-        case .packed: "\(file.path): tokenizer.json"
-        case .checkpoint(_, let attachments): attachments[.tokenizer]?.path ?? file.path
-        }
-      let tokenizer = try file.json(.tokenizer).map { try Tokenizer(json: $0, file: tokenizerPath) }
+      let tokenizer = try file.model.tokenizer()
       returnFreeMemory()
       return tokenizer
     }
@@ -142,23 +128,5 @@ public struct LanguageModel: Sendable {
   /// - Throws: ``Refusal`` with a rule `tokenizer-…`.
   public func decode(_ tokenIDs: [Int], skipsSpecialTokens: Bool = true) throws(Refusal) -> String {
     try tokenizer().decode(tokenIDs, skipSpecialTokens: skipsSpecialTokens)
-  }
-}
-
-/// A value that is made when it is first asked for; safe to share between threads.
-final class OnDemand<Value: Sendable>: Sendable {
-  private let make: @Sendable () throws -> Value
-  private let made = Mutex<Value?>(nil)
-
-  init(_ make: @escaping @Sendable () throws -> Value) { self.make = make }
-
-  /// - Throws: what making it throws, each time.
-  func get() throws -> Value {
-    try made.withLock { made in
-      if let made { return made }
-      let value = try make()
-      made = value
-      return value
-    }
   }
 }

@@ -1,19 +1,11 @@
-import OTCheckpoint
-import OTConversion
 import OTFoundation
 import OTJSON
+import OTModel
 
 /// What a model file says about itself.
 public struct ModelMetadata: Sendable, Hashable {
   /// A file that the model was converted from.
-  public struct Source: Sendable, Hashable {
-    /// Its path relative to the model's folder.
-    public let name: String
-    /// Its size in bytes.
-    public let byteCount: Int
-    /// SHA-256 of its content, 64 lower-case hexadecimal digits.
-    public let sha256: String
-  }
+  public typealias Source = FileRecord
 
   /// `_name_or_path` of the model's configuration where that is given, else the
   /// name of the file or folder.
@@ -44,19 +36,19 @@ extension ModelFile {
   /// - Throws: ``Refusal`` for a configuration that cannot be read (`json-…`, `otq-…`).
   public func metadata() throws(Refusal) -> ModelMetadata {
     try refusing {
-      let configured = try json(.configuration)?["_name_or_path"]?.string
-      let graph = try? graph()
+      let configured = try model.json(.configuration)?["_name_or_path"]?.string
+      let graph = try? model.graph()
       var metadata = JSONValue.null
-      if case .packed(let file) = content { metadata = file.container.metadata }
+      if case .packed(let file) = model { metadata = file.container.metadata }
       return ModelMetadata(
         name: configured.flatMap { $0.isEmpty ? nil : $0 } ?? fileName,
         family: graph?.family ?? metadata["family"]?.string,
         weightBits: Set(tensors.compactMap(\.bits)).sorted(),
         method: metadata["method"]?["name"]?.string,
-        byteCount: files.reduce(0) { $0 + $1.byteCount },
+        byteCount: model.files.reduce(0) { $0 + $1.byteCount },
         parameterCount: parameterCount, vocabularySize: graph?.vocabularySize,
         contextLength: graph?.contextLength, producer: metadata["producer"]?.string,
-        sources: (metadata["sources"]?.array ?? []).compactMap(ModelMetadata.Source.init))
+        sources: (metadata["sources"]?.array ?? []).compactMap(FileRecord.init(json:)))
     }
   }
 
@@ -67,19 +59,10 @@ extension ModelFile {
 
   private var parameterCount: Int {
     let aliases: Set<String> =
-      if case .checkpoint(let checkpoint, _) = content { Set(checkpoint.aliases.keys) } else { [] }
+      if case .source(let source) = model { Set(source.checkpoint.aliases.keys) } else { [] }
     return tensors.reduce(0) { sum, tensor in
       if case .alias = tensor.storage { return sum }
       return aliases.contains(tensor.name) ? sum : sum + tensor.elementCount
     }
-  }
-}
-
-extension ModelMetadata.Source {
-  fileprivate init?(_ json: JSONValue) {
-    guard let name = json["name"]?.string, let byteCount = json["byteCount"]?.integer,
-      let sha256 = json["sha256"]?.string
-    else { return nil }
-    self.init(name: name, byteCount: byteCount, sha256: sha256)
   }
 }

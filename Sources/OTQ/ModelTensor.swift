@@ -1,7 +1,6 @@
 import OTContainer
-import OTConversion
 import OTFoundation
-import OTQuantization
+import OTModel
 import OTTensor
 
 /// A tensor of a model file.
@@ -48,7 +47,7 @@ public struct ModelTensor: Sendable {
   /// - Complexity: O(`elementCount`) time and memory.
   public func values() throws(Refusal) -> [Float] { try refusing(read) }
 
-  init(_ file: PackedFile, _ tensor: StoredTensor) {
+  init(_ file: PackedModel, _ tensor: StoredTensor) {
     name = tensor.name
     shape = tensor.shape.dimensions
     storage =
@@ -85,12 +84,7 @@ public struct ModelTensor: Sendable {
       guard view.elementType.isConvertibleFloat else {
         throw ModelTensor.notFloats(view.name, file: view.file.path)
       }
-      let count = view.shape.elementCount
-      let rows = try TransformedRows(view: view, transform: .identity)
-      return [Float](unsafeUninitializedCapacity: count) { buffer, initializedCount in
-        rows.read(rows: 0..<view.shape.rowCount, into: UnsafeMutableBufferPointer(rebasing: buffer[..<count]))
-        initializedCount = count
-      }
+      return try TransformedRows(view: view).values(rows: 0..<view.shape.rowCount)
     }
   }
 

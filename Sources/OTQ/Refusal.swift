@@ -1,5 +1,6 @@
 @_exported import struct OTFoundation.Refusal
 // Exported, so that their members are there for those who import OTQ alone.
+@_exported import struct OTModel.FileRecord
 @_exported import struct OTRuntime.Matrix
 @_exported import struct OTTensor.QuantizationScheme
 

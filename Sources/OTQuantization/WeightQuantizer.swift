@@ -1,5 +1,6 @@
 import OTFoundation
 import OTKernels
+import OTModel
 import OTTensor
 
 /// Some row tiles of a quantized weight.
@@ -46,13 +47,13 @@ package struct WeightQuantizer: Sendable {
   /// Per tensor, reads the whole weight once to find its range, releasing the
   /// source's pages as it goes.
   ///
-  /// - Throws: `Refusal` as `TransformedRows`, `weight-not-matrix`, and per
+  /// - Throws: `Refusal` with rule `weight-not-matrix`, and per
   ///   tensor as `quantize(rowTiles:)`.
   package init(
-    view: TensorView, scheme: QuantizationScheme, transform: WeightTransform = .identity,
-    threadCount: Int = 1, kernels: Kernels = .current
+    _ rows: TransformedRows, scheme: QuantizationScheme, threadCount: Int = 1
   ) throws {
-    rows = try TransformedRows(view: view, transform: transform, kernels: kernels)
+    self.rows = rows
+    let view = rows.view
     guard view.shape.rank == 2 else {
       throw Refusal(
         "weight-not-matrix", "shape \(view.shape) is not [out, in]",
@@ -73,7 +74,7 @@ package struct WeightQuantizer: Sendable {
   ///   when a scale would not be finite.
   package func quantize(rowTiles: Range<Int>) throws -> QuantizedBlock {
     precondition(rowTiles.lowerBound >= 0 && rowTiles.upperBound <= rowTileCount)
-    let rowRange = rowTiles.lowerBound * 16..<min(rowTiles.upperBound * 16, layout.rowCount)
+    let rowRange = layout.rows(of: rowTiles)
     var parts = BlockParts(rowCount: max(rowRange.count, 0), quantizer: self)
     let scratch = Scratch(layout: layout)
     defer { scratch.deallocate() }
@@ -115,7 +116,7 @@ extension WeightQuantizer {
       let groupCount = quantizer.scheme.groupCount(columnCount: quantizer.layout.columnCount)
       scales.reserveCapacity(rowCount * groupCount)
       if storesZeroPoints { zeroPoints.reserveCapacity(rowCount * groupCount) }
-      if quantizer.rows.transform.columnShift != nil { shiftProduct = [] }
+      if quantizer.rows.input.shift != nil { shiftProduct = [] }
     }
 
     mutating func append(_ step: StepChoice) {
@@ -144,7 +145,7 @@ extension WeightQuantizer {
   }
 
   private func quantize(rowTile: Int, with scratch: Scratch, into parts: inout BlockParts) throws {
-    let tileRows = rowTile * 16..<min(rowTile * 16 + 16, layout.rowCount)
+    let tileRows = layout.rows(of: rowTile..<rowTile + 1)
     let columnCount = layout.columnCount
     let padded = layout.paddedColumnCount
     func row(_ index: Int) -> UnsafeMutableBufferPointer<Float> {

@@ -47,6 +47,16 @@ public struct QuantizationScheme: Sendable, Hashable {
   /// The zero point of a symmetric scheme.
   public var symmetricZeroPoint: Int { 1 << (bits - 1) }
 
+  /// The scheme in words: `int6 asym channel`, `int8 sym group 128`.
+  package var text: String {
+    let sign = isSymmetric ? "sym" : "asym"
+    switch granularity {
+    case .perTensor: return "int\(bits) \(sign) tensor"
+    case .perChannel: return "int\(bits) \(sign) channel"
+    case .perGroup(let size): return "int\(bits) \(sign) group \(size)"
+    }
+  }
+
   /// Groups in a row of `columnCount` weights: 1 unless granularity is per group.
   public func groupCount(columnCount: Int) -> Int {
     switch granularity {

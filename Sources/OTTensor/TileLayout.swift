@@ -52,6 +52,12 @@ package struct TileLayout: Sendable, Hashable {
     rowTileCount * packedRowTileByteCount(bits: bits)
   }
 
+  /// The rows of row tiles `tiles`; the last tile has perhaps fewer than 16.
+  package func rows(of tiles: Range<Int>) -> Range<Int> {
+    let upper = min(tiles.upperBound * TileLayout.tileRowCount, rowCount)
+    return min(tiles.lowerBound * TileLayout.tileRowCount, upper)..<upper
+  }
+
   /// Index of a code with one code to a byte.
   package func index(row: Int, column: Int) -> Int {
     row / 16 * rowTileByteCount + column / 4 * 64 + row % 16 * 4 + column % 4

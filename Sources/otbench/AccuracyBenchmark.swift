@@ -1,10 +1,10 @@
 import ArgumentParser
 import Foundation
-import OTCheckpoint
 import OTConversion
 import OTFoundation
 import OTGraph
 import OTJSON
+import OTModel
 import OTObservation
 import OTText
 import OTTokenizer
@@ -61,25 +61,25 @@ struct AccuracyBenchmark: ParsableCommand {
     let folder = FileManager.default.temporaryDirectory.appendingPathComponent("otbench-\(UUID().uuidString)")
     try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
     defer { try? FileManager.default.removeItem(at: folder) }
-    let checkpoint = try Checkpoint.open(model)
-    let graph = try checkpoint.graph()
+    let source = try SourceModel(path: model)
+    let graph = try source.graph()
     let fixture = text == nil ? try SimulatedFixture(model, windows: windows) : nil
     guard let text = try text.map({ try prepared($0, "text", folder.path) }) ?? (fixture == nil ? nil : "") else {
       throw ValidationError("Give --text, or a fixture with goldens.safetensors and reference.json.")
     }
-    let statistics = try calibrated(checkpoint, graph, fixture, folder.path)
+    let statistics = try calibrated(source, graph, fixture, folder.path)
     let isLanguageModel = graph.outputs["logits"] != nil && graph.isCausal
     let schemes = isLanguageModel ? AccuracyScheme.ofLanguageModels : AccuracyScheme.ofSentenceModels
     let files = try schemes.map { scheme in
       try scheme.convert(
-        checkpoint, statistics,
+        source, statistics,
         // The simulation keeps embeddings in float.
         embeddingBits: fixture == nil ? embeddingBits : 16, threads: threads, into: folder.path)
     }
-    let byteCount = checkpoint.files.reduce(0) { $0 + $1.mapped.byteCount }
+    let byteCount = source.checkpoint.files.reduce(0) { $0 + $1.mapped.byteCount }
     if isLanguageModel {
       var rows = try LanguageAccuracy(
-        checkpoint: checkpoint, files: files, windows: fixture?.windows ?? windows(of: text, checkpoint),
+        source: source, files: files, windows: fixture?.windows ?? windows(of: text, source),
         fixture: fixture, threads: threads)
       try rows.measure { done, total in show("window \(done) of \(total)") }
       show(nil)
@@ -103,30 +103,30 @@ struct AccuracyBenchmark: ParsableCommand {
   }
 
   private func calibrated(
-    _ checkpoint: Checkpoint, _ graph: Graph, _ fixture: SimulatedFixture?, _ folder: String
+    _ source: SourceModel, _ graph: Graph, _ fixture: SimulatedFixture?, _ folder: String
   ) throws -> ModelObservations {
     var settings = Calibration()
-    settings.paths = try calibration.map { [try prepared($0, "calibration", folder)] } ?? []
-    settings.sampleCount = samples
-    settings.length = min(context, graph.contextLength ?? context)
+    settings.text.paths = try calibration.map { [try prepared($0, "calibration", folder)] } ?? []
+    settings.text.count = samples
+    settings.text.length = min(context, graph.contextLength ?? context)
     settings.threadCount = threads
-    let samples = try fixture?.samples ?? settings.samples(tokenizer: tokenizer(of: checkpoint), graph: graph)
+    let samples = try fixture?.samples ?? settings.samples(tokenizer: tokenizer(of: source), graph: graph)
     let statistics = try settings.run(
-      on: checkpoint, graph: graph, samples: samples, sources: [],
+      on: source, samples: samples,
       progress: { done, total in show("calibrating, \(done) of \(total) tokens") })
     show(nil)
     return statistics
   }
 
-  private func tokenizer(of checkpoint: Checkpoint) throws -> Tokenizer {
-    guard let tokenizer = try checkpoint.tokenizer() else {
+  private func tokenizer(of source: SourceModel) throws -> Tokenizer {
+    guard let tokenizer = try Model.source(source).tokenizer() else {
       throw Refusal("tokenizer-missing", "has no tokenizer.json", file: model)
     }
     return tokenizer
   }
 
-  private func windows(of text: String, _ checkpoint: Checkpoint) throws -> [[Int]] {
-    try TokenSampling.windows(of: [text], tokenizer: tokenizer(of: checkpoint), length: context, limit: windows)
+  private func windows(of text: String, _ source: SourceModel) throws -> [[Int]] {
+    try TokenSampling.windows(of: [text], tokenizer: tokenizer(of: source), length: context, limit: windows)
   }
 
   /// The text's path, or that of its rewritten copy.

@@ -1,6 +1,6 @@
-import OTCheckpoint
 import OTConversion
 import OTFoundation
+import OTModel
 import OTObservation
 
 /// A way to quantize a model, of those that are compared.
@@ -46,7 +46,7 @@ struct AccuracyScheme {
   ///
   /// - Throws: as planning and converting throw.
   func convert(
-    _ checkpoint: Checkpoint, _ statistics: ModelObservations, embeddingBits: Int, threads: Int, into folder: String
+    _ source: SourceModel, _ statistics: ModelObservations, embeddingBits: Int, threads: Int, into folder: String
   ) throws -> File {
     var options = ConversionOptions()
     options.bits = bits
@@ -57,7 +57,7 @@ struct AccuracyScheme {
     options.threadCount = threads
     let isCalibrated = activations == .outlierTune || activations == .outlierTuneWithoutSymmetrization
     let plan = try ConversionPlan(
-      checkpoint: checkpoint, options: options, calibration: isCalibrated ? statistics : nil)
+      checkpoint: source.checkpoint, options: options, calibration: isCalibrated ? statistics : nil)
     let path = "\(folder)/\(name)-\(activations.rawValue).otq"
     try Converter(plan).run(to: path)
     return File(scheme: self, path: path, byteCount: try MappedFile(path: path).byteCount)

@@ -1,8 +1,8 @@
 import Foundation
-import OTCheckpoint
 import OTContainer
 import OTConversion
 import OTFoundation
+import OTModel
 import OTQuantization
 
 /// Where the time of a conversion goes: each stage alone, on one thread, over
@@ -18,12 +18,12 @@ struct ConversionStages {
     for tensor in plan.tensors {
       guard case .quantized(let scheme) = tensor.treatment, let view = tensor.view else { continue }
       byteCount += view.byteCount
-      let quantizer = try WeightQuantizer(view: view, scheme: scheme)
+      let quantizer = try WeightQuantizer(TransformedRows(view: view), scheme: scheme)
       let rows = try TransformedRows(view: view)
       let step = ChunkEncoder.rowTilesPerChunk(quantizer.layout)
       for first in stride(from: 0, to: quantizer.rowTileCount, by: step) {
         let tiles = first..<min(first + step, quantizer.rowTileCount)
-        let range = tiles.lowerBound * 16..<min(tiles.upperBound * 16, view.shape.rowCount)
+        let range = quantizer.layout.rows(of: tiles)
         var values = [Float](repeating: 0, count: range.count * view.shape.rowElementCount)
         // Once untimed: the system maps the pages, here and not in the stage.
         values.withUnsafeMutableBufferPointer { rows.read(rows: range, into: $0) }

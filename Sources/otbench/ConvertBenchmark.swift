@@ -1,10 +1,10 @@
 import ArgumentParser
 import Foundation
 import OTCheckpoint
-import OTContainer
 import OTConversion
 import OTFoundation
 import OTJSON
+import OTModel
 
 struct ConvertBenchmark: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -78,7 +78,7 @@ struct ConvertBenchmark: ParsableCommand {
     let arguments = [model, output, "--quiet", "--force", "--threads", "\(threads)", "--no-calibration"] + options
     _ = try MeasuredProcess(tool, arguments)
     let results = try (0..<runs).map { _ in try MeasuredProcess(tool, arguments) }
-    let file = try PackedFile(path: output)
+    let file = try PackedModel(path: output)
     let linears = file.container.tensors.filter { tensor in
       file.uses[tensor.name].map { $0.role == .weight && $0.linearRole == .block } ?? false
     }

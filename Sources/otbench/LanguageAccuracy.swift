@@ -1,8 +1,8 @@
-import OTCheckpoint
-import OTConversion
 import OTFoundation
 import OTJSON
+import OTModel
 import OTRuntime
+import OTText
 
 /// Perplexity of packed files beside that of the float32 model they are made of.
 struct LanguageAccuracy {
@@ -27,16 +27,16 @@ struct LanguageAccuracy {
   /// - Parameter fixture: whose perplexities stand beside these.
   /// - Throws: `Refusal` where a model cannot be run.
   init(
-    checkpoint: Checkpoint, files: [AccuracyScheme.File], windows: [[Int]], fixture: SimulatedFixture?, threads: Int
+    source: SourceModel, files: [AccuracyScheme.File], windows: [[Int]], fixture: SimulatedFixture?, threads: Int
   ) throws {
-    let graph = try checkpoint.graph()
-    try Calibration.check(windows, graph, file: nil)
+    let graph = try source.graph()
+    try TextSamples.check(windows, vocabularySize: graph.vocabularySize, file: nil)
     self.windows = windows
     self.fixture = fixture
     reference = try FloatExecutor(
-      graph: graph, parameters: CheckpointParameters(checkpoint.tensors), threadCount: threads, cachesParameters: true)
+      graph: graph, parameters: source.parameters, threadCount: threads, cachesParameters: true)
     rows = try files.map { file in
-      let packed = try PackedFile(path: file.path)
+      let packed = try PackedModel(path: file.path)
       guard let graph = packed.graph else { throw Refusal("run-no-graph", "has no graph", file: file.path) }
       return Row(
         file: file,

@@ -5,6 +5,7 @@ import OTContainer
 import OTConversion
 import OTFoundation
 import OTJSON
+import OTModel
 import OTRuntime
 
 struct LoadBenchmark: ParsableCommand {
@@ -71,8 +72,8 @@ struct LoadBenchmark: ParsableCommand {
     var open: [Double] = [], load: [Double] = []
     var valueCount = 0
     for run in 0...runs {
-      var file: PackedFile?
-      let opening = try time { file = try PackedFile(path: path) }
+      var file: PackedModel?
+      let opening = try time { file = try PackedModel(path: path) }
       guard let file, let graph = file.graph else {
         throw Refusal("run-no-graph", "has no graph: it cannot be run", file: path)
       }

@@ -2,6 +2,7 @@ import OTCheckpoint
 import OTConversion
 import OTFoundation
 import OTJSON
+import OTModel
 import OTObservation
 
 /// A fixture with tokens and with the perplexities of an independent simulation.

@@ -1,10 +1,10 @@
 import ArgumentParser
 import Foundation
-import OTCheckpoint
 import OTConversion
 import OTFoundation
 import OTGraph
 import OTJSON
+import OTModel
 import OTObservation
 
 struct CalibrateCommand: ParsableCommand {
@@ -69,11 +69,11 @@ struct CalibrateCommand: ParsableCommand {
     let start = Date()
     let statistics: ModelObservations
     var inputs = FileIdentity.all(calibration.text + [ids] + merge)
-    let checkpoint = try model.map { try Checkpoint.open($0) }
-    inputs += checkpoint?.inputs ?? []
+    let source = try model.map { try SourceModel(path: $0, family: family) }
+    inputs += source?.checkpoint.inputs ?? []
     // Before time goes into what cannot be written.
     try AtomicFile.check([output], force: force, inputs: inputs)
-    statistics = try checkpoint.map(measure) ?? merged()
+    statistics = try source.map(measure) ?? merged()
     try statistics.write(to: output, producer: Converter.producer, force: force, inputs: inputs)
     try report(statistics, seconds: Date().timeIntervalSince(start))
   }
@@ -83,19 +83,20 @@ struct CalibrateCommand: ParsableCommand {
     return try merge.dropFirst().reduce(first) { try $0.merged(with: ModelObservations(path: $1)) }
   }
 
-  private func measure(_ checkpoint: Checkpoint) throws -> ModelObservations {
+  private func measure(_ source: SourceModel) throws -> ModelObservations {
+    let checkpoint = source.checkpoint
     checkpoint.warnings.forEach(messages.warn)
     let digests = SourceDigests(
       checkpoint.files.map { ($0.name, $0.mapped) }, threadCount: threads.threads)
     // Also when something is refused: the program must not end under the thread.
     defer { digests.cancel() }
-    let graph = try checkpoint.graph(family: family)
+    let graph = try source.graph()
     let settings = calibration.settings(threadCount: threads.threads)
-    let samples = try self.samples(checkpoint, graph, settings)
+    let samples = try self.samples(source, graph, settings)
     if let text = samples.note { messages.warn(text) }
     let progress = messages.progress("calibrating", unit: .tokens)
     let statistics = try settings.run(
-      on: checkpoint, graph: graph, samples: samples, sources: [], progress: progress.update)
+      on: source, samples: samples, progress: progress.update)
     let sources = try digests.records()
     try checkpoint.verifyUnchanged()
     return ModelObservations(
@@ -103,7 +104,7 @@ struct CalibrateCommand: ParsableCommand {
   }
 
   private func samples(
-    _ checkpoint: Checkpoint, _ graph: Graph, _ settings: Calibration
+    _ source: SourceModel, _ graph: Graph, _ settings: Calibration
   ) throws -> Calibration.Samples {
     if let ids {
       let tokens = try TokenWindows(
@@ -116,7 +117,7 @@ struct CalibrateCommand: ParsableCommand {
         tokens: tokens.windows,
         run: CalibrationRun(texts: [record], sampleCount: tokens.windows.count, length: tokens.length, seed: nil))
     }
-    guard let tokenizer = try checkpoint.tokenizer() else {
+    guard let tokenizer = try Model.source(source).tokenizer() else {
       throw Refusal(
         "tokenizer-missing", "has no tokenizer.json beside it, so that text cannot be read", file: model,
         remedy: "put the model's tokenizer.json beside it, or give tokens with --ids")

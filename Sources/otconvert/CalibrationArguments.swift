@@ -46,10 +46,10 @@ struct CalibrationArguments: ParsableArguments {
 
   func settings(threadCount: Int) -> Calibration {
     var settings = Calibration()
-    settings.paths = text
-    settings.sampleCount = samples
-    settings.length = length
-    settings.seed = seed
+    settings.text.paths = text
+    settings.text.count = samples
+    settings.text.length = length
+    settings.text.seed = seed
     settings.threadCount = threadCount
     settings.maximumByteCount = maxMemory?.value
     return settings

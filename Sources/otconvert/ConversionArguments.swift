@@ -1,6 +1,5 @@
 import ArgumentParser
 import Foundation
-import OTContainer
 import OTConversion
 import OTGraph
 import OTObservation

@@ -1,10 +1,9 @@
 import ArgumentParser
 import Foundation
-import OTCheckpoint
-import OTContainer
 import OTConversion
 import OTFoundation
 import OTJSON
+import OTModel
 import OTObservation
 
 struct ConvertCommand: ParsableCommand {
@@ -46,7 +45,8 @@ struct ConvertCommand: ParsableCommand {
 
   func run() throws {
     var start = Date()
-    let checkpoint = try Checkpoint.open(input)
+    let source = try SourceModel(path: input, family: conversion.family)
+    let checkpoint = source.checkpoint
     let options = try conversion.options(threadCount: threads.threads)
     var plan = try ConversionPlan(
       checkpoint: checkpoint, options: options, statistics: conversion.statisticsFiles,
@@ -55,7 +55,7 @@ struct ConvertCommand: ParsableCommand {
     // Before time goes into calibrating for a file that cannot be written.
     try AtomicFile.check([output], force: force, inputs: plan.inputs + FileIdentity.all(calibration.text))
     var calibrationSeconds: Double?
-    if conversion.calibrates, let statistics = try calibrated(plan) {
+    if conversion.calibrates, let statistics = try calibrated(plan, source) {
       calibrationSeconds = Date().timeIntervalSince(start)
       start = Date()
       plan = try ConversionPlan(checkpoint: checkpoint, options: options, calibration: statistics)
@@ -63,7 +63,7 @@ struct ConvertCommand: ParsableCommand {
     let progress = messages.progress("converting")
     let stages = try Converter(plan).run(to: output, force: force, progress: progress.update).stages
     guard !messages.quiet || messages.json else { return }
-    let summary = try FileSummary(PackedFile(path: output))
+    let summary = try FileSummary(PackedModel(path: output))
     let seconds = Date().timeIntervalSince(start)
     var times: JSONObject = ["seconds": .number(seconds)]
     times["stages"] = .object(stages.reduce(into: JSONObject()) { $0[$1.name] = .number($1.seconds) })
@@ -79,9 +79,9 @@ struct ConvertCommand: ParsableCommand {
   }
 
   /// Measures the model's sites; nil for a model that cannot be run on text.
-  private func calibrated(_ plan: ConversionPlan) throws -> ModelObservations? {
+  private func calibrated(_ plan: ConversionPlan, _ source: SourceModel) throws -> ModelObservations? {
     let isAsked = !calibration.text.isEmpty
-    guard plan.canBeCalibrated, let plain = try? plan.checkpoint.graph(family: plan.options.family) else {
+    guard plan.canBeCalibrated, let plain = try? source.graph() else {
       guard !isAsked else {
         throw Refusal(
           "calibration-impossible", "cannot be calibrated: a config.json and a tokenizer.json are needed beside it",
@@ -92,7 +92,7 @@ struct ConvertCommand: ParsableCommand {
     let settings = calibration.settings(threadCount: threads.threads)
     let samples: Calibration.Samples
     do {
-      guard let tokenizer = try plan.checkpoint.tokenizer() else { return nil }
+      guard let tokenizer = try Model.source(source).tokenizer() else { return nil }
       samples = try settings.samples(tokenizer: tokenizer, graph: plain)
     } catch let refusal as Refusal
       where !isAsked && ["tokenizer-unsupported", "tokenizer-regex"].contains(refusal.rule)
@@ -107,6 +107,6 @@ struct ConvertCommand: ParsableCommand {
     let progress = messages.progress("calibrating", unit: .tokens)
     // Its sources need no record: they are the conversion's own.
     return try settings.run(
-      on: plan.checkpoint, graph: plain, samples: samples, sources: [], progress: progress.update)
+      on: source, samples: samples, progress: progress.update)
   }
 }

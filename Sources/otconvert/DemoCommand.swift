@@ -1,9 +1,9 @@
 import ArgumentParser
 import Foundation
-import OTCheckpoint
 import OTConversion
 import OTFoundation
 import OTJSON
+import OTModel
 import OTObservation
 import OTVerify
 
@@ -34,15 +34,15 @@ struct DemoCommand: ParsableCommand {
       $ otconvert opt-mini/ opt-mini.otq --bits 6 --act-scales act_scales_sym.pt \\
           --symmetrization symmetrizations.pt --symmetrization-samples 32
       """)
-    let checkpoint = try Checkpoint.open(model)
-    let plan = try ConversionPlan(checkpoint: checkpoint, options: options, statistics: statistics)
+    let source = try SourceModel(path: model)
+    let plan = try ConversionPlan(checkpoint: source.checkpoint, options: options, statistics: statistics)
     try Converter(plan).run(to: output)
-    let file = try PackedFile(path: output)
+    let file = try PackedModel(path: output)
     let summary = FileSummary(file)
     try messages.print("opt-mini.otq: \(summary.headline)\n\n$ otconvert inspect opt-mini.otq\n\(summary.text)\n")
 
     try messages.print("$ otconvert verify opt-mini.otq --reference opt-mini/")
-    let result = try WeightVerification(of: file, reference: checkpoint, threadCount: threads.threads)
+    let result = try WeightVerification(of: file, reference: source, threadCount: threads.threads)
     try messages.print(VerificationText.table(result))
     guard result.hasPassed else {
       throw Refusal("verify-failed", "the demo's file differs from its source", file: output)

@@ -1,13 +1,10 @@
 import ArgumentParser
 import Foundation
 import OTCheckpoint
-import OTContainer
-import OTConversion
 import OTFoundation
 import OTGraph
 import OTJSON
 import OTQ
-import OTRuntime
 import OTTensor
 
 struct EvalCommand: ParsableCommand {
@@ -82,7 +79,7 @@ struct EvalCommand: ParsableCommand {
     let file = try ModelFile(path: model)
     let other = try against.map { try ModelFile(path: $0) }
     (file.warnings + (other?.warnings ?? [])).forEach(messages.warn)
-    let inputs = file.inputs + (other?.inputs ?? []) + FileIdentity.all(text + [ids])
+    let inputs = file.model.inputs + (other?.model.inputs ?? []) + FileIdentity.all(text + [ids])
     // Before time goes into what cannot be written.
     if let logitsOut { try AtomicFile.check([logitsOut], force: force, inputs: inputs) }
     let model = try LanguageModel(

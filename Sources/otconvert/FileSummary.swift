@@ -1,14 +1,14 @@
 import OTContainer
-import OTConversion
 import OTFoundation
 import OTJSON
+import OTModel
 import OTVerify
 
 /// Sizes and errors of an `.otq` file, as `inspect` and `convert` print them.
 struct FileSummary {
-  let file: PackedFile
+  let file: PackedModel
 
-  init(_ file: PackedFile) { self.file = file }
+  init(_ file: PackedModel) { self.file = file }
 
   private var container: Container { file.container }
 

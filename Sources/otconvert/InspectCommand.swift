@@ -1,10 +1,9 @@
 import ArgumentParser
 import Foundation
 import OTCheckpoint
-import OTContainer
-import OTConversion
 import OTFoundation
 import OTJSON
+import OTModel
 
 struct InspectCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -21,8 +20,8 @@ struct InspectCommand: ParsableCommand {
   @OptionGroup var messages: OutputArguments
 
   func run() throws {
-    if PackedFile.recognizes(path: input) {
-      let summary = FileSummary(try PackedFile(path: input))
+    if PackedModel.recognizes(path: input) {
+      let summary = FileSummary(try PackedModel(path: input))
       try messages.result(summary.text, json: summary.json)
     } else {
       try inspectCheckpoint()

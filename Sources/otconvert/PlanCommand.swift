@@ -5,6 +5,7 @@ import OTConversion
 import OTFoundation
 import OTGraph
 import OTJSON
+import OTModel
 import OTObservation
 import OTVerify
 
@@ -28,7 +29,8 @@ struct PlanCommand: ParsableCommand {
   private static let conversionByteCount = 100_000_000
 
   func run() throws {
-    let checkpoint = try Checkpoint.open(input)
+    let source = try SourceModel(path: input, family: conversion.family)
+    let checkpoint = source.checkpoint
     let options = try conversion.options(threadCount: 1)
     let plan = try ConversionPlan(
       checkpoint: checkpoint, options: options, statistics: conversion.statisticsFiles,
@@ -39,8 +41,7 @@ struct PlanCommand: ParsableCommand {
     let calibrationByteCount =
       !conversion.calibrates || !plan.canBeCalibrated
       ? nil
-      : try calibration.settings(threadCount: 1).byteCount(
-        on: checkpoint, graph: checkpoint.graph(family: options.family))
+      : try calibration.settings(threadCount: 1).byteCount(on: source)
     try messages.result(
       textReport(plan, calibrationByteCount, alternatives), json: jsonReport(plan, calibrationByteCount, alternatives))
   }

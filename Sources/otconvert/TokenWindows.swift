@@ -1,5 +1,4 @@
 import OTCheckpoint
-import OTConversion
 import OTFoundation
 import OTGraph
 import OTTensor
@@ -93,7 +92,7 @@ struct TokenWindows {
         remedy: "choose a smaller --context")
     }
     windows = try TokenSampling.windows(of: texts, tokenizer: tokenizer, length: length, limit: limit)
-    for graph in graphs { try Calibration.check(windows, graph, file: texts.first) }
+    for graph in graphs { try TextSamples.check(windows, vocabularySize: graph.vocabularySize, file: texts.first) }
     self.length = windows.first?.count ?? 0
   }
 

@@ -2,6 +2,7 @@ import ArgumentParser
 import OTConversion
 import OTFoundation
 import OTJSON
+import OTModel
 
 struct UnpackCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -20,7 +21,7 @@ struct UnpackCommand: ParsableCommand {
   @OptionGroup var messages: OutputArguments
 
   func run() throws {
-    let unpacker = Unpacker(try PackedFile(path: input))
+    let unpacker = Unpacker(try PackedModel(path: input))
     let progress = messages.progress("unpacking")
     try unpacker.run(to: output, force: force, progress: progress.update)
     let byteCount = try MappedFile(path: output).byteCount

@@ -1,8 +1,7 @@
 import ArgumentParser
-import OTCheckpoint
-import OTConversion
 import OTFoundation
 import OTQ
+import OTText
 
 /// The text or tokens that `verify` runs models on.
 struct VerificationTextArguments: ParsableArguments {
@@ -48,7 +47,7 @@ struct VerificationTextArguments: ParsableArguments {
   /// - Throws: `Refusal` with rule `tokenizer-missing`, `ids-…` or `text-…`, or
   ///   as tokenizers throw.
   func sequences(
-    for packed: LanguageModel, and source: LanguageModel, checkpoint: Checkpoint
+    for packed: LanguageModel, and source: LanguageModel
   ) throws -> (sequences: [[Int]], name: String) {
     let graphs = [packed.graph, source.graph]
     let longest = graphs.compactMap(\.contextLength).min() ?? .max
@@ -58,17 +57,18 @@ struct VerificationTextArguments: ParsableArguments {
         graphs: graphs)
       return (tokens.windows, ids.split(separator: "/").last.map(String.init) ?? ids)
     }
-    guard let tokenizer = try checkpoint.tokenizer() else {
+    guard let tokenizer = try source.file.model.tokenizer() else {
       throw Refusal(
         "tokenizer-missing", "has no tokenizer.json beside it, so that text cannot be read", file: source.file.path,
         remedy: "put the model's tokenizer.json beside it, or give tokens with --ids")
     }
-    var settings = Calibration()
-    settings.paths = text
-    settings.sampleCount = samples
-    settings.length = length ?? min(Self.standardLength, longest)
-    settings.seed = seed
-    let drawn = try settings.samples(tokenizer: tokenizer, graph: source.graph)
-    return (drawn.tokens, drawn.run.texts.map(\.name).joined(separator: ", "))
+    var samples = TextSamples()
+    samples.paths = text
+    samples.count = self.samples
+    samples.length = length ?? min(Self.standardLength, longest)
+    samples.seed = seed
+    let drawn = try samples.draw(
+      tokenizer: tokenizer, contextLength: source.contextLength, vocabularySize: source.vocabularySize)
+    return (drawn.tokens, samples.names.joined(separator: ", "))
   }
 }

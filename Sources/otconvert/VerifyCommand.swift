@@ -1,11 +1,10 @@
 import ArgumentParser
 import Foundation
-import OTCheckpoint
-import OTContainer
 import OTConversion
 import OTFoundation
 import OTGraph
 import OTJSON
+import OTModel
 import OTQ
 import OTVerify
 
@@ -75,19 +74,19 @@ struct VerifyCommand: ParsableCommand {
     let allowed = try tolerance.map { path in
       try Tolerance(json: try JSONValue.parse(contentsOf: MappedFile(path: path)), file: path)
     }
-    let file = try PackedFile(path: input)
+    let file = try PackedModel(path: input)
     guard let reference else {
       try file.container.verify(threadCount: threads.threads)
       return try messages.result(
         "\(input): undamaged (not compared with a source: --reference)",
         json: .object(["file": .string(input), "passed": .bool(true)]))
     }
-    let checkpoint = try Checkpoint.open(reference)
+    let source = try SourceModel(path: reference, family: file.graph?.family)
     let inputs =
-      [file.container.file.identity] + checkpoint.inputs + FileIdentity.all(text.text + [text.ids, tolerance])
+      [file.container.file.identity] + source.checkpoint.inputs + FileIdentity.all(text.text + [text.ids, tolerance])
     // Opened first, so that a long run does not end with a path that cannot be written.
     let outputs = try Outputs(report: report, junit: junit, force: force, inputs: inputs)
-    let result = try verified(file, checkpoint, reference, allowed ?? Tolerance())
+    let result = try verified(file, source, reference, allowed ?? Tolerance())
     try outputs.write(result)
     let text = VerificationText(result)
     try messages.result(text.text, json: result.json)
@@ -102,15 +101,15 @@ struct VerifyCommand: ParsableCommand {
   }
 
   private func verified(
-    _ file: PackedFile, _ checkpoint: Checkpoint, _ reference: String, _ allowed: Tolerance
+    _ file: PackedModel, _ source: SourceModel, _ reference: String, _ allowed: Tolerance
   ) throws -> VerificationReport {
     var run: RunVerification?
     var used: VerificationReport.Text?
     // Text and models first: what cannot be run is to be refused at once.
-    let models = level == .weights ? nil : try models(file, reference)
-    let sequences = try models.map { try text.sequences(for: $0.packed, and: $0.source, checkpoint: checkpoint) }
+    let models = level == .weights ? nil : try models(file, source)
+    let sequences = try models.map { try text.sequences(for: $0.packed, and: $0.source) }
     let weights = try WeightVerification(
-      of: file, reference: checkpoint, tolerance: allowed, threadCount: threads.threads,
+      of: file, reference: source, tolerance: allowed, threadCount: threads.threads,
       progress: messages.progress("verifying").update)
     if let models, let sequences {
       let progress = messages.progress("running", unit: .tokens)
@@ -128,16 +127,17 @@ struct VerifyCommand: ParsableCommand {
     let summary = FileSummary(file)
     return VerificationReport(
       path: input, packed: try fileFacts(file.container.file),
-      sources: try checkpoint.files.map { try fileFacts($0.mapped) }, facts: summary.facts, weights: weights,
+      sources: try source.checkpoint.files.map { try fileFacts($0.mapped) }, facts: summary.facts, weights: weights,
       run: run, text: used)
   }
 
-  private func models(_ file: PackedFile, _ reference: String) throws -> (packed: LanguageModel, source: LanguageModel)
-  {
-    let packed = try LanguageModel(path: input, threadCount: threads.threads)
-    let source = try LanguageModel(
-      ModelFile(path: reference), family: packed.graph.family, threadCount: threads.threads)
-    return (packed, source)
+  private func models(_ file: PackedModel, _ source: SourceModel) throws -> (
+    packed: LanguageModel, source: LanguageModel
+  ) {
+    (
+      try LanguageModel(ModelFile(.packed(file)), threadCount: threads.threads),
+      try LanguageModel(ModelFile(.source(source)), threadCount: threads.threads)
+    )
   }
 
   /// Digests take a while, and only a report shows them.

@@ -4,6 +4,7 @@ import OTContainer
 import OTConversion
 import OTFoundation
 import OTGraph
+import OTModel
 import OTRuntime
 import OTTensor
 import OTVerify
@@ -21,7 +22,7 @@ enum FileManagerFile {
     let checkpoint = try Checkpoint.open(path)
     let graph = try #require(try ConversionPlan(checkpoint: checkpoint, options: ConversionOptions()).graph)
     let executor = try FloatExecutor(
-      graph: graph, parameters: CheckpointParameters(checkpoint.tensors), threadCount: 2)
+      graph: graph, parameters: ParameterReader(checkpoint.tensors), threadCount: 2)
     let tokens = (0..<48).map { 5 + $0 * 37 % 2000 }
     return try executor.run(tokenIDs: tokens).output("logits").values
   }
@@ -98,7 +99,7 @@ enum FileManagerFile {
       options.isWeightsOnly = true
       let file = try convert(checkpoint, options, to: folder + "/m.otq")
       for name in ["f32", "f64", "bf16", "f16"] { #expect(file.container[name]?.scheme?.bits == 8) }
-      #expect(try WeightVerification(of: file, reference: checkpoint).hasPassed)
+      #expect(try WeightVerification(of: file, reference: SourceModel(checkpoint, path: folder)).hasPassed)
       try Unpacker(file).run(to: folder + "/u.safetensors")
       let unpacked = try Checkpoint.open(folder + "/u.safetensors")
       for view in checkpoint.tensors {
@@ -124,7 +125,7 @@ enum FileManagerFile {
           zeroPoints: [], source: .init(name: "w\(index)", elementType: .f16), error: nil)
       }
       try writer.commit(metadata: [:])
-      try Unpacker(PackedFile(path: folder + "/m.otq")).run(to: folder + "/u.safetensors")
+      try Unpacker(PackedModel(path: folder + "/m.otq")).run(to: folder + "/u.safetensors")
       #expect(try Checkpoint.open(folder + "/u.safetensors").tensors.count == 100)
     }
   }
@@ -136,7 +137,7 @@ enum FileManagerFile {
       let file = try convert(checkpoint, to: folder + "/m.otq")
       let aliases = file.container.tensors.filter { if case .alias = $0.content { true } else { false } }
       #expect(Set(aliases.map(\.name)) == Set(checkpoint.aliases.keys))
-      #expect(try WeightVerification(of: file, reference: checkpoint).hasPassed)
+      #expect(try WeightVerification(of: file, reference: SourceModel(checkpoint, path: folder)).hasPassed)
     }
   }
 

@@ -30,7 +30,7 @@ import _OTTestSupport
     let folder = try #require(Self.realModels)
     let checkpoint = try Checkpoint.open(folder + "/minilm")
     let executor = try FloatExecutor(
-      graph: checkpoint.graph(), parameters: CheckpointParameters(checkpoint.tensors), threadCount: 2)
+      graph: checkpoint.graph(), parameters: ParameterReader(checkpoint.tensors), threadCount: 2)
     let goldens = try Goldens(path: Fixtures.path("models/minilm-goldens/goldens.safetensors"))
     for row in 0..<9 {
       let tokens = try goldens.integers("input_ids", row: row)

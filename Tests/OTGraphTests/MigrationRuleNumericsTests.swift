@@ -1,6 +1,7 @@
 import OTConversion
 import OTFoundation
 import OTGraph
+import OTModel
 import Testing
 import _OTModelSupport
 import _OTTestSupport
@@ -172,7 +173,7 @@ struct RuleCase: Sendable, CustomTestStringConvertible {
     let shapes = graph.parameterUses.compactMap { use in
       use.tensor.map { ($0.name, use.shape.dimensions) }
     }
-    let parameters = CheckpointParameters(
+    let parameters = ParameterReader(
       try RandomTensors.views(Dictionary(uniqueKeysWithValues: shapes), seed: generator.seed))
     let tokens = (0..<20).map { _ in Int.random(in: 0..<32, using: &generator) }
     let original = try Trace(graph, parameters, tokens: tokens)

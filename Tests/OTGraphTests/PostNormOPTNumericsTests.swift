@@ -2,6 +2,7 @@ import Foundation
 import OTConversion
 import OTGraph
 import OTJSON
+import OTModel
 import OTTensor
 import Testing
 import _OTModelSupport
@@ -55,7 +56,7 @@ import _OTTestSupport
     var generator = SeededGenerator()
     let comment = "seed \(generator.seed)"
     let tensors = try RandomTensors.views(Self.shapes, seed: generator.seed)
-    let parameters = CheckpointParameters(tensors)
+    let parameters = ParameterReader(tensors)
     let graph = try Families.graph(
       configuration: JSONValue.parse(Self.configuration), tensors: TensorCatalog(tensors))
     let tokens = (0..<32).map { _ in Int.random(in: 0..<Self.vocabulary, using: &generator) }

@@ -17,7 +17,7 @@ import _OTTestSupport
   private static func executor(_ family: String, threadCount: Int = 2) throws -> FloatExecutor {
     let checkpoint = try Checkpoint.open(Fixtures.path("models/\(family)-mini"))
     return try FloatExecutor(
-      graph: checkpoint.graph(), parameters: CheckpointParameters(checkpoint.tensors), threadCount: threadCount,
+      graph: checkpoint.graph(), parameters: ParameterReader(checkpoint.tensors), threadCount: threadCount,
       cachesParameters: true)
   }
 

@@ -1,6 +1,8 @@
 import Foundation
 import OTFoundation
+import OTGraph
 import OTKernels
+import OTModel
 import OTQuantization
 import OTTensor
 import _OTTestSupport
@@ -65,5 +67,32 @@ func randomWeights(_ count: Int, using generator: inout SeededGenerator) -> [Dou
     let exponent = Int.random(in: -9...0, using: &generator)
     return Double(Int.random(in: -127...127, using: &generator)) / 128
       * Double(sign: .plus, exponent: exponent, significand: 1)
+  }
+}
+
+/// What is done to a weight in a test: diag(1 / rowScale) · W · diag(columnScale).
+struct WeightTransform: Sendable {
+  var columnScale: [Float]?
+  var columnShift: [Float]?
+  var rowScale: [Float]?
+
+  static let identity = WeightTransform()
+}
+
+extension TransformedRows {
+  init(view: TensorView, transform: WeightTransform, kernels: Kernels = .current) throws {
+    try self.init(
+      view: view, input: ChannelTransform(shift: transform.columnShift, scale: transform.columnScale),
+      output: ChannelTransform(scale: transform.rowScale), kernels: kernels)
+  }
+}
+
+extension WeightQuantizer {
+  init(
+    view: TensorView, scheme: QuantizationScheme, transform: WeightTransform = .identity, threadCount: Int = 1,
+    kernels: Kernels = .current
+  ) throws {
+    try self.init(
+      TransformedRows(view: view, transform: transform, kernels: kernels), scheme: scheme, threadCount: threadCount)
   }
 }

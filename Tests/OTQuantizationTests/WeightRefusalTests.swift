@@ -1,5 +1,6 @@
 import OTFoundation
 import OTKernels
+import OTModel
 import OTQuantization
 import OTTensor
 import Testing

@@ -2,6 +2,7 @@ import Foundation
 import OTConversion
 import OTFoundation
 import OTGraph
+import OTModel
 import OTRuntime
 import OTTensor
 import Testing
@@ -49,7 +50,7 @@ import _OTTestSupport
 
   @Test func everyRole() throws {
     let graph = try graph()
-    let parameters = CheckpointParameters(
+    let parameters = ParameterReader(
       try tensors([
         ("t", [2, 2], [1, 2, 3, 4]), ("g", [2], [3, 5]),
         ("w", [3, 2], [1, 2, 3, 4, 5, 6]), ("b", [3], [10, 20, 30]), ("v", [1, 3], [1, 1, 2]),
@@ -107,7 +108,7 @@ import _OTTestSupport
         Node("x", .embedding(Embedding(table: "t", rowCount: 2, size: 4)), inputs: ["ids"]),
       ], outputs: ["hidden": "x"])
     let use = try #require(graph.parameterUses.first)
-    let read = try CheckpointParameters([view]).values(of: use)
+    let read = try ParameterReader([view]).values(of: use)
     #expect(
       read.map(\.bitPattern) == [0, 2, 4, 6, 1, 3, 5, 7].map { Float(values[$0]).bitPattern })
   }

@@ -11,7 +11,7 @@ extension Fixture {
   /// The model, converted as the simulations behind its goldens have it: with embeddings of float16.
   func simulated(
     _ method: FixtureMethod?, _ change: (inout ConversionOptions) -> Void = { _ in }
-  ) throws -> PackedFile {
+  ) throws -> PackedModel {
     try packed(method) {
       $0.embeddingBits = 16
       change(&$0)

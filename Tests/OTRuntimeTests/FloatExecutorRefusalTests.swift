@@ -1,6 +1,7 @@
 import OTConversion
 import OTFoundation
 import OTGraph
+import OTModel
 import OTRuntime
 import OTTensor
 import Testing
@@ -50,7 +51,7 @@ import _OTTestSupport
     let graph = try Graph(
       family: "test", nodes: complete.nodes, outputs: complete.outputs,
       transforms: complete.transforms, missing: ["num_attention_heads"])
-    let parameters = CheckpointParameters([TensorView]())
+    let parameters = ParameterReader([TensorView]())
     do {
       _ = try FloatExecutor(graph: graph, parameters: parameters, threadCount: 1)
       Issue.record("accepted")
@@ -67,7 +68,7 @@ import _OTTestSupport
     func run(_ tensors: [TensorView]) -> String? {
       rule {
         _ = try FloatExecutor(
-          graph: graph, parameters: CheckpointParameters(tensors), threadCount: 1
+          graph: graph, parameters: ParameterReader(tensors), threadCount: 1
         ).run(tokenIDs: [1])
       }
     }

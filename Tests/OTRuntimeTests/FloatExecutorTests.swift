@@ -1,6 +1,7 @@
 import OTConversion
 import OTFoundation
 import OTGraph
+import OTModel
 import OTRuntime
 import Testing
 import _OTTestSupport
@@ -42,11 +43,11 @@ import _OTTestSupport
       contextLength: 40)
   }
 
-  static func parameters(_ graph: Graph, seed: UInt64) throws -> CheckpointParameters {
+  static func parameters(_ graph: Graph, seed: UInt64) throws -> ParameterReader {
     let shapes = graph.parameterUses.compactMap { use in
       use.tensor.map { ($0.name, use.shape.dimensions) }
     }
-    return CheckpointParameters(
+    return ParameterReader(
       try RandomTensors.views(Dictionary(shapes, uniquingKeysWith: { a, _ in a }), seed: seed))
   }
 

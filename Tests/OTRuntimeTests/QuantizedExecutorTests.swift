@@ -129,7 +129,7 @@ import _OTTestSupport
       var bytes = Array(whole)
       bytes[try #require(codes.baseAddress) - base] ^= 1
       try Data(bytes).write(to: URL(fileURLWithPath: folder + "/bad.otq"))
-      let bad = try PackedFile(path: folder + "/bad.otq")
+      let bad = try PackedModel(path: folder + "/bad.otq")
       func open(_ checks: Bool) -> String? {
         rule {
           _ = try QuantizedExecutor(

@@ -2,6 +2,7 @@ import OTContainer
 import OTConversion
 import OTFoundation
 import OTGraph
+import OTModel
 import OTRuntime
 import Testing
 import _OTModelSupport
@@ -93,7 +94,7 @@ import _OTTestSupport
     #expect(integerCount > 0)
   }
 
-  private func dequantized(_ name: String, of file: PackedFile) throws -> [[Float]] {
+  private func dequantized(_ name: String, of file: PackedModel) throws -> [[Float]] {
     let tensor = try #require(file.container[name])
     let width = tensor.layout.columnCount
     let values =

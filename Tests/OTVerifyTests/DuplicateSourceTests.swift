@@ -1,6 +1,7 @@
 import OTCheckpoint
 import OTContainer
 import OTConversion
+import OTModel
 import OTTensor
 import OTVerify
 import Testing
@@ -30,7 +31,7 @@ import _OTTestSupport
       }
       try writer.commit(metadata: [:])
       let verification = try WeightVerification(
-        of: PackedFile(path: folder + "/w.otq"), reference: Checkpoint.open(folder + "/w.safetensors"))
+        of: PackedModel(path: folder + "/w.otq"), reference: SourceModel(path: folder + "/w.safetensors"))
       #expect(verification.hasPassed == (names == ["w"]))
       let faults = verification.offenders.flatMap(\.faults).joined(separator: "; ")
       #expect(names.count == 1 || faults.contains("'\(names[0])' and '\(names[1])' both stand for it"), "\(faults)")

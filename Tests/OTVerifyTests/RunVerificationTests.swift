@@ -16,7 +16,7 @@ import _OTTestSupport
     let fixture: Fixture
     let graph: Graph
     let source: FloatExecutor
-    let file: PackedFile
+    let file: PackedModel
     let packedGraph: Graph
     let weights: StoredWeights
 
@@ -121,7 +121,7 @@ import _OTTestSupport
 
   /// A source one of whose linears is another than the one that was converted.
   private struct Corrupted: ParameterSource {
-    let parameters: CheckpointParameters
+    let parameters: ParameterReader
     let node: String
 
     func read(

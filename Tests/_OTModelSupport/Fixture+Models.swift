@@ -29,7 +29,7 @@ extension Fixture {
   }
 
   /// The model's parameters in float32.
-  package func parameters() throws -> CheckpointParameters { CheckpointParameters(try checkpoint().tensors) }
+  package func parameters() throws -> ParameterReader { ParameterReader(try checkpoint().tensors) }
 
   /// Runs the model in float32, or a graph that was made of its own.
   package func floatExecutor(of graph: Graph? = nil, threadCount: Int = 2) throws -> FloatExecutor {
@@ -51,7 +51,7 @@ extension Fixture {
   /// The model, converted; nil: weights only. The file stays mapped when it is gone.
   package func packed(
     _ method: FixtureMethod?, _ change: (inout ConversionOptions) -> Void = { _ in }
-  ) throws -> PackedFile {
+  ) throws -> PackedModel {
     var options = ConversionOptions()
     options.isWeightsOnly = method == nil
     options.threadCount = 2
@@ -73,9 +73,9 @@ extension Fixture {
 package func convert(
   _ checkpoint: Checkpoint, _ options: ConversionOptions = ConversionOptions(), _ statistics: ForeignStatistics? = nil,
   to path: String
-) throws -> PackedFile {
+) throws -> PackedModel {
   try Converter(ConversionPlan(checkpoint: checkpoint, options: options, statistics: statistics)).run(to: path)
-  return try PackedFile(path: path)
+  return try PackedModel(path: path)
 }
 
 /// The largest difference, as a fraction of the range of `expected`.

@@ -1,4 +1,3 @@
-import OTCheckpoint
 import OTFoundation
 import OTJSON
 
@@ -23,7 +22,7 @@ package struct SentenceRecipe: Sendable, Equatable {
   init(_ model: LanguageModel) throws {
     let file = model.file
     func refusal(_ message: String) -> Refusal { Refusal("embed-modules", message, file: file.path) }
-    let modules = try file.json(.sentenceModules)
+    let modules = try file.model.json(.sentenceModules)
     var poolings: [SentencePooling] = []
     var isNormalized = false
     if let modules {
@@ -36,7 +35,7 @@ package struct SentenceRecipe: Sendable, Equatable {
         case "Transformer": break
         case "Pooling":
           let path = module["path"]?.string ?? ""
-          guard poolings.isEmpty, path == "1_Pooling", let json = try file.json(.pooling) else {
+          guard poolings.isEmpty, path == "1_Pooling", let json = try file.model.json(.pooling) else {
             throw refusal("its pooling module '\(path)' is not at 1_Pooling, or has no config.json there")
           }
           poolings = try Self.poolings(json, refusal)
@@ -51,8 +50,8 @@ package struct SentenceRecipe: Sendable, Equatable {
     }
     self.poolings = poolings
     self.isNormalized = isNormalized
-    let configuration = try file.json(.sentenceConfiguration)
-    let tokenizer = try file.json(.tokenizerConfiguration)
+    let configuration = try file.model.json(.sentenceConfiguration)
+    let tokenizer = try file.model.json(.tokenizerConfiguration)
     // A tokenizer without limit says 10^30.
     let limits = [
       configuration?["max_seq_length"]?.double ?? tokenizer?["model_max_length"]?.double,

@@ -44,7 +44,7 @@ extension LanguageModel {
     let configured = try refusing { () -> Set<Int> in
       for kind in [ModelAttachments.Kind.generationConfiguration, .configuration] {
         // One, or several.
-        let value = try file.json(kind)?["eos_token_id"]
+        let value = try file.model.json(kind)?["eos_token_id"]
         let ids = value?.integer.map { [$0] } ?? value?.array?.compactMap(\.integer) ?? []
         if !ids.isEmpty { return Set(ids) }
       }
@@ -52,7 +52,7 @@ extension LanguageModel {
     }
     guard configured.isEmpty else { return configured }
     let tokenizer = try tokenizer()
-    let token = try refusing { try file.json(.tokenizerConfiguration)?["eos_token"] }
+    let token = try refusing { try file.model.json(.tokenizerConfiguration)?["eos_token"] }
     let spelling = token?.string ?? token?["content"]?.string
     return Set(spelling.flatMap(tokenizer.id(of:)).map { [$0] } ?? [])
   }

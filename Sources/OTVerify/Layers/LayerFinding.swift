@@ -115,22 +115,3 @@ package struct SiteFinding: Sendable {
     transform.scale.map(packedRanges.scaled) ?? packedRanges
   }
 }
-
-extension ActivationQuantization {
-  /// How an activation is made integer, in words: `static int6`, `float`.
-  package var storageDescription: String {
-    switch self {
-    case .float: "float"
-    case .dynamic(let bits): "dynamic int\(bits)"
-    case .static(let bits): "static int\(bits)"
-    }
-  }
-
-  /// Bits of the integers; nil where the activation stays in floating point.
-  package var bits: Int? {
-    switch self {
-    case .float: nil
-    case .dynamic(let bits), .static(let bits): bits
-    }
-  }
-}

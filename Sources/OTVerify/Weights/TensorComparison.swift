@@ -1,17 +1,16 @@
 import OTCheckpoint
 import OTContainer
-import OTConversion
 import OTFoundation
 import OTGraph
 import OTKernels
-import OTQuantization
+import OTModel
 import OTTensor
 
 /// Compares tensors one by one.
 struct TensorComparison {
-  let file: PackedFile
+  let file: PackedModel
   let reference: Checkpoint
-  let parameters: CheckpointParameters
+  let parameters: ParameterReader
   let tolerance: Tolerance
   let threadCount: Int
 
@@ -52,10 +51,7 @@ struct TensorComparison {
     -> TensorFinding
   {
     let use = file.uses[tensor.name]
-    let rows = try TransformedRows(
-      view: view,
-      transform: WeightTransform(
-        columnScale: use?.input.scale, rowScale: use?.output.scale, constant: use?.tensor?.constant ?? 0))
+    let rows = try use.map(parameters.rows) ?? TransformedRows(view: view)
     let scales = try file.container.scales(of: tensor)
     let zeroPoints = try file.container.zeroPoints(of: tensor)
     let layout = tensor.layout
@@ -106,7 +102,7 @@ struct TensorComparison {
     _ zeroPoints: [UInt8], _ tiles: Range<Int>
   ) throws -> BlockError {
     let layout = tensor.layout
-    let rows = tiles.lowerBound * 16..<min(tiles.upperBound * 16, layout.rowCount)
+    let rows = layout.rows(of: tiles)
     var values = [Float](repeating: 0, count: rows.count * layout.columnCount)
     values.withUnsafeMutableBufferPointer { source.read(rows: rows, into: $0) }
     source.view.release(rows)

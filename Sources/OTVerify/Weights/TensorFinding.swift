@@ -1,4 +1,3 @@
-import OTContainer
 import OTFoundation
 
 /// What verification found of one tensor of the source, or of a node of the graph that differs.
@@ -26,22 +25,5 @@ package struct TensorFinding: Sendable {
     (self.name, self.storage, self.sqnrDecibels) = (name, storage, sqnrDecibels)
     (self.maximumError, self.faults) = (maximumError, faults)
     (self.codeCounts, self.zeroPoint) = (codeCounts, zeroPoint)
-  }
-}
-
-extension StoredTensor {
-  /// How the tensor is stored, in words.
-  package var storageDescription: String {
-    switch content {
-    case .alias(let target): return "alias of \(target)"
-    case .plain(let type): return type.rawValue
-    case .quantized(let scheme, _, _):
-      let sign = scheme.isSymmetric ? "sym" : "asym"
-      switch scheme.granularity {
-      case .perTensor: return "int\(scheme.bits) \(sign) tensor"
-      case .perChannel: return "int\(scheme.bits) \(sign) channel"
-      case .perGroup(let size): return "int\(scheme.bits) \(sign) group \(size)"
-      }
-    }
   }
 }

@@ -1,9 +1,8 @@
-import OTCheckpoint
 import OTContainer
-import OTConversion
 import OTFoundation
 import OTGraph
 import OTJSON
+import OTModel
 
 /// The result of recomputing every weight of a packed file from its source, and
 /// of comparing its graph with the one that the source's family gives.
@@ -32,7 +31,7 @@ package struct WeightVerification: Sendable {
   ///
   /// - Throws: `Refusal` when the file is damaged or the source cannot be read.
   package init(
-    of file: PackedFile, reference: Checkpoint, tolerance: Tolerance = Tolerance(), threadCount: Int = 1,
+    of file: PackedModel, reference: SourceModel, tolerance: Tolerance = Tolerance(), threadCount: Int = 1,
     progress: ((Int, Int) -> Void)? = nil
   ) throws {
     try file.container.verify(threadCount: threadCount)
@@ -45,11 +44,11 @@ package struct WeightVerification: Sendable {
           name: source.name, storage: "twice", faults: ["'\(other.name)' and '\(tensor.name)' both stand for it"]))
     }
     let comparison = TensorComparison(
-      file: file, reference: reference, parameters: CheckpointParameters(reference.tensors),
+      file: file, reference: reference.checkpoint, parameters: reference.parameters,
       tolerance: tolerance, threadCount: threadCount)
-    let totalByteCount = reference.tensors.reduce(0) { $0 + $1.byteCount }
+    let totalByteCount = reference.checkpoint.tensors.reduce(0) { $0 + $1.byteCount }
     var doneByteCount = 0
-    for view in reference.tensors {
+    for view in reference.checkpoint.tensors {
       guard let tensor = stored.removeValue(forKey: view.name) else {
         findings.append(
           TensorFinding(name: view.name, storage: "missing", faults: ["is in the source and not in the file"]))
@@ -72,7 +71,7 @@ package struct WeightVerification: Sendable {
 
   /// What the file's graph does otherwise than the source's.
   private static func graphFindings(
-    _ file: PackedFile, _ reference: Checkpoint
+    _ file: PackedModel, _ reference: SourceModel
   ) -> (findings: [TensorFinding], notes: [String]) {
     // A file without a graph has no function that could differ.
     guard let graph = file.graph else { return ([], []) }
@@ -80,7 +79,7 @@ package struct WeightVerification: Sendable {
       TensorFinding(name: name, storage: "graph", faults: [fault])
     }
     do {
-      let source = try reference.graph(family: graph.family)
+      let source = try reference.graph()
       guard graph.missing == source.missing else {
         let missing = Set(graph.missing).symmetricDifference(source.missing).sorted().joined(separator: ", ")
         return ([], ["the graphs were not compared, since one of them lacks \(missing)"])
@@ -92,9 +91,9 @@ package struct WeightVerification: Sendable {
   }
 
   /// Whether the source has the sizes that the file has recorded.
-  private static func notes(_ file: PackedFile, _ reference: Checkpoint) -> [String] {
+  private static func notes(_ file: PackedModel, _ reference: SourceModel) -> [String] {
     let recorded = file.container.metadata["sources"]?.array ?? []
-    return reference.files.compactMap { source in
+    return reference.checkpoint.files.compactMap { source in
       let entry = recorded.first { $0["name"]?.string == source.name }
       guard let entry else { return "the file was not made from a source named \(source.name)" }
       guard entry["byteCount"]?.integer == source.mapped.byteCount else {

@@ -5,7 +5,7 @@ import OTJSON
 
 /// An open `.otq` file with its graph: what inspection, verification and
 /// unpacking share.
-package struct PackedFile: Sendable {
+package struct PackedModel: Sendable {
   /// The file's tensors and metadata.
   package let container: Container
   /// Nil for a model of an unknown family.

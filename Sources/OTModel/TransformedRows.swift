@@ -1,32 +1,40 @@
 import OTFoundation
+import OTGraph
 import OTKernels
 import OTTensor
 
-/// The rows of a float tensor as float32, after a transform.
+/// The rows of a float tensor as float32, after what migration does to them.
 ///
+/// Element by element `((w + constant) · s_in[column]) / s_out[row]`, each
+/// operation rounded once to float32; absent vectors leave their step out.
 /// Serves every reader of transformed weights: the quantizer, the writer of
-/// float tensors, verification and the float executor. With the identity a
+/// float tensors, verification and the float executor. Untransformed, a
 /// tensor of any rank will do; a row is one index of its first dimension.
 package struct TransformedRows: Sendable {
   /// The source.
   package let view: TensorView
-  /// What is done to each row.
-  package let transform: WeightTransform
-  let kernels: Kernels
+  /// Added to every element before all else.
+  package let constant: Float
+  /// What was done to the value that the weight multiplies: `s_in`, and `z_in` for products with it.
+  package let input: ChannelTransform
+  /// What is done to the weight's own value: `s_out`.
+  package let output: ChannelTransform
+  /// What reads and transforms.
+  package let kernels: Kernels
 
   /// - Throws: `Refusal` with rule `weight-not-float` when the elements are no
   ///   floats, `weight-not-matrix` when a transform is given for a tensor that is
   ///   not `[out, in]`, `transform-mismatch` when its vectors are of other lengths.
   package init(
-    view: TensorView, transform: WeightTransform = .identity, kernels: Kernels = .current
+    view: TensorView, constant: Float = 0, input: ChannelTransform = .identity, output: ChannelTransform = .identity,
+    kernels: Kernels = .current
   ) throws {
     guard view.elementType.isConvertibleFloat else {
       throw Refusal(
         "weight-not-float", "elements are \(view.elementType.rawValue), not F64, F32, F16 or BF16",
         file: view.file.path, tensor: view.name)
     }
-    let hasTransform = transform.columnScale != nil || transform.rowScale != nil || transform.columnShift != nil
-    if hasTransform {
+    if !input.isIdentity || output.scale != nil {
       guard view.shape.rank == 2 else {
         throw Refusal(
           "weight-not-matrix", "shape \(view.shape) is not [out, in]",
@@ -34,9 +42,9 @@ package struct TransformedRows: Sendable {
       }
     }
     let vectors = [
-      ("column scales", transform.columnScale, view.shape.rowElementCount),
-      ("column shifts", transform.columnShift, view.shape.rowElementCount),
-      ("row scales", transform.rowScale, view.shape.rowCount),
+      ("column scales", input.scale, view.shape.rowElementCount),
+      ("column shifts", input.shift, view.shape.rowElementCount),
+      ("row scales", output.scale, view.shape.rowCount),
     ]
     for (name, values, expected) in vectors {
       guard let values, values.count != expected else { continue }
@@ -45,9 +53,14 @@ package struct TransformedRows: Sendable {
         file: view.file.path, tensor: view.name)
     }
     self.view = view
-    self.transform = transform
+    self.constant = constant
+    self.input = input
+    self.output = output
     self.kernels = kernels
   }
+
+  /// Whether weights are as the file has them; a shift alone does not change them.
+  package var areUnchanged: Bool { constant == 0 && input.scale == nil && output.scale == nil }
 
   /// Elements of a row.
   package var rowElementCount: Int { view.shape.rowElementCount }
@@ -59,7 +72,7 @@ package struct TransformedRows: Sendable {
   ///   their elements.
   package func read(rows: Range<Int>, into target: UnsafeMutableBufferPointer<Float>) {
     readOriginal(rows: rows, into: target)
-    guard !transform.keepsWeights else { return }
+    guard !areUnchanged else { return }
     for row in rows {
       let start = (row - rows.lowerBound) * rowElementCount
       applyTransform(
@@ -67,19 +80,30 @@ package struct TransformedRows: Sendable {
     }
   }
 
+  /// Rows of the transformed tensor, row-major.
+  ///
+  /// - Precondition: `rows` are rows of the tensor.
+  package func values(rows: Range<Int>) -> [Float] {
+    let count = rows.count * rowElementCount
+    return [Float](unsafeUninitializedCapacity: count) { buffer, initializedCount in
+      read(rows: rows, into: UnsafeMutableBufferPointer(rebasing: buffer[..<count]))
+      initializedCount = count
+    }
+  }
+
   /// Reads rows as the file has them, plus the constant.
-  func readOriginal(rows: Range<Int>, into target: UnsafeMutableBufferPointer<Float>) {
+  package func readOriginal(rows: Range<Int>, into target: UnsafeMutableBufferPointer<Float>) {
     precondition(target.count == rows.count * rowElementCount, "counts differ")
     view.withRowBytes(rows) { kernels.convert($0, from: view.elementType, to: target) }
-    if transform.constant != 0 {
-      for index in target.indices { target[index] += transform.constant }
+    if constant != 0 {
+      for index in target.indices { target[index] += constant }
     }
   }
 
   /// Makes W' of one row of W, in place.
-  func applyTransform(row: Int, _ values: UnsafeMutableBufferPointer<Float>) {
-    let rowScale = transform.rowScale?[row]
-    if let columnScale = transform.columnScale {
+  package func applyTransform(row: Int, _ values: UnsafeMutableBufferPointer<Float>) {
+    let rowScale = output.scale?[row]
+    if let columnScale = input.scale {
       columnScale.withUnsafeBufferPointer {
         kernels.transform(values, columnScale: $0, rowScale: rowScale)
       }
@@ -89,12 +113,12 @@ package struct TransformedRows: Sendable {
   }
 
   /// W·columnShift of one row of the original weight, in the kernels' 16 lanes.
-  func shiftProduct(_ original: UnsafeBufferPointer<Float>) -> Float? {
-    transform.columnShift?.withUnsafeBufferPointer { kernels.dot(original, $0) }
+  package func shiftProduct(_ original: UnsafeBufferPointer<Float>) -> Float? {
+    input.shift?.withUnsafeBufferPointer { kernels.dot(original, $0) }
   }
 
   /// The refusal of element `[row, column]`, which is not finite after the transform.
-  func nonFiniteRefusal(row: Int, column: Int) -> Refusal {
+  package func nonFiniteRefusal(row: Int, column: Int) -> Refusal {
     let strides = view.strides
     let element = row * (strides.first ?? 0) + column * (strides.count > 1 ? strides[1] : 0)
     let byteOffset = view.byteOffset + element * view.elementType.bitWidth / 8

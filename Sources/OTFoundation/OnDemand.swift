@@ -1,0 +1,22 @@
+import Synchronization
+
+/// A value that is made when it is first asked for; safe to share between threads.
+package final class OnDemand<Value: Sendable>: Sendable {
+  private let make: @Sendable () throws -> Value
+  private let made = Mutex<Value?>(nil)
+
+  /// The value that `make` gives.
+  package init(_ make: @escaping @Sendable () throws -> Value) { self.make = make }
+
+  /// The value.
+  ///
+  /// - Throws: what making it throws, each time.
+  package func get() throws -> Value {
+    try made.withLock { made in
+      if let made { return made }
+      let value = try make()
+      made = value
+      return value
+    }
+  }
+}

@@ -1,0 +1,61 @@
+import OTCheckpoint
+import OTFoundation
+import OTGraph
+import OTJSON
+
+/// A model in a checkpoint: opened once, its graph built once.
+///
+/// The files beside the checkpoint that describe the model are kept open: all are of one time.
+package struct SourceModel: Sendable {
+  /// The tensors.
+  package let checkpoint: Checkpoint
+  /// The files beside it, open.
+  package let attachments: [ModelAttachments.Kind: MappedFile]
+  /// The path as it was given.
+  package let path: String
+  private let lazyGraph: OnDemand<Graph>
+
+  /// Opens a checkpoint: a file, an index of shards or a folder.
+  ///
+  /// - Parameter family: the family's name, where config.json and tensors do not say.
+  /// - Throws: `Refusal` with a rule `file-…`, `directory-…`, `safetensors-…` or another of the readers'.
+  package init(path: String, family: String? = nil) throws {
+    try self.init(Checkpoint.open(path), path: path, family: family)
+  }
+
+  /// The model of a checkpoint that is open already.
+  ///
+  /// - Throws: `Refusal` with a rule `file-…` for a file beside it that cannot be opened.
+  package init(_ checkpoint: Checkpoint, path: String, family: String? = nil) throws {
+    var attachments: [ModelAttachments.Kind: MappedFile] = [:]
+    for kind in ModelAttachments.Kind.allCases { attachments[kind] = try checkpoint.attachments.file(kind) }
+    self.init(checkpoint, attachments, path: path, family: family)
+  }
+
+  private init(
+    _ checkpoint: Checkpoint, _ attachments: [ModelAttachments.Kind: MappedFile], path: String, family: String?
+  ) {
+    self.checkpoint = checkpoint
+    self.attachments = attachments
+    self.path = path
+    let configuration = attachments[.configuration]
+    lazyGraph = OnDemand {
+      try Families.graph(
+        configuration: try configuration.map { try JSONValue.parse(contentsOf: $0) },
+        tensors: TensorCatalog(checkpoint.tensors, file: checkpoint.files.first?.path), override: family)
+    }
+  }
+
+  /// The same open files with another family.
+  package func of(family: String?) -> SourceModel {
+    SourceModel(checkpoint, attachments, path: path, family: family)
+  }
+
+  /// The model's graph as its family builds it.
+  ///
+  /// - Throws: `Refusal` with a rule `family-…`, `graph-…` or `json-…`.
+  package func graph() throws -> Graph { try lazyGraph.get() }
+
+  /// Makes the parameters of its graph, or of one that was migrated.
+  package var parameters: ParameterReader { ParameterReader(checkpoint.tensors) }
+}

@@ -1,0 +1,81 @@
+import OTFoundation
+import OTTokenizer
+
+/// Samples of tokens that are drawn from text.
+package struct TextSamples: Sendable {
+  /// Tokens of a sample, unless told otherwise or the model reads fewer.
+  package static let standardLength = 512
+
+  /// Files of text; none: the sample that comes with the package.
+  package var paths: [String] = []
+  /// Samples, if the text has as many.
+  package var count = 128
+  /// Tokens of a sample; nil: `standardLength`, or what the model can read.
+  package var length: Int?
+  /// Seed of the random choice of samples.
+  package var seed: UInt64 = 0
+
+  /// The sample that comes with the package.
+  package init() {}
+
+  /// What was drawn.
+  package struct Drawn: Sendable {
+    /// Token IDs of each sample.
+    package let tokens: [[Int]]
+    /// Tokens of the longest sample.
+    package let length: Int
+    /// What the user should know, if anything.
+    package let note: String?
+  }
+
+  /// Names of the files, without folders.
+  package var names: [String] {
+    paths.isEmpty ? [SampleText.name] : paths.map { $0.split(separator: "/").last.map(String.init) ?? $0 }
+  }
+
+  /// Tokens of a sample, if the text has as many.
+  ///
+  /// - Parameter contextLength: the most that the model can read; nil: any number.
+  package func sampleLength(contextLength: Int?) -> Int {
+    length ?? min(TextSamples.standardLength, contextLength ?? .max)
+  }
+
+  /// Draws samples for a model.
+  ///
+  /// - Parameters:
+  ///   - contextLength: the most tokens that the model can read; nil: any number.
+  ///   - vocabularySize: tokens that it knows; nil: not checked.
+  /// - Throws: `Refusal` with rule `calibration-context` or `text-token`, or as `TokenSampling` throws.
+  package func draw(tokenizer: Tokenizer, contextLength: Int?, vocabularySize: Int?) throws -> Drawn {
+    if let length, let contextLength, length > contextLength {
+      throw Refusal(
+        "calibration-context", "samples of \(length) tokens are longer than the model's \(contextLength)",
+        remedy: "choose a smaller --length")
+    }
+    let length = sampleLength(contextLength: contextLength)
+    let tokens =
+      paths.isEmpty
+      ? TokenSampling.samples(
+        ofDocuments: try SampleText.documents(), tokenizer: tokenizer, count: count, length: length, seed: seed)
+      : try TokenSampling.samples(of: paths, tokenizer: tokenizer, count: count, length: length, seed: seed)
+    try TextSamples.check(tokens, vocabularySize: vocabularySize, file: paths.first)
+    let found = tokens.map(\.count).max() ?? 0
+    let isShort = tokens.count < count || found < length
+    return Drawn(
+      tokens: tokens, length: found,
+      note: isShort
+        ? "the text has \(tokens.count) samples of \(found) tokens, not \(count) of \(length)" : nil)
+  }
+
+  /// Checks that the model knows all tokens.
+  ///
+  /// - Throws: `Refusal` with rule `text-token`.
+  package static func check(_ samples: [[Int]], vocabularySize: Int?, file: String?) throws {
+    guard let vocabularySize,
+      let token = samples.lazy.flatMap({ $0 }).first(where: { !(0..<vocabularySize).contains($0) })
+    else { return }
+    throw Refusal(
+      "text-token", "the tokenizer gives token \(token), the model's vocabulary has 0...\(vocabularySize - 1)",
+      file: file, remedy: "put the model's own tokenizer.json beside it")
+  }
+}
