@@ -58,16 +58,16 @@ package struct Calibration: Sendable {
   /// Runs samples through a checkpoint in float32.
   ///
   /// - Parameters:
-  ///   - needs: what is observed of each site.
+  ///   - kinds: what is observed of each site.
   ///   - sources: the records of the checkpoint's files.
   /// - Throws: `Refusal` with a rule `family-…`, `graph-…`, `calibration-…`, `run-…` or `parameter-…`.
   package func run(
-    on model: SourceModel, samples: Samples, needs: Set<ObservationKind> = [.ranges], sources: [FileRecord] = [],
+    on model: SourceModel, samples: Samples, kinds: Set<ObservationKind> = [.ranges], sources: [FileRecord] = [],
     progress: Calibrator.Progress? = nil
   ) throws -> ModelObservations {
     try Refusal.naming(model.checkpoint.files.first?.path) {
       let graph = try model.graph()
-      let pass = CalibrationPass(needs)
+      let pass = CalibrationPass(kinds)
       let calibrator = try calibrator(model, graph, lengths: samples.tokens.map(\.count), pass)
       return ModelObservations(
         family: graph.family, sources: sources, runs: [samples.run],
@@ -79,12 +79,12 @@ package struct Calibration: Sendable {
   /// text has all samples; no weight is read.
   ///
   /// - Throws: as `run`.
-  package func byteCount(on model: SourceModel, needs: Set<ObservationKind> = [.ranges]) throws -> Int {
+  package func byteCount(on model: SourceModel, kinds: Set<ObservationKind> = [.ranges]) throws -> Int {
     try Refusal.naming(model.checkpoint.files.first?.path) {
       let graph = try model.graph()
       let length = text.sampleLength(contextLength: graph.contextLength)
       let lengths = [Int](repeating: length, count: text.count)
-      let pass = CalibrationPass(needs)
+      let pass = CalibrationPass(kinds)
       return try calibrator(model, graph, lengths: lengths, pass).byteCount(lengths: lengths, pass: pass)
     }
   }

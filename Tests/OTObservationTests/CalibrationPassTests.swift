@@ -2,6 +2,7 @@ import OTCheckpoint
 import OTConversion
 import OTFoundation
 import OTGraph
+import OTModel
 import OTObservation
 import OTRuntime
 import Testing
@@ -15,9 +16,9 @@ import _OTTestSupport
   private static var used: [[Int]] { samples.filter { !$0.isEmpty } }
 
   private static func executor(_ family: String, threadCount: Int = 2) throws -> FloatExecutor {
-    let checkpoint = try Checkpoint.open(Fixtures.path("models/\(family)-mini"))
+    let model = try SourceModel(path: Fixtures.path("models/\(family)-mini"))
     return try FloatExecutor(
-      graph: checkpoint.graph(), parameters: ParameterReader(checkpoint.tensors), threadCount: threadCount,
+      graph: model.graph(), parameters: model.parameters, threadCount: threadCount,
       cachesParameters: true)
   }
 
@@ -190,11 +191,11 @@ import _OTTestSupport
 
   @Test func runsThatObservedDifferentThingsAreNotMerged() throws {
     func observations(_ kinds: Set<ObservationKind>, _ tokens: [Int]) throws -> ModelObservations {
-      let checkpoint = try Checkpoint.open(Fixtures.path("models/opt-mini"))
+      let model = try SourceModel(path: Fixtures.path("models/opt-mini"))
       let run = CalibrationRun(texts: [], sampleCount: 1, length: tokens.count, seed: nil)
       return try Calibration().run(
-        on: checkpoint, graph: checkpoint.graph(), samples: Calibration.Samples(tokens: [tokens], run: run),
-        sources: [FileRecord(name: "m", byteCount: 1, sha256: "0")], kinds: kinds)
+        on: model, samples: Calibration.Samples(tokens: [tokens], run: run), kinds: kinds,
+        sources: [FileRecord(name: "m", byteCount: 1, sha256: "0")])
     }
     let one = try observations(Self.everything, [4, 5, 6])
     let other = try observations(Self.everything, [7, 8, 9, 10])

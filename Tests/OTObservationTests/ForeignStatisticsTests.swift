@@ -2,6 +2,7 @@ import OTCheckpoint
 import OTConversion
 import OTFoundation
 import OTGraph
+import OTModel
 import OTObservation
 import OTQuantization
 import OTTensor
@@ -11,7 +12,7 @@ import _OTTestSupport
 /// Files of other tools as observations, and what a method makes of them.
 @Suite struct ForeignStatisticsTests {
   private static func graph(_ family: String) throws -> Graph {
-    try Checkpoint.open(Fixtures.path("models/\(family)-mini")).graph()
+    try SourceModel(path: Fixtures.path("models/\(family)-mini")).graph()
   }
 
   private static func write(_ vectors: [String: [Float]], to path: String) throws {

@@ -34,7 +34,7 @@ import _OTTestSupport
     let path = Fixtures.path("previous-versions/statistics-1/llama.safetensors")
     let statistics = try ModelObservations(path: path)
     let source = try MappedFile(path: Fixtures.path("models/llama-mini/model.safetensors"))
-    let graph = try Checkpoint.open(source.path).graph()
+    let graph = try SourceModel(path: source.path).graph()
     try statistics.check(against: graph, sources: [("other name", source.byteCount)])
     try statistics.check(sourceDigests: [SHA256Digest.hex(of: source)])
     #expect(statistics.sampleCount == 32 && statistics.runs.count == 1)
