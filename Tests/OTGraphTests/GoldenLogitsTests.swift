@@ -1,6 +1,7 @@
 import Foundation
 import OTCheckpoint
 import OTConversion
+import OTModel
 import OTRuntime
 import Testing
 import _OTModelSupport
@@ -28,9 +29,9 @@ import _OTTestSupport
   @Test(.enabled(if: realModels != nil, "OTQ_REAL_MODELS names no folder"))
   func sentenceEmbeddingsOfMiniLMAgree() throws {
     let folder = try #require(Self.realModels)
-    let checkpoint = try Checkpoint.open(folder + "/minilm")
+    let model = try SourceModel(path: folder + "/minilm")
     let executor = try FloatExecutor(
-      graph: checkpoint.graph(), parameters: ParameterReader(checkpoint.tensors), threadCount: 2)
+      graph: model.graph(), parameters: model.parameters, threadCount: 2)
     let goldens = try Goldens(path: Fixtures.path("models/minilm-goldens/goldens.safetensors"))
     for row in 0..<9 {
       let tokens = try goldens.integers("input_ids", row: row)

@@ -3,6 +3,7 @@ import OTCheckpoint
 import OTConversion
 import OTFoundation
 import OTGraph
+import OTModel
 import OTObservation
 import OTQuantization
 import OTRuntime
@@ -27,7 +28,7 @@ import _OTTestSupport
     let samples = Calibration.Samples(
       tokens: tokens, run: CalibrationRun(texts: [], sampleCount: tokens.count, length: 128, seed: nil))
     return try settings.run(
-      on: fixture.checkpoint(), graph: fixture.graph(), samples: samples,
+      on: fixture.source(), samples: samples,
       sources: [FileRecord(name: "m", byteCount: 1, sha256: fixture.family)])
   }
 

@@ -2,6 +2,7 @@ import Foundation
 import OTCheckpoint
 import OTConversion
 import OTFoundation
+import OTModel
 import OTObservation
 import OTTensor
 import Testing

@@ -2,6 +2,7 @@ import Foundation
 import OTConversion
 import OTFoundation
 import OTJSON
+import OTModel
 import OTRuntime
 import Testing
 import _OTModelSupport

@@ -4,6 +4,7 @@ import OTConversion
 import OTFoundation
 import OTGraph
 import OTKernels
+import OTModel
 import OTRuntime
 import Testing
 import _OTModelSupport

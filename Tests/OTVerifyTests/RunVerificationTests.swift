@@ -2,6 +2,7 @@ import OTCheckpoint
 import OTConversion
 import OTFoundation
 import OTGraph
+import OTModel
 import OTObservation
 import OTRuntime
 import OTVerify

@@ -3,6 +3,7 @@ import OTConversion
 import OTFoundation
 import OTGraph
 import OTJSON
+import OTModel
 import OTObservation
 import OTRuntime
 import _OTTestSupport
@@ -19,6 +20,9 @@ extension Fixture {
   package func configuration() throws -> JSONValue {
     try JSONValue.parse(contentsOf: MappedFile(path: path("config.json")))
   }
+
+  /// The model, opened.
+  package func source() throws -> SourceModel { try SourceModel(path: folder) }
 
   /// Names, shapes and types of the tensors.
   package func catalog() throws -> TensorCatalog { TensorCatalog(try checkpoint().tensors, file: folder) }
