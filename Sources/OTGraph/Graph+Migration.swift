@@ -27,9 +27,7 @@ extension Graph {
     if transform.isIdentity { return self }
     try refuseTiedWeights(of: site)
 
-    let path = pushPath(
-      to: site.producer, readers: site.consumers, shift: transform.shift != nil,
-      scale: transform.scale != nil)
+    let path = pushPath(to: site.producer, readers: site.consumers, shift: transform.shift != nil)
     var transforms = self.transforms
     guard let path else { return try puttingAffine(before: site, transform: transform) }
     if let representatives = sharedChannels(on: path) {
@@ -42,13 +40,13 @@ extension Graph {
     return try replacing(transforms: transforms)
   }
 
-  /// Whether a scale, and whether a shift, of the site goes into the parameters
-  /// of what gives it; what does not is put on the edge by `migrating`.
-  package func isPushable(_ site: Site) -> (scale: Bool, shift: Bool) {
-    func can(shift: Bool, scale: Bool) -> Bool {
-      pushPath(to: site.producer, readers: site.consumers, shift: shift, scale: scale) != nil
+  /// Which parts of a transform of the site go into the parameters of what gives it; what
+  /// does not is put on the edge by `migrating`.
+  package func pushability(of site: Site) -> SitePushability {
+    func can(shift: Bool) -> Bool {
+      pushPath(to: site.producer, readers: site.consumers, shift: shift) != nil
     }
-    return (can(shift: false, scale: true), can(shift: true, scale: false))
+    return SitePushability(shift: can(shift: true), scale: can(shift: false))
   }
 
   /// For each channel of the site, the first of the channels whose shift and
@@ -56,19 +54,11 @@ extension Graph {
   /// every channel is free.
   package func sharedChannels(of site: Site) -> [Int]? {
     // Whatever lets a shift through lets a scale through.
-    pushPath(to: site.producer, readers: site.consumers, shift: false, scale: true)
-      .flatMap(sharedChannels)
+    pushPath(to: site.producer, readers: site.consumers, shift: false).flatMap(sharedChannels)
   }
 
   private func sharedChannels(on path: [Step]) -> [Int]? {
-    for step in path {
-      if case .attention(let attention)? = self[step.node]?.operation,
-        attention.headCount != attention.keyValueHeadCount
-      {
-        return attention.representatives
-      }
-    }
-    return nil
+    path.lazy.compactMap { self[$0.node]?.operation.body.sharedChannels }.first
   }
 
   // MARK: Upwards
@@ -83,9 +73,7 @@ extension Graph {
   /// The values that change so that the value of `name` is transformed, or nil
   /// where no rule allows it. `readers` are the nodes that know of the change;
   /// a value that others read, too, cannot be changed.
-  private func pushPath(
-    to name: String, readers: [String], shift: Bool, scale: Bool
-  ) -> [Step]? {
+  private func pushPath(to name: String, readers: [String], shift: Bool) -> [Step]? {
     var path: [Step] = []
     var name = name
     var readers = readers
@@ -94,60 +82,14 @@ extension Graph {
     while let node = self[name], seen.insert(name).inserted {
       guard consumers(of: name) == readers, !outputs.values.contains(name) else { return nil }
       path.append(Step(node: name, channels: channels))
-      var next = 0
-      switch node.operation {
-      case .layerNorm(let norm), .rmsNorm(let norm):
-        return isTied([norm.gamma, norm.beta]) ? nil : path
-      case .linear(let linear):
-        return isTied([linear.weight, linear.bias]) ? nil : path
-      case .affine:
-        return path
-      case .attention(let attention):
-        guard attention.hasKnownHeads, channels == nil else { return nil }
-        channels = attention.siteChannels
-        next = 2
-      case .headSlice(let slice):
-        guard slice.headSize > 0, let size = channelCount(of: node.inputs[0]),
-          let parts = readersOfOtherParts(of: node.inputs[0])
-        else { return nil }
-        channels = scattered(channels, by: slice, size: size)
-        // The other parts' entries are the identity, so their readers see no change.
-        name = node.inputs[0]
-        readers = parts
-        continue
-      case .activation(.relu):
-        guard !shift else { return nil }
-      case .multiply:
-        guard !shift else { return nil }
-        next = 1
-      default:
-        return nil
+      let transform = PushedTransform(shifts: shift, channels: channels)
+      switch node.operation.body.push(transform, into: node, of: self) {
+      case .parameters(let tensors): return isTied(tensors) ? nil : path
+      case .input(let input, let others, let inputChannels): (name, readers, channels) = (input, others, inputChannels)
+      case nil: return nil
       }
-      readers = [name]
-      name = node.inputs[next]
     }
     return nil
-  }
-
-  /// The readers of a fused value when they are head slices of different
-  /// parts; nil otherwise.
-  private func readersOfOtherParts(of name: String) -> [String]? {
-    let readers = consumers(of: name)
-    var parts = Set<HeadSlice>()
-    for reader in readers {
-      guard case .headSlice(let slice)? = self[reader]?.operation, parts.insert(slice).inserted
-      else { return nil }
-    }
-    let geometries = Set(parts.map { [$0.partCount, $0.headSize] })
-    return geometries.count == 1 ? readers : nil
-  }
-
-  private func scattered(_ channels: [Int?]?, by slice: HeadSlice, size: Int) -> [Int?] {
-    var result = [Int?](repeating: nil, count: size)
-    for channel in 0..<size / slice.partCount {
-      result[slice.inputChannel(of: channel)] = channels.map { $0[channel] } ?? channel
-    }
-    return result
   }
 
   private func isTied(_ tensors: [SourceTensor?]) -> Bool {
@@ -209,28 +151,16 @@ extension Graph {
   }
 }
 
-extension Attention {
-  /// For each value channel, the first output channel that it becomes.
-  var siteChannels: [Int?] {
-    let group = headCount / keyValueHeadCount
-    return (0..<keyValueHeadCount * headSize).map { channel in
-      channel / headSize * group * headSize + channel % headSize
-    }
-  }
+/// Where the parts of a site's transform go.
+package struct SitePushability: Sendable, Hashable {
+  /// Whether a shift goes into the parameters of what gives the site; else it stays on the edge.
+  package let shift: Bool
+  /// Whether a scale does.
+  package let scale: Bool
 
-  /// For each output channel, its value channel.
-  var valueChannels: [Int?] {
-    let group = headCount / keyValueHeadCount
-    return (0..<headCount * headSize).map { channel in
-      channel / (group * headSize) * headSize + channel % headSize
-    }
-  }
-
-  /// For each output channel, the first one with the same value channel.
-  var representatives: [Int] {
-    let group = headCount / keyValueHeadCount
-    return (0..<headCount * headSize).map { channel in
-      channel / (group * headSize) * group * headSize + channel % headSize
-    }
+  /// Where a shift and a scale go.
+  package init(shift: Bool, scale: Bool) {
+    self.shift = shift
+    self.scale = scale
   }
 }

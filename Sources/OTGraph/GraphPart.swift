@@ -61,7 +61,7 @@ package struct GraphPart: Sendable {
 extension Graph {
   fileprivate var nodesOfSequences: Set<String> {
     nodes.reduce(into: []) { names, node in
-      if node.operation == .firstToken || node.inputs.contains(where: names.contains) { names.insert(node.name) }
+      if node.operation.body.givesSequences || node.inputs.contains(where: names.contains) { names.insert(node.name) }
     }
   }
 

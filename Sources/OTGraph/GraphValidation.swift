@@ -40,9 +40,9 @@ struct GraphValidation {
         inputs.append(channelCounts[input])
         consumers[name, default: []].append(node.name)
       }
-      guard inputs.count == node.operation.inputCount else {
-        throw refusal(
-          "input", "'\(node.name)' has \(inputs.count) inputs, not \(node.operation.inputCount)")
+      let inputCount = node.operation.body.inputCount
+      guard inputs.count == inputCount else {
+        throw refusal("input", "'\(node.name)' has \(inputs.count) inputs, not \(inputCount)")
       }
       channelCounts.append(try channelCount(of: node, inputs: inputs))
       areOfSequences.append(try isOfSequences(node))
@@ -78,15 +78,15 @@ struct GraphValidation {
   /// Whether a node's value has a row for each sequence, once its inputs' rows fit each other.
   private func isOfSequences(_ node: Node) throws -> Bool {
     let inputs = node.inputs.compactMap { indices[$0] }.map { areOfSequences[$0] }
-    switch node.operation {
-    case .firstToken, .attention:
+    let body = node.operation.body
+    if body.needsTokens {
       guard !inputs.contains(true) else { throw refusal("rows", "'\(node.name)' needs a row for each token") }
-    default:
+    } else {
       guard Set(inputs).count < 2 else {
         throw refusal("rows", "'\(node.name)' joins rows of tokens with rows of sequences")
       }
     }
-    return node.operation == .firstToken || inputs.contains(true)
+    return body.givesSequences || inputs.contains(true)
   }
 
   static func isUsableName(_ name: String) -> Bool {
@@ -100,140 +100,10 @@ struct GraphValidation {
 
   /// Channels of a node's value, once its operation fits those of its inputs.
   private func channelCount(of node: Node, inputs: [Int]) throws -> Int {
-    func require(_ condition: Bool, _ message: @autoclosure () -> String) throws {
-      if !condition { throw refusal("channels", "'\(node.name)': \(message())") }
-    }
-    func requireSize(_ sizes: Int...) throws {
-      try require(
-        sizes.allSatisfy { (1...GraphValidation.maximumSize).contains($0) },
-        "a dimension is not in 1...2^31")
-    }
-    func requireValue(_ channels: Int) throws {
-      try require(channels > 0, "needs values, not IDs")
-    }
-    switch node.operation {
-    case .tokenIDs, .positionIDs, .tokenTypeIDs:
-      return 0
-    case .embedding(let embedding):
-      try requireSize(embedding.rowCount, embedding.size)
-      try require(inputs[0] == 0, "needs IDs, not values")
-      try require(
-        (0..<embedding.rowCount).contains(embedding.rowOffset), "the row offset leaves no row")
-      return embedding.size
-    case .linear(let linear):
-      try requireSize(linear.inFeatures, linear.outFeatures)
-      try require(
-        inputs[0] == linear.inFeatures, "reads \(inputs[0]) channels, not \(linear.inFeatures)")
-      return linear.outFeatures
-    case .layerNorm(let norm), .rmsNorm(let norm):
-      try requireSize(norm.size)
-      try require(inputs[0] == norm.size, "reads \(inputs[0]) channels, not \(norm.size)")
-      try require(norm.epsilon.isFinite && norm.epsilon >= 0, "epsilon is \(norm.epsilon)")
-      return norm.size
-    case .attention(let attention):
-      try inputs.forEach(requireValue)
-      try require(inputs[1] == inputs[2], "keys and values differ in size")
-      if let fault = fault(of: attention, queries: inputs[0], values: inputs[2]) {
-        throw refusal("channels", "'\(node.name)': \(fault)")
-      }
-      return inputs[0]
-    case .headSlice(let slice):
-      try requireValue(inputs[0])
-      try requireSize(slice.partCount)
-      try require((0..<slice.partCount).contains(slice.part), "part \(slice.part) does not exist")
-      if slice.headSize == 0 && !isComplete {
-        try require(inputs[0] % slice.partCount == 0, "the parts are not equally large")
-      } else {
-        try requireSize(slice.headSize)
-        try require(
-          inputs[0] % (slice.partCount * slice.headSize) == 0, "the heads do not fill the input")
-      }
-      return inputs[0] / slice.partCount
-    case .multiply, .add:
-      try requireValue(inputs[0])
-      try require(inputs[0] == inputs[1], "joins \(inputs[0]) with \(inputs[1]) channels")
-      return inputs[0]
-    case .activation, .firstToken, .affine:
-      try requireValue(inputs[0])
-      return inputs[0]
-    }
-  }
-
-  private func fault(of attention: Attention, queries: Int, values: Int) -> String? {
-    if attention.headCount == 0 && attention.keyValueHeadCount == 0 && attention.headSize == 0 {
-      return isComplete ? "the head count is unknown, yet nothing is listed as missing" : nil
-    }
-    let sizes = [attention.headCount, attention.keyValueHeadCount, attention.headSize]
-    guard sizes.allSatisfy({ (1...GraphValidation.maximumSize).contains($0) }) else {
-      return "a head count or size is not in 1...2^31"
-    }
-    guard attention.headCount % attention.keyValueHeadCount == 0 else {
-      return "\(attention.headCount) heads cannot share \(attention.keyValueHeadCount)"
-    }
-    guard queries == attention.headCount * attention.headSize,
-      values == attention.keyValueHeadCount * attention.headSize
-    else { return "the heads do not fill queries, keys and values" }
-    guard attention.scale.isFinite, attention.scale > 0 else {
-      return "the scale is \(attention.scale)"
-    }
-    guard case .rotary(let rotary) = attention.positions else { return nil }
-    return fault(of: rotary, headSize: attention.headSize)
-  }
-
-  private func fault(of rotary: Rotary, headSize: Int) -> String? {
-    guard (2...max(headSize, 2)).contains(rotary.dimensions), rotary.dimensions % 2 == 0 else {
-      return "\(rotary.dimensions) channels of \(headSize) cannot be rotated"
-    }
-    var factors = [rotary.theta]
-    switch rotary.scaling {
-    case .none: break
-    case .linear(let factor): factors.append(factor)
-    case .llama3(let factor, let low, let high, let contextLength):
-      factors += [factor, low, high, high - low, Double(contextLength)]
-    }
-    guard factors.allSatisfy({ $0.isFinite && $0 > 0 }) else {
-      return "the rotation's numbers are unusable"
-    }
-    return nil
-  }
-}
-
-extension Operation {
-  /// How many values a node with this operation reads.
-  var inputCount: Int {
-    switch self {
-    case .tokenIDs, .positionIDs, .tokenTypeIDs: 0
-    case .embedding, .linear, .layerNorm, .rmsNorm, .headSlice, .activation, .firstToken, .affine: 1
-    case .multiply, .add: 2
-    case .attention: 3
-    }
-  }
-
-  /// The parameters that a node with this operation takes of the checkpoint.
-  var tensors: [SourceTensor] {
-    switch self {
-    case .embedding(let embedding): [embedding.table]
-    case .linear(let linear): [linear.weight, linear.bias].compactMap { $0 }
-    case .layerNorm(let norm), .rmsNorm(let norm): [norm.gamma, norm.beta].compactMap { $0 }
-    default: []
-    }
-  }
-
-  /// Whether migration can leave a transform on the value of such a node.
-  var canCarryTransform: Bool {
-    switch self {
-    case .linear, .layerNorm, .rmsNorm, .attention, .headSlice, .multiply, .affine,
-      .activation(.relu):
-      true
-    default: false
-    }
-  }
-
-  /// Whether such a node knows what to do with an input that is transformed.
-  var canReadTransform: Bool {
-    switch self {
-    case .linear, .attention, .headSlice, .multiply, .affine, .activation(.relu): true
-    default: false
+    do {
+      return try node.operation.body.channelCount(inputs: inputs, isComplete: isComplete)
+    } catch let fault as OperationFault {
+      throw refusal("channels", "'\(node.name)': \(fault.message)")
     }
   }
 }
@@ -248,10 +118,10 @@ extension Graph {
       guard let node = self[name], let channels = channelCount(of: name) else {
         throw refuse("no node has this name")
       }
-      guard node.operation.canCarryTransform else { throw refuse("cannot be transformed") }
+      guard node.operation.body.canCarryTransform else { throw refuse("cannot be transformed") }
       if let fault = transform.fault(channelCount: channels) { throw refuse(fault) }
       for consumer in consumers(of: name) {
-        guard let reader = self[consumer], reader.operation.canReadTransform else {
+        guard let reader = self[consumer], reader.operation.body.canReadTransform else {
           throw refuse("is transformed, but '\(consumer)' needs the plain value")
         }
       }
@@ -270,26 +140,11 @@ extension Graph {
   /// The transform that the inputs of a node without parameters give its value;
   /// nil for other nodes, which can have any.
   private func passedOn(by node: Node, file: String?) throws -> ChannelTransform? {
-    let inputs = node.inputs.map(transform(ofValue:))
-    func refuseUnless(_ isPlain: Bool, _ message: String) throws {
-      guard isPlain else { throw Refusal("graph-transform", "the input of '\(node.name)': \(message)", file: file) }
-    }
-    switch node.operation {
-    case .attention(let attention):
-      guard attention.hasKnownHeads else { return nil }
-      try refuseUnless(
-        inputs[0].isSame(as: .identity) && inputs[1].isSame(as: .identity), "queries and keys cannot be transformed")
-      return inputs[2].gathered(attention.valueChannels)
-    case .headSlice(let slice):
-      guard slice.headSize > 0, let count = channelCount(of: node.name) else { return nil }
-      return inputs[0].gathered((0..<count).map(slice.inputChannel(of:)))
-    case .activation(.relu):
-      try refuseUnless(!inputs[0].shifts, "cannot be shifted")
-      return inputs[0]
-    case .multiply:
-      try refuseUnless(!inputs[0].shifts && !inputs[1].shifts, "cannot be shifted")
-      return inputs[0].followed(by: inputs[1])
-    default: return nil
+    do {
+      return try node.operation.body.passedOn(
+        node.inputs.map(transform(ofValue:)), channelCount: channelCount(of: node.name) ?? 0)
+    } catch let fault as OperationFault {
+      throw Refusal("graph-transform", "the input of '\(node.name)': \(fault.message)", file: file)
     }
   }
 

@@ -79,49 +79,29 @@ extension Graph {
   }
 
   private func parameterUses(of node: Node) -> [ParameterUse] {
+    let input = node.inputs.first.map(transform(ofValue:)) ?? .identity
     let output = transforms[node.name] ?? .identity
-    var uses: [ParameterUse] = []
-
-    func add(
-      _ role: ParameterUse.Role, _ tensor: SourceTensor?, gained: String, _ dimensions: [Int],
-      input: ChannelTransform = .identity, linear: Linear? = nil
-    ) {
+    return node.operation.body.parameters(input: input, output: output).compactMap { parameter in
       // Validation bounds every dimension by 2^31, so two of them always make a shape.
-      guard let shape = Shape(dimensions) else { return }
-      var outputName = "\(node.name).\(gained)"
-      if case .named(let name)? = tensor { outputName = name }
-      uses.append(
-        ParameterUse(
-          tensor: tensor, outputName: outputName, node: node.name,
-          role: role, shape: shape, input: input, output: output,
-          weightTensor: role == .bias ? linear?.weight : nil, linearRole: linear?.role))
+      guard let shape = Shape(parameter.dimensions) else { return nil }
+      var outputName = "\(node.name).\(parameter.role.gainedName)"
+      if case .named(let name)? = parameter.tensor { outputName = name }
+      return ParameterUse(
+        tensor: parameter.tensor, outputName: outputName, node: node.name, role: parameter.role, shape: shape,
+        input: parameter.linear == nil ? .identity : input, output: output,
+        weightTensor: parameter.role == .bias ? parameter.linear?.weight : nil,
+        linearRole: parameter.linear?.role)
     }
+  }
+}
 
-    switch node.operation {
-    case .embedding(let embedding):
-      add(.table, embedding.table, gained: "weight", [embedding.rowCount, embedding.size])
-    case .linear(let linear):
-      let input = transform(ofValue: node.inputs[0])
-      add(
-        .weight, linear.weight, gained: "weight", [linear.outFeatures, linear.inFeatures],
-        input: input, linear: linear)
-      if linear.bias != nil || input.shift != nil || output.shift != nil {
-        add(.bias, linear.bias, gained: "bias", [linear.outFeatures], input: input, linear: linear)
-      }
-    case .layerNorm(let norm), .rmsNorm(let norm):
-      if norm.gamma != nil || output.scale != nil {
-        add(.gamma, norm.gamma, gained: "weight", [norm.size])
-      }
-      if norm.beta != nil || output.shift != nil {
-        add(.beta, norm.beta, gained: "bias", [norm.size])
-      }
-    case .affine:
-      if let shift = output.shift { add(.shift, nil, gained: "shift", [shift.count]) }
-      if let scale = output.scale { add(.scale, nil, gained: "scale", [scale.count]) }
-    case .tokenIDs, .positionIDs, .tokenTypeIDs, .attention, .headSlice, .activation, .multiply,
-      .add, .firstToken:
-      break
+extension ParameterUse.Role {
+  /// What follows the node in the name of a parameter that is no whole tensor of the checkpoint.
+  fileprivate var gainedName: String {
+    switch self {
+    case .weight, .gamma, .table: "weight"
+    case .bias, .beta: "bias"
+    case .shift, .scale: rawValue
     }
-    return uses
   }
 }

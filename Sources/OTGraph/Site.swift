@@ -7,8 +7,11 @@ package struct Site: Sendable, Hashable {
   package let consumers: [String]
   /// Channels.
   package let size: Int
+  /// What gives the value; nodes that migration put on the edge are looked through.
+  package let fedBy: Operation.Kind
+
   /// Whether a norm gives the value, directly or through an affine node.
-  package let isNormFed: Bool
+  package var isNormFed: Bool { fedBy == .norm }
 }
 
 extension Graph {
@@ -20,7 +23,8 @@ extension Graph {
   package func site(producedBy name: String) -> Site? {
     let linears = consumers(of: name).filter(isBlockLinear)
     guard !linears.isEmpty, let size = channelCount(of: name) else { return nil }
-    return Site(producer: name, consumers: linears, size: size, isNormFed: isNorm(name))
+    let origin = self[nodeBeforeAffines(name)]
+    return Site(producer: name, consumers: linears, size: size, fedBy: origin?.operation.kind ?? .input)
   }
 
   func isSiteProducer(_ name: String) -> Bool { consumers(of: name).contains(where: isBlockLinear) }
@@ -28,18 +32,6 @@ extension Graph {
   private func isBlockLinear(_ name: String) -> Bool {
     guard case .linear(let linear)? = self[name]?.operation else { return false }
     return linear.role == .block
-  }
-
-  private func isNorm(_ name: String) -> Bool {
-    var node = self[name]
-    while let current = node {
-      switch current.operation {
-      case .layerNorm, .rmsNorm: return true
-      case .affine: node = self[current.inputs[0]]
-      default: return false
-      }
-    }
-    return false
   }
 
   /// The name without the prefix that some tools leave out: `model.`,

@@ -89,7 +89,7 @@ struct FamilyVariantTests {
     #expect(!graph.sites.contains { $0.consumers.contains("decoder.project_in") })
     // A norm that feeds a residual takes its transform on the edge.
     let site = try #require(graph.site(producedBy: layer + "self_attn_layer_norm"))
-    #expect(site.isNormFed && graph.isPushable(site) == (false, false))
+    #expect(site.isNormFed && graph.pushability(of: site) == SitePushability(shift: false, scale: false))
   }
 
   @Test func optWithoutFinalNorm() throws {
@@ -134,12 +134,12 @@ struct FamilyVariantTests {
     #expect(inputs(graph, layer + "attention_sum") == [first, layer + "self_attention.dense"])
     #expect(inputs(graph, layer + "mlp_sum") == [second, layer + "mlp.dense_4h_to_h"])
     let norm = try #require(graph.site(producedBy: layer + "input_layernorm"))
-    #expect(graph.isPushable(norm) == (!isNormed, !isNormed))
+    #expect(graph.pushability(of: norm) == SitePushability(shift: !isNormed, scale: !isNormed))
     #expect(try operation(graph, layer + "mlp.gelu_impl") == .activation(.geluTanh))
   }
 
-  @Test func headSlicesTakeApartEachHead() {
-    let slice = HeadSlice(part: 2, partCount: 3, headSize: 2)
+  @Test func channelSlicesTakeApartEachHead() {
+    let slice = ChannelSlice(part: 2, partCount: 3, blockSize: 2)
     #expect((0..<4).map(slice.inputChannel) == [4, 5, 10, 11])
   }
 

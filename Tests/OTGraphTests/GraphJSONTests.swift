@@ -33,7 +33,7 @@ struct GraphJSONTests {
       let shift = (0..<site.size).map { _ in Float.random(in: -9...9, using: &generator) }
       let scale = Float.random(in: 0.1...9, using: &generator)
       let scales = [Float](repeating: scale, count: site.size)
-      let pushesShift = graph.isPushable(site).shift && graph.sharedChannels(of: site) == nil
+      let pushesShift = graph.pushability(of: site).shift && graph.sharedChannels(of: site) == nil
       graph = try graph.migrating(
         site, by: ChannelTransform(shift: pushesShift ? shift : nil, scale: scales))
     }
@@ -169,10 +169,23 @@ struct GraphJSONTests {
     #expect(try refusal { _ = try smallGraph(chain(9), site: "a8") }.rule == "graph-affine")
   }
 
+  @Test func groupsOfNormsSurvive() throws {
+    func graph(_ groupSize: Int?) throws -> Graph {
+      let norm = Norm(gamma: "h", beta: "i", epsilon: 1e-6, size: 4, groupSize: groupSize)
+      return try smallGraph([Node("heads", .layerNorm(norm), inputs: ["first"])], site: "heads")
+    }
+    #expect(try reread(graph(2)) == graph(2))
+    #expect(try graph(2).json.text().contains(#""size":4,"groupSize":2"#))
+    #expect(try !graph(nil).json.text().contains("groupSize"))
+    for size in [0, -2, 3, 8, 1 << 62] {
+      #expect(try refusal { _ = try graph(size) }.rule == "graph-channels", "\(size)")
+    }
+  }
+
   @Test(arguments: [(0, 0, 1), (3, 3, 1), (-1, 2, 2), (0, 2, 1 << 62), (0, 3, 1), (0, 2, 0)])
   func hostileSlices(_ part: Int, _ partCount: Int, _ headSize: Int) throws {
-    let slice = HeadSlice(part: part, partCount: partCount, headSize: headSize)
-    let tail = [Node("slice", .headSlice(slice), inputs: ["first"])]
+    let slice = ChannelSlice(part: part, partCount: partCount, blockSize: headSize)
+    let tail = [Node("slice", .channelSlice(slice), inputs: ["first"])]
     #expect(
       try refusal { _ = try smallGraph(tail, site: "slice", size: 2) }.rule == "graph-channels")
   }

@@ -85,7 +85,7 @@ struct RuleCase: Sendable, CustomTestStringConvertible {
   static let fused: [Node] =
     [linear("qkv", "norm", width, 3 * 24, bias: true)]
     + ["query", "key", "value"].enumerated().map { part, name in
-      Node(name, .headSlice(HeadSlice(part: part, partCount: 3, headSize: 8)), inputs: ["qkv"])
+      Node(name, .channelSlice(ChannelSlice(part: part, partCount: 3, blockSize: 8)), inputs: ["qkv"])
     } + [
       Node(
         "mix",

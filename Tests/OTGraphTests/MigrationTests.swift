@@ -20,7 +20,7 @@ struct MigrationTests {
     let graph = try smallGraph([], site: "first")
     let norm = try site(graph, "norm")
     #expect(norm.consumers == ["first", "second", "third"] && norm.isNormFed)
-    #expect(graph.isPushable(norm) == (true, true))
+    #expect(graph.pushability(of: norm) == SitePushability(shift: true, scale: true))
     let migrated = try graph.migrating(norm, by: both)
     #expect(names(migrated) == names(graph))
     #expect(migrated.transforms == ["norm": both])
@@ -46,7 +46,7 @@ struct MigrationTests {
     let graph = try smallGraph(
       [Node("sum", .add, inputs: ["first", "norm"])], site: "sum")
     let norm = try site(graph, "norm")
-    #expect(graph.isPushable(norm) == (false, false))
+    #expect(graph.pushability(of: norm) == SitePushability(shift: false, scale: false))
     let migrated = try graph.migrating(
       norm, by: both)
     #expect(migrated.transforms == ["norm.affine": both])
@@ -86,7 +86,7 @@ struct MigrationTests {
         [Node("active", .activation(kind), inputs: ["first"])], site: "active")
       let active = try site(graph, "active")
       let passes = kind == .relu
-      #expect(graph.isPushable(active) == (passes, false))
+      #expect(graph.pushability(of: active) == SitePushability(shift: false, scale: passes))
       let scaled = ChannelTransform(scale: scale)
       let migrated = try graph.migrating(active, by: scaled)
       #expect(
@@ -104,7 +104,7 @@ struct MigrationTests {
     let graph = try smallGraph(tail, site: "gated")
     let gated = try site(graph, "gated")
     let scaled = ChannelTransform(scale: scale)
-    #expect(graph.isPushable(gated) == (true, false))
+    #expect(graph.pushability(of: gated) == SitePushability(shift: false, scale: true))
     #expect(
       try graph.migrating(gated, by: scaled).transforms == ["gated": scaled, "second": scaled])
     #expect(try graph.migrating(gated, by: both).transforms == ["gated.affine": both])
@@ -119,10 +119,27 @@ struct MigrationTests {
     #expect(migrated.transforms == ["gated.affine": scaled])
   }
 
+  @Test func normOfGroupsPassesNothing() throws {
+    let norm = Norm(gamma: "h.weight", beta: nil, epsilon: 1e-5, size: 4, groupSize: 2)
+    let graph = try smallGraph([Node("heads", .rmsNorm(norm), inputs: ["first"])], site: "heads")
+    let heads = try site(graph, "heads")
+    #expect(heads.fedBy == .norm)
+    #expect(graph.pushability(of: heads) == SitePushability(shift: false, scale: false))
+    let migrated = try graph.migrating(heads, by: both)
+    #expect(migrated.transforms == ["heads.affine": both])
+    #expect(migrated.parameterUses(of: "heads").map(\.shape.dimensions) == [[2]])
+    #expect(migrated.parameterUses(of: "heads").allSatisfy { $0.isUnchanged })
+    // A file that has a transform there all the same.
+    let error = try refusal {
+      _ = try Graph(family: "test", nodes: graph.nodes, outputs: graph.outputs, transforms: ["heads": both])
+    }
+    #expect(error.rule == "graph-transform")
+  }
+
   @Test func residualAdditionPassesNothing() throws {
     let graph = try smallGraph([Node("sum", .add, inputs: ["first", "second"])], site: "sum")
     let sum = try site(graph, "sum")
-    #expect(graph.isPushable(sum) == (false, false))
+    #expect(graph.pushability(of: sum) == SitePushability(shift: false, scale: false))
     #expect(try graph.migrating(sum, by: both).transforms == ["sum.affine": both])
   }
 
@@ -158,7 +175,7 @@ struct MigrationTests {
   @Test func fusedProjectionChangesOnlyTheValueParts() throws {
     let graph = try Fixture.bloom.graph()
     let mixed = try site(graph, "transformer.h.1.self_attention")
-    #expect(graph.isPushable(mixed) == (true, true))
+    #expect(graph.pushability(of: mixed) == SitePushability(shift: true, scale: true))
     let vector = (0..<128).map { Float($0) + 1 }
     let transform = ChannelTransform(shift: vector, scale: vector)
     let migrated = try graph.migrating(mixed, by: transform)
@@ -197,7 +214,7 @@ struct MigrationTests {
     let tail = [Node("mixed", .attention(unknown), inputs: ["first", "second", "third"])]
     #expect(throws: Refusal.self) { try smallGraph(tail, site: "mixed") }
     let graph = try smallGraph(tail, site: "mixed", missing: ["heads"])
-    #expect(graph.isPushable(try site(graph, "mixed")) == (false, false))
+    #expect(graph.pushability(of: try site(graph, "mixed")) == SitePushability(shift: false, scale: false))
   }
 
   @Test func migratingTwiceComposes() throws {
@@ -286,7 +303,7 @@ struct MigrationTests {
       let migrated = try graph.migrating(site, by: scaled)
       for name in migrated.transforms.keys {
         switch graph[name]?.operation {
-        case .attention?, .headSlice?, .activation?, .multiply?: break
+        case .attention?, .channelSlice?, .activation?, .multiply?: break
         default: continue
         }
         refusedCount += 1
@@ -336,14 +353,14 @@ struct MigrationTests {
     let graph = try fixture.graph()
     #expect(graph.sites.count == fixture.siteCount)
     for site in graph.sites {
-      let pushable = graph.isPushable(site)
+      let pushable = graph.pushability(of: site)
       switch graph[site.producer]?.operation {
       case .layerNorm?, .rmsNorm?:
         let alone = fixture != .bert
-        #expect(pushable == (alone, alone))
-      case .attention?: #expect(pushable == (true, true))
-      case .activation(.relu)?, .multiply?: #expect(pushable == (true, false))
-      case .activation?: #expect(pushable == (false, false))
+        #expect(pushable == SitePushability(shift: alone, scale: alone))
+      case .attention?: #expect(pushable == SitePushability(shift: true, scale: true))
+      case .activation(.relu)?, .multiply?: #expect(pushable == SitePushability(shift: false, scale: true))
+      case .activation?: #expect(pushable == SitePushability(shift: false, scale: false))
       default: Issue.record("unexpected producer \(site.producer)")
       }
       let transform = ChannelTransform(

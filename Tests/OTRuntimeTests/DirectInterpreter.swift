@@ -40,7 +40,7 @@ struct DirectInterpreter {
         if case .layerNorm = node.operation { isCentered = true }
         let gamma = try vector(.gamma, node)
         let beta = try vector(.beta, node)
-        values[node.name] = inputs[0].map { x in
+        func normalized(_ x: [Double]) -> [Double] {
           let mean = isCentered ? x.reduce(0, +) / Double(x.count) : 0
           let square = x.map { ($0 - mean) * ($0 - mean) }.reduce(0, +) / Double(x.count)
           return x.indices.map {
@@ -48,10 +48,14 @@ struct DirectInterpreter {
               + (beta?[$0] ?? 0)
           }
         }
+        let size = norm.groupSize ?? norm.size
+        values[node.name] = inputs[0].map { x in
+          (0..<x.count / size).flatMap { normalized(Array(x[$0 * size..<($0 + 1) * size])) }
+        }
       case .attention(let attention):
         values[node.name] = attend(attention, inputs, mask: mask)
-      case .headSlice(let slice):
-        let size = slice.headSize
+      case .channelSlice(let slice):
+        let size = slice.blockSize
         values[node.name] = inputs[0].map { x in
           stride(from: slice.part * size, to: x.count, by: slice.partCount * size)
             .flatMap { x[$0..<$0 + size] }

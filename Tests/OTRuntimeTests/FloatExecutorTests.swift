@@ -131,7 +131,7 @@ import _OTTestSupport
   /// One node of every other kind.
   static func zoo(_ kind: ActivationKind) throws -> Graph {
     let size = 24
-    let part = { HeadSlice(part: $0, partCount: 3, headSize: 4) }
+    let part = { ChannelSlice(part: $0, partCount: 3, blockSize: 4) }
     return try Graph(
       family: "test",
       nodes: [
@@ -154,9 +154,15 @@ import _OTTestSupport
         Node(
           "rms", .rmsNorm(Norm(gamma: "g", beta: nil, epsilon: 1e-6, size: size)),
           inputs: ["bare"]),
-        Node("a", .headSlice(part(0)), inputs: ["rms"]),
-        Node("b", .headSlice(part(1)), inputs: ["rms"]),
-        Node("c", .headSlice(part(2)), inputs: ["rms"]),
+        // Each head of four channels for itself, and heads of six.
+        Node(
+          "heads", .rmsNorm(Norm(gamma: "h", beta: nil, epsilon: 1e-6, size: size, groupSize: 4)), inputs: ["rms"]),
+        Node(
+          "groups", .layerNorm(Norm(gamma: "i", beta: "j", epsilon: 1e-5, size: size, groupSize: 6)),
+          inputs: ["heads"]),
+        Node("a", .channelSlice(part(0)), inputs: ["groups"]),
+        Node("b", .channelSlice(part(1)), inputs: ["rms"]),
+        Node("c", .channelSlice(part(2)), inputs: ["rms"]),
         Node("function", .activation(kind), inputs: ["a"]),
         Node("product", .multiply, inputs: ["function", "b"]),
         Node("affine", .affine, inputs: ["c"]),

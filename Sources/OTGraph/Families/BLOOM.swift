@@ -61,7 +61,7 @@ package enum BLOOMFamily: ModelFamily {
       let parts = ["query", "key", "value"].enumerated().map { part, name in
         builder.add(
           "\(block).\(name)",
-          .headSlice(HeadSlice(part: part, partCount: 3, headSize: headSize)), fused)
+          .channelSlice(ChannelSlice(part: part, partCount: 3, blockSize: headSize)), fused)
       }
       let mixed = builder.add(block, .attention(attention), parts[0], parts[1], parts[2])
       let attended = builder.linear(block + ".dense", mixed, hidden, hidden, needsBias: true)

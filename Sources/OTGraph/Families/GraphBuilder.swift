@@ -109,6 +109,16 @@ struct GraphBuilder {
     return add(name, .rmsNorm(norm), input)
   }
 
+  /// An RMSNorm called `name` over each head: its gain, `<name>.weight`, has the channels of one.
+  mutating func headNorm(
+    _ name: String, _ input: String, headSize: Int, headCount: Int, epsilon: Float
+  ) -> String {
+    let norm = Norm(
+      gamma: required("\(name).weight", [headSize]), beta: nil, epsilon: epsilon, size: headCount * headSize,
+      groupSize: headSize)
+    return add(name, .rmsNorm(norm), input)
+  }
+
   // MARK: The result
 
   /// Throws what is wrong with the tensors, the first eight faults together.

@@ -96,15 +96,17 @@ struct Pass {
 
   private func run(_ step: Program.RowStep, _ block: RowBlock) {
     switch step {
-    case .layerNorm(let epsilon, let gamma, let beta, let from, let to):
+    case .layerNorm(let norm, let gamma, let beta, let from, let to):
       withBuffers(gamma, beta) { gamma, beta in
-        each(block, from, to) { x, y in
-          kernels.layerNormalize(x, epsilon: epsilon, gamma: gamma, beta: beta, into: y)
+        eachGroup(of: norm.normalizedSize, block, from, to) { x, y in
+          kernels.layerNormalize(x, epsilon: norm.epsilon, gamma: gamma, beta: beta, into: y)
         }
       }
-    case .rmsNorm(let epsilon, let gamma, let beta, let from, let to):
+    case .rmsNorm(let norm, let gamma, let beta, let from, let to):
       withBuffers(gamma, beta) { gamma, beta in
-        each(block, from, to) { x, y in kernels.rmsNormalize(x, epsilon: epsilon, gamma: gamma, beta: beta, into: y) }
+        eachGroup(of: norm.normalizedSize, block, from, to) { x, y in
+          kernels.rmsNormalize(x, epsilon: norm.epsilon, gamma: gamma, beta: beta, into: y)
+        }
       }
     case .activate(let kind, let from, let to):
       let function = Kernels.Activation(kind)
@@ -127,9 +129,9 @@ struct Pass {
       }
     case .slice(let slice, let from, let to):
       each(block, from, to) { x, y in
-        for start in stride(from: 0, to: y.count, by: slice.headSize) {
+        for start in stride(from: 0, to: y.count, by: slice.blockSize) {
           guard let source = x.baseAddress, let target = y.baseAddress else { return }
-          (target + start).update(from: source + slice.inputChannel(of: start), count: slice.headSize)
+          (target + start).update(from: source + slice.inputChannel(of: start), count: slice.blockSize)
         }
       }
     case .rotate(let rotary, let headSize, let from, let to):
@@ -154,6 +156,19 @@ struct Pass {
     _ body: (UnsafeBufferPointer<Float>, UnsafeMutableBufferPointer<Float>) -> Void
   ) {
     eachRow(block, from, to) { _, x, y in body(x, y) }
+  }
+
+  /// Calls `body` with each `size` channels of each row.
+  private func eachGroup(
+    of size: Int, _ block: RowBlock, _ from: Program.ValueID, _ to: Program.ValueID,
+    _ body: (UnsafeBufferPointer<Float>, UnsafeMutableBufferPointer<Float>) -> Void
+  ) {
+    eachRow(block, from, to) { _, x, y in
+      for start in stride(from: 0, to: y.count, by: size) {
+        let group = start..<start + size
+        body(UnsafeBufferPointer(rebasing: x[group]), UnsafeMutableBufferPointer(rebasing: y[group]))
+      }
+    }
   }
 
   private func eachRow(

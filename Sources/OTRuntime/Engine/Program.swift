@@ -51,13 +51,13 @@ struct Program: Sendable {
 
   /// One step of a chain that works row by row.
   enum RowStep: Sendable {
-    case layerNorm(epsilon: Float, gamma: [Float]?, beta: [Float]?, ValueID, to: ValueID)
-    case rmsNorm(epsilon: Float, gamma: [Float]?, beta: [Float]?, ValueID, to: ValueID)
+    case layerNorm(Norm, gamma: [Float]?, beta: [Float]?, ValueID, to: ValueID)
+    case rmsNorm(Norm, gamma: [Float]?, beta: [Float]?, ValueID, to: ValueID)
     case activate(ActivationKind, ValueID, to: ValueID)
     case add(ValueID, ValueID, to: ValueID)
     case multiply(ValueID, ValueID, to: ValueID)
     case affine(shift: [Float]?, scale: [Float]?, ValueID, to: ValueID)
-    case slice(HeadSlice, ValueID, to: ValueID)
+    case slice(ChannelSlice, ValueID, to: ValueID)
     /// Turns each head by the angles of the row's position; of `rotaries`, the one that is meant.
     case rotate(Int, headSize: Int, ValueID, to: ValueID)
     case quantize(CodesID)

@@ -97,11 +97,11 @@ struct ProgramCompiler {
     switch node.operation {
     case .layerNorm(let norm):
       step = .layerNorm(
-        epsilon: norm.epsilon, gamma: try vector(.gamma, of: node), beta: try vector(.beta, of: node), inputs[0],
+        norm, gamma: try vector(.gamma, of: node), beta: try vector(.beta, of: node), inputs[0],
         to: value)
     case .rmsNorm(let norm):
       step = .rmsNorm(
-        epsilon: norm.epsilon, gamma: try vector(.gamma, of: node), beta: try vector(.beta, of: node), inputs[0],
+        norm, gamma: try vector(.gamma, of: node), beta: try vector(.beta, of: node), inputs[0],
         to: value)
     case .activation(let kind): step = .activate(kind, inputs[0], to: value)
     case .add: step = .add(inputs[0], inputs[1], to: value)
@@ -109,7 +109,7 @@ struct ProgramCompiler {
     case .affine:
       step = .affine(
         shift: try vector(.shift, of: node), scale: try vector(.scale, of: node), inputs[0], to: value)
-    case .headSlice(let slice): step = .slice(slice, inputs[0], to: value)
+    case .channelSlice(let slice): step = .slice(slice, inputs[0], to: value)
     case .tokenIDs, .positionIDs, .tokenTypeIDs, .embedding, .linear, .attention, .firstToken:
       preconditionFailure("these are no steps of a row")
     }

@@ -64,15 +64,15 @@ extension Character {
 }
 
 extension LayerFinding.Kind {
-  /// The kind of a node with this operation.
-  package init(_ operation: Operation) {
-    switch operation {
+  /// The kind of a node whose operation is of this kind.
+  package init(_ kind: Operation.Kind) {
+    switch kind {
     case .linear: self = .linear
-    case .layerNorm, .rmsNorm: self = .norm
+    case .norm: self = .norm
     case .attention: self = .attention
-    case .activation, .multiply: self = .activation
+    case .activation, .gate: self = .activation
     case .embedding: self = .embedding
-    default: self = .other
+    case .input, .slice, .sum, .firstToken, .edge: self = .other
     }
   }
 }

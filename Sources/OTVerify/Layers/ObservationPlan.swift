@@ -34,13 +34,11 @@ struct ObservationPlan: Sendable {
     var nodes: [Compared] = []
     for node in source.nodes {
       guard let channelCount = source.channelCount(of: node.name), channelCount > 0 else { continue }
-      switch node.operation {
-      case .linear, .layerNorm, .rmsNorm: break
-      default: guard roots.contains(node.name) else { continue }
-      }
+      let kind = LayerFinding.Kind(node.operation.kind)
+      guard kind.isJudged || roots.contains(node.name) else { continue }
       nodes.append(
         Compared(
-          name: node.name, channelCount: channelCount, kind: LayerFinding.Kind(node.operation),
+          name: node.name, channelCount: channelCount, kind: kind,
           transform: packed.transform(ofValue: node.name)))
     }
     self.nodes = nodes

@@ -1,0 +1,151 @@
+import OTJSON
+
+/// Softmax attention over heads, in groups that share keys and values.
+///
+/// Queries are `[tokens, headCount·headSize]`, keys and values
+/// `[tokens, keyValueHeadCount·headSize]`; head `h` reads key/value head
+/// `h / (headCount / keyValueHeadCount)`. Where the head count is unknown (see
+/// `Graph.missing`), the three counts and the scale are 0.
+package struct Attention: Sendable, Hashable {
+  /// Query heads.
+  package let headCount: Int
+  /// Key/value heads; divides `headCount`.
+  package let keyValueHeadCount: Int
+  /// Channels of one head.
+  package let headSize: Int
+  /// Factor of the products of queries and keys, usually `1/√headSize`.
+  package let scale: Float
+  /// Whether a token sees no later one.
+  package let isCausal: Bool
+  /// How positions enter.
+  package let positions: Positions
+
+  /// How an attention knows where its tokens are.
+  package enum Positions: Sendable, Hashable {
+    /// Not at all: positions are part of the embeddings.
+    case none
+    /// Queries and keys are rotated.
+    case rotary(Rotary)
+    /// A bias of `slope(head)·(key position)` on the products, with the slopes
+    /// of Press et al., "Train Short, Test Long" (arXiv:2108.12409), as BLOOM
+    /// computes them for head counts that are no power of 2.
+    case alibi
+  }
+
+  /// Attention with known heads and, unless given, the scale `1/√headSize`.
+  package init(
+    headCount: Int, keyValueHeadCount: Int, headSize: Int, scale: Float? = nil,
+    isCausal: Bool, positions: Positions
+  ) {
+    self.headCount = headCount
+    self.keyValueHeadCount = keyValueHeadCount
+    self.headSize = headSize
+    self.scale = scale ?? (headSize > 0 ? 1 / Float(headSize).squareRoot() : 0)
+    self.isCausal = isCausal
+    self.positions = positions
+  }
+
+  /// Whether the head count is known.
+  package var hasKnownHeads: Bool { headCount > 0 }
+}
+
+extension Attention: OperationBody {
+  var name: String { "attention" }
+  var kind: Operation.Kind { .attention }
+  var inputCount: Int { 3 }
+  var needsTokens: Bool { true }
+
+  func channelCount(inputs: [Int], isComplete: Bool) throws -> Int {
+    try inputs.forEach(OperationFault.requireValue)
+    try OperationFault.require(inputs[1] == inputs[2], "keys and values differ in size")
+    if headCount == 0 && keyValueHeadCount == 0 && headSize == 0 {
+      try OperationFault.require(!isComplete, "the head count is unknown, yet nothing is listed as missing")
+      return inputs[0]
+    }
+    let sizes = [headCount, keyValueHeadCount, headSize]
+    try OperationFault.require(
+      sizes.allSatisfy { (1...GraphValidation.maximumSize).contains($0) }, "a head count or size is not in 1...2^31")
+    try OperationFault.require(
+      headCount % keyValueHeadCount == 0, "\(headCount) heads cannot share \(keyValueHeadCount)")
+    try OperationFault.require(
+      inputs[0] == headCount * headSize && inputs[2] == keyValueHeadCount * headSize,
+      "the heads do not fill queries, keys and values")
+    try OperationFault.require(scale.isFinite && scale > 0, "the scale is \(scale)")
+    if case .rotary(let rotary) = positions { try rotary.validate(headSize: headSize) }
+    return inputs[0]
+  }
+
+  // MARK: Migration: rows of the attention matrix sum to 1, so that values pass on what is done to them
+
+  var canCarryTransform: Bool { true }
+  var canReadTransform: Bool { true }
+
+  func passedOn(_ inputs: [ChannelTransform], channelCount: Int) throws -> ChannelTransform? {
+    guard hasKnownHeads else { return nil }
+    try OperationFault.require(
+      inputs[0].isSame(as: .identity) && inputs[1].isSame(as: .identity), "queries and keys cannot be transformed")
+    return inputs[2].gathered(valueChannels)
+  }
+
+  func push(_ transform: PushedTransform, into node: Node, of graph: Graph) -> PushStep? {
+    guard hasKnownHeads, transform.channels == nil else { return nil }
+    return .input(node.inputs[2], readers: [node.name], channels: siteChannels)
+  }
+
+  /// Heads that share values need the same transform.
+  var sharedChannels: [Int]? { headCount == keyValueHeadCount ? nil : representatives }
+
+  private var groupWidth: Int { headCount / keyValueHeadCount * headSize }
+
+  /// For each value channel, the first output channel that it becomes.
+  private var siteChannels: [Int?] {
+    (0..<keyValueHeadCount * headSize).map { $0 / headSize * groupWidth + $0 % headSize }
+  }
+
+  /// For each output channel, its value channel.
+  private var valueChannels: [Int?] {
+    (0..<headCount * headSize).map { $0 / groupWidth * headSize + $0 % headSize }
+  }
+
+  /// For each output channel, the first one with the same value channel.
+  private var representatives: [Int] {
+    (0..<headCount * headSize).map { $0 / groupWidth * groupWidth + $0 % headSize }
+  }
+
+  // MARK: JSON
+
+  func write(to object: inout JSONObject) {
+    object["headCount"] = .integer(headCount)
+    object["keyValueHeadCount"] = .integer(keyValueHeadCount)
+    object["headSize"] = .integer(headSize)
+    object["scale"] = .number(scale.shortestDouble)
+    object["isCausal"] = .bool(isCausal)
+    object["positions"] = positions.json
+  }
+
+  init(reader: GraphReader) throws {
+    self.init(
+      headCount: try reader.integer("headCount"), keyValueHeadCount: try reader.integer("keyValueHeadCount"),
+      headSize: try reader.integer("headSize"), scale: Float(try reader.number("scale")),
+      isCausal: try reader.flag("isCausal"), positions: try Positions(reader: reader.child("positions")))
+  }
+}
+
+extension Attention.Positions {
+  fileprivate var json: JSONValue {
+    switch self {
+    case .none: .object(["kind": .string("none")])
+    case .alibi: .object(["kind": .string("alibi")])
+    case .rotary(let rotary): rotary.json
+    }
+  }
+
+  fileprivate init(reader: GraphReader) throws {
+    switch try reader.string("kind") {
+    case "none": self = .none
+    case "alibi": self = .alibi
+    case "rotary": self = .rotary(try Rotary(reader: reader))
+    case let kind: throw reader.refusal("'\(kind)' is not known")
+    }
+  }
+}

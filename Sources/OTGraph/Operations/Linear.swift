@@ -1,0 +1,76 @@
+import OTJSON
+
+/// A linear layer: `y = W x + b`.
+package struct Linear: Sendable, Hashable {
+  /// Where in the model a linear is, which says whether it may be quantized.
+  package enum Role: String, Sendable, Hashable {
+    /// Inside a transformer block.
+    case block
+    /// Output head, pooler, projections around the embeddings: its input is
+    /// never a quantized activation.
+    case head
+  }
+
+  /// The weight, `[outFeatures, inFeatures]`.
+  package let weight: SourceTensor
+  /// The bias, `[outFeatures]`; nil where the checkpoint has none.
+  package let bias: SourceTensor?
+  /// Channels of the input.
+  package let inFeatures: Int
+  /// Channels of the output.
+  package let outFeatures: Int
+  /// Where in the model the linear is.
+  package let role: Role
+
+  /// A linear layer with the tensors `weight` and `bias`.
+  package init(weight: SourceTensor, bias: SourceTensor?, inFeatures: Int, outFeatures: Int, role: Role) {
+    self.weight = weight
+    self.bias = bias
+    self.inFeatures = inFeatures
+    self.outFeatures = outFeatures
+    self.role = role
+  }
+}
+
+extension Linear: OperationBody {
+  var name: String { "linear" }
+  var kind: Operation.Kind { .linear }
+
+  func channelCount(inputs: [Int], isComplete: Bool) throws -> Int {
+    try OperationFault.requireSizes(inFeatures, outFeatures)
+    try OperationFault.require(inputs[0] == inFeatures, "reads \(inputs[0]) channels, not \(inFeatures)")
+    return outFeatures
+  }
+
+  /// A shift of the input or of the value needs a bias.
+  func parameters(input: ChannelTransform, output: ChannelTransform) -> [OperationParameter] {
+    let weight = OperationParameter(
+      role: .weight, tensor: weight, dimensions: [outFeatures, inFeatures], linear: self)
+    guard bias != nil || input.shift != nil || output.shift != nil else { return [weight] }
+    return [weight, OperationParameter(role: .bias, tensor: bias, dimensions: [outFeatures], linear: self)]
+  }
+
+  var canCarryTransform: Bool { true }
+  var canReadTransform: Bool { true }
+
+  func push(_ transform: PushedTransform, into node: Node, of graph: Graph) -> PushStep? {
+    .parameters([weight, bias])
+  }
+
+  func write(to object: inout JSONObject) {
+    object["weight"] = weight.json
+    object["bias"] = bias.map(\.json)
+    object["inFeatures"] = .integer(inFeatures)
+    object["outFeatures"] = .integer(outFeatures)
+    object["role"] = .string(role.rawValue)
+  }
+
+  init(reader: GraphReader) throws {
+    guard let role = Linear.Role(rawValue: try reader.string("role")) else {
+      throw reader.refusal("the role is neither block nor head")
+    }
+    self.init(
+      weight: try reader.tensor("weight"), bias: try reader.optionalTensor("bias"),
+      inFeatures: try reader.integer("inFeatures"), outFeatures: try reader.integer("outFeatures"), role: role)
+  }
+}

@@ -1,0 +1,99 @@
+/// One step of a model: what a node does with the values of its inputs.
+///
+/// Values are sequences of vectors, `[tokens, channels]`, except the three
+/// kinds of IDs, which have no channels.
+///
+/// The cases make every use exhaustive; all that is to be known of an operation
+/// stands in its `body`, one file each.
+package enum Operation: Sendable, Hashable {
+  /// The tokens, as integers; no inputs.
+  case tokenIDs
+  /// The position of each token in its sequence, from 0; no inputs.
+  case positionIDs
+  /// The segment of each token (0 where there is one segment); no inputs.
+  case tokenTypeIDs
+  /// Row `id + rowOffset` of a table. Input: IDs.
+  case embedding(Embedding)
+  /// `W x + b`. Input: one value.
+  case linear(Linear)
+  /// `(x − mean) / √(variance + ε) ⊙ γ + β`. Input: one value.
+  case layerNorm(Norm)
+  /// `x / √(mean of squares + ε) ⊙ γ + β`. Input: one value.
+  case rmsNorm(Norm)
+  /// Softmax attention. Inputs: queries, keys, values.
+  case attention(Attention)
+  /// One part of a fused projection. Input: one value.
+  case channelSlice(ChannelSlice)
+  /// An element-wise function. Input: one value.
+  case activation(ActivationKind)
+  /// The product of two values; the first is the gate, the second is what it gates.
+  case multiply
+  /// The sum of two values.
+  case add
+  /// The vector of each sequence's first token. Input: one value.
+  case firstToken
+  /// `(x − shift) ⊘ scale` with the node's own entry of `Graph.transforms`;
+  /// put on an edge by migration. Input: one value.
+  case affine
+
+  /// What the operation takes, gives, lets through, and how it is written.
+  var body: any OperationBody {
+    switch self {
+    case .tokenIDs: ModelInput.tokenIDs
+    case .positionIDs: ModelInput.positionIDs
+    case .tokenTypeIDs: ModelInput.tokenTypeIDs
+    case .embedding(let embedding): embedding
+    case .linear(let linear): linear
+    case .layerNorm(let norm): NormBody(name: "layer_norm", norm: norm)
+    case .rmsNorm(let norm): NormBody(name: "rms_norm", norm: norm)
+    case .attention(let attention): attention
+    case .channelSlice(let slice): slice
+    case .activation(let kind): kind
+    case .multiply: Multiply()
+    case .add: Add()
+    case .firstToken: FirstToken()
+    case .affine: Affine()
+    }
+  }
+
+  /// The operation that the object of a node in a container describes.
+  init(reader: GraphReader) throws {
+    switch try reader.string("operation") {
+    case "token_ids": self = .tokenIDs
+    case "position_ids": self = .positionIDs
+    case "token_type_ids": self = .tokenTypeIDs
+    case "embedding": self = .embedding(try Embedding(reader: reader))
+    case "linear": self = .linear(try Linear(reader: reader))
+    case "layer_norm": self = .layerNorm(try Norm(reader: reader))
+    case "rms_norm": self = .rmsNorm(try Norm(reader: reader))
+    case "attention": self = .attention(try Attention(reader: reader))
+    case "head_slice": self = .channelSlice(try ChannelSlice(reader: reader))
+    case "activation": self = .activation(try ActivationKind(reader: reader))
+    case "multiply": self = .multiply
+    case "add": self = .add
+    case "first_token": self = .firstToken
+    case "affine": self = .affine
+    case let name: throw reader.refusal("the operation '\(name)' is not known")
+    }
+  }
+}
+
+extension Operation {
+  /// What gives a value, in a word.
+  package enum Kind: Sendable, Hashable {
+    /// IDs of tokens, positions or segments.
+    case input
+    case embedding, linear, norm, attention, slice, activation
+    /// The product of a gate and what it gates.
+    case gate
+    case sum, firstToken
+    /// What migration puts on an edge; it changes no more than the linears behind it make up for.
+    case edge
+  }
+
+  /// What the operation is, in a word.
+  package var kind: Kind { body.kind }
+
+  /// The parameters that a node with this operation takes of the checkpoint.
+  var tensors: [SourceTensor] { body.parameters(input: .identity, output: .identity).compactMap(\.tensor) }
+}

@@ -1,0 +1,111 @@
+import OTJSON
+
+/// All that the graph knows of an operation.
+///
+/// An operation is a file beside this one, a case of `Operation`, a file of
+/// OTRuntime/Operations and a row of formats/otq.md.
+protocol OperationBody: Sendable {
+  /// Its name in a container.
+  var name: String { get }
+  /// What it is, in a word.
+  var kind: Operation.Kind { get }
+  /// How many values a node reads.
+  var inputCount: Int { get }
+
+  /// Channels of the value: 0 for IDs.
+  ///
+  /// - Parameters:
+  ///   - inputs: channels of the inputs, as many as `inputCount`.
+  ///   - isComplete: whether nothing is missing that the model needs.
+  /// - Throws: `OperationFault` where the operation does not fit its inputs.
+  func channelCount(inputs: [Int], isComplete: Bool) throws -> Int
+
+  /// Whether the inputs must have a row for each token.
+  var needsTokens: Bool { get }
+  /// Whether the value has a row for each sequence whatever the inputs have.
+  var givesSequences: Bool { get }
+
+  /// Adds its members to the object of a node.
+  func write(to object: inout JSONObject)
+
+  /// The parameters of a node whose input and value are transformed so.
+  func parameters(input: ChannelTransform, output: ChannelTransform) -> [OperationParameter]
+
+  /// Whether migration can leave a transform on the value.
+  var canCarryTransform: Bool { get }
+  /// Whether a node knows what to do with an input that is transformed.
+  var canReadTransform: Bool { get }
+  /// The transform that those of the inputs give the value; nil where parameters
+  /// make up for any.
+  ///
+  /// - Throws: `OperationFault` where an input cannot be transformed so.
+  func passedOn(_ inputs: [ChannelTransform], channelCount: Int) throws -> ChannelTransform?
+  /// Where a transform of the value of `node` goes; nil where it cannot go into the node.
+  func push(_ transform: PushedTransform, into node: Node, of graph: Graph) -> PushStep?
+  /// For each channel of the value, the first of those whose transform must equal
+  /// its own; nil where every channel is free.
+  var sharedChannels: [Int]? { get }
+}
+
+extension OperationBody {
+  var inputCount: Int { 1 }
+  var needsTokens: Bool { false }
+  var givesSequences: Bool { false }
+  func write(to object: inout JSONObject) {}
+  func parameters(input: ChannelTransform, output: ChannelTransform) -> [OperationParameter] { [] }
+  var canCarryTransform: Bool { false }
+  var canReadTransform: Bool { false }
+  func passedOn(_ inputs: [ChannelTransform], channelCount: Int) throws -> ChannelTransform? { nil }
+  func push(_ transform: PushedTransform, into node: Node, of graph: Graph) -> PushStep? { nil }
+  var sharedChannels: [Int]? { nil }
+}
+
+/// A parameter of a node.
+struct OperationParameter {
+  /// What it is to the node.
+  let role: ParameterUse.Role
+  /// What it is made of; nil where migration creates it.
+  let tensor: SourceTensor?
+  let dimensions: [Int]
+  /// The linear whose weight or bias it is: it makes up for a transform of the input.
+  var linear: Linear?
+}
+
+/// What is wrong with the inputs of an operation.
+struct OperationFault: Error {
+  let message: String
+
+  init(_ message: String) { self.message = message }
+
+  static func require(_ condition: Bool, _ message: @autoclosure () -> String) throws {
+    if !condition { throw OperationFault(message()) }
+  }
+
+  /// Requires dimensions that a graph may have.
+  static func requireSizes(_ sizes: Int...) throws {
+    try require(
+      sizes.allSatisfy { (1...GraphValidation.maximumSize).contains($0) }, "a dimension is not in 1...2^31")
+  }
+
+  /// Requires a value, which IDs are not.
+  static func requireValue(_ channelCount: Int) throws {
+    try require(channelCount > 0, "needs values, not IDs")
+  }
+}
+
+/// A transform on its way up.
+struct PushedTransform {
+  /// Whether it shifts channels; it may scale them in any case.
+  let shifts: Bool
+  /// Which channel of the site each channel of the value takes its entry from
+  /// (nil: none); the list nil: one to one.
+  let channels: [Int?]?
+}
+
+/// Where a transform of a node's value goes.
+enum PushStep {
+  /// Into the node's own parameters, which are these.
+  case parameters([SourceTensor?])
+  /// To the value of the input `name`, which `readers` alone may read.
+  case input(String, readers: [String], channels: [Int?]?)
+}
