@@ -53,7 +53,7 @@ extension Container {
     return try entries.map { entry in
       let name = entry["name"]?.string ?? ""
       if let fault = StoredTensor.nameFault(name) { throw refuse("an attachment's name \(fault)") }
-      // Whoever extracts attachments makes paths below a folder of these names.
+      // A program that extracts attachments makes paths below a folder of these names.
       let parts = name.split(separator: "/", omittingEmptySubsequences: false)
       guard !name.contains("\\"), !parts.contains(where: { $0.isEmpty || $0 == "." || $0 == ".." }) else {
         throw refuse("attachment '\(name)' is not a plain relative path")

@@ -9,7 +9,7 @@
 /// A file that appears whole under its name, or not at all.
 ///
 /// Bytes go to a temporary file beside the target, `.NAME.PID.RANDOM.partial`;
-/// `commit()` makes them durable and renames it. Whoever reads the target sees
+/// `commit()` makes them durable and renames it. A reader of the target sees
 /// what was there before or the complete new file. Two writers of one target
 /// never share a temporary file: the last to commit wins with `force`, the
 /// first without. An object that is dropped before `commit()`, or that has met
@@ -56,7 +56,7 @@ package final class AtomicFile {
 
   deinit { abort() }
 
-  /// Checks that files can be written to `paths`, for whoever has much to do
+  /// Checks that files can be written to `paths`, for a caller that has much to do
   /// before writing; nothing is created.
   ///
   /// - Throws: as `init`; `Refusal` with rule `output-twice` where two paths lead to one file.

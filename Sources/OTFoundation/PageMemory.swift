@@ -8,8 +8,8 @@
 
 /// Zeroed memory that begins at a page and is the process's own.
 ///
-/// Only what is written takes memory: whoever allocates by what a file claims
-/// pays for what the file fills.
+/// Only written pages take memory: an allocation by the claim of a file costs
+/// no more than the file fills.
 package final class PageMemory: @unchecked Sendable {
   /// All bytes; valid as long as this object lives. Writers on several threads
   /// keep to ranges of their own.

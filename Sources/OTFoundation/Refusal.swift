@@ -17,7 +17,7 @@ public struct Refusal: Error, Sendable, Equatable {
   /// A remedy: something the user can do about it.
   public var remedy: String?
 
-  /// A refusal; what is not known here is added by whoever knows it.
+  /// A refusal; a caller that knows more adds it.
   public init(
     _ rule: String, _ message: String, file: String? = nil,
     tensor: String? = nil, byteOffset: Int? = nil, remedy: String? = nil

@@ -21,7 +21,7 @@ struct TemporaryFile: Hashable {
   /// Longer names are cut, so that the whole stays below 255 bytes.
   private static let longestStem = 200
   private static let suffix = "partial"
-  /// Those that exist now; whoever makes or ends one holds the lock.
+  /// Those that exist now; a caller that makes or ends one holds the lock.
   private static let existing = Mutex<Set<TemporaryFile>>([])
 
   /// Creates a file for `target`.
@@ -35,7 +35,7 @@ struct TemporaryFile: Hashable {
     let random = String(UInt64.random(in: .min ... .max), radix: 36)
     let file = TemporaryFile(name: "\(stem)\(getpid()).\(random).\(suffix)", directory: directory)
     let (descriptor, code) = existing.withLock { files in
-      // Of a name that was cut nobody knows whose it is.
+      // The owner of a name that was cut is unknown.
       if isWhole { removeStrays(stem, directory) }
       let descriptor = openat(directory, file.name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o666)
       guard descriptor >= 0 else { return (descriptor, errno) }

@@ -36,7 +36,7 @@ package struct SiteObservations: Sendable, Equatable {
       ?? foreignScales?.absoluteMaximum.count
   }
 
-  /// max|x| of each channel, whoever measured it; nil where it is not known.
+  /// max|x| of each channel, measured here or by another tool; nil where it is not known.
   package var absoluteMaximum: [Float]? {
     if let ranges { return ranges.absoluteMaximum }
     return foreignScales?.midpoint == nil ? foreignScales?.absoluteMaximum : nil

@@ -46,12 +46,12 @@ struct Browser {
     return try #require(Picture(png: try Data(contentsOf: URL(fileURLWithPath: file))), "the screenshot is no PNG")
   }
 
-  /// How wide the page is laid out in a window of `width`.
+  /// The width of the page's layout in a window of `width`.
   func layoutWidth(of page: String, in width: Int, folder: String) throws -> Int {
     try measure("d.scrollingElement.scrollWidth", of: page, in: width, folder: folder)
   }
 
-  /// What an expression about the page's document `d` gives in a window of
+  /// The value of an expression about the page's document `d` in a window of
   /// `width`, rounded up, by a page of the tests' own around it.
   func measure(_ expression: String, of page: String, in width: Int, folder: String) throws -> Int {
     let frame = folder + "/frame.html"
@@ -74,7 +74,7 @@ struct Browser {
 struct Picture {
   let width: Int
   let height: Int
-  /// How often each colour occurs, 0xRRGGBB.
+  /// Count of each colour, 0xRRGGBB.
   let counts: [UInt32: Int]
 
   /// Decodes what Chromium writes: PNG, RGB or RGBA of 8 bits, not interlaced.

@@ -9,7 +9,7 @@ import _OTTestSupport
 @Suite struct CraftedFileTests {
   struct Case: Sendable, CustomTestStringConvertible {
     let testDescription: String
-    /// What the one line on standard error has, beside the file's name.
+    /// A part of the one line on standard error, beside the file's name.
     let message: String
     let commands: [[String]]
     var model = "opt-mini"

@@ -86,7 +86,7 @@ import _OTTestSupport
     }
   }
 
-  /// Where the data of a tensor lie in a safetensors file.
+  /// The bytes of a tensor's data in a safetensors file.
   private func range(of tensor: String, in file: Data) throws -> Range<Int> {
     let length = file.prefix(8).reversed().reduce(0) { $0 << 8 | Int($1) }
     let header = try JSONValue.parse(String(decoding: file[8..<8 + length], as: UTF8.self))
@@ -145,7 +145,7 @@ import _OTTestSupport
     }
   }
 
-  /// What the page looks like: its colours, light and dark, and no wider than its window.
+  /// The look of the page: its colours, light and dark, and no wider than its window.
   @Test func theReportInABrowser() throws {
     guard let browser = Browser() else {
       print("the report is not looked at: no Chromium is installed (scripts/bootstrap tests)")
@@ -170,7 +170,7 @@ import _OTTestSupport
     }
   }
 
-  /// Where something has failed there is more to show: it is to be seen all the same.
+  /// A report of failures shows more, and all of it can be seen.
   @Test func aFailedReportInANarrowWindow() throws {
     guard let browser = Browser() else { return }
     try withPackedModel("--bits", "6") { folder, packed in

@@ -18,7 +18,7 @@ import _OTTestSupport
     }
   }
 
-  /// What prints something on standard error.
+  /// Commands that print something on standard error.
   private static let talkative = [
     "run m.otq --prompt In --max-tokens 2", "convert \(model) x.otq --samples 1 --force",
     // A conversion with a warning, without config.json.

@@ -3,7 +3,7 @@ import OTJSON
 import Testing
 import _OTTestSupport
 
-/// What `verify` must find.
+/// Faults that `verify` must find.
 @Suite struct VerificationTests {
   /// A copy of opt-mini, and a file made from it.
   func withPackedModel(_ body: (_ folder: String, _ packed: String) throws -> Void) throws {
@@ -18,7 +18,7 @@ import _OTTestSupport
     }
   }
 
-  /// Where the data of a tensor lie in a safetensors file.
+  /// The bytes of a tensor's data in a safetensors file.
   func range(of tensor: String, in file: Data) throws -> Range<Int> {
     let length = file.prefix(8).reversed().reduce(0) { $0 << 8 | Int($1) }
     let header = try JSONValue.parse(String(decoding: file[8..<8 + length], as: UTF8.self))

@@ -4,7 +4,7 @@ import OTFoundation
 import Testing
 import _OTTestSupport
 
-/// What holds whatever the format of a checkpoint.
+/// Rules of every format of a checkpoint.
 @Suite struct DirectoryFormatsTests {
   @Test(arguments: Fixture.allCases)
   func bothFormatsOfAModelHoldTheSameTensors(_ fixture: Fixture) throws {

@@ -100,7 +100,7 @@ struct Zip {
 
   init(_ entries: [Entry]) { self.entries = entries }
 
-  /// What torch.save would write around this pickle and these storages.
+  /// The file that torch.save would write around this pickle and these storages.
   init(
     pickle: Bytes, storages: [Bytes] = [Bytes(repeating: 0, count: 16)],
     byteOrder: String? = "little"

@@ -54,7 +54,7 @@ struct HandmadeFile {
     return bytes
   }
 
-  /// Which checksums `seal` computes.
+  /// The checksums that `seal` computes.
   enum Part: CaseIterable { case extents, metadata, table, header }
 
   /// Computes the checksums of a file of this layout anew, so that a change is

@@ -5,7 +5,7 @@ import OTTensor
 import Testing
 import _OTTestSupport
 
-/// What is written comes back: every width, scheme, form and odd shape.
+/// Everything written comes back: every width, scheme, form and odd shape.
 struct RoundTripTests {
   /// A weight as a quantizer makes it, its codes `[row, column]`.
   struct Weight {

@@ -27,7 +27,7 @@ enum FileManagerFile {
     return try executor.run(tokenIDs: tokens).output("logits").values
   }
 
-  /// What is unpacked is the model again: the float outputs of source and
+  /// The unpacked file is the model again: the float outputs of source and
   /// unpacked file agree as closely as 8 bits allow, transformations or not.
   @Test(arguments: [
     (Fixture.opt, FixtureMethod.perToken), (.bloom, .perToken), (.llama, .perToken), (.bert, .perToken),

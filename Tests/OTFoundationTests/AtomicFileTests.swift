@@ -116,7 +116,7 @@ import _OTTestSupport
     }
   }
 
-  /// What a killed writer of the target left goes, and nothing else.
+  /// The files that a killed writer of the target left are removed, and no others.
   @Test func removesStraysOfItsTarget() throws {
     try withTemporaryFolder { folder in
       // The number of a process that has ended.

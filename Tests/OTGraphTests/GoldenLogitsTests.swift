@@ -23,7 +23,7 @@ import _OTTestSupport
     }
   }
 
-  /// Where the real models are, which are not part of the repository.
+  /// The folder of the real models, which are not part of the repository.
   static let realModels = ProcessInfo.processInfo.environment["OTQ_REAL_MODELS"]
 
   @Test(.enabled(if: realModels != nil, "OTQ_REAL_MODELS names no folder"))

@@ -3,7 +3,7 @@ import Testing
 import _OTModelSupport
 import _OTTestSupport
 
-/// What tells a packed file's graph from its source's.
+/// Differences between a packed file's graph and its source's.
 @Suite struct GraphComparisonTests {
   @Test(arguments: Fixture.allCases) func migrationMakesNoDifference(fixture: Fixture) throws {
     let source = try fixture.graph()

@@ -7,7 +7,7 @@ import Testing
 import _OTModelSupport
 import _OTTestSupport
 
-/// What of a random transform is there.
+/// The parts of a random transform that are there.
 enum TransformParts: String, CaseIterable, Sendable {
   case both, shift, scale
 

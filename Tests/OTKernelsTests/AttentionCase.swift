@@ -35,7 +35,7 @@ struct AttentionCase {
     scale = 1 / Float(headSize).squareRoot()
   }
 
-  /// What the kernels give for queries `range`. Memory beyond the elements of
+  /// The kernels' results for queries `range`. Memory beyond the elements of
   /// rows, and keys and values beyond the last, hold `filler`.
   func result(
     of kernels: Kernels, queries range: Range<Int>? = nil, filler: Float = .nan

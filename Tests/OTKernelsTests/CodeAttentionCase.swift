@@ -40,7 +40,7 @@ struct CodeAttentionCase {
     return exact.expected
   }
 
-  /// What the kernels give for queries `range`. Memory that no code or scale of
+  /// The kernels' results for queries `range`. Memory that no code or scale of
   /// the case is in holds `filler`.
   func result(of kernels: Kernels, queries range: Range<Int>? = nil, filler: UInt8 = 0x5A) -> [[Float]] {
     let range = range ?? queries.codes.indices

@@ -171,7 +171,7 @@ import _OTTestSupport
     }
   }
 
-  /// What stands at masked keys has no influence.
+  /// Values at masked keys have no influence.
   @Test(arguments: InstructionSet.available) func maskedKeys(_ set: InstructionSet) throws {
     let kernels = try #require(Kernels(set))
     var generator = SeededGenerator()

@@ -109,7 +109,7 @@ import _OTTestSupport
     }
   }
 
-  /// Where a 16-bit intermediate would saturate.
+  /// Values at which a 16-bit intermediate would saturate.
   @Test(arguments: InstructionSet.available, [Int8.min, -127, Int8.max])
   func extremes(_ set: InstructionSet, _ activation: Int8) throws {
     let kernels = try #require(Kernels(set))

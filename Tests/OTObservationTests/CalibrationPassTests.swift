@@ -8,7 +8,7 @@ import OTRuntime
 import Testing
 import _OTTestSupport
 
-/// What a pass observes and keeps, against the values that an observer of the executor sees.
+/// The observations and kept values of a pass, against the values that an observer of the executor sees.
 @Suite struct CalibrationPassTests {
   private static let samples: [[Int]] = [60, 200, 0, 1, 150, 128, 90].enumerated().map { index, length in
     (0..<length).map { ($0 * 41 + index * 97) % 900 + 4 }

@@ -113,7 +113,7 @@ import _OTTestSupport
     #expect(pieces.map(\.text) == [""] && pieces.first?.summary?.stopReason == .tokenCount)
   }
 
-  /// Where the ID of the token that ends a text is written.
+  /// The places for the ID of the token that ends a text.
   enum EndSource: CaseIterable {
     case generationConfiguration, listInConfiguration, tokenizer, specialToken
   }

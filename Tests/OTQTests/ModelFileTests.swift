@@ -64,7 +64,7 @@ import _OTTestSupport
     }
   }
 
-  /// What is used in place is not read when a file is opened.
+  /// Opening a file does not read the bytes that are used in place.
   @Test func damageInPlaceIsFoundByVerifying() throws {
     try withTemporaryFolder { temporary in
       let path = temporary + "/mini.otq"

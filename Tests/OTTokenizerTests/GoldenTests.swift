@@ -5,7 +5,7 @@ import OTTokenizer
 import Testing
 import _OTTestSupport
 
-/// What the package `tokenizers` gives for one text: see
+/// The result of the package `tokenizers` for one text: see
 /// scripts/make-tokenizer-goldens.
 struct Golden {
   let text: String
@@ -48,7 +48,7 @@ struct Golden {
     #expect(Array(plain.utf8) == Array(self.plain.utf8), name)
   }
 
-  /// What a stream gives, joined, is the text at once.
+  /// The pieces of a stream, joined, are the text.
   func checkStream(_ tokenizer: Tokenizer) {
     var stream = TokenTextStream(tokenizer)
     var parts = special.map { stream.append($0) }

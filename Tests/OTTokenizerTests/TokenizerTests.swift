@@ -213,7 +213,7 @@ private func parse(_ text: String) throws -> JSONObject {
 }
 
 @Suite struct SplitTests {
-  /// Where a Split with Removed leaves "xyz" apart: the pattern's matches are
+  /// The places at which a Split with Removed leaves "xyz" apart: the pattern's matches are
   /// what is missing in the tokens.
   static let cases: [(pattern: String, text: String, rest: String)] = [
     ("a", "abc", "bc"), ("a|bc", "abcx", "x"), ("ab?", "aabx", "x"), ("a{2}", "aaax", "ax"), ("a{2,}", "aaaxa", "xa"),
@@ -244,7 +244,7 @@ private func parse(_ text: String) throws -> JSONObject {
     try patternsMatch(pattern: pattern, text: text, rest: text)
   }
 
-  /// What is remembered of failures hides no match: random patterns against another engine.
+  /// Remembered failures hide no match: random patterns against another engine.
   @Test func patternsMatchAsFoundationHasIt() throws {
     var random = SeededGenerator()
     func pattern(depth: Int) -> String {

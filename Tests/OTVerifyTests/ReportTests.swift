@@ -81,7 +81,7 @@ private let hostileNames = [
       text: .init(source: names[1], sequenceCount: 1, tokenCount: 1234567))
   }
 
-  /// What a strict parser of XML finds.
+  /// The elements that a strict parser of XML finds.
   private final class Finder: NSObject, XMLParserDelegate {
     var elements: [String: Int] = [:]
     var attributes: Set<String> = []
@@ -126,7 +126,7 @@ private let hostileNames = [
     #expect(!text.contains("http://") && !text.contains("https://"))
   }
 
-  /// What a reader without eyes needs: captions, headings of columns, words for pictures.
+  /// The needs of a reader without eyes: captions, headings of columns, words for pictures.
   @Test func tablesAndPicturesHaveWords() throws {
     let page = try parsed(HTMLReport(try report()).text.replacing("<!DOCTYPE html>\n", with: ""))
     #expect(page.elements["caption"] == page.elements["table"] && page.elements["table"] != nil)

@@ -8,7 +8,7 @@ import OTObservation
 import OTRuntime
 import _OTTestSupport
 
-/// How the activations of a fixture are quantized. Raw values are the names in `reference.json`.
+/// The quantization of a fixture's activations. Raw values are the names in `reference.json`.
 package enum FixtureMethod: String, CaseIterable, Sendable {
   case perToken = "per-token activations"
   case outlierTuneWithoutSymmetrization = "OutlierTune without symmetrization"

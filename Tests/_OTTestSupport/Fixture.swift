@@ -32,7 +32,7 @@ package enum Fixture: String, CaseIterable, Sendable, CustomStringConvertible {
   /// Token IDs, and what the original implementation made of them.
   package func goldens() throws -> Goldens { try Goldens(path: path("goldens.safetensors")) }
 
-  /// How many tensors the checkpoint has.
+  /// The number of tensors of the checkpoint.
   package var tensorCount: Int {
     switch self {
     case .opt: 4 + 4 * 16
@@ -42,7 +42,7 @@ package enum Fixture: String, CaseIterable, Sendable, CustomStringConvertible {
     }
   }
 
-  /// How many sites the graph has: two of attention and two of the MLP in each of four layers.
+  /// The number of sites of the graph: two of attention and two of the MLP in each of four layers.
   package var siteCount: Int { 4 * 4 }
 
   /// Runs `body` on a copy of the folder in which some files have other

@@ -1,6 +1,6 @@
 import Foundation
 
-/// Where the committed fixtures are, whatever folder the tests run in.
+/// The folder of the committed fixtures, whatever folder the tests run in.
 package enum Fixtures {
   package static let root = URL(fileURLWithPath: #filePath)
     .deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()

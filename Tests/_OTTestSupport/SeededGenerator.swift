@@ -2,7 +2,7 @@ import OTFoundation
 
 /// Random numbers from a seed that a failing test can print.
 package struct SeededGenerator: RandomNumberGenerator {
-  /// What makes the same numbers again.
+  /// The seed that makes the same numbers again.
   package let seed: UInt64
   private var generator: SplitMix64
 

@@ -124,8 +124,8 @@ extension OutputError {
   /// The channel that is worst off; nil where nothing has been compared.
   ///
   /// Its error is relative to its own norm, or to a tenth of the root mean
-  /// square of the channels' norms where that is more: a channel that hardly
-  /// ever speaks does not count as wrong for whispering.
+  /// square of the channels' norms where that is more: channels with little
+  /// energy are measured against the average channel.
   package var worstChannel: (index: Int, relativeError: Double)? {
     guard rowCount > 0 else { return nil }
     let floor = square / Double(squares.count) / 100
