@@ -15,19 +15,19 @@ package struct NamePattern: Sendable {
     self.regex = regex
   }
 
-  /// Whether the expression is found anywhere in `name`.
+  /// True when the expression is found anywhere in `name`.
   package func matches(_ name: String) -> Bool { (try? regex.firstMatch(in: name)) ?? nil != nil }
 }
 
-/// What a conversion is told to do.
+/// The options of a conversion.
 package struct ConversionOptions: Sendable {
   /// Bits of the weights of blocks, 2 … 8.
   package var bits = 8
   /// Bits of activations; nil: as many as the weights they meet.
   package var activationBits: Int?
-  /// Whether weights' codes are symmetric around 0.
+  /// True when weights' codes are symmetric around 0.
   package var isSymmetric = false
-  /// Which weights share a scale.
+  /// The weights that share a scale.
   package var granularity = QuantizationScheme.Granularity.perChannel
   /// Bits of embeddings, the output head and other linears outside the blocks:
   /// 8 (quantized per row), or 16 (float16).
@@ -39,11 +39,11 @@ package struct ConversionOptions: Sendable {
   package var bitsFor: [(pattern: NamePattern, bits: Int)] = []
   /// A family's name, instead of what the configuration says.
   package var family: String?
-  /// Whether activations stay float; then models of unknown families can be packed too.
+  /// True when activations stay float; then models of unknown families can be packed too.
   package var isWeightsOnly = false
-  /// Whether OutlierTune shifts channels by their midpoints, where calibration has measured these.
+  /// True when OutlierTune shifts channels by their midpoints, where calibration has measured these.
   package var isSymmetrized = true
-  /// How the file is stored.
+  /// The form of the file's bytes.
   package var compression = Compression.standard
   /// Threads to use; the output does not depend on it.
   package var threadCount = 1
@@ -75,7 +75,7 @@ package struct ConversionOptions: Sendable {
     return .object(members)
   }
 
-  /// What the user asked for a fused group of names: bits, or nil to leave it as it is.
+  /// The user's bits for a fused group of names; nil to leave it as it is.
   func bits(forGroup names: [String], otherwise standard: Int) -> Int? {
     if exclude.contains(where: { pattern in names.contains(where: pattern.matches) }) { return nil }
     return bitsFor.last { rule in names.contains(where: rule.pattern.matches) }?.bits ?? standard

@@ -33,7 +33,7 @@ struct ConversionRun {
     var times = ConversionTimes()
   }
 
-  /// What has come together of the tensor that is being written.
+  /// The current tensor's scales, zero points and error, gathered block by block.
   private struct Progressing {
     var firstExtent: Int
     var scales: [Float] = []
@@ -50,7 +50,7 @@ struct ConversionRun {
   let plan: ConversionPlan
   let writer: ContainerWriter
   let progress: Converter.Progress?
-  /// Where the time went; hashing is left to others.
+  /// Seconds of each kind of work but hashing.
   private(set) var times = ConversionTimes()
   private let parameters: ParameterReader
   /// W·z of the last weights, by node, until their biases are written.

@@ -1,6 +1,6 @@
 import OTQuantization
 
-/// Where the time of a conversion went: the sums over all threads, which work
+/// Seconds of a conversion by kind of work: the sums over all threads, which work
 /// beside each other, so that together they are more than the time that passed.
 package struct ConversionTimes: Sendable {
   /// Reading, transforming and quantizing.
@@ -22,7 +22,7 @@ package struct ConversionTimes: Sendable {
   }
 }
 
-/// What `body` gives, its time added to `sum`.
+/// The result of `body`, its time added to `sum`.
 func timed<Result>(_ sum: inout Duration, _ body: () throws -> Result) rethrows -> Result {
   let start = ContinuousClock.now
   defer { sum += start.duration(to: .now) }

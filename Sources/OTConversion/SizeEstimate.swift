@@ -1,7 +1,7 @@
 import OTContainer
 import OTTensor
 
-/// How large a planned file will be, from shapes alone.
+/// The size of a planned file, from shapes alone.
 package struct SizeEstimate: Sendable {
   /// Bytes of the source's tensors.
   package let sourceByteCount: Int

@@ -26,7 +26,7 @@ package struct Unpacker: Sendable {
     file.container.tensors.compactMap { tensor in tensor.source.map { (tensor, $0) } }
   }
 
-  /// Names of parameters that migration brought into being and that the
+  /// Names of parameters that migration created and that the
   /// source's layout cannot hold: RMSNorm and LLaMA's linears have no bias.
   package var leftOut: [String] {
     file.container.tensors.filter { $0.source == nil && file.uses[$0.name] != nil }.map(\.name)

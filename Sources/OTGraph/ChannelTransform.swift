@@ -1,4 +1,4 @@
-/// What migration has done to a value: it is `(x − shift) ⊘ scale`, channel by channel.
+/// The transform that migration put on a value: it is `(x − shift) ⊘ scale`, channel by channel.
 package struct ChannelTransform: Sendable, Hashable {
   /// Subtracted from each channel; nil stands for zeros.
   package let shift: [Float]?
@@ -14,13 +14,13 @@ package struct ChannelTransform: Sendable, Hashable {
   /// The transform that changes nothing.
   package static let identity = ChannelTransform()
 
-  /// Whether neither vector is there.
+  /// True when neither vector is there.
   package var isIdentity: Bool { shift == nil && scale == nil }
 
-  /// Whether any channel is shifted.
+  /// True when any channel is shifted.
   var shifts: Bool { shift?.contains { $0 != 0 } ?? false }
 
-  /// Whether both do the same to every channel.
+  /// True when both do the same to every channel.
   func isSame(as other: ChannelTransform) -> Bool {
     func isSame(_ a: [Float]?, _ b: [Float]?, default plain: Float) -> Bool {
       guard let a = a ?? b.map({ [Float](repeating: plain, count: $0.count) }) else { return true }
@@ -51,7 +51,7 @@ package struct ChannelTransform: Sendable, Hashable {
       scale: scale.map { scale in channels.map { $0.map { scale[$0] } ?? 1 } })
   }
 
-  /// What is wrong with the vectors for a value of `channelCount` channels;
+  /// The fault of the vectors for a value of `channelCount` channels;
   /// nil when nothing is.
   func fault(channelCount: Int) -> String? {
     for (vector, name) in [(shift, "shift"), (scale, "scale")] {

@@ -59,7 +59,7 @@ extension Graph {
     let names = Set(nodes.map(\.name))
     var outputs: [String: String] = [:]
     for (output, node) in try reader.members("outputs") {
-      guard let node = node.string else { throw reader.refusal("output '\(output)' is no name") }
+      guard let node = node.string else { throw reader.refusal("output '\(output)' is not a name") }
       outputs[output] = node
     }
     var transforms: [String: ChannelTransform] = [:]

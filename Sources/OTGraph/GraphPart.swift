@@ -8,13 +8,13 @@ package struct GraphPart: Sendable {
   package let graph: Graph
   /// Nodes whose values are given.
   package let given: Set<String>
-  /// What the part gives: name → node.
+  /// The outputs of the part: name → node.
   package let outputs: [String: String]
   /// Nodes that are executed or given, in execution order.
   package let nodes: [Node]
   /// Nodes whose values have a row for each sequence, not for each token.
   package let nodesOfSequences: Set<String>
-  /// Whether the part is the graph itself.
+  /// True when the part is the graph itself.
   package let isWhole: Bool
   private let names: Set<String>
 
@@ -36,7 +36,7 @@ package struct GraphPart: Sendable {
   ///   nothing is wanted.
   package init(of graph: Graph, from given: Set<String>, until wanted: [String]) throws {
     for name in given.sorted() + wanted where graph.channelCount(of: name) ?? 0 == 0 {
-      throw Refusal("graph-part", "'\(name)' is no value of the graph")
+      throw Refusal("graph-part", "'\(name)' is not a value of the graph")
     }
     guard !wanted.isEmpty else { throw Refusal("graph-part", "a part of a graph ends at a node") }
     var names = Set(wanted)

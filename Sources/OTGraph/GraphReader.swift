@@ -29,12 +29,12 @@ struct GraphReader {
   func has(_ key: String) -> Bool { value(key) != nil }
 
   func string(_ key: String) throws -> String {
-    guard let value = value(key)?.string else { throw refusal("'\(key)' is no string") }
+    guard let value = value(key)?.string else { throw refusal("'\(key)' is not a string") }
     return value
   }
 
   func integer(_ key: String) throws -> Int {
-    guard let value = value(key)?.integer else { throw refusal("'\(key)' is no integer") }
+    guard let value = value(key)?.integer else { throw refusal("'\(key)' is not an integer") }
     return value
   }
 
@@ -48,7 +48,7 @@ struct GraphReader {
   }
 
   func number(_ key: String) throws -> Double {
-    guard let value = value(key)?.double else { throw refusal("'\(key)' is no number") }
+    guard let value = value(key)?.double else { throw refusal("'\(key)' is not a number") }
     return value
   }
 
@@ -59,19 +59,19 @@ struct GraphReader {
 
   func elements(_ key: String, isOptional: Bool = false) throws -> [JSONValue] {
     if isOptional && value(key) == nil { return [] }
-    guard let value = value(key)?.array else { throw refusal("'\(key)' is no array") }
+    guard let value = value(key)?.array else { throw refusal("'\(key)' is not an array") }
     return value
   }
 
   func strings(_ key: String, isOptional: Bool = false) throws -> [String] {
     try elements(key, isOptional: isOptional).map {
-      guard let string = $0.string else { throw refusal("'\(key)' has an entry that is no string") }
+      guard let string = $0.string else { throw refusal("'\(key)' has an entry that is not a string") }
       return string
     }
   }
 
   func members(_ key: String) throws -> [(key: String, value: JSONValue)] {
-    guard let value = value(key)?.object else { throw refusal("'\(key)' is no object") }
+    guard let value = value(key)?.object else { throw refusal("'\(key)' is not an object") }
     // JSON tells names apart by their bytes, our dictionaries by what they look like.
     guard Set(value.keys).count == value.count else { throw refusal("'\(key)' has two names that look alike") }
     return value.members

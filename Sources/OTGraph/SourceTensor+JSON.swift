@@ -43,7 +43,7 @@ extension SourceTensor {
       self = .element(of: source, try size("index"))
     } else if let source = try inner("plus") {
       guard let constant = object["constant"]?.double, Float(constant).isFinite else {
-        throw reader.refusal("the constant of a tensor is no number")
+        throw reader.refusal("the constant of a tensor is not a number")
       }
       self = .plus(source, Float(constant))
     } else {

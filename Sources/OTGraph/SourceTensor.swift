@@ -1,7 +1,7 @@
 import OTFoundation
 import OTTensor
 
-/// What a parameter is made of: a tensor of the checkpoint, or a part or another view of one.
+/// The source of a parameter: a tensor of the checkpoint, or a part or another view of one.
 ///
 /// Families write it down; `ParameterReader` reads it forward and undoes it
 /// backward, and nothing else knows that a parameter may be more than a name.
@@ -25,7 +25,7 @@ package indirect enum SourceTensor: Sendable, Hashable {
     }
   }
 
-  /// Whether it is the checkpoint's tensor, whole and as it is.
+  /// True when it is the checkpoint's tensor, whole and as it is.
   package var isWhole: Bool { if case .named = self { true } else { false } }
 
   /// The sum of the constants: what is added to each element of the view.

@@ -1,7 +1,7 @@
 import OTFoundation
 import OTTensor
 
-/// What a checkpoint holds, without its data: the shape and type of each tensor by name.
+/// The tensors of a checkpoint without their data: shape and type by name.
 package struct TensorCatalog: Sendable {
   /// One tensor's shape and type.
   package struct Entry: Sendable, Hashable {
@@ -45,7 +45,7 @@ package struct TensorCatalog: Sendable {
   /// Dimensions of the tensor called `name`; nil where there is none.
   func dimensions(_ name: String) -> [Int]? { self[name]?.shape.dimensions }
 
-  /// How many layers are called `<prefix><index>.…`, from 0 without a gap.
+  /// The number of layers called `<prefix><index>.…`, from 0 without a gap.
   func layerCount(prefix: String) -> Int {
     var found: Set<Int> = []
     for name in entries.keys where name.hasPrefix(prefix) {

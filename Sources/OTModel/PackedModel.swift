@@ -10,7 +10,7 @@ package struct PackedModel: Sendable {
   package let container: Container
   /// Nil for a model of an unknown family.
   package let graph: Graph?
-  /// What the graph uses each tensor of the file for, by output name; of
+  /// The graph's use of each tensor of the file, by output name; of
   /// several uses the first.
   package let uses: [String: ParameterUse]
 
@@ -49,7 +49,7 @@ package struct PackedModel: Sendable {
     self.uses = uses
   }
 
-  /// Whether a file begins as an `.otq` file does, or bears such a name.
+  /// True when a file begins as an `.otq` file does, or bears such a name.
   package static func recognizes(path: String) -> Bool {
     if path.hasSuffix(".otq") || path.hasSuffix(".partial") { return true }
     guard let file = try? MappedFile(path: path) else { return false }

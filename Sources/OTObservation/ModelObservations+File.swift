@@ -82,7 +82,7 @@ extension ModelObservations {
     let file = try SafetensorsFile(mapping: mapping)
     guard file.metadata["format"] == Self.formatName else {
       throw Refusal(
-        "statistics-format", "is no file of 'otconvert calibrate'", file: path,
+        "statistics-format", "is not a file of 'otconvert calibrate'", file: path,
         remedy: "--act-scales reads the files of other tools")
     }
     guard let version = file.metadata["version"], version == Self.formatVersion else {
@@ -103,7 +103,7 @@ extension ModelObservations {
       guard let (site, part) = Self.split(tensor.name), tensor.elementType == part.elementType,
         tensor.shape.rank == (part == .count ? 0 : 1)
       else {
-        throw Refusal("statistics-damaged", "is no part of a site's statistics", file: path, tensor: tensor.name)
+        throw Refusal("statistics-damaged", "is not a part of a site's statistics", file: path, tensor: tensor.name)
       }
       parts[site, default: [:]][part] = tensor
     }

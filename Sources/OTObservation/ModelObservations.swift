@@ -2,7 +2,7 @@ import OTFoundation
 import OTGraph
 import OTModel
 
-/// What is known of the sites of a model, and where it was measured.
+/// The observations of a model's sites, with the text they were made on.
 package struct ModelObservations: Sendable {
   /// The family of the model.
   package let family: String
@@ -10,7 +10,7 @@ package struct ModelObservations: Sendable {
   package let sources: [FileRecord]
   /// The runs that were observed; empty where another tool measured.
   package let runs: [CalibrationRun]
-  /// What was observed, by the producer of the site.
+  /// The observations, by the producer of the site.
   package let sites: [String: SiteObservations]
   /// The file they were read from, if from one.
   package internal(set) var file: MappedFile?
@@ -23,13 +23,13 @@ package struct ModelObservations: Sendable {
     self.sites = sites
   }
 
-  /// What is known of a site; no part where nothing is.
+  /// The observations of a site; without parts where there are none.
   package subscript(site: Site) -> SiteObservations { sites[site.producer] ?? SiteObservations() }
 
   /// Samples of all runs.
   package var sampleCount: Int { runs.reduce(0) { $0 + $1.sampleCount } }
 
-  /// What both observed, as one run over both texts would observe it.
+  /// The union of both, as one run over both texts would observe it.
   ///
   /// - Throws: `Refusal` with rule `statistics-other-model` where they are not
   ///   of the same model, `statistics-twice` where they have a run in common,

@@ -18,7 +18,7 @@ import OTTokenizer
 /// A value may be used from several threads at once. Functions that are not
 /// `async` work until they are done: call them where that may take a while.
 public struct LanguageModel: Sendable {
-  /// What it was made from.
+  /// The files that it was made from.
   public let file: ModelFile
   /// Runs it.
   package let executor: any Executor
@@ -75,7 +75,7 @@ public struct LanguageModel: Sendable {
     }
   }
 
-  /// What it computes.
+  /// The graph of its operations.
   package var graph: Graph { executor.graph }
 
   /// Rows of the token embedding: token IDs are less.
@@ -83,7 +83,7 @@ public struct LanguageModel: Sendable {
   /// The most tokens of a sequence; nil where there is no limit.
   public var contextLength: Int? { graph.contextLength }
 
-  /// Whether a token sees only those before it, so that the model can continue
+  /// True when a token sees only those before it, so that the model can continue
   /// a text: OPT, BLOOM and LLaMA can, BERT cannot.
   public var isCausal: Bool { graph.isCausal }
 

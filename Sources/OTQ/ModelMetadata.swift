@@ -2,7 +2,7 @@ import OTFoundation
 import OTJSON
 import OTModel
 
-/// What a model file says about itself.
+/// The facts that a model file states about itself.
 public struct ModelMetadata: Sendable, Hashable {
   /// A file that the model was converted from.
   public typealias Source = FileRecord
@@ -14,7 +14,7 @@ public struct ModelMetadata: Sendable, Hashable {
   public let family: String?
   /// Distinct bit widths of the quantized tensors, ascending; empty for a checkpoint.
   public let weightBits: [Int]
-  /// How activations were quantized: `outliertune`, `per-token`, `weights-only`; nil for a checkpoint.
+  /// The method that quantized activations: `outliertune`, `per-token`, `weights-only`; nil for a checkpoint.
   public let method: String?
   /// Bytes of the files that hold the tensors.
   public let byteCount: Int
@@ -31,7 +31,7 @@ public struct ModelMetadata: Sendable, Hashable {
 }
 
 extension ModelFile {
-  /// What the file says about itself.
+  /// The facts that the file states about itself.
   ///
   /// - Throws: ``Refusal`` for a configuration that cannot be read (`json-…`, `otq-…`).
   public func metadata() throws(Refusal) -> ModelMetadata {

@@ -5,7 +5,7 @@ import OTTensor
 
 /// A tensor of a model file.
 public struct ModelTensor: Sendable {
-  /// How the elements of a tensor are stored.
+  /// The storage of a tensor's elements.
   public enum Storage: Sendable, Hashable {
     /// As they are, of a type named as safetensors does: `F32`, `F16`, `BF16`, `I64` ….
     case plain(type: String)
@@ -20,7 +20,7 @@ public struct ModelTensor: Sendable {
   public let name: String
   /// Dimensions, outermost first; `[out, in]` for the weight of a linear.
   public let shape: [Int]
-  /// How the elements are stored.
+  /// The storage of the elements.
   public let storage: Storage
   /// Bytes that it takes in the file, scales and zero points included; 0 for an alias.
   public let byteCount: Int
@@ -89,6 +89,6 @@ public struct ModelTensor: Sendable {
   }
 
   private static func notFloats(_ name: String, file: String) -> Refusal {
-    Refusal("tensor-type", "its elements are no floats", file: file, tensor: name)
+    Refusal("tensor-type", "its elements are not floats", file: file, tensor: name)
   }
 }

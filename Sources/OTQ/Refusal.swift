@@ -22,7 +22,7 @@ public typealias Refusal = OTFoundation.Refusal
 /// Float32 values, a row for each token: `[rowCount, channelCount]`, row-major in `values`.
 public typealias Matrix = OTRuntime.Matrix
 
-/// How a tensor is made integer: bits, symmetric or not, and which elements share a scale.
+/// The quantization of a tensor: bits, symmetric or not, and the elements that share a scale.
 public typealias QuantizationScheme = OTTensor.QuantizationScheme
 
 /// Gives what `body` gives, and throws nothing but refusals; those that name no file name `file`.

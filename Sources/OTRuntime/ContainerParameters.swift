@@ -16,7 +16,7 @@ package struct ContainerParameters: Sendable {
     /// Elements that stay in the mapped file, which the container keeps.
     case mapped(UnsafeRawBufferPointer, ElementType, Shape)
 
-    /// Whether the mapped file is read for it.
+    /// True when the mapped file is read for it.
     var isInPlace: Bool {
       switch self {
       case .packed(let matrix): matrix.isInPlace
@@ -34,8 +34,8 @@ package struct ContainerParameters: Sendable {
 
   /// Loads all that `graph` needs.
   ///
-  /// What is decoded is checked: checksums, frames, codes, scales, zero points.
-  /// What an uncompressed file has in place is not read before it is used, so
+  /// Decoded bytes are checked: checksums, frames, quantized values, scales, zero points.
+  /// Bytes that an uncompressed file has in place are not read before they are used, so
   /// that opening takes milliseconds whatever the size; damage there makes wrong
   /// numbers, which `checksMappedCodes` or `Container.verify` find.
   ///

@@ -1,6 +1,6 @@
 import OTGraph
 
-/// Where an executor gets the parameters of a graph: already transformed, in
+/// The source of an executor's parameters: already transformed, in
 /// float32, a range of rows at a time, so that no tensor need be whole in memory.
 package protocol ParameterSource: Sendable {
   /// Writes rows `rows` of the parameter `use`, transformed as `ParameterUse`

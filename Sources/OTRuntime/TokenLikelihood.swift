@@ -1,7 +1,7 @@
 import Foundation
 import OTFoundation
 
-/// How well logits predict the tokens that follow: the losses behind a perplexity.
+/// The losses of logits on the tokens that follow: the sums behind a perplexity.
 ///
 /// In each window the first token is context only.
 package struct TokenLikelihood: Sendable {
@@ -52,7 +52,7 @@ package struct TokenLikelihood: Sendable {
   }
 }
 
-/// How far the distributions of a model are from a reference's, token by token.
+/// The distance of a model's distributions from a reference's, token by token.
 package struct DistributionComparison: Sendable {
   /// KL(reference ‖ model) in nats of every token, in order.
   package private(set) var divergences: [Double] = []

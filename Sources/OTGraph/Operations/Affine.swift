@@ -1,4 +1,4 @@
-/// What migration puts on an edge where a transform cannot go up.
+/// The node that migration puts on an edge where a transform cannot go up.
 struct Affine: OperationBody {
   var name: String { "affine" }
   var kind: Operation.Kind { .edge }

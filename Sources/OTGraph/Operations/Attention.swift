@@ -15,12 +15,12 @@ package struct Attention: Sendable, Hashable {
   package let headSize: Int
   /// Factor of the products of queries and keys, usually `1/√headSize`.
   package let scale: Float
-  /// Whether a token sees no later one.
+  /// True when a token sees no later one.
   package let isCausal: Bool
-  /// How positions enter.
+  /// The encoding of positions.
   package let positions: Positions
 
-  /// How an attention knows where its tokens are.
+  /// The encoding of positions in attention.
   package enum Positions: Sendable, Hashable {
     /// Not at all: positions are part of the embeddings.
     case none
@@ -45,7 +45,7 @@ package struct Attention: Sendable, Hashable {
     self.positions = positions
   }
 
-  /// Whether the head count is known.
+  /// True when the head count is known.
   package var hasKnownHeads: Bool { headCount > 0 }
 }
 

@@ -7,7 +7,7 @@ import OTJSON
 /// and values of a head stand side by side. With blocks of a whole part the slice
 /// is contiguous: channels `part·blockSize ..< (part + 1)·blockSize`, as in GPT-2.
 package struct ChannelSlice: Sendable, Hashable {
-  /// Which part: 0, 1, 2 for queries, keys, values.
+  /// The part: 0, 1, 2 for queries, keys, values.
   package let part: Int
   /// Parts in the fused value.
   package let partCount: Int

@@ -9,7 +9,7 @@ package struct Rotary: Sendable, Hashable {
   /// Rotated channels of a head, from its first; even. 0 where the head size
   /// is unknown.
   package let dimensions: Int
-  /// How frequencies are changed for long contexts.
+  /// The change of frequencies for long contexts.
   package let scaling: Scaling
 
   /// A change of the frequencies.

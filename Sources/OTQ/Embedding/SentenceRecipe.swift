@@ -1,16 +1,16 @@
 import OTFoundation
 import OTJSON
 
-/// What a model's folder says about embedding sentences, as
+/// The instructions of a model's folder for embedding sentences, as
 /// sentence-transformers reads it.
 package struct SentenceRecipe: Sendable, Equatable {
   /// The vectors that are joined, at least one.
   package let poolings: [SentencePooling]
-  /// Whether the vector is divided by its length.
+  /// True when the vector is divided by its length.
   package let isNormalized: Bool
   /// The most tokens of a sentence, special ones included; nil: no limit.
   package let maximumTokenCount: Int?
-  /// Whether a text is made lower case before it is tokenized.
+  /// True when a text is made lower case before it is tokenized.
   package let lowercases: Bool
 
   /// Reads `modules.json`, `1_Pooling/config.json` and
@@ -26,7 +26,7 @@ package struct SentenceRecipe: Sendable, Equatable {
     var poolings: [SentencePooling] = []
     var isNormalized = false
     if let modules {
-      guard let list = modules.array else { throw refusal("modules.json is no list") }
+      guard let list = modules.array else { throw refusal("modules.json is not a list") }
       for module in list {
         guard let type = module["type"]?.string?.split(separator: ".").last else {
           throw refusal("a module of modules.json has no type")

@@ -77,7 +77,7 @@ extension Pass {
     let rows: Range<Int>
     /// The head of keys and values that they see.
     let keyValueHead: Int
-    /// Where they begin among the queries of the batch.
+    /// The index of the first among the queries of the batch.
     let place: Int
   }
 

@@ -2,7 +2,7 @@ import OTFoundation
 import OTGraph
 import OTKernels
 
-/// How products are divided between threads.
+/// The division of products between threads.
 enum ProductBlocks {
   /// Integer sums that a thread holds at a time.
   static let scratchCount = 1 << 16
@@ -234,7 +234,7 @@ extension Pass {
 }
 
 extension Program.CodeForm {
-  /// Whether rows have a scale of their own.
+  /// True when rows have a scale of their own.
   var hasRowScales: Bool {
     if case .static = self { return false }
     return true

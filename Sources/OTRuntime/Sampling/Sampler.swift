@@ -72,7 +72,7 @@ package struct Sampler: Sendable {
     return draw(share, from: candidates(logits, weight)) ?? greatest
   }
 
-  /// What top-k and top-p leave, heaviest first.
+  /// The tokens that top-k and top-p leave, likeliest first.
   private func candidates(
     _ logits: UnsafeBufferPointer<Float>, _ weight: (Int) -> Double
   ) -> [(Int, Double)] {

@@ -38,7 +38,7 @@ struct TensorComparison {
     }
   }
 
-  /// A norm's or linear's bias that migration brought into being: a tensor without a source.
+  /// A norm's or linear's bias that migration created: a tensor without a source.
   func gained(_ tensor: StoredTensor) throws -> TensorFinding? {
     guard let use = file.uses[tensor.name], use.role != .shift, use.role != .scale else { return nil }
     guard use.tensor == nil else { return result(tensor, faults: ["is said to have no source"]) }
