@@ -18,6 +18,7 @@ extension Int {
   ///
   /// - Precondition: `unit` is positive and the result fits.
   @inlinable package func roundedUp(toMultipleOf unit: Int) -> Int {
-    (self + unit - 1) / unit * unit
+    let remainder = self % unit
+    return remainder > 0 ? self + (unit - remainder) : self - remainder
   }
 }

@@ -7,9 +7,9 @@
 #endif
 
 /// The place of a file to write: a directory and a name in it.
-struct OutputTarget: ~Copyable {
+package struct OutputTarget: ~Copyable {
   /// Equal for two targets exactly if they are one file, whatever paths lead to it.
-  struct Key: Hashable {
+  package struct Key: Hashable {
     private let device: UInt64
     private let inode: UInt64
     private let name: [UInt8]
@@ -20,16 +20,19 @@ struct OutputTarget: ~Copyable {
   }
 
   /// The path as it was given.
-  let path: String
+  package let path: String
   /// The path of the directory.
-  let parent: String
-  let name: String
+  package let parent: String
+  /// The file's name in it.
+  package let name: String
   /// Held open, so that neither a change of the working directory nor one of
   /// the parent's name sends the file elsewhere.
   let directory: Int32
 
+  /// Opens the directory of a file.
+  ///
   /// - Throws: `Refusal` with rule `output-not-regular`, `output-no-parent` or `output-unwritable`.
-  init(path: String) throws {
+  package init(path: String) throws {
     let slash = path.utf8.lastIndex(of: UInt8(ascii: "/"))
     let name = slash.map { String(path[path.utf8.index(after: $0)...]) } ?? path
     let parent = slash.map { $0 == path.startIndex ? "/" : String(path[..<$0]) } ?? "."
@@ -53,9 +56,11 @@ struct OutputTarget: ~Copyable {
 
   deinit { close(directory) }
 
+  /// Checks that the file can be written there.
+  ///
   /// - Throws: `Refusal` with rule `output-is-input`, `output-exists`,
   ///   `output-not-regular` or `output-unwritable`.
-  func check(force: Bool, inputs: [FileIdentity]) throws {
+  package func check(force: Bool, inputs: [FileIdentity]) throws {
     if let found = FileIdentity(path: path), inputs.contains(where: found.isSameFile) {
       throw Refusal(
         "output-is-input", "is one of the files being read", file: path,
@@ -77,7 +82,10 @@ struct OutputTarget: ~Copyable {
     if !force { throw existsRefusal }
   }
 
-  var key: Key {
+  /// What tells it apart from other targets.
+  ///
+  /// - Throws: `Refusal` with rule `output-unwritable`.
+  package var key: Key {
     get throws {
       var status = stat()
       guard fstat(directory, &status) == 0 else { throw unwritable(code: errno) }

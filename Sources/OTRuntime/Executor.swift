@@ -51,6 +51,13 @@ package protocol Executor: Sendable {
   /// - Throws: `Refusal` with rule `graph-part`, or as parameters throw.
   func bytesPerToken(from given: Set<String>, until wanted: [String]) throws -> Int
 
+  /// What is run for a part of the model, or for all of it where nothing is
+  /// given or wanted in particular.
+  ///
+  /// - Parameter fuses: as it is run for speed; otherwise, for observers.
+  /// - Throws: as `bytesPerToken(from:until:)`.
+  func listing(from given: Set<String>, until wanted: [String], fuses: Bool) throws -> ProgramListing
+
   /// Runs whole sequences as one batch: every parameter is read once for all of them.
   ///
   /// - Parameter observe: called with the value of each node for all sequences,

@@ -31,6 +31,12 @@ package struct QuantizedExecutor: Executor {
   package func bytesPerToken(from given: Set<String>, until wanted: [String]) throws -> Int {
     try engine.bytesPerToken(from: given, until: wanted)
   }
+  /// What is run for a part of the model, stage by stage.
+  ///
+  /// - Throws: as `Executor.listing(from:until:fuses:)` says.
+  package func listing(from given: Set<String>, until wanted: [String], fuses: Bool) throws -> ProgramListing {
+    try engine.listing(from: given, until: wanted, fuses: fuses)
+  }
 
   /// An executor of `graph` with the tensors of `container`, loaded; see `ContainerParameters` for what is checked.
   ///

@@ -36,7 +36,11 @@ import _OTTestSupport
         Tool.process([Fixtures.path("models/" + model), packed, "--no-calibration", "--quiet"] + options))
       try #require(converting.status == 0, "\(converting.errors)")
 
+      /// The fewest of three: threads that start while something else allocates may cost some more.
       func count(tokenCount: Int) throws -> Int {
+        try #require(try (0..<3).map { _ in try countOnce(tokenCount: tokenCount) }.min())
+      }
+      func countOnce(tokenCount: Int) throws -> Int {
         let arguments = ["model", packed, "--prompt", "4", "--runs", "1", "--threads", "2"]
         let process = Tool.process(arguments + ["--decode", "\(tokenCount)"], environment: ["LD_PRELOAD": library])
         process.executableURL = Tool.folder.appendingPathComponent("otbench")
@@ -45,8 +49,9 @@ import _OTTestSupport
         let line = try #require(outcome.errors.split(separator: "\n").last { $0.hasPrefix("allocations ") })
         return try #require(Int(line.dropFirst("allocations ".count)))
       }
-      // Starting threads and the like may differ by a few.
-      #expect(try count(tokenCount: 96) - count(tokenCount: 8) < 44)
+      // The benchmark decodes twice: 400 tokens more. Threads that start under load differ by up to
+      // twenty; one allocation in ten tokens would be forty.
+      #expect(try count(tokenCount: 240) - count(tokenCount: 40) < 40)
     }
   }
 }

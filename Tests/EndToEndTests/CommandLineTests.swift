@@ -23,12 +23,22 @@ import _OTTestSupport
     #expect(outcome.output.isEmpty && !outcome.errors.isEmpty)
   }
 
-  @Test(arguments: ["convert", "inspect", "verify", "unpack", "plan", "demo"])
-  func helpHasExamples(command: String) throws {
-    let outcome = try Tool.run(command, "--help")
-    #expect(outcome.status == 0)
-    #expect(outcome.output.contains("EXAMPLES") || command == "demo")
-    #expect(outcome.output.contains("USAGE"))
+  /// Of every command that the tool lists; `demo` takes no argument that an example could show.
+  @Test func helpHasExamples() throws {
+    let lines = try Tool.run("--help").output.split(separator: "\n", omittingEmptySubsequences: false)
+    let commands = lines.drop { $0 != "SUBCOMMANDS:" }.dropFirst().prefix { !$0.isEmpty }
+      .filter { $0.hasPrefix("  ") && !$0.hasPrefix("   ") }.compactMap {
+        $0.split(separator: " ").first.map(String.init)
+      }
+    #expect(Set(commands).isSuperset(of: ["convert", "run", "eval", "embed", "calibrate", "verify", "demo"]))
+    for command in commands {
+      let outcome = try Tool.run(command, "--help")
+      #expect(outcome.status == 0, "\(command)")
+      #expect(outcome.output.contains("USAGE: otconvert \(command)"), "\(command)")
+      guard command != "demo" else { continue }
+      let examples = outcome.output.split(separator: "\n").drop { $0 != "EXAMPLES" }.dropFirst()
+      #expect(examples.first?.contains("otconvert") == true, "\(command)")
+    }
   }
 
   /// A refusal: status 1, one line that names file and rule, nothing written.

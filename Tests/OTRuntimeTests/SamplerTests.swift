@@ -9,17 +9,6 @@ import _OTTestSupport
     try logits.withUnsafeBufferPointer { try sampler.next($0) }
   }
 
-  @Test func generatorMatchesThePublishedNumbers() {
-    // The first outputs of Vigna's splitmix64.c for the seed 1234567.
-    var generator = SplitMix64(seed: 1_234_567)
-    #expect(
-      (0..<3).map { _ in generator.next() } == [
-        6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423,
-      ])
-    var units = SplitMix64(seed: 5)
-    for _ in 0..<1000 { #expect((0..<1).contains(units.nextUnit())) }
-  }
-
   @Test func exponentialAgreesWithTheCLibrarys() {
     var generator = SeededGenerator()
     for _ in 0..<20_000 {

@@ -59,6 +59,11 @@ final class Engine: Sendable {
     }
   }
 
+  /// - Throws: as `ProgramCompiler.program` and `GraphPart`.
+  func listing(from given: Set<String>, until wanted: [String], fuses: Bool) throws -> ProgramListing {
+    ProgramListing(try program(ProgramKey(given: given, wanted: wanted, fuses: fuses)))
+  }
+
   /// Bytes that a token takes in the buffers, with an observer. (Reading parameters for it
   /// cannot fail where it has not failed before; if it does, the run itself says so.)
   var bytesPerToken: Int {

@@ -1,0 +1,90 @@
+import OTGraph
+
+/// What is run, stage by stage: what each stage reads and writes, and in which buffers that lies.
+package struct ProgramListing: Sendable {
+  /// A value, or the integers that are made of one.
+  package struct Item: Hashable, Sendable {
+    /// The node whose value it is; nil for a part of what a node does.
+    package let node: String?
+    /// Its number among values, or among integers.
+    package let number: Int
+    /// Whether it is integers.
+    package let isCodes: Bool
+    /// Its buffer, among those of values or those of integers.
+    package let buffer: Int
+    /// Channels of a value, bytes of a row of integers.
+    package let size: Int
+  }
+
+  /// What is done at a time.
+  package struct Step: Sendable {
+    /// What it reads.
+    package let reads: [Item]
+    /// What it writes.
+    package let writes: [Item]
+  }
+
+  /// What is done to all rows before the next stage begins.
+  package struct Stage: Sendable {
+    /// One step, or those of a chain, in order.
+    package let steps: [Step]
+    /// The names of the weights, for linears.
+    package let weights: [String]
+    /// Whether it is attention.
+    package let isAttention: Bool
+    /// Whether it runs for some rows at a time, over and over.
+    package let isTail: Bool
+    /// Whether it is a chain of steps, which takes a few rows at a time.
+    package let isChain: Bool
+    /// What observers are shown after it.
+    package let shown: [Item]
+  }
+
+  /// The stages, in order.
+  package let stages: [Stage]
+  /// What is read when all has been run.
+  package let outputs: [String: Item]
+  /// Channels of each buffer of values.
+  package let bufferSizes: [Int]
+  /// Bytes of a row of each buffer of integers.
+  package let codeBufferSizes: [Int]
+
+  init(_ program: Program) {
+    func value(_ id: Program.ValueID) -> Item {
+      let value = program.values[id]
+      return Item(node: value.node, number: id, isCodes: false, buffer: value.buffer, size: value.channelCount)
+    }
+    func codes(_ id: Program.CodesID) -> Item {
+      let codes = program.codes[id]
+      return Item(
+        node: program.values[codes.value].node, number: id, isCodes: true, buffer: codes.buffer,
+        size: codes.bytesPerRow)
+    }
+    func steps(_ stage: Program.Stage) -> [Step] {
+      if case .rows(let steps) = stage {
+        return steps.map { step in
+          var writes = step.written.map { [value($0)] } ?? []
+          if case .quantize(let id) = step { writes.append(codes(id)) }
+          return Step(reads: step.read(codes: program.codes).map(value), writes: writes)
+        }
+      }
+      return [
+        Step(
+          reads: stage.read(codes: program.codes).map(value) + stage.usedCodes.map(codes),
+          writes: stage.written.map(value))
+      ]
+    }
+    stages = program.stages.map { placed in
+      var weights: [String] = []
+      if case .products(let products) = placed.stage { weights = products.map(\.linear.weight.name) }
+      let isAttention = if case .mix = placed.stage { true } else { false }
+      let isChain = if case .rows = placed.stage { true } else { false }
+      return Stage(
+        steps: steps(placed.stage), weights: weights, isAttention: isAttention, isTail: placed.region == .tail,
+        isChain: isChain, shown: placed.shown.map(value))
+    }
+    outputs = program.outputs.mapValues(value)
+    bufferSizes = program.bufferSizes.map(\.channelCount)
+    codeBufferSizes = program.codeBuffers.map(\.byteCount)
+  }
+}
