@@ -20,6 +20,7 @@ package struct SafetensorsFile: Sendable {
     try self.init(mapping: mapping, maximumTensorCount: SafetensorsLimits.tensorCount)
   }
 
+  /// The same with another limit to the number of tensors.
   package init(mapping: MappedFile, maximumTensorCount: Int) throws {
     try SafetensorsFile.checkContent(mapping)
     let header = try SafetensorsHeader(mapping, maximumTensorCount: maximumTensorCount)

@@ -12,6 +12,7 @@ package final class WorkerPool: Sendable {
 
   private let team: Team
 
+  /// A pool of at least one thread and at most 1,024.
   package init(threadCount: Int) {
     self.threadCount = min(max(1, threadCount), 1024)
     team = Team()

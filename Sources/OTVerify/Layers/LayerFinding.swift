@@ -24,6 +24,7 @@ package struct LayerFinding: Sendable {
   /// What is wrong, in words; empty when all is as it must be.
   package let faults: [String]
 
+  /// Puts the figures together.
   package init(name: String, kind: Kind, scheme: String, error: OutputError, faults: [String]) {
     (self.name, self.kind, self.scheme, self.error, self.faults) = (name, kind, scheme, error, faults)
   }
@@ -99,6 +100,7 @@ package struct SiteFinding: Sendable {
   /// Values seen.
   package let valueCount: Int
 
+  /// Puts the figures together.
   package init(
     site: Site, quantization: ActivationQuantization, transform: ChannelTransform, sourceRanges: ChannelRanges,
     sourceHistogram: ValueHistogram, packedRanges: ChannelRanges, packedHistogram: ValueHistogram, clippedCount: Int,

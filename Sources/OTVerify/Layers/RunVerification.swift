@@ -21,6 +21,7 @@ package struct RunVerification: Sendable {
   /// What was allowed.
   package let tolerance: Tolerance
 
+  /// Puts the figures together.
   package init(
     layers: [LayerFinding], sites: [SiteFinding], model: ModelFinding?, tokenCount: Int, sequenceCount: Int,
     scheme: ModelScheme, tolerance: Tolerance

@@ -18,6 +18,7 @@ package struct ModelFinding: Sendable {
     /// Tokens that were predicted.
     package let tokenCount: Int
 
+    /// Puts the figures together.
     package init(packed: Double, source: Double, ratio: Double, standardError: Double, tokenCount: Int) {
       (self.packed, self.source, self.ratio) = (packed, source, ratio)
       (self.standardError, self.tokenCount) = (standardError, tokenCount)
@@ -35,6 +36,7 @@ package struct ModelFinding: Sendable {
     /// Share of tokens at which both find the same token likeliest.
     package let top1Agreement: Double
 
+    /// Puts the figures together.
     package init(mean: Double, percentile99: Double, maximum: Double, top1Agreement: Double) {
       (self.mean, self.percentile99, self.maximum) = (mean, percentile99, maximum)
       self.top1Agreement = top1Agreement
@@ -50,6 +52,7 @@ package struct ModelFinding: Sendable {
     /// The least.
     package let minimum: Double
 
+    /// Puts the figures together.
     package init(output: String, mean: Double, minimum: Double) {
       (self.output, self.mean, self.minimum) = (output, mean, minimum)
     }
@@ -75,6 +78,7 @@ package struct ModelFinding: Sendable {
     return figures + similarities.map { ("mean cosine of \($0.output)", $0.mean) }
   }
 
+  /// Puts the figures together.
   package init(
     perplexity: Perplexity?, divergence: Divergence?, similarities: [Similarity],
     faults: [(figure: String, message: String)]

@@ -18,6 +18,7 @@ package struct TensorFinding: Sendable {
   /// Codes that stand for 0 in the mean over the scales; nil unless quantized.
   package let zeroPoint: Double?
 
+  /// Puts the figures together.
   package init(
     name: String, storage: String, sqnrDecibels: Double? = nil, maximumError: Double = 0, faults: [String],
     codeCounts: [Int] = [], zeroPoint: Double? = nil

@@ -18,6 +18,7 @@ package struct WeightVerification: Sendable {
   /// Whether no finding has a fault.
   package var hasPassed: Bool { offenders.isEmpty }
 
+  /// Puts the figures together.
   package init(findings: [TensorFinding], notes: [String]) {
     (self.findings, self.notes) = (findings, notes)
   }
