@@ -198,43 +198,8 @@ static int32_t sum(const int8_t *q, size_t count) {
   return result;
 }
 
-const struct ot_kernels ot_kernels_scalar = {
-    .name = "scalar",
-    .f32_from_f16 = f32_from_f16,
-    .f32_from_bf16 = f32_from_bf16,
-    .f32_from_f64 = f32_from_f64,
-    .f16_from_f32 = f16_from_f32,
-    .bf16_from_f32 = bf16_from_f32,
-    .transform_row = transform_row,
-    .dot = dot,
-    .range = range,
-    .quantize_row = quantize_row,
-    .dequantize_row = dequantize_row,
-    .interleave = interleave,
-    .deinterleave = deinterleave,
-    .pack6 = pack6,
-    .unpack6 = unpack6,
-    .pack4 = pack4,
-    .unpack4 = unpack4,
-    .first_outside = first_outside,
-    .sum = sum,
-    .product8 = ot_product8_scalar,
-    .product6 = ot_product6_scalar,
-    .product4 = ot_product4_scalar,
-    .activate = ot_activate_scalar,
-    .add = ot_add_scalar,
-    .multiply = ot_multiply_scalar,
-    .affine = ot_affine_scalar,
-    .layer_norm = ot_layer_norm_scalar,
-    .rms_norm = ot_rms_norm_scalar,
-    .quantize_static = ot_quantize_static_scalar,
-    .quantize_dynamic = ot_quantize_dynamic_scalar,
-    .split_digits = ot_split_digits_scalar,
-    .epilogue = ot_epilogue_scalar,
-    .rotate = ot_rotate_scalar,
-    .store_keys = ot_store_keys_scalar,
-    .attention = ot_attention_scalar,
-    .store_key_codes = ot_store_key_codes_scalar,
-    .store_value_codes = ot_store_value_codes_scalar,
-    .code_attention = ot_code_attention_scalar,
-};
+#define OT_NAME "scalar"
+#define OT_FORM(name) name##_scalar
+// They have files of their own.
+#define OT_MODEL_KERNEL(name) ot_##name##_scalar
+#include "table.h"

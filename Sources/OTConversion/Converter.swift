@@ -15,7 +15,7 @@ package struct Converter: Sendable {
   package typealias Progress = (_ doneByteCount: Int, _ totalByteCount: Int) -> Void
 
   /// The name and version that files carry.
-  package static let producer = "otq 0.1.0"
+  package static let producer = "otq \(programVersion)"
 
   /// What is carried out.
   package let plan: ConversionPlan
@@ -109,8 +109,4 @@ package struct Converter: Sendable {
       "graph": plan.graph?.json ?? .null,
     ]
   }
-}
-
-extension String {
-  fileprivate var lastPathComponent: String { URL(fileURLWithPath: self).lastPathComponent }
 }

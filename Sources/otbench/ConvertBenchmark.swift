@@ -43,10 +43,9 @@ struct ConvertBenchmark: ParsableCommand {
     let peak: Spread
   }
 
-  func run() throws {
-    let work = "\(folder)/otbench-\(UUID().uuidString)"
-    try FileManager.default.createDirectory(atPath: work, withIntermediateDirectories: true)
-    defer { try? FileManager.default.removeItem(atPath: work) }
+  func run() throws { try withWorkFolder(in: folder, run) }
+
+  private func run(_ work: String) throws {
     var rows: [Row] = []
     var stages: [(model: String, stages: ConversionStages)] = []
     for model in models {
@@ -85,7 +84,7 @@ struct ConvertBenchmark: ParsableCommand {
     let bytes = linears.reduce(0) { $0 + file.container.storedByteCount(of: $1) }
     let weights = linears.reduce(0) { $0 + $1.shape.elementCount }
     return Row(
-      model: URL(fileURLWithPath: model).lastPathComponent, options: options.joined(separator: " "),
+      model: model.lastPathComponent, options: options.joined(separator: " "),
       sourceByteCount: try Checkpoint.open(model).tensors.reduce(0) { $0 + $1.byteCount },
       fileByteCount: file.container.file.byteCount, bitsPerWeight: Double(bytes * 8) / Double(max(weights, 1)),
       wall: Spread(results.map(\.wallSeconds)), processor: Spread(results.map(\.processorSeconds)),
@@ -110,7 +109,7 @@ struct ConvertBenchmark: ParsableCommand {
     for (model, stages) in stages {
       let megabytes = Double(stages.sourceByteCount) / 1e6
       lines += [
-        "", "\(URL(fileURLWithPath: model).lastPathComponent) at 6 bits, each stage alone on one core:", "",
+        "", "\(model.lastPathComponent) at 6 bits, each stage alone on one core:", "",
         "| stage | seconds | MB/s of source |", "| --- | ---: | ---: |",
       ]
       lines += stages.seconds.map {

@@ -1,4 +1,5 @@
 import Foundation
+import OTFoundation
 import OTJSON
 import OTKernels
 

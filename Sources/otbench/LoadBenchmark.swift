@@ -44,17 +44,16 @@ struct LoadBenchmark: ParsableCommand {
     var megabytesPerSecond: Double { Double(valueCount) / 1e6 / total.median }
   }
 
-  func run() throws {
-    let work = "\(folder)/otbench-\(UUID().uuidString)"
-    try FileManager.default.createDirectory(atPath: work, withIntermediateDirectories: true)
-    defer { try? FileManager.default.removeItem(atPath: work) }
+  func run() throws { try withWorkFolder(in: folder, run) }
+
+  private func run(_ work: String) throws {
     var rows: [Row] = []
     for model in models {
       guard FileContentKind.isCheckpoint(model) else {
-        rows.append(try measure(model, name: URL(fileURLWithPath: model).lastPathComponent))
+        rows.append(try measure(model, name: model.lastPathComponent))
         continue
       }
-      let name = URL(fileURLWithPath: model).lastPathComponent
+      let name = model.lastPathComponent
       for (label, compression) in [("zstd", Compression.standard), ("none", .none)] {
         let path = "\(work)/\(name)-\(label).otq"
         var options = ConversionOptions()

@@ -69,8 +69,13 @@ extension Spread {
   }
 }
 
-/// A number with so many decimals.
-func fixed(_ value: Double, _ places: Int) -> String { String(format: "%.\(places)f", value) }
+/// A fresh folder in `folder` that is removed when `body` returns.
+func withWorkFolder<Result>(in folder: String, _ body: (String) throws -> Result) throws -> Result {
+  let work = "\(folder)/otbench-\(UUID().uuidString)"
+  try FileManager.default.createDirectory(atPath: work, withIntermediateDirectories: true)
+  defer { try? FileManager.default.removeItem(atPath: work) }
+  return try body(work)
+}
 
 /// The processor's name, for tables.
 func processorName() -> String {

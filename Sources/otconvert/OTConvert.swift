@@ -1,5 +1,6 @@
 import ArgumentParser
 import Foundation
+import OTFoundation
 import OTKernels
 
 @main
@@ -21,7 +22,7 @@ struct OTConvert: ParsableCommand {
 
       Exit status: 0 success, 1 a refusal or a failed check, 64 wrong usage.
       """,
-    version: "0.1.0",
+    version: programVersion,
     subcommands: [
       ConvertCommand.self, InspectCommand.self, VerifyCommand.self, UnpackCommand.self, PlanCommand.self,
       CalibrateCommand.self, EvalCommand.self, RunCommand.self, EmbedCommand.self, DemoCommand.self,

@@ -56,18 +56,3 @@ final class ProgressLine {
   }
 
 }
-
-/// A count of bytes for a person: `12.3 MB`, powers of 1000.
-func byteText(_ count: Int) -> String {
-  var value = Double(count)
-  for unit in ["B", "kB", "MB", "GB", "TB"] {
-    if value < 1000 || unit == "TB" {
-      return unit == "B" ? "\(count) B" : "\(fixed(value, value < 10 ? 2 : 1)) \(unit)"
-    }
-    value /= 1000
-  }
-  return "\(count) B"
-}
-
-/// A number with a fixed count of decimals.
-func fixed(_ value: Double, _ places: Int) -> String { String(format: "%.\(places)f", value) }

@@ -54,22 +54,3 @@ package struct ModelAttachments: Sendable {
     try file(kind).map { try JSONValue.parse(contentsOf: $0) }
   }
 }
-
-extension String {
-  /// This path of a folder, a slash, and `component`.
-  func appendingPathComponent(_ component: String) -> String {
-    hasSuffix("/") ? self + component : "\(self)/\(component)"
-  }
-
-  /// The path up to its last slash, `.` when there is none.
-  var parentPath: String {
-    guard let slash = utf8.lastIndex(of: UInt8(ascii: "/")) else { return "." }
-    return slash == startIndex ? "/" : String(self[..<slash])
-  }
-
-  /// The path behind its last slash.
-  var lastPathComponent: String {
-    guard let slash = utf8.lastIndex(of: UInt8(ascii: "/")) else { return self }
-    return String(self[utf8.index(after: slash)...])
-  }
-}

@@ -1,3 +1,5 @@
+import OTFoundation
+
 /// The result as one page to look at: no script, nothing from the network,
 /// light or dark as the reader's system is.
 package struct HTMLReport: Sendable {
@@ -146,9 +148,9 @@ package struct HTMLReport: Sendable {
     let total = report.sources.reduce(0) { $0 + $1.byteCount }
     tiles.append(
       (
-        "Size", ReportNumber.bytes(report.packed.byteCount),
+        "Size", byteText(report.packed.byteCount),
         total > 0
-          ? "\(ReportNumber.percent(Double(report.packed.byteCount) / Double(total))) of \(ReportNumber.bytes(total))"
+          ? "\(ReportNumber.percent(Double(report.packed.byteCount) / Double(total))) of \(byteText(total))"
           : "",
         false
       ))
@@ -184,7 +186,7 @@ package struct HTMLReport: Sendable {
   private var files: Markup {
     let rows = ([report.packed] + report.sources).enumerated().map { index, file in
       [
-        name(file.name), cell(index == 0 ? "packed" : "source"), number(ReportNumber.bytes(file.byteCount)),
+        name(file.name), cell(index == 0 ? "packed" : "source"), number(byteText(file.byteCount)),
         Markup.element("td", ["class": "hash"], Markup(file.sha256 ?? "–")),
       ]
     }

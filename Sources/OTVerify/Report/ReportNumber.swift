@@ -1,4 +1,5 @@
 import Foundation
+import OTFoundation
 
 /// Numbers as a report shows them.
 enum ReportNumber {
@@ -6,7 +7,7 @@ enum ReportNumber {
   static func fixed(_ value: Double, _ places: Int) -> String {
     if value.isNaN { return "NaN" }
     if value.isInfinite { return value < 0 ? "−∞" : "∞" }
-    let text = String(format: "%.\(places)f", value)
+    let text = OTFoundation.fixed(value, places)
     return text.hasPrefix("-") ? "−" + text.dropFirst() : text
   }
 
@@ -25,17 +26,6 @@ enum ReportNumber {
       return text.hasPrefix("-") ? "−" + text.dropFirst() : text
     }
     return fixed(value, magnitude >= 100 ? 0 : magnitude >= 10 ? 1 : magnitude >= 1 ? 2 : 3)
-  }
-
-  /// A count of bytes, powers of 1000.
-  static func bytes(_ count: Int) -> String {
-    if count < 1000 { return "\(count) B" }
-    var value = Double(count)
-    for unit in ["kB", "MB", "GB"] {
-      value /= 1000
-      if value < 1000 { return "\(fixed(value, value < 10 ? 2 : 1)) \(unit)" }
-    }
-    return "\(fixed(value / 1000, 1)) TB"
   }
 
   /// An integer with thin spaces between thousands.
