@@ -1,0 +1,42 @@
+import Foundation
+import Testing
+import _OTTestSupport
+
+/// The tool's articles and its help name the same options.
+@Suite struct DocumentationTests {
+  static let commands = [
+    "convert", "inspect", "verify", "unpack", "plan", "calibrate", "eval", "run", "embed", "demo",
+  ]
+
+  /// The options in a text: `--bits` of `--bits 2…8`.
+  private static func options(in text: String) -> Set<String> {
+    Set(text.matches(of: /(?<![\w-])--[a-z][a-z-]*[a-z]/).map { String($0.output) })
+  }
+
+  private static func article(_ name: String) throws -> String {
+    let folder = Fixtures.root.deletingLastPathComponent().appendingPathComponent("Sources/otconvert/otconvert.docc")
+    return try String(contentsOf: folder.appendingPathComponent(name + ".md"), encoding: .utf8)
+  }
+
+  private static func help(_ command: String) throws -> Set<String> {
+    let outcome = try Tool.run(command, "--help")
+    #expect(outcome.status == 0)
+    return options(in: outcome.output)
+  }
+
+  @Test func optionsOfAConversionHaveARow() throws {
+    let rows = try Self.article("Options").split(separator: "\n").filter { $0.hasPrefix("| `--") }
+    let described = Self.options(in: rows.joined(separator: "\n"))
+    // The landing page has those of every command.
+    let missing = try Self.help("convert").subtracting(described).subtracting([
+      "--help", "--version", "--quiet", "--json",
+    ])
+    #expect(missing.isEmpty)
+  }
+
+  @Test(arguments: ["otconvert", "Options", "Methods", "Calibration", "Verification"])
+  func articlesNameNoOtherOptions(article: String) throws {
+    let known = try Self.commands.reduce(into: Set<String>()) { $0.formUnion(try Self.help($1)) }
+    #expect(Self.options(in: try Self.article(article)).subtracting(known).isEmpty)
+  }
+}
