@@ -10,7 +10,8 @@ import _OTTestSupport
 
   /// The options in a text: `--bits` of `--bits 2…8`.
   private static func options(in text: String) -> Set<String> {
-    Set(text.matches(of: /(?<![\w-])--[a-z][a-z-]*[a-z]/).map { String($0.output) })
+    let words = text.split { !$0.isLetter && !$0.isNumber && $0 != "-" }
+    return Set(words.filter { $0.hasPrefix("--") && $0.dropFirst(2).first?.isLowercase == true }.map(String.init))
   }
 
   private static func article(_ name: String) throws -> String {
