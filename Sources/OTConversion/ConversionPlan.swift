@@ -49,21 +49,25 @@ package struct ConversionPlan: Sendable {
     self.calibration = statistics == nil ? calibration : nil
     var warnings = checkpoint.warnings
     let catalog = TensorCatalog(checkpoint.tensors, file: checkpoint.files.first?.path)
-    for view in checkpoint.tensors where !view.elementType.isConvertibleFloat && !view.elementType.isInteger {
-      throw Refusal(
-        "tensor-type", "elements of type \(view.elementType.rawValue) cannot be converted", file: view.file.path,
-        tensor: view.name, remedy: "convert the checkpoint to F32, F16 or BF16 first")
-    }
     let configuration = try checkpoint.attachments.json(.configuration)
+    for view in checkpoint.tensors where !view.elementType.isConvertibleFloat && !view.elementType.isInteger {
+      throw QuantizedSource.refusal(configuration: configuration, tensors: catalog)
+        ?? Refusal(
+          "tensor-type", "elements of type \(view.elementType.rawValue) cannot be converted", file: view.file.path,
+          tensor: view.name, remedy: "convert the checkpoint to F32, F16 or BF16 first")
+    }
     var graph: Graph?
     do {
-      graph = try Families.graph(configuration: configuration, tensors: catalog, override: options.family)
-    } catch let refusal as Refusal where refusal.rule == "family-unknown" && options.isWeightsOnly {
-      warnings.append("the model's family is unknown: every matrix is packed, and the file cannot be run")
-    } catch var refusal as Refusal where refusal.rule == "family-unknown" {
-      refusal.remedy = [refusal.remedy, "--weights-only packs the matrices of any model"].compactMap { $0 }
-        .joined(separator: "; ")
-      throw refusal
+      let model = try Families.model(
+        configuration: configuration, tensors: catalog, override: options.family,
+        configurationFile: checkpoint.attachments[.configuration])
+      graph = model.graph
+      warnings += model.warnings
+    } catch let refusal as Refusal
+      where options.isWeightsOnly && !["family-adapter", "family-quantized"].contains(refusal.rule)
+    {
+      let why = refusal.rule == "family-unknown" ? "the model's family is unknown" : refusal.message
+      warnings.append("\(why): every matrix is packed without a graph, and the file cannot be run")
     }
     var groupBits: [String: Int] = [:]
     if let plain = graph {

@@ -34,25 +34,15 @@ extension Graph {
     return linear.role == .block
   }
 
-  /// The name without the prefix that some tools leave out: `model.`,
-  /// `transformer.`, `bert.`, `module.`.
-  static func withoutOptionalPrefixes(_ name: String) -> Substring {
-    var rest = name[...]
-    while let prefix = ["module.", "model.", "transformer.", "bert."].first(where: rest.hasPrefix) {
-      rest.removeFirst(prefix.count)
-    }
-    return rest
-  }
-
   /// The linear that `statisticsName` (a name from a file of activation
   /// statistics) means: the same name, or the same but for prefixes such as
   /// `model.` that tools leave out or add; nil where there is none.
   package func matches(statisticsName: String) -> String? {
     if case .linear? = self[statisticsName]?.operation { return statisticsName }
-    let wanted = Graph.withoutOptionalPrefixes(statisticsName)
+    let wanted = Families.withoutOptionalPrefixes(statisticsName)
     return nodes.first { node in
       guard case .linear = node.operation else { return false }
-      return Graph.withoutOptionalPrefixes(node.name) == wanted
+      return Families.withoutOptionalPrefixes(node.name) == wanted
     }?.name
   }
 }

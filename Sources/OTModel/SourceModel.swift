@@ -42,7 +42,8 @@ package struct SourceModel: Sendable {
     lazyGraph = OnDemand {
       try Families.graph(
         configuration: try configuration.map { try JSONValue.parse(contentsOf: $0) },
-        tensors: TensorCatalog(checkpoint.tensors, file: checkpoint.files.first?.path), override: family)
+        tensors: TensorCatalog(checkpoint.tensors, file: checkpoint.files.first?.path), override: family,
+        configurationFile: configuration?.path)
     }
   }
 

@@ -1,31 +1,19 @@
-import OTFoundation
-import OTJSON
-
 /// BERT (arXiv:1810.04805) and sentence encoders made of it, MiniLM among them.
 ///
 /// Norms stand after the residual additions, so each feeds linears and a
 /// residual. `hidden` is always an output, `logits` with the masked-LM head,
 /// `pooled` with the pooler.
 package enum BERTFamily: ModelFamily {
-  /// The family's name.
-  package static let name = "bert"
-  /// Values of `model_type` in config.json.
-  package static let modelTypes = ["bert"]
+  /// What is known of its checkpoints.
+  package static let facts = FamilyFacts(
+    name: "bert", modelTypes: ["bert"], architectures: ["Bert"], prefixes: ["bert.", ""],
+    anchor: "embeddings.word_embeddings.weight",
+    signature: ["embeddings.token_type_embeddings.weight", "encoder.layer.0.attention.self.query.weight"],
+    layers: "encoder.layer.", body: ["embeddings", "encoder"])
 
-  private static let prefixes = ["bert.", ""]
-
-  /// Whether a checkpoint without configuration has this family's names.
-  package static func recognizes(tensorNames: Set<String>) -> Bool {
-    prefixes.contains {
-      tensorNames.contains($0 + "embeddings.token_type_embeddings.weight")
-        && tensorNames.contains($0 + "encoder.layer.0.attention.self.query.weight")
-    }
-  }
-
-  /// The model as a graph.
-  package static func graph(configuration: JSONValue?, tensors: TensorCatalog) throws -> Graph {
-    let configuration = try Configuration(configuration, file: tensors.file)
-    let prefix = tensors.prefix(of: prefixes, with: "embeddings.word_embeddings.weight")
+  /// Adds the model's nodes and outputs.
+  package static func build(_ builder: inout GraphBuilder) throws {
+    let (configuration, tensors, prefix) = (builder.configuration, builder.tensors, builder.prefix)
     let embeddings = prefix + "embeddings."
     let table = embeddings + "word_embeddings.weight"
     let found = try tensors.matrix(table)
@@ -53,8 +41,9 @@ package enum BERTFamily: ModelFamily {
     let attention = Attention(
       headCount: heads ?? 0, keyValueHeadCount: heads ?? 0, headSize: headSize,
       isCausal: try configuration.flag("is_decoder") ?? false, positions: .none)
+    let block = GraphBuilder.AttentionBlock(attention, hidden: hidden, bias: .required)
+    let mlp = GraphBuilder.MLP(hidden: hidden, inner: inner, kind: kind, bias: .required)
 
-    var builder = GraphBuilder(tensors)
     func norm(_ name: String, _ input: String) -> String {
       builder.layerNorm(name, input, size: hidden, epsilon: epsilon)
     }
@@ -74,52 +63,50 @@ package enum BERTFamily: ModelFamily {
 
     let layers = prefix + "encoder.layer."
     let configured = try configuration.size("num_hidden_layers")
-    for index in 0..<(try tensors.layerCount(prefix: layers, configured: configured)) {
+    for index in try builder.countLayers(layers, configured: configured) {
       let layer = "\(layers)\(index)."
-      let block = layer + "attention."
-      let projections = ["query", "key", "value"].map {
-        builder.linear("\(block)self.\($0)", value, hidden, hidden, needsBias: true)
-      }
-      let mixed = builder.add(
-        block + "self", .attention(attention), projections[0], projections[1], projections[2])
-      let attended = builder.linear(block + "output.dense", mixed, hidden, hidden, needsBias: true)
-      value = builder.add(block + "output.sum", .add, attended, value)
-      value = norm(block + "output.LayerNorm", value)
+      let part = layer + "attention."
+      let names = ["self.query", "self.key", "self.value", "output.dense"].map { part + $0 }
+      let attended = builder.attention(
+        part + "self", value, block, linears: (names[0], names[1], names[2], names[3]))
+      value = builder.add(part + "output.sum", .add, attended, value)
+      value = norm(part + "output.LayerNorm", value)
 
-      let first = builder.linear(
-        layer + "intermediate.dense", value, hidden, inner, needsBias: true)
-      let active = builder.add(
-        layer + "intermediate.intermediate_act_fn", .activation(kind), first)
-      let second = builder.linear(layer + "output.dense", active, inner, hidden, needsBias: true)
+      let second = builder.mlp(
+        value, mlp, first: layer + "intermediate.dense", activation: layer + "intermediate.intermediate_act_fn",
+        second: layer + "output.dense")
       value = builder.add(layer + "output.sum", .add, second, value)
       value = norm(layer + "output.LayerNorm", value)
     }
-    var outputs = ["hidden": value]
+    builder.outputs["hidden"] = value
 
     let pooler = prefix + "pooler."
     if tensors[pooler + "dense.weight"] != nil {
       let first = builder.add(pooler + "first_token", .firstToken, value)
       let dense = builder.linear(
-        pooler + "dense", first, hidden, hidden, needsBias: true, role: .head)
-      outputs["pooled"] = builder.add(pooler + "activation", .activation(.tanh), dense)
+        pooler + "dense", first, hidden, hidden, bias: .required, role: .head)
+      builder.outputs["pooled"] = builder.add(pooler + "activation", .activation(.tanh), dense)
     }
 
     let predictions = "cls.predictions."
     let transform = predictions + "transform."
     if tensors[transform + "dense.weight"] != nil {
       let dense = builder.linear(
-        transform + "dense", value, hidden, hidden, needsBias: true, role: .head)
+        transform + "dense", value, hidden, hidden, bias: .required, role: .head)
       let active = builder.add(transform + "transform_act_fn", .activation(kind), dense)
       let normed = norm(transform + "LayerNorm", active)
-      let bias = builder.optional(.named(predictions + "bias"), [vocabulary])
-      outputs["logits"] = builder.head(
-        predictions + "decoder", normed, hidden, vocabulary, table: .named(table), bias: bias)
+      let isTied =
+        try configuration.flag("tie_word_embeddings")
+        ?? (configuration.isPresent || tensors[predictions + "decoder.weight"] == nil)
+      // Two names of one bias, unless the head is not tied: the decoder's own is what is added.
+      let hasOwnBias = tensors[predictions + "decoder.bias"] != nil
+      builder.outputs["logits"] = builder.head(
+        predictions + "decoder", normed, hidden, vocabulary, table: .named(table), isTied: isTied,
+        biasSource: hasOwnBias ? nil : .named(predictions + "bias"))
     }
-    try builder.checkTensors()
-    var missing = configuration.isPresent ? [] : ["layer_norm_eps", "hidden_act"]
-    if heads == nil { missing.append("num_attention_heads") }
-    return try Graph(
-      family: name, nodes: builder.nodes, outputs: outputs, vocabularySize: vocabulary,
-      contextLength: contextLength, missing: missing, file: tensors.file)
+    builder.vocabularySize = vocabulary
+    builder.contextLength = contextLength
+    builder.missing = configuration.isPresent ? [] : ["layer_norm_eps", "hidden_act"]
+    if heads == nil { builder.missing.append("num_attention_heads") }
   }
 }

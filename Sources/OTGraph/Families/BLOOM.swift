@@ -1,6 +1,3 @@
-import OTFoundation
-import OTJSON
-
 /// BLOOM and BLOOMZ (arXiv:2211.05100): queries, keys and values come from one
 /// linear, interleaved head by head; positions are ALiBi biases.
 ///
@@ -8,25 +5,16 @@ import OTJSON
 /// value then have head size 0, and migration puts what it would push through
 /// them on the edge instead.
 package enum BLOOMFamily: ModelFamily {
-  /// The family's name.
-  package static let name = "bloom"
-  /// Values of `model_type` in config.json.
-  package static let modelTypes = ["bloom"]
+  /// What is known of its checkpoints.
+  package static let facts = FamilyFacts(
+    name: "bloom", modelTypes: ["bloom"], architectures: ["Bloom"], prefixes: ["transformer.", ""],
+    anchor: "word_embeddings.weight",
+    signature: ["word_embeddings_layernorm.weight", "h.0.self_attention.query_key_value.weight"],
+    layers: "h.", body: ["word_embeddings", "ln_f"])
 
-  private static let prefixes = ["transformer.", ""]
-
-  /// Whether a checkpoint without configuration has this family's names.
-  package static func recognizes(tensorNames: Set<String>) -> Bool {
-    prefixes.contains {
-      tensorNames.contains($0 + "word_embeddings_layernorm.weight")
-        && tensorNames.contains($0 + "h.0.self_attention.query_key_value.weight")
-    }
-  }
-
-  /// The model as a graph.
-  package static func graph(configuration: JSONValue?, tensors: TensorCatalog) throws -> Graph {
-    let configuration = try Configuration(configuration, file: tensors.file)
-    let prefix = tensors.prefix(of: prefixes, with: "word_embeddings.weight")
+  /// Adds the model's nodes and outputs.
+  package static func build(_ builder: inout GraphBuilder) throws {
+    let (configuration, tensors, prefix) = (builder.configuration, builder.tensors, builder.prefix)
     let table = prefix + "word_embeddings.weight"
     let found = try tensors.matrix(table)
     let vocabulary = try configuration.size("vocab_size") ?? found.rows
@@ -40,8 +28,8 @@ package enum BLOOMFamily: ModelFamily {
     let attention = Attention(
       headCount: heads ?? 0, keyValueHeadCount: heads ?? 0, headSize: headSize, isCausal: true,
       positions: .alibi)
+    let mlp = GraphBuilder.MLP(hidden: hidden, inner: inner, kind: .geluTanh, bias: .required)
 
-    var builder = GraphBuilder(tensors)
     func norm(_ name: String, _ input: String) -> String {
       builder.layerNorm(name, input, size: hidden, epsilon: epsilon)
     }
@@ -51,39 +39,36 @@ package enum BLOOMFamily: ModelFamily {
     value = norm(prefix + "word_embeddings_layernorm", value)
 
     let configured = try configuration.size("n_layer", "num_hidden_layers")
-    for index in 0..<(try tensors.layerCount(prefix: prefix + "h.", configured: configured)) {
+    for index in try builder.countLayers(prefix + "h.", configured: configured) {
       let layer = prefix + "h.\(index)."
       let block = layer + "self_attention"
       var normed = norm(layer + "input_layernorm", value)
       var residual = residualIsNormed ? normed : value
       let fused = builder.linear(
-        block + ".query_key_value", normed, hidden, 3 * hidden, needsBias: true)
+        block + ".query_key_value", normed, hidden, 3 * hidden, bias: .required)
       let parts = ["query", "key", "value"].enumerated().map { part, name in
         builder.add(
           "\(block).\(name)",
           .channelSlice(ChannelSlice(part: part, partCount: 3, blockSize: headSize)), fused)
       }
       let mixed = builder.add(block, .attention(attention), parts[0], parts[1], parts[2])
-      let attended = builder.linear(block + ".dense", mixed, hidden, hidden, needsBias: true)
+      let attended = builder.linear(block + ".dense", mixed, hidden, hidden, bias: .required)
       value = builder.add(layer + "attention_sum", .add, residual, attended)
 
       normed = norm(layer + "post_attention_layernorm", value)
       residual = residualIsNormed ? normed : value
-      let first = builder.linear(
-        layer + "mlp.dense_h_to_4h", normed, hidden, inner, needsBias: true)
-      let active = builder.add(layer + "mlp.gelu_impl", .activation(.geluTanh), first)
-      let second = builder.linear(
-        layer + "mlp.dense_4h_to_h", active, inner, hidden, needsBias: true)
+      let second = builder.mlp(
+        normed, mlp, first: layer + "mlp.dense_h_to_4h", activation: layer + "mlp.gelu_impl",
+        second: layer + "mlp.dense_4h_to_h")
       value = builder.add(layer + "mlp_sum", .add, residual, second)
     }
     value = norm(prefix + "ln_f", value)
-    let logits = builder.head("lm_head", value, hidden, vocabulary, table: .named(table))
-    try builder.checkTensors()
-    var missing: [String] = []
-    if heads == nil { missing.append("n_head") }
-    if !configuration.isPresent { missing.append("layer_norm_epsilon") }
-    return try Graph(
-      family: name, nodes: builder.nodes, outputs: ["logits": logits],
-      vocabularySize: vocabulary, missing: missing, file: tensors.file)
+    let isTied =
+      try configuration.flag("tie_word_embeddings") ?? (configuration.isPresent || tensors["lm_head.weight"] == nil)
+    builder.outputs["logits"] = builder.head(
+      "lm_head", value, hidden, vocabulary, table: .named(table), isTied: isTied, bias: .denied)
+    builder.vocabularySize = vocabulary
+    if heads == nil { builder.missing.append("n_head") }
+    if !configuration.isPresent { builder.missing.append("layer_norm_epsilon") }
   }
 }

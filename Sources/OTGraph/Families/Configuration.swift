@@ -2,9 +2,18 @@ import OTFoundation
 import OTJSON
 
 /// The members of config.json that a family reads, with their ranges checked.
+///
+/// It keeps which ones have been read: the others, of which the family knows nothing, must not be able to
+/// change the model (`checkMembers`).
 struct Configuration {
   private let json: JSONValue?
-  private let file: String?
+  /// The path of config.json, for refusals.
+  let file: String?
+  private let read = ReadNames()
+
+  private final class ReadNames {
+    var names: Set<String> = []
+  }
 
   init(_ json: JSONValue?, file: String?) throws {
     self.json = json
@@ -16,20 +25,30 @@ struct Configuration {
   var isPresent: Bool { json != nil }
 
   func refusal(_ message: String) -> Refusal {
-    Refusal("family-configuration", message, file: file)
+    Refusal("family-configuration", message, file: file, remedy: Families.withoutGraph)
   }
 
   /// The member, unless it is absent or null.
   func value(_ key: String) -> JSONValue? {
+    read.names.insert(key)
     guard let value = json?[key], value != .null else { return nil }
     return value
   }
 
+  /// The members that nobody has asked for.
+  var unreadMembers: [(key: String, value: JSONValue)] {
+    json?.object?.members.filter { !read.names.contains($0.key) } ?? []
+  }
+
   /// Whether the member is there, be it null.
-  func contains(_ key: String) -> Bool { json?[key] != nil }
+  func contains(_ key: String) -> Bool {
+    read.names.insert(key)
+    return json?[key] != nil
+  }
 
   /// A count or size in 1...2^31.
   func size(_ keys: String...) throws -> Int? {
+    read.names.formUnion(keys)
     for key in keys {
       guard let value = value(key) else { continue }
       guard let size = value.integer, (1...GraphValidation.maximumSize).contains(size) else {
@@ -56,7 +75,7 @@ struct Configuration {
   func number(_ key: String, in object: JSONValue? = nil, allowsZero: Bool = false) throws
     -> Double?
   {
-    let found = object.map { $0[key] } ?? json?[key]
+    let found = object.map { $0[key] } ?? value(key)
     guard let value = found, value != .null else { return nil }
     guard let number = value.double, number.isFinite, number > 0 || (allowsZero && number == 0)
     else { throw refusal("'\(key)' is not a positive number") }

@@ -3,12 +3,54 @@ import OTFoundation
 /// Collects the nodes of a graph while it checks that the checkpoint has their tensors.
 ///
 /// Missing tensors and wrong shapes are gathered and refused together.
-struct GraphBuilder {
-  private(set) var nodes: [Node] = []
-  private var problems: [String] = []
-  private let tensors: TensorCatalog
+package struct GraphBuilder {
+  /// Whether a linear has a bias.
+  enum Bias {
+    /// The model must have it.
+    case required
+    /// The model has it where the checkpoint has it.
+    case optional
+    /// The configuration denies it: one in the checkpoint is ignored, as transformers does.
+    case denied
 
-  init(_ tensors: TensorCatalog) { self.tensors = tensors }
+    /// What a flag of the configuration says; where it says nothing, the checkpoint does.
+    init(_ flag: Bool?) { self = flag.map { $0 ? .required : .denied } ?? .optional }
+  }
+
+  /// What the checkpoint holds.
+  let tensors: TensorCatalog
+  /// The content of config.json.
+  let configuration: Configuration
+  /// What stands before the names of the family's tensors in this checkpoint.
+  let prefix: String
+
+  private(set) var nodes: [Node] = []
+  /// Tensors that the configuration denies and the checkpoint has.
+  private(set) var ignored: [String] = []
+  /// Layers of the model.
+  private(set) var layerCount = 0
+  /// What the model gives: `logits`, `hidden` or `pooled` → node.
+  var outputs: [String: String] = [:]
+  /// Rows of the token embedding.
+  var vocabularySize: Int?
+  /// The most tokens of a sequence.
+  var contextLength: Int?
+  /// Members of config.json without which the graph cannot be executed.
+  var missing: [String] = []
+  private var problems: [String] = []
+
+  init(_ tensors: TensorCatalog, configuration: Configuration, prefix: String) {
+    self.tensors = tensors
+    self.configuration = configuration
+    self.prefix = prefix
+  }
+
+  /// Finds how many layers the model has, called `<layers><index>.…`: what the configuration says, which
+  /// the checkpoint must have.
+  mutating func countLayers(_ layers: String, configured: Int?) throws -> Range<Int> {
+    layerCount = try tensors.layerCount(prefix: layers, configured: configured)
+    return 0..<layerCount
+  }
 
   // MARK: Tensors
 
@@ -49,33 +91,45 @@ struct GraphBuilder {
     return name
   }
 
-  /// A linear called `name` with `<name>.weight`, or another `weight`, and, where the checkpoint has
-  /// it or `needsBias`, `<name>.bias`.
+  /// A linear called `name` with `<name>.weight`, or another `weight`, and `<name>.bias`, or another `biasSource`.
   mutating func linear(
     _ name: String, _ input: String, _ inFeatures: Int, _ outFeatures: Int, weight: SourceTensor? = nil,
-    needsBias: Bool = false, role: Linear.Role = .block
+    bias: Bias = .optional, biasSource: SourceTensor? = nil, role: Linear.Role = .block
   ) -> String {
     let weight = required(weight ?? "\(name).weight", [outFeatures, inFeatures])
-    let bias =
-      needsBias
-      ? required("\(name).bias", [outFeatures]) : optional("\(name).bias", [outFeatures])
+    let bias = parameter(biasSource ?? "\(name).bias", [outFeatures], bias)
     let linear = Linear(
       weight: weight, bias: bias, inFeatures: inFeatures, outFeatures: outFeatures, role: role)
     return add(name, .linear(linear), input)
   }
 
-  /// A linear whose weight is `<name>.weight` where the checkpoint has that,
-  /// else the table of an embedding, which is tied to it.
+  /// The linear that gives the logits, with `<name>.weight`. Where the model ties it to the table of an
+  /// embedding, the table is the weight of a checkpoint without that.
   mutating func head(
-    _ name: String, _ input: String, _ inFeatures: Int, _ outFeatures: Int, table: SourceTensor,
-    bias: SourceTensor? = nil
+    _ name: String, _ input: String, _ inFeatures: Int, _ outFeatures: Int, table: SourceTensor, isTied: Bool,
+    bias: Bias = .optional, biasSource: SourceTensor? = nil
   ) -> String {
     let dimensions = [outFeatures, inFeatures]
-    let weight = optional("\(name).weight", dimensions) ?? required(table, dimensions)
+    let own = isTied ? optional("\(name).weight", dimensions) : required("\(name).weight", dimensions)
     let linear = Linear(
-      weight: weight, bias: bias ?? optional("\(name).bias", [outFeatures]),
+      weight: own ?? required(table, dimensions), bias: parameter(biasSource ?? "\(name).bias", [outFeatures], bias),
       inFeatures: inFeatures, outFeatures: outFeatures, role: .head)
     return add(name, .linear(linear), input)
+  }
+
+  private mutating func parameter(_ source: SourceTensor, _ dimensions: [Int], _ bias: Bias) -> SourceTensor? {
+    switch bias {
+    case .required: return required(source, dimensions)
+    case .optional: return optional(source, dimensions)
+    case .denied:
+      ignore(source.name)
+      return nil
+    }
+  }
+
+  /// Says that the model has no such tensor, though the checkpoint may.
+  mutating func ignore(_ name: String) {
+    if tensors[name] != nil { ignored.append(name) }
   }
 
   mutating func embedding(
@@ -101,11 +155,9 @@ struct GraphBuilder {
     return add(name, .layerNorm(norm), input)
   }
 
-  /// An RMSNorm called `name`.
+  /// An RMSNorm called `name`; it has a gain alone.
   mutating func rmsNorm(_ name: String, _ input: String, size: Int, epsilon: Float) -> String {
-    let norm = Norm(
-      gamma: required("\(name).weight", [size]), beta: optional("\(name).bias", [size]),
-      epsilon: epsilon, size: size)
+    let norm = Norm(gamma: required("\(name).weight", [size]), beta: nil, epsilon: epsilon, size: size)
     return add(name, .rmsNorm(norm), input)
   }
 
@@ -128,27 +180,25 @@ struct GraphBuilder {
     if problems.count > 8 { message += "; and \(problems.count - 8) more" }
     throw Refusal(
       "family-tensors", message, file: tensors.file,
-      remedy: "check that config.json belongs to this checkpoint and that no shard is absent")
+      remedy: "check that config.json belongs to this checkpoint and that no shard is absent; \(Families.withoutGraph)")
   }
 }
 
 extension TensorCatalog {
-  /// The first prefix with which a tensor `<prefix><name>` exists; the first of all otherwise.
-  func prefix(of prefixes: [String], with name: String) -> String {
-    prefixes.first { entries[$0 + name] != nil } ?? prefixes[0]
-  }
-
   /// Rows and columns of a matrix.
   ///
   /// - Throws: `Refusal` (`family-tensors`) where it is absent or no matrix.
   func matrix(_ name: String) throws -> (rows: Int, columns: Int) {
     guard let dimensions = dimensions(name) else {
-      throw Refusal("family-tensors", "'\(name)' is missing", file: file)
+      throw Refusal(
+        "family-tensors", "'\(name)' is missing", file: file,
+        remedy: "check that config.json belongs to this checkpoint; \(Families.withoutGraph)")
     }
     guard dimensions.count == 2,
       dimensions.allSatisfy({ (1...GraphValidation.maximumSize).contains($0) })
     else {
-      throw Refusal("family-tensors", "'\(name)' is \(dimensions), no matrix", file: file)
+      throw Refusal(
+        "family-tensors", "'\(name)' is \(dimensions), no matrix", file: file, remedy: Families.withoutGraph)
     }
     return (dimensions[0], dimensions[1])
   }
@@ -161,7 +211,7 @@ extension TensorCatalog {
       throw Refusal(
         "family-tensors",
         "the configuration has \(configured) layers, the checkpoint \(found) ('\(prefix)…')",
-        file: file, remedy: "check that no shard is absent")
+        file: file, remedy: "check that no shard is absent; \(Families.withoutGraph)")
     }
     return configured
   }

@@ -1,67 +1,41 @@
-import OTFoundation
-import OTJSON
-
 /// How a family of models is written as a graph; one file each.
 package protocol ModelFamily: Sendable {
-  /// The name for `--family` and `Graph.family`.
-  static var name: String { get }
-  /// Values of `model_type` in config.json.
-  static var modelTypes: [String] { get }
-  /// Whether a checkpoint with these tensors, and no config.json, is of this family.
-  static func recognizes(tensorNames: Set<String>) -> Bool
-  /// The graph of a checkpoint.
+  /// What is known of its checkpoints beside the graph.
+  static var facts: FamilyFacts { get }
+
+  /// Adds the model's nodes and outputs to `builder`.
   ///
-  /// Without a configuration, sizes come from the tensors' shapes and what
-  /// they do not tell is listed in `Graph.missing`.
+  /// Without a configuration, sizes come from the tensors' shapes, and what these do not tell is
+  /// added to `builder.missing`. A family states which members of config.json it understands by
+  /// reading them: any other that can change arithmetic is refused afterwards (`ArithmeticMembers`),
+  /// and so is any tensor of the body that no node uses (`TensorAccount`).
   ///
-  /// - Throws: `Refusal`: `family-configuration` for a configuration that is
-  ///   not to be understood or not supported, `family-tensors` naming
-  ///   missing tensors and wrong shapes together.
-  static func graph(configuration: JSONValue?, tensors: TensorCatalog) throws -> Graph
+  /// - Throws: `Refusal`: `family-configuration` for a configuration that cannot be understood or is not
+  ///   supported, `family-tensors` for a tensor whose shape tells a size and that is absent.
+  static func build(_ builder: inout GraphBuilder) throws
 }
 
-/// The families that are known.
-package enum Families {
-  /// Every family, in the order in which tensor names are tried.
-  package static let all: [any ModelFamily.Type] = [
-    OPTFamily.self, BLOOMFamily.self, LLaMAFamily.self, BERTFamily.self,
-  ]
+extension ModelFamily {
+  /// The name for `--family` and `Graph.family`.
+  package static var name: String { facts.name }
+}
 
-  /// The graph of a checkpoint: of the family called `override`, else of the
-  /// configuration's `model_type`, else of the family that knows the tensor names.
-  ///
-  /// - Throws: `Refusal`: `family-unknown`, or what the family refuses.
-  package static func graph(
-    configuration: JSONValue?, tensors: TensorCatalog, override: String? = nil
-  ) throws -> Graph {
-    try family(configuration: configuration, tensors: tensors, override: override)
-      .graph(configuration: configuration, tensors: tensors)
-  }
-
-  private static func family(
-    configuration: JSONValue?, tensors: TensorCatalog, override: String?
-  ) throws -> any ModelFamily.Type {
-    if let override {
-      // A model type ("mistral") is as good as the family's name.
-      let wanted = override.lowercased()
-      if let family = all.first(where: { $0.name == wanted || $0.modelTypes.contains(wanted) }) {
-        return family
-      }
-      throw unknown("there is no family '\(override)'", file: nil)
-    }
-    if let type = configuration?["model_type"]?.string {
-      if let family = all.first(where: { $0.modelTypes.contains(type) }) { return family }
-      throw unknown("models of type '\(type)' are not known", file: tensors.file)
-    }
-    let names = Set(tensors.entries.keys)
-    if let family = all.first(where: { $0.recognizes(tensorNames: names) }) { return family }
-    throw unknown("the names of the tensors are of no known family", file: tensors.file)
-  }
-
-  private static func unknown(_ message: String, file: String?) -> Refusal {
-    let known = all.map { $0.name }.joined(separator: ", ")
-    return Refusal(
-      "family-unknown", "\(message); known families: \(known)", file: file,
-      remedy: "give --family, or --weights-only to pack every 2-D weight without a graph")
-  }
+/// What a family knows of its checkpoints beside their graph.
+package struct FamilyFacts: Sendable {
+  /// The name for `--family` and `Graph.family`.
+  package let name: String
+  /// Values of `model_type` in config.json.
+  package let modelTypes: [String]
+  /// The names of its `architectures`, without what they end in: `Llama` of `LlamaForCausalLM`.
+  let architectures: [String]
+  /// What stands before the names of its tensors, the usual first; tools leave it out or add it.
+  let prefixes: [String]
+  /// A tensor that every checkpoint has, behind the prefix.
+  let anchor: String
+  /// Tensors behind the prefix that tell the family where there is no configuration.
+  let signature: [String]
+  /// What stands between the prefix and the index of a layer.
+  let layers: String
+  /// Beginnings, behind the prefix, of what takes part in the arithmetic beside the layers.
+  let body: [String]
 }

@@ -1,31 +1,18 @@
-import OTFoundation
-import OTJSON
-
 /// OPT (Zhang et al., arXiv:2205.01068), Galactica included.
 ///
 /// Norms stand before attention and MLP, or (opt-350m:
 /// `do_layer_norm_before: false`) after the residual additions. Embeddings may
 /// be narrower than the blocks, with projections on both sides.
 package enum OPTFamily: ModelFamily {
-  /// The family's name.
-  package static let name = "opt"
-  /// Values of `model_type` in config.json.
-  package static let modelTypes = ["opt"]
+  /// What is known of its checkpoints.
+  package static let facts = FamilyFacts(
+    name: "opt", modelTypes: ["opt"], architectures: ["OPT"],
+    prefixes: ["model.decoder.", "decoder.", "model.model.decoder."], anchor: "embed_tokens.weight",
+    signature: ["embed_positions.weight", "layers.0.fc1.weight"], layers: "layers.", body: [""])
 
-  private static let prefixes = ["model.decoder.", "decoder.", "model.model.decoder."]
-
-  /// Whether a checkpoint without configuration has this family's names.
-  package static func recognizes(tensorNames: Set<String>) -> Bool {
-    prefixes.contains {
-      tensorNames.contains($0 + "embed_positions.weight")
-        && tensorNames.contains($0 + "layers.0.fc1.weight")
-    }
-  }
-
-  /// The model as a graph.
-  package static func graph(configuration: JSONValue?, tensors: TensorCatalog) throws -> Graph {
-    let configuration = try Configuration(configuration, file: tensors.file)
-    let prefix = tensors.prefix(of: prefixes, with: "embed_tokens.weight")
+  /// Adds the model's nodes and outputs.
+  package static func build(_ builder: inout GraphBuilder) throws {
+    let (configuration, tensors, prefix) = (builder.configuration, builder.tensors, builder.prefix)
     let table = prefix + "embed_tokens.weight"
     let positions = prefix + "embed_positions.weight"
     let found = try tensors.matrix(table)
@@ -59,8 +46,10 @@ package enum OPTFamily: ModelFamily {
     let attention = Attention(
       headCount: heads ?? 0, keyValueHeadCount: heads ?? 0, headSize: headSize, isCausal: true,
       positions: .none)
+    let bias = GraphBuilder.Bias(hasBias)
+    let block = GraphBuilder.AttentionBlock(attention, hidden: hidden, bias: bias)
+    let mlp = GraphBuilder.MLP(hidden: hidden, inner: inner, kind: activation, bias: bias)
 
-    var builder = GraphBuilder(tensors)
     let tokens = builder.add("token_ids", .tokenIDs)
     let positionIDs = builder.add("position_ids", .positionIDs)
     var value = builder.embedding(
@@ -79,39 +68,39 @@ package enum OPTFamily: ModelFamily {
         name, input, size: hidden, epsilon: 1e-5, hasParameters: hasNormParameters)
     }
     let configured = try configuration.size("num_hidden_layers")
-    for index in 0..<(try tensors.layerCount(prefix: prefix + "layers.", configured: configured)) {
+    for index in try builder.countLayers(prefix + "layers.", configured: configured) {
       let layer = prefix + "layers.\(index)."
-      let block = layer + "self_attn."
+      let names = ["q_proj", "k_proj", "v_proj", "out_proj"].map { "\(layer)self_attn.\($0)" }
       var input = value
       if normsBefore { input = norm(layer + "self_attn_layer_norm", value) }
-      let projections = ["q_proj", "k_proj", "v_proj"].map {
-        builder.linear(block + $0, input, hidden, hidden, needsBias: hasBias)
-      }
-      let mixed = builder.add(
-        layer + "self_attn", .attention(attention), projections[0], projections[1], projections[2])
-      let attended = builder.linear(block + "out_proj", mixed, hidden, hidden, needsBias: hasBias)
+      let attended = builder.attention(
+        layer + "self_attn", input, block, linears: (names[0], names[1], names[2], names[3]))
       value = builder.add(layer + "attention_sum", .add, value, attended)
       if !normsBefore { value = norm(layer + "self_attn_layer_norm", value) }
 
       input = value
       if normsBefore { input = norm(layer + "final_layer_norm", value) }
-      let first = builder.linear(layer + "fc1", input, hidden, inner, needsBias: hasBias)
-      let active = builder.add(layer + "activation_fn", .activation(activation), first)
-      let second = builder.linear(layer + "fc2", active, inner, hidden, needsBias: hasBias)
+      let second = builder.mlp(
+        input, mlp, first: layer + "fc1", activation: layer + "activation_fn", second: layer + "fc2")
       value = builder.add(layer + "mlp_sum", .add, value, second)
       if !normsBefore { value = norm(layer + "final_layer_norm", value) }
     }
-    if normsBefore && !removesFinalNorm { value = norm(finalNorm, value) }
+    if normsBefore && !removesFinalNorm {
+      value = norm(finalNorm, value)
+    } else {
+      for part in [".weight", ".bias"] { builder.ignore(finalNorm + part) }
+    }
     if embeddingSize != hidden {
       value = builder.linear(prefix + "project_out", value, hidden, embeddingSize, role: .head)
     }
-    let logits = builder.head("lm_head", value, embeddingSize, vocabulary, table: .named(table))
-    try builder.checkTensors()
-    var missing = configuration.isPresent ? [] : ["activation_function"]
-    if heads == nil { missing.append("num_attention_heads") }
-    return try Graph(
-      family: name, nodes: builder.nodes, outputs: ["logits": logits],
-      vocabularySize: vocabulary, contextLength: contextLength,
-      missing: missing, file: tensors.file)
+    let isTied =
+      try configuration.flag("tie_word_embeddings") ?? (configuration.isPresent || tensors["lm_head.weight"] == nil)
+    let logits = builder.head(
+      "lm_head", value, embeddingSize, vocabulary, table: .named(table), isTied: isTied, bias: .denied)
+    builder.outputs = ["logits": logits]
+    builder.vocabularySize = vocabulary
+    builder.contextLength = contextLength
+    builder.missing = configuration.isPresent ? [] : ["activation_function"]
+    if heads == nil { builder.missing.append("num_attention_heads") }
   }
 }

@@ -1,0 +1,47 @@
+import OTFoundation
+import OTJSON
+
+extension Configuration {
+  /// Refuses members that the family has not read and that can change the model.
+  ///
+  /// - Throws: `Refusal` (`family-member`) naming them.
+  func checkMembers(family: String) throws {
+    let unknown = unreadMembers.filter { ArithmeticMembers.canChange($0.key, $0.value) }.map { "'\($0.key)'" }
+    guard !unknown.isEmpty else { return }
+    let names = unknown.prefix(4).joined(separator: ", ") + (unknown.count > 4 ? " and \(unknown.count - 4) more" : "")
+    throw Refusal(
+      "family-member", "the family '\(family)' does not know \(names) of config.json, which can change the model",
+      file: file, remedy: "check that config.json belongs to this checkpoint; \(Families.withoutGraph)")
+  }
+
+  /// Refuses models of other classes than the family's, and those with code of their own.
+  ///
+  /// - Throws: `Refusal` (`family-architecture`, `family-code`).
+  func checkArchitectures(of facts: FamilyFacts) throws {
+    let architectures = value("architectures")?.array?.compactMap(\.string) ?? []
+    if let other = architectures.first(where: { !facts.knows(architecture: $0) }) {
+      throw Refusal(
+        "family-architecture", "config.json names the architecture '\(other)', which is none of '\(facts.name)'",
+        file: file, remedy: "check that config.json belongs to this checkpoint; \(Families.withoutGraph)")
+    }
+    if let code = value("auto_map")?.object, code.keys.contains(where: { $0.hasPrefix("AutoModel") }) {
+      throw Refusal(
+        "family-code", "the model has code of its own ('auto_map'), of which nothing is known", file: file,
+        remedy: "if it computes what '\(facts.name)' does, remove 'auto_map' from config.json; "
+          + Families.withoutGraph)
+    }
+  }
+}
+
+extension FamilyFacts {
+  /// Whether an architecture has this family's graph, with whatever heads: `LlamaModel`,
+  /// `LlamaForCausalLM`, but not `LlamaBiModel`.
+  fileprivate func knows(architecture name: String) -> Bool {
+    architectures.contains { base in
+      guard name.lowercased().hasPrefix(base.lowercased()) else { return false }
+      let rest = name.dropFirst(base.count)
+      return ["Model", "PreTrainedModel"].contains(rest)
+        || ["For", "LMHead", "DoubleHeads"].contains(where: rest.hasPrefix)
+    }
+  }
+}

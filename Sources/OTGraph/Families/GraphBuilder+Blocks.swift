@@ -1,0 +1,74 @@
+/// What decoders and encoders are made of; families name the parts.
+extension GraphBuilder {
+  /// A layer's attention.
+  struct AttentionBlock {
+    let attention: Attention
+    /// Channels of the residual stream.
+    let hidden: Int
+    /// Channels of queries.
+    let querySize: Int
+    /// Channels of keys and of values.
+    let keyValueSize: Int
+    /// Of queries, keys and values.
+    var inputBias = Bias.optional
+    var outputBias = Bias.optional
+    /// What is done to queries and keys before they meet: a builder, the name of their linear, its
+    /// value, the channels of that.
+    var between: ((inout GraphBuilder, String, String, Int) -> String)?
+
+    /// Attention whose queries, keys and values are as wide as the residual stream.
+    init(_ attention: Attention, hidden: Int, bias: Bias) {
+      self.init(attention, hidden: hidden, querySize: hidden, keyValueSize: hidden)
+      inputBias = bias
+      outputBias = bias
+    }
+
+    init(_ attention: Attention, hidden: Int, querySize: Int, keyValueSize: Int) {
+      self.attention = attention
+      self.hidden = hidden
+      self.querySize = querySize
+      self.keyValueSize = keyValueSize
+    }
+  }
+
+  /// Linears for queries, keys and values of `input`, attention called `name`, and a linear for its value.
+  ///
+  /// - Parameter linears: names of the linears for queries, keys, values and the output.
+  mutating func attention(
+    _ name: String, _ input: String, _ block: AttentionBlock, linears: (String, String, String, String)
+  ) -> String {
+    var queries = linear(linears.0, input, block.hidden, block.querySize, bias: block.inputBias)
+    var keys = linear(linears.1, input, block.hidden, block.keyValueSize, bias: block.inputBias)
+    let values = linear(linears.2, input, block.hidden, block.keyValueSize, bias: block.inputBias)
+    if let between = block.between {
+      queries = between(&self, linears.0, queries, block.querySize)
+      keys = between(&self, linears.1, keys, block.keyValueSize)
+    }
+    let mixed = add(name, .attention(block.attention), queries, keys, values)
+    return linear(linears.3, mixed, block.querySize, block.hidden, bias: block.outputBias)
+  }
+
+  /// What a layer does to each token alone.
+  struct MLP {
+    let hidden: Int
+    let inner: Int
+    let kind: ActivationKind
+    let bias: Bias
+  }
+
+  /// `second(act(first(input)))`.
+  mutating func mlp(_ input: String, _ mlp: MLP, first: String, activation: String, second: String) -> String {
+    let wide = linear(first, input, mlp.hidden, mlp.inner, bias: mlp.bias)
+    let active = add(activation, .activation(mlp.kind), wide)
+    return linear(second, active, mlp.inner, mlp.hidden, bias: mlp.bias)
+  }
+
+  /// `down(act(gate(input)) ⊙ up(input))`, with the names of LLaMA behind `prefix`.
+  mutating func gatedMLP(_ prefix: String, _ input: String, _ mlp: MLP) -> String {
+    let gate = linear(prefix + "gate_proj", input, mlp.hidden, mlp.inner, bias: mlp.bias)
+    let up = linear(prefix + "up_proj", input, mlp.hidden, mlp.inner, bias: mlp.bias)
+    let active = add(prefix + "act_fn", .activation(mlp.kind), gate)
+    let gated = add(prefix + "gated", .multiply, active, up)
+    return linear(prefix + "down_proj", gated, mlp.inner, mlp.hidden, bias: mlp.bias)
+  }
+}
