@@ -5,6 +5,7 @@ import OTFoundation
 import OTGraph
 import OTKernels
 import OTModel
+import OTTensor
 
 /// Writes the tensors of an `.otq` file as safetensors with the names and
 /// types of the source: dequantized, transformations undone.
@@ -40,7 +41,9 @@ package struct Unpacker: Sendable {
   ) throws {
     let written = written
     let entries = written.map {
-      SafetensorsWriter.Entry(name: $0.source.name, elementType: $0.source.elementType, shape: $0.tensor.shape)
+      SafetensorsWriter.Entry(
+        name: $0.source.name, elementType: $0.source.elementType,
+        shape: sourceShape(of: $0.tensor))
     }
     let order = SafetensorsWriter.Entry.aligned(entries)
     var writer = try SafetensorsWriter(path: path, entries: order, force: force, inputs: [file.container.file.identity])
@@ -65,14 +68,38 @@ package struct Unpacker: Sendable {
     switch stored.content {
     case .alias: return
     case .plain(let type):
-      if type == entry.elementType, use?.isUnchanged ?? true {
+      if type == entry.elementType, use?.isUnchanged ?? true, !isTransposed(tensor) {
         try file.container.forEachExtent(of: stored) { try writer.append($0) }
         return
       }
       let restored = try use.map { try restoredPlain(stored, $0) } ?? file.container.floats(of: stored)
-      try append(restored, as: entry, to: &writer)
+      try append(isTransposed(tensor) ? transposed(restored, stored.shape) : restored, as: entry, to: &writer)
+    case .quantized where isTransposed(tensor):
+      var restored: [Float] = []
+      restored.reserveCapacity(stored.shape.elementCount)
+      try forEachRestoredBlock(stored, use) { restored += $0 }
+      try append(transposed(restored, stored.shape), as: entry, to: &writer)
     case .quantized:
       try forEachRestoredBlock(stored, use) { try append($0, as: entry, to: &writer) }
+    }
+  }
+
+  /// Whether the source has the tensor's columns as its rows.
+  private func isTransposed(_ tensor: StoredTensor) -> Bool { file.uses[tensor.name]?.tensor?.isTransposed ?? false }
+
+  private func sourceShape(of tensor: StoredTensor) -> Shape {
+    guard isTransposed(tensor), let shape = Shape(tensor.shape.dimensions.reversed()) else { return tensor.shape }
+    return shape
+  }
+
+  /// `values` of a matrix of this shape, column after column.
+  private func transposed(_ values: [Float], _ shape: Shape) -> [Float] {
+    let (rowCount, columnCount) = (shape.rowCount, shape.rowElementCount)
+    return [Float](unsafeUninitializedCapacity: values.count) { buffer, count in
+      for column in 0..<columnCount {
+        for row in 0..<rowCount { buffer[column * rowCount + row] = values[row * columnCount + column] }
+      }
+      count = values.count
     }
   }
 

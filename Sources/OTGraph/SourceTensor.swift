@@ -28,6 +28,15 @@ package indirect enum SourceTensor: Sendable, Hashable {
   /// True when it is the checkpoint's tensor, whole and as it is.
   package var isWhole: Bool { if case .named = self { true } else { false } }
 
+  /// Whether its rows are columns of the checkpoint's tensor.
+  package var isTransposed: Bool {
+    switch self {
+    case .named: false
+    case .transposed(let source): !source.isTransposed
+    case .rows(let source, _), .element(let source, _), .plus(let source, _): source.isTransposed
+    }
+  }
+
   /// The sum of the constants: what is added to each element of the view.
   package var constant: Float {
     switch self {
