@@ -13,7 +13,7 @@ import _OTTestSupport
 
 /// Tiny random models against the logits that `transformers` gives (scripts/make-family-goldens).
 @Suite struct FamilyGoldenTests {
-  static let families = ["gpt2"]
+  static let families = ["gpt2", "qwen3"]
 
   private func checkpoint(_ family: String) throws -> Checkpoint {
     try Checkpoint.open(Fixtures.path("models/\(family)-mini"))

@@ -135,7 +135,14 @@ struct TinyModel {
       ], shapes: shapes)
   }()
 
-  static let all = [llama, bert, bloom, opt]
+  static let qwen3: TinyModel = {
+    let norms = (0..<2).flatMap { ["\($0).self_attn.q_norm", "\($0).self_attn.k_norm"] }
+    return llama.with(
+      ["model_type": .string("qwen3"), "architectures": .array([.string("Qwen3ForCausalLM")])],
+      Dictionary(uniqueKeysWithValues: norms.map { ("model.layers.\($0).weight", [2]) }))
+  }()
+
+  static let all = [llama, bert, bloom, opt, qwen3]
 
   /// The same with members of config.json changed, and tensors added.
   func with(_ members: [String: JSONValue] = [:], _ tensors: [String: [Int]] = [:], without: [String] = []) -> TinyModel

@@ -13,7 +13,7 @@ package struct FamilyModel: Sendable {
 package enum Families {
   /// Every family.
   package static let all: [any ModelFamily.Type] = [
-    OPTFamily.self, BLOOMFamily.self, LLaMAFamily.self, BERTFamily.self, GPT2Family.self,
+    OPTFamily.self, BLOOMFamily.self, LLaMAFamily.self, BERTFamily.self, GPT2Family.self, Qwen3Family.self,
   ]
 
   /// The graph of a checkpoint, without the warnings; as `model` gives it.

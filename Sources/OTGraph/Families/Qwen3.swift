@@ -1,0 +1,28 @@
+/// Qwen3 (arXiv:2505.09388): LLaMA's decoder, with a norm over each head of queries and keys.
+package enum Qwen3Family: ModelFamily {
+  /// What is known of its checkpoints.
+  package static let facts = FamilyFacts(
+    name: "qwen3", modelTypes: ["qwen3"], architectures: ["Qwen3"], prefixes: ["model.", ""],
+    anchor: "embed_tokens.weight",
+    signature: [
+      "layers.0.mlp.gate_proj.weight", "layers.0.input_layernorm.weight", "layers.0.self_attn.q_norm.weight",
+    ], layers: "layers.", body: ["norm"])
+
+  /// Adds the model's nodes and outputs.
+  package static func build(_ builder: inout GraphBuilder) throws {
+    let configuration = builder.configuration
+    let hasBias = try configuration.flag("attention_bias") ?? (configuration.isPresent ? false : nil)
+    let bias = GraphBuilder.Bias(hasBias)
+    // Without a configuration, a head is as wide as its norm.
+    let found = builder.tensors.dimensions(builder.prefix + "layers.0.self_attn.q_norm.weight")?.first ?? 0
+    var decoder = RotaryDecoder(inputBias: bias, outputBias: bias, window: .whereUsed)
+    decoder.between = { builder, linear, value, channelCount, headSize, epsilon in
+      let size = headSize > 0 ? headSize : found
+      return builder.headNorm(
+        String(linear.dropLast("proj".count)) + "norm", value, headSize: size,
+        headCount: size > 0 ? channelCount / size : 0,
+        epsilon: epsilon)
+    }
+    try decoder.build(&builder)
+  }
+}
