@@ -7,9 +7,9 @@ import OTRuntime
 import OTText
 import OTTokenizer
 
-/// How a checkpoint is calibrated.
+/// The settings of a calibration.
 package struct Calibration: Sendable {
-  /// What it is calibrated on.
+  /// The samples of a calibration.
   package var text = TextSamples()
   /// Threads to use.
   package var threadCount = 1
@@ -26,7 +26,7 @@ package struct Calibration: Sendable {
     package let tokens: [[Int]]
     /// Their origin.
     package let run: CalibrationRun
-    /// What the user should know, if anything.
+    /// A warning to the user, if there is one.
     package let note: String?
 
     /// Samples that were drawn elsewhere.

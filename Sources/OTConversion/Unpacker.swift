@@ -84,7 +84,7 @@ package struct Unpacker: Sendable {
     }
   }
 
-  /// Whether the source has the tensor's columns as its rows.
+  /// True when the source has the tensor's columns as its rows.
   private func isTransposed(_ tensor: StoredTensor) -> Bool { file.uses[tensor.name]?.tensor?.isTransposed ?? false }
 
   private func sourceShape(of tensor: StoredTensor) -> Shape {

@@ -28,7 +28,7 @@ package indirect enum SourceTensor: Sendable, Hashable {
   /// True when it is the checkpoint's tensor, whole and as it is.
   package var isWhole: Bool { if case .named = self { true } else { false } }
 
-  /// Whether its rows are columns of the checkpoint's tensor.
+  /// True when its rows are columns of the checkpoint's tensor.
   package var isTransposed: Bool {
     switch self {
     case .named: false

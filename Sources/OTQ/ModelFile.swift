@@ -14,12 +14,12 @@ import OTModel
 /// Opening checks structure and reads names, not weights: it takes
 /// milliseconds. The file stays mapped; it must not be truncated meanwhile.
 public struct ModelFile: Sendable {
-  /// What is open.
+  /// The open model.
   package let model: Model
 
   /// The path as it was given.
   public var path: String { model.path }
-  /// What is odd about a checkpoint but does not keep it from being read, a line each.
+  /// Oddities of a checkpoint that do not keep it from being read, a line each.
   public var warnings: [String] {
     if case .source(let source) = model { source.checkpoint.warnings } else { [] }
   }
@@ -35,7 +35,7 @@ public struct ModelFile: Sendable {
   /// A model that is open already.
   package init(_ model: Model) { self.model = model }
 
-  /// Whether it is an `.otq` file.
+  /// True when it is an `.otq` file.
   public var isPacked: Bool { if case .packed = model { true } else { false } }
 
   /// The tensors in the order of the file.

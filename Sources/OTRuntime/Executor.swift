@@ -1,7 +1,7 @@
 import OTFoundation
 import OTGraph
 
-/// What a model gives for one sequence.
+/// The outputs of a model for one sequence.
 package struct ExecutionResult: Sendable {
   /// The values by the graph's output names: `logits` `[tokens, vocabulary]`,
   /// `hidden` `[tokens, channels]`, `pooled` `[1, channels]`; of a part of the graph by node.
@@ -65,7 +65,7 @@ package protocol Executor: Sendable {
   ///   given; nodes come in an order in which they can be executed, IDs excepted.
   /// - Returns: a result for each sequence.
   /// - Throws: `Refusal` for input that the model cannot read (`run-empty`,
-  ///   `run-context`, `run-token-id`, `run-input-length`), for want of memory
+  ///   `run-context`, `run-token-id`, `run-input-length`), when memory runs out
   ///   (`run-memory`), for parameters that cannot be read, and whatever `observe` throws.
   func run(_ sequences: [TokenSequence], observe: Observer?) throws -> [ExecutionResult]
 

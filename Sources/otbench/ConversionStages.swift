@@ -5,7 +5,7 @@ import OTFoundation
 import OTModel
 import OTQuantization
 
-/// Where the time of a conversion goes: each stage alone, on one thread, over
+/// Seconds of a conversion's stages, each alone, on one thread, over
 /// every quantized weight of a model that is in memory already.
 struct ConversionStages {
   /// Seconds by stage, in the order of the pipeline.

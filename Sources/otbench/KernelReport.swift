@@ -19,13 +19,13 @@ struct KernelTiming {
   var bandwidth: Spread { seconds.rate(Double(weightByteCount)) }
 }
 
-/// What `otbench kernels` prints.
+/// The report that `otbench kernels` prints.
 struct KernelReport {
   let threadCount: Int
   let runCount: Int
   let peaks: MachinePeaks
   let timings: [KernelTiming]
-  /// Whether products of other libraries were asked for.
+  /// True when products of other libraries were asked for.
   let hasFloats: Bool
 
   /// The most that the loops reached: what is in their way is not in the processor.
@@ -35,7 +35,7 @@ struct KernelReport {
     return peaks.codes.first { $0.set == .current }?.operations.maximum
   }
 
-  /// How often a product of the same shape by `type` is slower.
+  /// The seconds of a product of the same shape by `type`, divided by this one's.
   private func ratio(_ timing: KernelTiming, to type: String) -> Double? {
     timings.first { $0.shape == timing.shape && $0.rowCount == timing.rowCount && $0.type == type }
       .map { $0.seconds.median / timing.seconds.median }

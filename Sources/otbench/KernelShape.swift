@@ -23,7 +23,7 @@ struct KernelShape: Hashable {
     KernelShape(rowCount: 576, columnCount: 1536, models: "SmolLM2-135M"),
   ]
 
-  /// Whether the name or a model's name contains `text`, in whatever case.
+  /// True when the name or a model's name contains `text`, in whatever case.
   func matches(_ text: String) -> Bool {
     name.contains(text) || models.lowercased().contains(text.lowercased())
   }

@@ -1,11 +1,11 @@
 import Dispatch
 import Foundation
 
-/// How often and how long things are run to time them.
+/// The number and least length of timed runs.
 struct KernelTimer {
   let threadCount: Int
   let runCount: Int
-  /// What one run takes at least.
+  /// The least seconds of one run.
   let seconds: Double
 
   /// Seconds of one call of `body`, over the runs; it is called with how often to

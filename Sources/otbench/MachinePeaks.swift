@@ -1,7 +1,7 @@
 import OTKernels
 import Synchronization
 
-/// What this machine can do at most, with all threads at once.
+/// The peaks of this machine, with all threads at once.
 struct MachinePeaks {
   /// Operations per second by instruction set, for codes.
   let codes: [(set: InstructionSet, operations: Spread)]

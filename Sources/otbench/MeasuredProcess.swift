@@ -8,7 +8,7 @@ import OTJSON
   import Darwin
 #endif
 
-/// What the system says of one finished run of a program.
+/// The system's record of one finished run of a program.
 struct MeasuredProcess {
   let wallSeconds: Double
   /// User and system time of all threads.

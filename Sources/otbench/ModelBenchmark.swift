@@ -45,7 +45,7 @@ struct ModelBenchmark: ParsableCommand {
   private struct Task {
     let model: String
     let work: String
-    /// What is counted per second.
+    /// The unit that is counted per second.
     let unit: String
     let count: Int
     /// Bytes that keys and values take per token, where they are kept.

@@ -48,7 +48,7 @@ enum ArithmeticMembers {
     "use_mrope",
   ]
 
-  /// Whether the member called `name` can make another model of a graph that knows nothing of it.
+  /// True when the member called `name` can make another model of a graph that knows nothing of it.
   static func canChange(_ name: String, _ value: JSONValue) -> Bool {
     let name = name.lowercased()
     // The one member whose no is what changes the model.

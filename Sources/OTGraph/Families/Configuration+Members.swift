@@ -34,7 +34,7 @@ extension Configuration {
 }
 
 extension FamilyFacts {
-  /// Whether an architecture has this family's graph, with whatever heads: `LlamaModel`,
+  /// True when an architecture has this family's graph, with whatever heads: `LlamaModel`,
   /// `LlamaForCausalLM`, but not `LlamaBiModel`.
   fileprivate func knows(architecture name: String) -> Bool {
     architectures.contains { base in

@@ -60,7 +60,7 @@ extension Configuration {
     case "linear": return .linear(factor: try required("factor"))
     case "llama3":
       let key = "original_max_position_embeddings"
-      guard let length = Int(exactly: try required(key)) else { throw refusal("'\(key)' is no integer") }
+      guard let length = Int(exactly: try required(key)) else { throw refusal("'\(key)' is not an integer") }
       guard try number(key) ?? Double(length) == Double(length) else {
         throw refusal("'\(key)' is there twice, with two values")
       }
@@ -111,7 +111,7 @@ extension Configuration {
   private func layerTypes(count: Int) throws -> [String]? {
     guard let types = value("layer_types") else { return nil }
     guard let names = types.array?.compactMap(\.string), names.count == types.array?.count else {
-      throw refusal("'layer_types' is no list of strings")
+      throw refusal("'layer_types' is not a list of strings")
     }
     if let other = names.first(where: { $0 != "full_attention" && $0 != "sliding_attention" }) {
       throw refusal("layers of type '\(other)' are not supported")

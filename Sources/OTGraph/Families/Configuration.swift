@@ -21,7 +21,7 @@ struct Configuration {
     if let json, json.object == nil { throw refusal("config.json is not an object") }
   }
 
-  /// Whether there is a configuration at all.
+  /// True when there is a configuration at all.
   var isPresent: Bool { json != nil }
 
   func refusal(_ message: String) -> Refusal {
@@ -40,7 +40,7 @@ struct Configuration {
     json?.object?.members.filter { !read.names.contains($0.key) } ?? []
   }
 
-  /// Whether the member is there, be it null.
+  /// True when the member is there, be it null.
   func contains(_ key: String) -> Bool {
     read.names.insert(key)
     return json?[key] != nil

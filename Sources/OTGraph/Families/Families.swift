@@ -3,7 +3,7 @@ import OTJSON
 
 /// A checkpoint read as a model.
 package struct FamilyModel: Sendable {
-  /// What it computes.
+  /// The graph of its operations.
   package let graph: Graph
   /// What of the checkpoint is not in the graph, a line each.
   package let warnings: [String]

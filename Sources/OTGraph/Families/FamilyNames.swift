@@ -35,7 +35,7 @@ struct FamilyNames {
 
   private var wrapped: Set<String> = []
 
-  /// Whether the checkpoint has the names that tell the family.
+  /// True when the checkpoint has the names that tell the family.
   static func recognizes(_ tensors: TensorCatalog, _ facts: FamilyFacts) -> Bool {
     places(of: facts, in: tensors).contains { place in
       facts.signature.allSatisfy { tensors[place.wrapper + place.prefix + $0] != nil }

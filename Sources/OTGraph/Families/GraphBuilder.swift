@@ -29,7 +29,7 @@ package struct GraphBuilder {
   private(set) var ignored: [String] = []
   /// Layers of the model.
   private(set) var layerCount = 0
-  /// What the model gives: `logits`, `hidden` or `pooled` → node.
+  /// The model's outputs: `logits`, `hidden` or `pooled` → node.
   var outputs: [String: String] = [:]
   /// Rows of the token embedding.
   var vocabularySize: Int?

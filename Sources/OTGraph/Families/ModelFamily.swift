@@ -1,4 +1,4 @@
-/// How a family of models is written as a graph; one file each.
+/// A family of models, which writes a checkpoint as a graph; one file each.
 package protocol ModelFamily: Sendable {
   /// What is known of its checkpoints beside the graph.
   static var facts: FamilyFacts { get }

@@ -91,7 +91,7 @@ struct RotaryDecoder {
       positions: .rotary(try configuration.rotary(headSize: headSize)))
   }
 
-  /// Whether the model ends in an output head: it has the weight, or ties it, or is said to be a causal
+  /// True when the model ends in an output head: it has the weight, or ties it, or is said to be a causal
   /// language model.
   private func hasHead(_ builder: GraphBuilder, isTied: Bool) throws -> Bool {
     let configuration = builder.configuration

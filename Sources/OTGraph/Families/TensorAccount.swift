@@ -81,7 +81,7 @@ struct TensorAccount {
   /// A norm at the top of the model or beside it changes the model, wherever it stands.
   private static func isNorm(_ name: Substring) -> Bool { name.contains("norm") || name.hasPrefix("ln_") }
 
-  /// Whether a tensor is what the model's code computes anew: frequencies, positions, masks.
+  /// True when a tensor is what the model's code computes anew: frequencies, positions, masks.
   private static func isBuffer(_ name: String, _ entry: TensorCatalog.Entry) -> Bool {
     let buffers = ["inv_freq", "position_ids", "token_type_ids", "masked_bias", "cos_cached", "sin_cached"]
     if let last = name.split(separator: ".").last, buffers.contains(String(last)) { return true }

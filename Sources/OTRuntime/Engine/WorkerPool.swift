@@ -89,7 +89,7 @@ extension WorkerPool.Loop {
 }
 
 extension WorkerPool {
-  /// What the pool's threads share. They hold it, and not the pool, so that the pool can end.
+  /// The state that the pool's threads share. They hold it, and not the pool, so that the pool can end.
   ///
   /// A helper joins a loop if it comes in time, and nobody waits for one that does not: on
   /// a busy machine its turn may come long after the work is done.
@@ -132,7 +132,7 @@ extension WorkerPool {
 
     func takeFailure() -> (any Error)? { failure.withLock { $0.take() } }
 
-    /// Has `work` done by this thread and up to `helperCount` helpers.
+    /// Runs `work` on this thread and on up to `helperCount` helpers.
     func share(_ work: Work, helperCount: Int) {
       self.work = work
       nextIndex.store(0, ordering: .relaxed)
@@ -211,7 +211,7 @@ extension WorkerPool {
       }
     }
 
-    /// Sends the helpers home.
+    /// Ends the helper threads.
     func dismiss() {
       isDismissed.store(true, ordering: .releasing)
       open(placeCount: 0)

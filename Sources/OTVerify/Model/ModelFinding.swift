@@ -2,7 +2,7 @@ import OTFoundation
 import OTGraph
 import OTRuntime
 
-/// How far the outputs of a packed model are from its source's, on sample text.
+/// The distance of a packed model's outputs from its source's, on sample text.
 package struct ModelFinding: Sendable {
   /// Perplexities on the same tokens; nil where tokens see those that follow,
   /// or the model gives no logits.
@@ -29,7 +29,7 @@ package struct ModelFinding: Sendable {
   package struct Divergence: Sendable, Hashable {
     /// Mean over the tokens.
     package let mean: Double
-    /// What 99 % of the tokens do not exceed.
+    /// The value that 99 % of the tokens do not exceed.
     package let percentile99: Double
     /// The largest.
     package let maximum: Double
@@ -64,7 +64,7 @@ package struct ModelFinding: Sendable {
   package let divergence: Divergence?
   /// Of outputs that are not logits.
   package let similarities: [Similarity]
-  /// What is wrong, in words: figure and sentence.
+  /// The faults: figure, and sentence in words.
   package let faults: [(figure: String, message: String)]
 
   /// Every figure that a tolerance judges, by the name that its fault would have.

@@ -1,19 +1,19 @@
 import OTFoundation
 
-/// What verification found of one tensor of the source, or of a node of the graph that differs.
+/// The result for one tensor of the source, or for a node of the graph that differs.
 package struct TensorFinding: Sendable {
   /// Name in the source.
   package let name: String
-  /// How the file stores it: `6-bit asymmetric`, `F32`, `alias of …`; `graph` for a node.
+  /// Its storage in the file: `6-bit asymmetric`, `F32`, `alias of …`; `graph` for a node.
   package let storage: String
   /// Signal to quantization noise after the transform; nil unless quantized.
   package let sqnrDecibels: Double?
   /// Largest |w − ŵ| in steps where the code is not at an end of its range;
   /// for float parameters, relative to the largest of the tensor.
   package let maximumError: Double
-  /// What is wrong, in words; empty when all is as it must be.
+  /// The faults, in words; empty when there is none.
   package let faults: [String]
-  /// How often each code occurs, 2^bits counts; empty unless quantized.
+  /// Count of each quantized value, 2^bits counts; empty unless quantized.
   package let codeCounts: [Int]
   /// Codes that stand for 0 in the mean over the scales; nil unless quantized.
   package let zeroPoint: Double?

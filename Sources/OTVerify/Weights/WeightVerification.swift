@@ -10,12 +10,12 @@ package struct WeightVerification: Sendable {
   /// A finding for every node whose operation differs, then one for every tensor
   /// of the source, and of the file.
   package let findings: [TensorFinding]
-  /// What is odd but no fault.
+  /// Oddities that are no faults.
   package let notes: [String]
 
   /// Findings with faults.
   package var offenders: [TensorFinding] { findings.filter { !$0.faults.isEmpty } }
-  /// Whether no finding has a fault.
+  /// True when no finding has a fault.
   package var hasPassed: Bool { offenders.isEmpty }
 
   /// Puts the figures together.
@@ -70,7 +70,7 @@ package struct WeightVerification: Sendable {
     self.notes = notes + WeightVerification.notes(file, reference)
   }
 
-  /// What the file's graph does otherwise than the source's.
+  /// The differences between the file's graph and the source's.
   private static func graphFindings(
     _ file: PackedModel, _ reference: SourceModel
   ) -> (findings: [TensorFinding], notes: [String]) {
