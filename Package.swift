@@ -60,9 +60,16 @@ let package = Package(
       name: "OTQuantization",
       dependencies: ["OTFoundation", "OTGraph", "OTKernels", "OTModel", "OTObservation", "OTRuntime", "OTTensor"]),
     .target(
+      name: "OTExport",
+      dependencies: [
+        "OTCheckpoint", "OTContainer", "OTFoundation", "OTGraph", "OTJSON", "OTKernels", "OTModel", "OTQuantization",
+        "OTTensor",
+      ]),
+    .target(
       name: "OTConversion",
       dependencies: [
-        "CCrypto", "OTCheckpoint", "OTContainer", "OTFoundation", "OTGraph", "OTJSON", "OTKernels", "OTModel",
+        "CCrypto", "OTCheckpoint", "OTContainer", "OTExport", "OTFoundation", "OTGraph", "OTJSON", "OTKernels",
+        "OTModel",
         "OTObservation", "OTQuantization", "OTRuntime", "OTTensor", "OTText", "OTTokenizer",
       ]),
     .target(

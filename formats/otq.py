@@ -9,6 +9,7 @@ import argparse
 import json
 import math
 import mmap
+import re
 import struct
 import unicodedata
 import zlib
@@ -45,6 +46,11 @@ class Extent(NamedTuple):
 
 def is_count(value):
     return type(value) is int and value >= 0
+
+
+def is_shape(value):
+    return (type(value) is list and len(value) <= 8 and all(map(is_count, value))
+            and math.prod(d or 1 for d in value) < 1 << 63)
 
 
 def strict_json(data):
@@ -186,10 +192,12 @@ class Otq:
         """Checks an entry against the table; returns its runs."""
         name, shape, source, error = (entry.get(key) for key in ("name", "shape", "source", "error"))
         check_name(name)
-        require(type(shape) is list and len(shape) <= 8 and all(map(is_count, shape)), f"{name}: shape")
-        require(math.prod(d or 1 for d in shape) < 1 << 63, f"{name}: shape")
+        require(is_shape(shape), f"{name}: shape")
         require("source" not in entry or (type(source) is dict and type(source.get("name")) is str
-                and source.get("dtype") in BITS), f"{name}: source")
+                and source.get("dtype") in BITS
+                and ("shape" not in source or is_shape(source["shape"]))), f"{name}: source")
+        require("rounding" not in entry or (type(entry["rounding"]) is str
+                and re.fullmatch("[a-z0-9-]{1,32}", entry["rounding"], re.A)), f"{name}: rounding")
         require("error" not in entry or (type(error) is dict and type(error.get("maximumInSteps"))
                 in (int, float)), f"{name}: error")
         require(sum(key in entry for key in ("alias", "dtype", "bits")) == 1, f"{name}: kind")

@@ -1,74 +1,6 @@
 import OTFoundation
 import OTJSON
-import OTKernels
 import OTTensor
-
-/// The form of a file's bytes: compressed or not.
-package enum Compression: Sendable, Hashable {
-  /// Codes one to a byte, every chunk a zstd frame of its own where that is smaller.
-  case zstd(level: Int)
-  /// Codes packed into 4, 6 or 8 bits, in place for the kernels; nothing compressed.
-  case none
-
-  /// zstd at the level that conversion uses unless told otherwise.
-  package static let standard = Compression.zstd(level: 1)
-}
-
-/// Bytes that are ready to be written: the work that many threads can do.
-package struct EncodedChunk: Sendable {
-  let bytes: [UInt8]
-  let decodedByteCount: Int
-  let codec: Extent.Codec
-  let checksum: UInt32
-}
-
-/// Encodes chunks; usable from many threads at once.
-package struct ChunkEncoder: Sendable {
-  /// The form of the file's bytes.
-  package let compression: Compression
-  private let codec: ZstdCodec?
-
-  /// An encoder with contexts of its own.
-  package init(_ compression: Compression) {
-    self.compression = compression
-    if case .zstd(let level) = compression { codec = ZstdCodec(level: level) } else { codec = nil }
-  }
-
-  /// The form of quantized values in the file.
-  package var codeForm: StoredTensor.CodeForm { codec == nil ? .packed : .bytes }
-
-  /// Encodes bytes that are no codes.
-  ///
-  /// - Throws: `Refusal` with rule `zstd-failed`.
-  package func encode(_ bytes: UnsafeRawBufferPointer) throws -> EncodedChunk {
-    if let frame = try codec?.encode(bytes) {
-      return EncodedChunk(
-        bytes: frame, decodedByteCount: bytes.count, codec: .zstd, checksum: frame.withUnsafeBytes(checksum))
-    }
-    return EncodedChunk(
-      bytes: Array(bytes), decodedByteCount: bytes.count, codec: .raw, checksum: checksum(bytes))
-  }
-
-  /// Encodes whole row tiles of codes, one code to a byte in tile order.
-  ///
-  /// - Throws: `Refusal` with rule `zstd-failed`.
-  package func encode(codes: [UInt8], bits: Int) throws -> EncodedChunk {
-    guard codec == nil else { return try codes.withUnsafeBytes(encode) }
-    let packedCount = codes.count / 8 * TileLayout.packedBitWidth(bits: bits)
-    let packed = [UInt8](unsafeUninitializedCapacity: packedCount) { buffer, count in
-      codes.withUnsafeBufferPointer {
-        Kernels.current.pack($0, bits: bits, into: UnsafeMutableBufferPointer(rebasing: buffer[..<packedCount]))
-      }
-      count = packedCount
-    }
-    return try packed.withUnsafeBytes(encode)
-  }
-
-  /// Row tiles that a chunk of codes takes: about 256 KiB of codes.
-  package static func rowTilesPerChunk(_ layout: TileLayout) -> Int {
-    max(1, ContainerFormat.chunkByteCount / max(layout.rowTileByteCount, 1))
-  }
-}
 
 /// Writes an `.otq` file, chunk after chunk, holding none of them.
 ///
@@ -86,10 +18,17 @@ package final class ContainerWriter {
   ///
   /// - Parameter inputs: files that must not be overwritten, `force` or not.
   /// - Throws: `Refusal` with a rule `output-…`.
-  package init(
+  package convenience init(
     path: String, force: Bool = false, inputs: [FileIdentity] = [], compression: Compression = .standard
   ) throws {
-    encoder = ChunkEncoder(compression)
+    try self.init(path: path, force: force, inputs: inputs, encoder: ChunkEncoder(compression))
+  }
+
+  /// Begins a file beside `path` whose chunks come from `encoder`.
+  ///
+  /// - Throws: `Refusal` with a rule `output-…`.
+  package init(path: String, force: Bool, inputs: [FileIdentity], encoder: ChunkEncoder) throws {
+    self.encoder = encoder
     file = try AtomicFile(path: path, force: force, inputs: inputs)
     try file.append([UInt8](repeating: 0, count: ContainerFormat.headerByteCount))
   }
@@ -122,10 +61,7 @@ package final class ContainerWriter {
   /// - Throws: `Refusal` with rule `output-write-failed` or `zstd-failed`.
   package func append(plane bytes: UnsafeRawBufferPointer) throws -> Range<Int> {
     let first = extents.count
-    for start in stride(from: 0, to: bytes.count, by: ContainerFormat.chunkByteCount) {
-      let end = min(start + ContainerFormat.chunkByteCount, bytes.count)
-      try append(encoder.encode(UnsafeRawBufferPointer(rebasing: bytes[start..<end])))
-    }
+    for chunk in try encoder.encode(plane: bytes) { try append(chunk) }
     return first..<extents.count
   }
 
@@ -135,7 +71,7 @@ package final class ContainerWriter {
   /// - Throws: `Refusal` with rule `output-write-failed` or `zstd-failed`.
   package func addQuantized(
     name: String, shape: Shape, scheme: QuantizationScheme, codes: Range<Int>, scales: [Float],
-    zeroPoints: [UInt8], source: StoredTensor.Source?, error: QuantizationError?
+    zeroPoints: [UInt8], rounding: RoundingKind = .nearest, source: StoredTensor.Source?, error: QuantizationError?
   ) throws {
     let layout = TileLayout(rowCount: shape.rowCount, columnCount: shape.rowElementCount)
     precondition(
@@ -151,7 +87,7 @@ package final class ContainerWriter {
         name: name, shape: shape,
         content: .quantized(
           scheme, form: encoder.codeForm, rowTilesPerChunk: ChunkEncoder.rowTilesPerChunk(layout)),
-        source: source, error: error, planes: planes))
+        source: source, rounding: rounding, error: error, planes: planes))
   }
 
   /// Adds a tensor stored as it is, whose bytes lie in extents `values`.
@@ -202,7 +138,7 @@ package final class ContainerWriter {
     guard text.count <= ContainerFormat.maximumMetadataByteCount else {
       throw Refusal("otq-metadata", "metadata of \(text.count) bytes are more than the format has", file: file.path)
     }
-    let chunk = try text.withUnsafeBytes(encoder.encode)
+    let chunk = try text.withUnsafeBytes { try encoder.encode($0) }
     var header = ContainerHeader()
     try pad()
     header.metadata = .init(

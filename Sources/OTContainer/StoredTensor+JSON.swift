@@ -7,9 +7,9 @@ extension StoredTensor {
   var json: JSONValue {
     var entry: JSONObject = ["name": .string(name), "shape": .array(shape.dimensions.map { .integer($0) })]
     if let source {
-      entry["source"] = .object([
-        "name": .string(source.name), "dtype": .string(source.elementType.rawValue),
-      ])
+      var object: JSONObject = ["name": .string(source.name), "dtype": .string(source.elementType.rawValue)]
+      if let shape = source.shape { object["shape"] = .array(shape.dimensions.map { .integer($0) }) }
+      entry["source"] = .object(object)
     }
     switch content {
     case .alias(let target): entry["alias"] = .string(target)
@@ -26,6 +26,7 @@ extension StoredTensor {
       }
       entry["form"] = .string(form.rawValue)
       entry["rowTilesPerChunk"] = .integer(rowTilesPerChunk)
+      if rounding != .nearest { entry["rounding"] = .string(rounding.name) }
     }
     if !planes.isEmpty {
       var runs = JSONObject()
@@ -55,18 +56,24 @@ extension StoredTensor {
     if let fault = StoredTensor.nameFault(name) { throw refuse("a tensor's name \(fault)") }
     let kinds = ["alias", "dtype", "bits"].filter { json[$0] != nil }
     guard kinds.count == 1 else { throw refuse("is not one of alias, plain and quantized") }
-    let dimensions = (json["shape"]?.array ?? [.null]).map(\.integer)
-    guard !dimensions.contains(nil), let shape = Shape(dimensions.compactMap { $0 }) else {
-      throw refuse("has no valid shape")
-    }
+    guard let shape = StoredTensor.shape(json["shape"]) else { throw refuse("has no valid shape") }
     self.name = name
     self.shape = shape
     source = try json["source"].map {
       guard let source = $0["name"]?.string, let type = $0["dtype"]?.string.flatMap(ElementType.init) else {
         throw refuse("has no valid source")
       }
-      return Source(name: source, elementType: type)
+      let shape = try $0["shape"].map { json in
+        guard let shape = StoredTensor.shape(json) else { throw refuse("has a source without a valid shape") }
+        return shape
+      }
+      return Source(name: source, elementType: type, shape: shape)
     }
+    rounding =
+      try json["rounding"].map {
+        guard let kind = $0.string.flatMap({ RoundingKind($0) }) else { throw refuse("has no valid rounding") }
+        return kind
+      } ?? .nearest
     error = try json["error"].map {
       guard let maximum = $0["maximumInSteps"]?.double else { throw refuse("has no valid error") }
       return QuantizationError(sqnrDecibels: $0["sqnrDecibels"]?.double, maximumInSteps: maximum)
@@ -93,6 +100,11 @@ extension StoredTensor {
     } else {
       content = try StoredTensor.quantizedContent(json, shape: shape, planes: planes, extents: extents, refuse)
     }
+  }
+
+  private static func shape(_ json: JSONValue?) -> Shape? {
+    let dimensions = (json?.array ?? [.null]).map(\.integer)
+    return dimensions.contains(nil) ? nil : Shape(dimensions.compactMap { $0 })
   }
 
   /// The extents that `[first, count]` means; nil when they do not exist.

@@ -41,10 +41,14 @@ package struct StoredTensor: Sendable, Hashable {
     package let name: String
     /// The source's element type.
     package let elementType: ElementType
+    /// The source's shape where it is another than the stored tensor's: that was made of a part of
+    /// it, or of its transpose.
+    package let shape: Shape?
     /// A tensor of the source.
-    package init(name: String, elementType: ElementType) {
+    package init(name: String, elementType: ElementType, shape: Shape? = nil) {
       self.name = name
       self.elementType = elementType
+      self.shape = shape
     }
   }
 
@@ -56,6 +60,8 @@ package struct StoredTensor: Sendable, Hashable {
   package let content: Content
   /// Nil for a tensor that conversion created.
   package let source: Source?
+  /// The rule by which quantized values were chosen.
+  package var rounding = RoundingKind.nearest
   /// The quantization error, as the converter measured it; nil when nothing was quantized.
   package let error: QuantizationError?
   /// Planes by name: codes, scales, zeroPoints; or values.

@@ -5,13 +5,21 @@ import OTQuantization
 package struct ConversionTimes: Sendable {
   /// Reading, transforming and quantizing.
   package var quantization = QuantizationTimes()
-  /// Compressing or packing, decoding again, comparing, checksums; and what is
-  /// done to tensors that stay float.
+  /// Interleaving, compressing or packing, decoding again, comparing, checksums;
+  /// and what is done to tensors that stay float.
   package var encode = Duration.zero
   /// Handing bytes to the system, and waiting for the disk at the end.
   package var write = Duration.zero
   /// SHA-256 of the sources.
   package var hash = Duration.zero
+
+  /// Adds the times of a block.
+  static func += (sum: inout ConversionTimes, times: ConversionTimes) {
+    sum.quantization += times.quantization
+    sum.encode += times.encode
+    sum.write += times.write
+    sum.hash += times.hash
+  }
 
   /// Names and seconds, in the order of the pipeline.
   package var stages: [(name: String, seconds: Double)] {

@@ -1,6 +1,7 @@
 import Foundation
 import OTCheckpoint
 import OTContainer
+import OTExport
 import OTFoundation
 import OTGraph
 import OTJSON
@@ -23,7 +24,7 @@ package struct Converter: Sendable {
   /// A converter for a plan.
   package init(_ plan: ConversionPlan) { self.plan = plan }
 
-  /// Writes the file; it appears whole or not at all.
+  /// Writes an `.otq` file; it appears whole or not at all.
   ///
   /// - Returns: where the time went.
   /// - Throws: `Refusal` with a rule `output-…`, `weight-…`, `parameter-…` or `file-…`.
@@ -36,19 +37,34 @@ package struct Converter: Sendable {
   package func run(
     to path: String, force: Bool = false, progress: Progress? = nil, freeByteCount: (_ folder: String) -> Int?
   ) throws -> ConversionTimes {
-    let writer = try ContainerWriter(
-      path: path, force: force, inputs: plan.inputs, compression: plan.options.compression)
-    try checkSpace(beside: path, freeByteCount)
-    let attachments = try attachedFiles()
+    var output = ExportOutput(path: path, force: force, inputs: plan.inputs)
+    output.compression = plan.options.compression
+    return try run(into: OTQWriter(output), progress: progress, freeByteCount: freeByteCount)
+  }
+
+  /// Writes by any writer.
+  ///
+  /// - Throws: as `run(to:)`, and as the writer refuses a model.
+  @discardableResult
+  package func run(
+    into writer: some ModelWriter, progress: Progress? = nil,
+    freeByteCount: (_ folder: String) -> Int? = Converter.freeByteCount(in:)
+  ) throws -> ConversionTimes {
+    let files = try attachedFiles()
+    let model = plan.exported(files: files.map { ExportedFile(name: $0.name, $0.file) })
+    let tensors = try writer.accept(model)
+    try checkSpace(
+      beside: writer.output.path, leastByteCount: writer.leastByteCount(of: tensors),
+      freeByteCount)
 
     let digests = SourceDigests(
-      try plan.checkpoint.files.map { ($0.name, $0.mapped) } + attachments.map { ($0.name, $0.file) }
+      try plan.checkpoint.files.map { ($0.name, $0.mapped) } + files.map { ($0.name, $0.file) }
         + plan.statisticsPaths.map { ($0.lastPathComponent, try MappedFile(path: $0)) },
       threadCount: plan.options.threadCount)
     // Also when something is refused: the program must not end under the thread.
     defer { digests.cancel() }
-    for (name, file) in attachments { try writer.addAttachment(name: name, file.bytes) }
-    var run = ConversionRun(plan: plan, writer: writer, progress: progress)
+    try writer.begin(tensors, of: model)
+    var run = try ConversionRun(plan, tensors, into: writer, progress: progress)
     try run.writeTensors()
     let sources = try digests.finish()
     if let calibration = plan.calibration, calibration.file != nil {
@@ -58,7 +74,7 @@ package struct Converter: Sendable {
     try plan.checkpoint.verifyUnchanged()
     var times = run.times
     times.hash = digests.time
-    try timed(&times.write) { try writer.commit(metadata: metadata(sources: sources)) }
+    try timed(&times.write) { try writer.commit(metadata(sources: sources)) }
     return times
   }
 
@@ -69,11 +85,10 @@ package struct Converter: Sendable {
   }
 
   /// - Throws: `Refusal` with rule `output-no-space` when the file system has
-  ///   clearly less room than the file will take.
-  private func checkSpace(beside path: String, _ freeByteCount: (String) -> Int?) throws {
+  ///   clearly less room than the output will take.
+  private func checkSpace(beside path: String, leastByteCount needed: Int, _ freeByteCount: (String) -> Int?) throws {
     let folder = URL(fileURLWithPath: path).deletingLastPathComponent().path
     guard let free = freeByteCount(folder) else { return }
-    let needed = plan.estimate.leastStoredByteCount
     guard free >= needed else {
       throw Refusal(
         "output-no-space", "the file will take at least \(needed) bytes, \(free) are free", file: path,
@@ -82,7 +97,7 @@ package struct Converter: Sendable {
   }
 
   /// Free bytes of the folder's file system; nil when it does not say.
-  private static func freeByteCount(in folder: String) -> Int? {
+  package static func freeByteCount(in folder: String) -> Int? {
     let attributes = try? FileManager.default.attributesOfFileSystem(forPath: folder)
     return (attributes?[.systemFreeSize] as? NSNumber)?.intValue
   }

@@ -1,4 +1,5 @@
-import OTFoundation
+import OTContainer
+import OTExport
 import OTGraph
 import OTModel
 import OTTensor
@@ -27,6 +28,8 @@ package struct PlannedTensor: Sendable {
   package let shape: Shape
   /// The source; nil for what conversion brings into being.
   package let view: TensorView?
+  /// Dimensions of the source's whole tensor, of which `view` may be a part or the transpose.
+  package var sourceShape: Shape?
   /// What the graph uses it for; nil for tensors that no node uses.
   package let use: ParameterUse?
   /// What becomes of it.
@@ -34,16 +37,6 @@ package struct PlannedTensor: Sendable {
 
   /// Whether it is the weight of a linear inside a block.
   package var isBlockWeight: Bool { use?.role == .weight && use?.linearRole == .block }
-
-  /// The element type of a tensor that is stored as it is.
-  var plainType: ElementType? {
-    switch treatment {
-    case .quantized, .alias: nil
-    case .evaluated, .vector: .f32
-    case .converted(let type): type
-    case .unchanged: view?.elementType
-    }
-  }
 
   /// The source's rows as float32, after what migration does to them.
   ///
@@ -56,4 +49,30 @@ package struct PlannedTensor: Sendable {
 
   /// Whether the elements are the source's own.
   var keepsElements: Bool { use?.isUnchanged ?? true }
+
+  /// What writers are told of it.
+  package var exported: ExportedTensor {
+    let content: ExportedTensor.Content =
+      switch treatment {
+      case .alias(let target): .alias(of: target)
+      case .quantized(let scheme): .quantized(scheme, .nearest)
+      case .evaluated, .vector: .plain(.f32)
+      case .converted(let type): .plain(type)
+      case .unchanged: .plain(view?.elementType ?? .f32)
+      }
+    return ExportedTensor(
+      name: outputName, shape: shape, content: content, use: use,
+      source: view.map {
+        StoredTensor.Source(
+          name: $0.name, elementType: $0.elementType, shape: sourceShape == shape ? nil : sourceShape)
+      })
+  }
+}
+
+extension ConversionPlan {
+  /// What writers are told of the model.
+  func exported(files: [ExportedFile]) -> ExportedModel {
+    ExportedModel(
+      path: checkpoint.files.first?.path ?? "", graph: graph, tensors: tensors.map(\.exported), files: files)
+  }
 }

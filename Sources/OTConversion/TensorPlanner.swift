@@ -28,6 +28,7 @@ struct TensorPlanner {
         tensor = PlannedTensor(
           outputName: tensor.outputName, shape: tensor.shape, view: view, use: use, treatment: .alias(of: target))
       }
+      tensor.sourceShape = use.tensor.flatMap { checkpoint[$0.name]?.shape }
       planned.append(tensor)
     }
     for (name, values) in graph.transformVectors {

@@ -23,6 +23,38 @@ extension Kernels {
     table.pointee.interleave(from, columnCount, columnCount, to)
   }
 
+  /// All rows of a weight, one quantized value to a byte, in the order of `layout`, with padding.
+  ///
+  /// - Precondition: `values` are the rows of the layout.
+  package func interleaved(_ values: [UInt8], _ layout: TileLayout) -> [UInt8] {
+    precondition(values.count == layout.rowCount * layout.columnCount, "counts differ")
+    let (columnCount, padded) = (layout.columnCount, layout.paddedColumnCount)
+    let tile = UnsafeMutableBufferPointer<UInt8>.allocate(capacity: layout.rowTileByteCount)
+    defer { tile.deallocate() }
+    tile.initialize(repeating: 0)
+    return [UInt8](unsafeUninitializedCapacity: layout.byteCount) { buffer, count in
+      values.withUnsafeBufferPointer { values in
+        for index in 0..<layout.rowTileCount {
+          let rows = layout.rows(of: index..<index + 1)
+          let start = index * layout.rowTileByteCount
+          let target = UnsafeMutableBufferPointer(rebasing: buffer[start..<start + layout.rowTileByteCount])
+          let source = values[rows.lowerBound * columnCount..<rows.upperBound * columnCount]
+          if source.count == target.count {
+            interleave(UnsafeBufferPointer(rebasing: source), into: target)
+            continue
+          }
+          for (position, row) in rows.enumerated() {
+            _ = tile[(position * padded)...].update(
+              fromContentsOf: values[row * columnCount..<(row + 1) * columnCount])
+          }
+          tile[(rows.count * padded)...].update(repeating: 0)
+          interleave(UnsafeBufferPointer(tile), into: target)
+        }
+      }
+      count = layout.byteCount
+    }
+  }
+
   /// Arranges one row tile as 16 rows of codes, `[16, paddedColumnCount]`.
   ///
   /// - Precondition: both buffers have the same count, a multiple of 1,024.

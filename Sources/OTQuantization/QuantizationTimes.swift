@@ -4,7 +4,7 @@ package struct QuantizationTimes: Sendable {
   package var read = Duration.zero
   /// Transforming rows, and their products with shifts.
   package var transform = Duration.zero
-  /// Choosing steps, rounding and interleaving.
+  /// Choosing steps and rounding.
   package var quantize = Duration.zero
 
   /// No time.

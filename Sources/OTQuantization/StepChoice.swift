@@ -2,10 +2,11 @@ import OTKernels
 import OTTensor
 
 /// The step and the zero point of one row, group or tensor.
-struct StepChoice: Sendable, Equatable {
+package struct StepChoice: Sendable, Equatable {
   /// Positive and normal; 1 where all weights are zero.
-  let scale: Float
-  let zeroPoint: Int
+  package let scale: Float
+  /// The quantized value that stands for 0.
+  package let zeroPoint: Int
 
   /// Chooses for weights from `minimum` to `maximum`, in float32:
   /// - asymmetric: hi = max(maximum, 0), lo = min(minimum, 0),

@@ -3,54 +3,36 @@ import OTKernels
 import OTModel
 import OTTensor
 
-/// Some row tiles of a quantized weight.
+/// Quantizes a weight `[out, in]` some rows at a time, after a transform.
 ///
-/// The blocks of all row tiles, put one after another, are the whole weight.
-package struct QuantizedBlock: Sendable {
-  /// The row tiles that it has.
-  package let rowTiles: Range<Int>
-  /// One code to a byte in the order of `TileLayout`; padding is 0.
-  package let codes: [UInt8]
-  /// Steps of the block's rows, `[row, group]`. Per tensor, the one step is in
-  /// the block that begins with row tile 0, and the others have none.
-  package let scales: [Float]
-  /// Zero points beside the scales; empty when the scheme is symmetric.
-  package let zeroPoints: [UInt8]
-  /// W·columnShift of the block's rows of the original weight, where the
-  /// transform has a shift.
-  package let shiftProduct: [Float]?
-  /// What quantizing them lost.
-  package let statistics: ErrorStatistics
-  /// Where the time went.
-  package let times: QuantizationTimes
-}
-
-/// Quantizes a weight `[out, in]` row tile by row tile, after a transform.
-///
-/// Codes are `clamp(round(w / scale) + zeroPoint)` of the scheme's codes, in
-/// float32 with one rounding per operation, ties to even. Row tiles can be
-/// quantized in any order and on several threads; the result is the same. No
-/// memory is kept between calls, and the source's pages that `quantize` reads
-/// are left to the caller to release.
+/// Steps are chosen for each row or group, then the rounding makes the row quantized values. Rows can
+/// be quantized in any order and on several threads; the result is the same. No memory is kept
+/// between calls, and the source's pages that `quantize` reads are left to the caller to release.
 package struct WeightQuantizer: Sendable {
   /// How weights are made integer.
   package let scheme: QuantizationScheme
-  /// Where each code goes.
-  package let layout: TileLayout
+  /// The rule that makes weights quantized values.
+  package let rounding: any WeightRounding
   let rows: TransformedRows
   /// The one choice for the whole weight, when the scheme is per tensor.
   let tensorStep: StepChoice?
 
-  /// Row tiles of the weight.
-  package var rowTileCount: Int { layout.rowTileCount }
+  /// Rows of the weight.
+  package var rowCount: Int { rows.view.shape.rowCount }
+  /// Weights of a row.
+  package var columnCount: Int { rows.rowElementCount }
+
+  /// Rows that are read and transformed together.
+  private static let rowsAtATime = 16
 
   /// Per tensor, reads the whole weight once to find its range, releasing the
   /// source's pages as it goes.
   ///
   /// - Throws: `Refusal` with rule `weight-not-matrix`, and per
-  ///   tensor as `quantize(rowTiles:)`.
+  ///   tensor as `quantize(rows:)`.
   package init(
-    _ rows: TransformedRows, scheme: QuantizationScheme, threadCount: Int = 1
+    _ rows: TransformedRows, scheme: QuantizationScheme, rounding: any WeightRounding = NearestRounding(),
+    threadCount: Int = 1
   ) throws {
     self.rows = rows
     let view = rows.view
@@ -60,155 +42,105 @@ package struct WeightQuantizer: Sendable {
         file: view.file.path, tensor: view.name)
     }
     self.scheme = scheme
-    layout = TileLayout(rowCount: view.shape.rowCount, columnCount: view.shape.rowElementCount)
+    self.rounding = rounding
     tensorStep =
       scheme.granularity == .perTensor
       ? try WeightQuantizer.tensorStep(of: rows, scheme: scheme, threadCount: threadCount) : nil
   }
 
-  /// Quantizes row tiles `rowTiles`: 16 rows each, the last perhaps fewer.
+  /// Quantizes some rows.
   ///
-  /// - Precondition: The row tiles are the weight's.
+  /// - Precondition: The rows are the weight's.
   /// - Throws: `Refusal` with rule `weight-not-finite` for NaN or infinity in the
   ///   source, `weight-overflow` when the transform makes one, `weight-range`
   ///   when a scale would not be finite.
-  package func quantize(rowTiles: Range<Int>) throws -> QuantizedBlock {
-    precondition(rowTiles.lowerBound >= 0 && rowTiles.upperBound <= rowTileCount)
-    let rowRange = layout.rows(of: rowTiles)
-    var parts = BlockParts(rowCount: max(rowRange.count, 0), quantizer: self)
-    let scratch = Scratch(layout: layout)
+  package func quantize(rows range: Range<Int>) throws -> QuantizedRows {
+    precondition(range.lowerBound >= 0 && range.upperBound <= rowCount)
+    var result = QuantizedRows(rows: range)
+    let groupCount = scheme.groupCount(columnCount: columnCount)
+    result.scales.reserveCapacity(range.count * groupCount)
+    if !scheme.isSymmetric { result.zeroPoints.reserveCapacity(range.count * groupCount) }
+    if rows.input.shift != nil { result.shiftProduct = [] }
+    let atATime = min(WeightQuantizer.rowsAtATime, range.count)
+    let scratch = UnsafeMutableBufferPointer<Float>.allocate(capacity: atATime * columnCount)
     defer { scratch.deallocate() }
-    let byteCount = rowTiles.count * layout.rowTileByteCount
-    let codes = try [UInt8](unsafeUninitializedCapacity: byteCount) { buffer, initializedCount in
-      for tile in rowTiles {
-        try quantize(rowTile: tile, with: scratch, into: &parts)
-        let clock = ContinuousClock.now
-        defer { parts.times.quantize += clock.duration(to: .now) }
-        let start = (tile - rowTiles.lowerBound) * layout.rowTileByteCount
-        rows.kernels.interleave(
-          UnsafeBufferPointer(scratch.codes),
-          into: UnsafeMutableBufferPointer(
-            rebasing: buffer[start..<start + layout.rowTileByteCount]))
+    let byteCount = range.count * columnCount
+    result.values = try [UInt8](unsafeUninitializedCapacity: byteCount) { buffer, initializedCount in
+      for first in stride(from: range.lowerBound, to: range.upperBound, by: WeightQuantizer.rowsAtATime) {
+        let part = first..<min(first + WeightQuantizer.rowsAtATime, range.upperBound)
+        let start = (first - range.lowerBound) * columnCount
+        try quantize(
+          part, UnsafeMutableBufferPointer(rebasing: scratch[..<(part.count * columnCount)]),
+          into: UnsafeMutableBufferPointer(rebasing: buffer[start..<start + part.count * columnCount]), &result)
       }
       initializedCount = byteCount
     }
-    if let tensorStep, rowTiles.lowerBound == 0 { parts.append(tensorStep) }
-    return QuantizedBlock(
-      rowTiles: rowTiles, codes: codes, scales: parts.scales, zeroPoints: parts.zeroPoints,
-      shiftProduct: parts.shiftProduct, statistics: parts.statistics, times: parts.times)
+    if let tensorStep, range.lowerBound == 0 { append(tensorStep, to: &result) }
+    return result
   }
 }
 
-// MARK: - One row tile
+// MARK: - Rows
 
 extension WeightQuantizer {
-  /// What a block gathers beside its codes.
-  private struct BlockParts {
-    var scales: [Float] = []
-    var zeroPoints: [UInt8] = []
-    var shiftProduct: [Float]?
-    var statistics = ErrorStatistics()
-    var times = QuantizationTimes()
-    let storesZeroPoints: Bool
-
-    init(rowCount: Int, quantizer: WeightQuantizer) {
-      storesZeroPoints = !quantizer.scheme.isSymmetric
-      let groupCount = quantizer.scheme.groupCount(columnCount: quantizer.layout.columnCount)
-      scales.reserveCapacity(rowCount * groupCount)
-      if storesZeroPoints { zeroPoints.reserveCapacity(rowCount * groupCount) }
-      if quantizer.rows.input.shift != nil { shiftProduct = [] }
-    }
-
-    mutating func append(_ step: StepChoice) {
-      scales.append(step.scale)
-      if storesZeroPoints { zeroPoints.append(UInt8(step.zeroPoint)) }
-    }
+  private func append(_ step: StepChoice, to result: inout QuantizedRows) {
+    result.scales.append(step.scale)
+    if !scheme.isSymmetric { result.zeroPoints.append(UInt8(step.zeroPoint)) }
   }
 
-  /// Memory for one row tile, used again for the next.
-  private struct Scratch {
-    /// `[16, columnCount]`, or as many rows as there are.
-    let values: UnsafeMutableBufferPointer<Float>
-    /// `[16, paddedColumnCount]`; padding columns stay 0.
-    let codes: UnsafeMutableBufferPointer<UInt8>
-
-    init(layout: TileLayout) {
-      values = .allocate(capacity: min(16, layout.rowCount) * layout.columnCount)
-      codes = .allocate(capacity: layout.rowTileByteCount)
-      codes.initialize(repeating: 0)
-    }
-
-    func deallocate() {
-      values.deallocate()
-      codes.deallocate()
-    }
-  }
-
-  private func quantize(rowTile: Int, with scratch: Scratch, into parts: inout BlockParts) throws {
-    let tileRows = layout.rows(of: rowTile..<rowTile + 1)
-    let columnCount = layout.columnCount
-    let padded = layout.paddedColumnCount
-    func row(_ index: Int) -> UnsafeMutableBufferPointer<Float> {
-      UnsafeMutableBufferPointer(rebasing: scratch.values[index * columnCount..<(index + 1) * columnCount])
+  private func quantize(
+    _ part: Range<Int>, _ scratch: UnsafeMutableBufferPointer<Float>, into values: UnsafeMutableBufferPointer<UInt8>,
+    _ result: inout QuantizedRows
+  ) throws {
+    func row<Element>(_ index: Int, of buffer: UnsafeMutableBufferPointer<Element>)
+      -> UnsafeMutableBufferPointer<Element>
+    {
+      UnsafeMutableBufferPointer(rebasing: buffer[index * columnCount..<(index + 1) * columnCount])
     }
     let start = ContinuousClock.now
-    rows.readOriginal(
-      rows: tileRows,
-      into: UnsafeMutableBufferPointer(rebasing: scratch.values[..<(tileRows.count * columnCount)]))
+    rows.readOriginal(rows: part, into: scratch)
     let readEnd = ContinuousClock.now
     var products: [Float] = []
-    for (index, tileRow) in tileRows.enumerated() {
-      if let product = rows.shiftProduct(UnsafeBufferPointer(row(index))) { products.append(product) }
-      rows.applyTransform(row: tileRow, row(index))
+    for index in 0..<part.count {
+      let weights = row(index, of: scratch)
+      if let product = rows.shiftProduct(UnsafeBufferPointer(weights)) { products.append(product) }
+      rows.applyTransform(row: part.lowerBound + index, weights)
     }
     let transformEnd = ContinuousClock.now
-    for (index, tileRow) in tileRows.enumerated() {
-      let codes = UnsafeMutableBufferPointer(
-        rebasing: scratch.codes[index * padded..<index * padded + columnCount])
-      try quantize(row: tileRow, UnsafeBufferPointer(row(index)), into: codes, &parts)
+    for index in 0..<part.count {
+      let number = part.lowerBound + index
+      try quantize(row: number, row(index, of: scratch), into: row(index, of: values), &result)
       // After the weights, so that a weight that is not finite is named itself.
-      if index < products.count, !products[index].isFinite { throw shiftRefusal(row: tileRow) }
+      if index < products.count, !products[index].isFinite { throw shiftRefusal(row: number) }
     }
-    parts.shiftProduct?.append(contentsOf: products)
-    parts.times.read += start.duration(to: readEnd)
-    parts.times.transform += readEnd.duration(to: transformEnd)
-    parts.times.quantize += transformEnd.duration(to: .now)
-    // Padding rows of the last tile, over what the tile before has left.
-    UnsafeMutableBufferPointer(rebasing: scratch.codes[(tileRows.count * padded)...]).update(
-      repeating: 0)
+    result.shiftProduct?.append(contentsOf: products)
+    result.times.read += start.duration(to: readEnd)
+    result.times.transform += readEnd.duration(to: transformEnd)
+    result.times.quantize += transformEnd.duration(to: .now)
   }
 
   private func quantize(
-    row: Int, _ values: UnsafeBufferPointer<Float>, into codes: UnsafeMutableBufferPointer<UInt8>,
-    _ parts: inout BlockParts
+    row: Int, _ weights: UnsafeMutableBufferPointer<Float>, into values: UnsafeMutableBufferPointer<UInt8>,
+    _ result: inout QuantizedRows
   ) throws {
-    guard case .perGroup(let size) = scheme.granularity else {
-      let step = try tensorStep ?? chooseStep(row: row, column: 0, values)
-      if tensorStep == nil { parts.append(step) }
-      quantize(values, step, into: codes, &parts)
-      return
+    var steps: [StepChoice] = []
+    var groupSize = max(weights.count, 1)
+    if let tensorStep {
+      steps = [tensorStep]
+    } else if case .perGroup(let size) = scheme.granularity {
+      groupSize = size
+      for start in stride(from: 0, to: weights.count, by: size) {
+        let group = weights[start..<min(start + size, weights.count)]
+        steps.append(try chooseStep(row: row, column: start, UnsafeBufferPointer(rebasing: group)))
+      }
+    } else {
+      steps = [try chooseStep(row: row, column: 0, UnsafeBufferPointer(weights))]
     }
-    for start in stride(from: 0, to: values.count, by: size) {
-      let group = start..<min(start + size, values.count)
-      let groupValues = UnsafeBufferPointer(rebasing: values[group])
-      let step = try chooseStep(row: row, column: start, groupValues)
-      parts.append(step)
-      quantize(groupValues, step, into: UnsafeMutableBufferPointer(rebasing: codes[group]), &parts)
-    }
-  }
-
-  private func quantize(
-    _ values: UnsafeBufferPointer<Float>, _ step: StepChoice,
-    into codes: UnsafeMutableBufferPointer<UInt8>, _ parts: inout BlockParts
-  ) {
-    let error = rows.kernels.quantize(
-      values, scale: step.scale, zeroPoint: step.zeroPoint,
-      codes: scheme.minimumCode...scheme.maximumCode, into: codes)
-    parts.statistics.squaredError += error.squaredError
-    parts.statistics.squares += error.squares
-    parts.statistics.maximumErrorInSteps = max(
-      parts.statistics.maximumErrorInSteps, error.maximum / step.scale)
-    parts.statistics.count += values.count
+    if tensorStep == nil { for step in steps { append(step, to: &result) } }
+    rounding.round(
+      WeightRow(
+        row: row, weights: weights, steps: steps, groupSize: groupSize, scheme: scheme, kernels: rows.kernels),
+      into: values, addingErrorTo: &result.statistics)
   }
 }
 

@@ -4,6 +4,7 @@ import OTConversion
 import OTFoundation
 import OTModel
 import OTQuantization
+import OTTensor
 
 /// Seconds of a conversion's stages, each alone, on one thread, over
 /// every quantized weight of a model that is in memory already.
@@ -20,24 +21,28 @@ struct ConversionStages {
       byteCount += view.byteCount
       let quantizer = try WeightQuantizer(TransformedRows(view: view), scheme: scheme)
       let rows = try TransformedRows(view: view)
-      let step = ChunkEncoder.rowTilesPerChunk(quantizer.layout)
-      for first in stride(from: 0, to: quantizer.rowTileCount, by: step) {
-        let tiles = first..<min(first + step, quantizer.rowTileCount)
-        let range = quantizer.layout.rows(of: tiles)
+      let layout = TileLayout(rowCount: quantizer.rowCount, columnCount: quantizer.columnCount)
+      let step = ChunkEncoder.rowTilesPerChunk(layout)
+      for first in stride(from: 0, to: layout.rowTileCount, by: step) {
+        let range = layout.rows(of: first..<min(first + step, layout.rowTileCount))
         var values = [Float](repeating: 0, count: range.count * view.shape.rowElementCount)
         // Once untimed: the system maps the pages, here and not in the stage.
         values.withUnsafeMutableBufferPointer { rows.read(rows: range, into: $0) }
         read += time { values.withUnsafeMutableBufferPointer { rows.read(rows: range, into: $0) } }
-        var block: QuantizedBlock?
-        quantize += try time { block = try quantizer.quantize(rowTiles: tiles) }
-        if let block { encode += try time { _ = try encoder.encode(codes: block.codes, bits: scheme.bits) } }
+        var quantized: QuantizedRows?
+        quantize += try time { quantized = try quantizer.quantize(rows: range) }
+        if let values = quantized?.values {
+          encode += try time {
+            _ = try encoder.encode(rows: values, columnCount: layout.columnCount, bits: scheme.bits)
+          }
+        }
       }
     }
     let hash = try time { for file in plan.checkpoint.files { _ = try SHA256Digest.hex(of: file.mapped) } }
     sourceByteCount = byteCount
     seconds = [
-      ("read and convert to float32", read), ("quantize and interleave", quantize - read),
-      ("encode: zstd, decode, compare, CRC-32", encode), ("SHA-256 of the source", hash),
+      ("read and convert to float32", read), ("quantize", quantize - read),
+      ("encode: interleave, zstd, decode, compare, CRC-32", encode), ("SHA-256 of the source", hash),
     ]
   }
 }

@@ -70,10 +70,12 @@ struct RoundTripTests {
     func write(to writer: ContainerWriter, threadCount: Int = 1) throws {
       let layout = TileLayout(rowCount: shape.rowCount, columnCount: shape.rowElementCount)
       let step = ChunkEncoder.rowTilesPerChunk(layout)
-      let first = writer.extentCount, tiles = tiles, encoder = writer.encoder
-      let chunks = try mapBlocks((tiles.count + step - 1) / step, threadCount: threadCount) { chunk in
-        try encoder.encode(
-          codes: Array(tiles[chunk * step..<min((chunk + 1) * step, tiles.count)].joined()), bits: scheme.bits)
+      let first = writer.extentCount, codes = codes, encoder = writer.encoder
+      let chunks = try mapBlocks((layout.rowTileCount + step - 1) / step, threadCount: threadCount) { chunk in
+        let rows = layout.rows(of: chunk * step..<min((chunk + 1) * step, layout.rowTileCount))
+        return try encoder.encode(
+          rows: Array(codes[rows.lowerBound * layout.columnCount..<rows.upperBound * layout.columnCount]),
+          columnCount: layout.columnCount, bits: scheme.bits)
       }
       for chunk in chunks { try writer.append(chunk) }
       try writer.addQuantized(
@@ -268,6 +270,28 @@ struct RoundTripTests {
       let refusal = #expect(throws: Refusal.self) { try writer.commit(metadata: [:]) }
       #expect(refusal?.rule == "otq-duplicate-name")
     }
+  }
+
+  /// A rounding is named where it is not nearest, and a shape of the source where it is another.
+  @Test func roundingsAndShapesOfTheSourceComeBack() throws {
+    try withTemporaryFolder { folder in
+      let path = "\(folder)/model.otq"
+      let writer = try ContainerWriter(path: path)
+      let scheme = try #require(QuantizationScheme(bits: 6, isSymmetric: true, granularity: .perTensor))
+      let shape = try #require(Shape([0, 16])), other = try #require(Shape([16, 3]))
+      for (name, rounding) in [("a", RoundingKind.nearest), ("b", try #require(RoundingKind("gptq-2")))] {
+        try writer.addQuantized(
+          name: name, shape: shape, scheme: scheme, codes: 0..<0, scales: [1], zeroPoints: [], rounding: rounding,
+          source: .init(name: "s", elementType: .f16, shape: name == "a" ? nil : other), error: nil)
+      }
+      try writer.commit(metadata: [:])
+      let container = try Container(path: path)
+      #expect(container["a"]?.rounding == .nearest && container["b"]?.rounding.name == "gptq-2")
+      #expect(container["a"]?.source?.shape == nil && container["b"]?.source?.shape == other)
+      let entries = try #require(container.metadata["tensors"]?.array)
+      #expect(entries[0]["rounding"] == nil && entries[0]["source"]?["shape"] == nil)
+    }
+    #expect(RoundingKind("") == nil && RoundingKind("Nearest") == nil && RoundingKind("a b") == nil)
   }
 
   @Test func nothingAppearsWithoutCommit() throws {

@@ -58,7 +58,7 @@ extension TransformedRows {
 }
 
 extension WeightQuantizer {
-  func quantizeAll() throws -> QuantizedBlock { try quantize(rowTiles: 0..<rowTileCount) }
+  func quantizeAll() throws -> QuantizedRows { try quantize(rows: 0..<rowCount) }
 }
 
 /// Values that float16 and bfloat16 hold exactly.

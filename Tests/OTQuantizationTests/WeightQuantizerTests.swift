@@ -1,5 +1,6 @@
 import OTFoundation
 import OTKernels
+import OTModel
 import OTQuantization
 import OTTensor
 import Testing
@@ -33,7 +34,6 @@ import _OTTestSupport
       let quantizer = try WeightQuantizer(
         view: view, scheme: scheme, transform: transform, threadCount: 2)
       let block = try quantizer.quantizeAll()
-      let layout = quantizer.layout
       #expect(block.scales.count == scheme.scaleCount(rowCount: rowCount, columnCount: columnCount))
       #expect(block.zeroPoints.count == (scheme.isSymmetric ? 0 : block.scales.count))
 
@@ -44,7 +44,7 @@ import _OTTestSupport
         }
       }
       let groupSize = if case .perGroup(let size) = scheme.granularity { size } else { columnCount }
-      var expected = [UInt8](repeating: 0, count: layout.byteCount)
+      var expected = [UInt8](repeating: 0, count: rowCount * columnCount)
       var (largestError, squaredError) = (Float(0), 0.0)
       for row in 0..<rowCount {
         for (group, start) in stride(from: 0, to: columnCount, by: groupSize).enumerated() {
@@ -61,7 +61,7 @@ import _OTTestSupport
             let weight = matrix[row][column]
             let steps = Int((weight / scale).rounded(.toNearestOrEven))
             let code = min(max(steps + zeroPoint, scheme.minimumCode), scheme.maximumCode)
-            expected[layout.index(row: row, column: column)] = UInt8(code)
+            expected[row * columnCount + column] = UInt8(code)
             // The promise: no weight is further than half a step from its code.
             let restored = scale * Float(code - zeroPoint)
             let error = abs(weight - restored)
@@ -71,7 +71,7 @@ import _OTTestSupport
           }
         }
       }
-      #expect(block.codes == expected, context)
+      #expect(block.values == expected, context)
       #expect(block.statistics.count == rowCount * columnCount)
       #expect(block.statistics.maximumErrorInSteps == largestError)
       #expect(abs(block.statistics.squaredError - squaredError) <= squaredError * 1e-12)
@@ -106,10 +106,10 @@ import _OTTestSupport
         let quantizer = try WeightQuantizer(
           view: view, scheme: scheme, transform: transform, threadCount: 7,
           kernels: #require(Kernels(set)))
-        let blocks = try mapBlocks(3, threadCount: 3) { block in
-          try quantizer.quantize(rowTiles: [0..<1, 1..<4, 4..<5][block])
+        let blocks = try mapBlocks(4, threadCount: 3) { block in
+          try quantizer.quantize(rows: [0..<1, 1..<33, 33..<65, 65..<70][block])
         }
-        #expect(blocks.flatMap(\.codes) == whole.codes)
+        #expect(blocks.flatMap(\.values) == whole.values)
         #expect(blocks.flatMap(\.scales) == whole.scales)
         #expect(blocks.flatMap(\.zeroPoints) == whole.zeroPoints)
         #expect(blocks.compactMap(\.shiftProduct).flatMap { $0 } == whole.shiftProduct)
@@ -138,7 +138,7 @@ import _OTTestSupport
     try withWeight(weights, shape: [1, 8]) { view in
       let quantizer = try WeightQuantizer(view: view, scheme: scheme)
       let block = try quantizer.quantizeAll()
-      let codes = (0..<8).map { Int(block.codes[quantizer.layout.index(row: 0, column: $0)]) - 32 }
+      let codes = block.values.map { Int($0) - 32 }
       #expect(codes == [31, 0, 2, 2, 0, -2, -2, -31])
       #expect(block.scales == [1] && block.statistics.maximumErrorInSteps == 0.5)
     }
@@ -151,18 +151,46 @@ import _OTTestSupport
       let quantizer = try WeightQuantizer(view: view, scheme: scheme)
       let block = try quantizer.quantizeAll()
       #expect(block.scales.allSatisfy { $0 == 1 } && block.zeroPoints.allSatisfy { $0 == 0 })
-      #expect(
-        block.codes[quantizer.layout.index(row: 17, column: 39)] == (scheme.isSymmetric ? 128 : 0))
-      #expect(block.codes.reduce(0) { $0 + Int($1) } == (scheme.isSymmetric ? 128 * 18 * 40 : 0))
+      #expect(block.values == [UInt8](repeating: scheme.isSymmetric ? 128 : 0, count: 18 * 40))
       #expect(block.statistics.sqnrDecibels == .infinity)
     }
     for shape in [[0, 40], [3, 0], [0, 0]] {
       try withWeight([], shape: shape) { view in
         let quantizer = try WeightQuantizer(view: view, scheme: scheme)
         let block = try quantizer.quantizeAll()
-        #expect(block.codes.isEmpty && block.statistics.count == 0)
+        #expect(block.values.isEmpty && block.statistics.count == 0)
         #expect(block.scales.count == scheme.scaleCount(rowCount: shape[0], columnCount: shape[1]))
       }
+    }
+  }
+
+  /// A rounding sees whole rows with their steps, may spoil them, and is asked for every row once.
+  @Test(arguments: granularities) func roundingsSeeWholeRows(_ granularity: QuantizationScheme.Granularity) throws {
+    struct Recording: WeightRounding {
+      let kind = RoundingKind("recording")!
+      let scale: Float?
+      func round(
+        _ row: WeightRow, into values: UnsafeMutableBufferPointer<UInt8>, addingErrorTo error: inout ErrorStatistics
+      ) {
+        #expect(row.weights.count == 40)
+        let groupCount = (40 + row.groupSize - 1) / row.groupSize
+        #expect(row.steps.count == groupCount)
+        if let scale { #expect(row.steps.allSatisfy { $0.scale == scale }) }
+        for index in values.indices { values[index] = UInt8(row.row + (row.weights[index] < 0 ? 100 : 0)) }
+        row.weights.update(repeating: .nan)
+        error.count += row.weights.count
+      }
+    }
+    var generator = SeededGenerator()
+    let weights = randomWeights(35 * 40, using: &generator)
+    let scheme = try #require(QuantizationScheme(bits: 8, isSymmetric: true, granularity: granularity))
+    let largest = Float(weights.map(abs).max() ?? 0) / 127
+    try withWeight(weights, shape: [35, 40]) { view in
+      let rounding = Recording(scale: granularity == .perTensor ? largest : nil)
+      let quantizer = try WeightQuantizer(TransformedRows(view: view), scheme: scheme, rounding: rounding)
+      let result = try quantizer.quantize(rows: 0..<35)
+      #expect(result.values == weights.indices.map { UInt8($0 / 40 + (weights[$0] < 0 ? 100 : 0)) })
+      #expect(result.statistics.count == weights.count)
     }
   }
 
@@ -177,7 +205,7 @@ import _OTTestSupport
     }
     try withWeight(weights, shape: [30, 20], strides: [1, 30], type: .f16) { view in
       let block = try WeightQuantizer(view: view, scheme: scheme).quantizeAll()
-      #expect(block.codes == expected.codes && block.scales == expected.scales)
+      #expect(block.values == expected.values && block.scales == expected.scales)
     }
   }
 
@@ -187,7 +215,7 @@ import _OTTestSupport
     try withWeight([1e-44, -1e-44, 0], shape: [1, 3]) { view in
       let block = try WeightQuantizer(view: view, scheme: scheme).quantizeAll()
       #expect(block.scales == [.leastNormalMagnitude] && block.zeroPoints == [0])
-      #expect(block.codes.allSatisfy { $0 == 0 })
+      #expect(block.values.allSatisfy { $0 == 0 })
     }
   }
 }

@@ -50,6 +50,12 @@ struct TensorComparison {
   private func quantized(_ tensor: StoredTensor, _ view: TensorView, _ scheme: QuantizationScheme) throws
     -> TensorFinding
   {
+    guard tensor.rounding == .nearest else {
+      throw Refusal(
+        "verify-rounding",
+        "its values were rounded by '\(tensor.rounding.name)', which this version does not know how to judge",
+        file: file.path, tensor: tensor.name, remedy: "verify it with the version of otq that wrote it")
+    }
     let use = file.uses[tensor.name]
     let rows = try use.map(parameters.rows) ?? TransformedRows(view: view)
     let scales = try file.container.scales(of: tensor)

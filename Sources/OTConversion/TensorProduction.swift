@@ -1,0 +1,88 @@
+import OTExport
+import OTFoundation
+import OTGraph
+import OTKernels
+import OTModel
+import OTQuantization
+import OTTensor
+
+/// Makes the rows of a planned tensor with the content that a writer wants.
+struct TensorProduction: Sendable {
+  /// What is made.
+  let tensor: ExportedTensor
+  /// Quantizes it; nil where it stays plain.
+  let quantizer: WeightQuantizer?
+  private let planned: PlannedTensor
+  private let parameters: ParameterReader
+
+  /// - Throws: as `WeightQuantizer` and `TransformedRows` throw.
+  init(_ tensor: ExportedTensor, _ planned: PlannedTensor, _ parameters: ParameterReader, threadCount: Int) throws {
+    self.tensor = tensor
+    self.planned = planned
+    self.parameters = parameters
+    if case .quantized(let scheme, _) = tensor.content, let view = planned.view {
+      quantizer = try WeightQuantizer(planned.rows(of: view), scheme: scheme, threadCount: threadCount)
+    } else {
+      quantizer = nil
+    }
+  }
+
+  /// The source's elements; nil for what conversion created.
+  var view: TensorView? { planned.view }
+
+  /// Whether blocks of it are made on several threads. Vectors are not: biases need W·z, which
+  /// the writing thread has.
+  var isLarge: Bool {
+    if case .alias = tensor.content { return false }
+    return quantizer != nil
+      || view != nil && tensor.shape.rank > 1 && tensor.shape.elementCount > TensorProduction.smallElementCount
+  }
+
+  private static let smallElementCount = 1 << 16
+
+  /// Bytes of the source's rows.
+  func sourceByteCount(_ rows: Range<Int>) -> Int {
+    guard let view else { return 0 }
+    return rows.count * view.shape.rowElementCount * view.elementType.bitWidth / 8
+  }
+
+  /// Calls `body` with rows of a plain tensor as elements of its type.
+  ///
+  /// - Parameter shiftProduct: as `ParameterReader.vector` takes it.
+  /// - Throws: `Refusal` with a rule `weight-…`, `parameter-…` or `value-overflow`; what `body` throws.
+  func withPlainRows<Result>(
+    _ rows: Range<Int>, shiftProduct: [Float]?, _ body: (UnsafeRawBufferPointer) throws -> Result
+  ) throws -> Result {
+    guard let type = tensor.plainType else { preconditionFailure("not plain") }
+    if let view, isCopied(view, as: type) { return try view.withRowBytes(rows, body) }
+    let floats = try floats(rows, shiftProduct)
+    try check(floats, firstElement: rows.lowerBound * tensor.shape.rowElementCount)
+    return try FloatBytes.with(
+      floats, as: type, of: tensor.name, in: view?.file.path, remedy: "keep it in another type of float", body)
+  }
+
+  private func isCopied(_ view: TensorView, as type: ElementType) -> Bool {
+    guard type == view.elementType else { return false }
+    if case .unchanged = planned.treatment { return true }
+    // float32 between would lose bits.
+    return type == .f64 && planned.keepsElements
+  }
+
+  private func floats(_ rows: Range<Int>, _ shiftProduct: [Float]?) throws -> [Float] {
+    if case .vector(let values) = planned.treatment { return Array(values[rows]) }
+    if let use = tensor.use {
+      return try use.role == .bias
+        ? parameters.vector(use, rows: rows, shiftProduct: shiftProduct) : parameters.values(of: use, rows: rows)
+    }
+    guard let view else { return [] }
+    return try TransformedRows(view: view).values(rows: rows)
+  }
+
+  private func check(_ floats: [Float], firstElement: Int) throws {
+    let range = floats.withUnsafeBufferPointer { Kernels.current.range($0) }
+    guard let index = range.firstNonFinite else { return }
+    throw Refusal(
+      "weight-not-finite", "element \(firstElement + index) is \(floats[index])", file: view?.file.path,
+      tensor: tensor.name, remedy: "repair the checkpoint")
+  }
+}

@@ -1,0 +1,85 @@
+import OTContainer
+import OTFoundation
+import OTJSON
+import OTQuantization
+import OTTensor
+
+/// Where and how a model is written.
+package struct ExportOutput: Sendable {
+  /// The file or folder.
+  package let path: String
+  /// Whether an existing one is replaced.
+  package let force: Bool
+  /// Files that must not be overwritten, `force` or not.
+  package let inputs: [FileIdentity]
+  /// The form of an `.otq` file's bytes.
+  package var compression = Compression.standard
+  /// The type of floats in formats of floats; nil for that of each source tensor.
+  package var elementType: ElementType?
+  /// The most bytes of a file of tensors, in formats of several files; nil for one file.
+  package var shardByteCount: Int?
+
+  /// An output with everything else as usual.
+  package init(path: String, force: Bool = false, inputs: [FileIdentity] = []) {
+    (self.path, self.force, self.inputs) = (path, force, inputs)
+  }
+}
+
+/// The part of a writer that many threads use at once.
+package protocol TensorEncoder: Sendable {
+  /// Bytes that are ready to be written.
+  associatedtype Encoded: Sendable
+
+  /// Rows that a block of the tensor takes, all blocks but the last.
+  func rowsPerBlock(of tensor: ExportedTensor) -> Int
+
+  /// Encodes rows of a quantized tensor.
+  func encode(_ rows: QuantizedRows, of tensor: ExportedTensor) throws -> Encoded
+
+  /// Encodes rows of another tensor, elements of its type, row-major and little-endian.
+  func encode(_ bytes: UnsafeRawBufferPointer, rows: Range<Int>, of tensor: ExportedTensor) throws -> Encoded
+}
+
+/// Writes models in one format.
+///
+/// It is asked first what it takes, and refuses what the format cannot hold; then it gets the
+/// tensors one after another, block by block in the order of their rows. What it writes appears
+/// with `commit`, whole, or not at all.
+package protocol ModelWriter: AnyObject {
+  associatedtype Encoder: TensorEncoder
+
+  /// The format's name on the command line.
+  static var format: String { get }
+
+  /// A writer that has not begun.
+  init(_ output: ExportOutput)
+
+  /// Where it writes.
+  var output: ExportOutput { get }
+  /// Encodes blocks.
+  var encoder: Encoder { get }
+
+  /// The tensors that it takes of a model, each with the content that it wants, in the order in
+  /// which it wants them. Nothing is written.
+  ///
+  /// - Throws: `Refusal` for a model that the format cannot hold, naming the site and the way out,
+  ///   and with a rule `output-…` for an output that cannot be written.
+  func accept(_ model: ExportedModel) throws -> [ExportedTensor]
+
+  /// Bytes that these tensors will hardly stay below.
+  func leastByteCount(of tensors: [ExportedTensor]) -> Int
+
+  /// Begins the output.
+  func begin(_ tensors: [ExportedTensor], of model: ExportedModel) throws
+
+  /// Writes the next block of the current tensor.
+  func write(_ block: Encoder.Encoded, of tensor: ExportedTensor) throws
+
+  /// Ends the current tensor, whose blocks have all been written.
+  func finish(_ tensor: ExportedTensor) throws
+
+  /// Ends the output and gives it its name.
+  ///
+  /// - Parameter record: what was done to the model, for formats that have a place for it.
+  func commit(_ record: JSONObject) throws
+}

@@ -1,0 +1,104 @@
+import OTContainer
+import OTFoundation
+import OTJSON
+import OTQuantization
+import OTTensor
+
+/// Writes `.otq` files.
+package final class OTQWriter: ModelWriter {
+  package static let format = "otq"
+  package let output: ExportOutput
+  package let encoder: OTQEncoder
+  private var container: ContainerWriter?
+  private var firstExtent = 0
+  /// The current tensor's scales, zero points and error, gathered block by block.
+  private var current = QuantizedRows(rows: 0..<0)
+
+  package init(_ output: ExportOutput) {
+    self.output = output
+    encoder = OTQEncoder(chunks: ChunkEncoder(output.compression))
+  }
+
+  package func accept(_ model: ExportedModel) throws -> [ExportedTensor] {
+    try AtomicFile.check([output.path], force: output.force, inputs: output.inputs)
+    return model.tensors
+  }
+
+  package func leastByteCount(of tensors: [ExportedTensor]) -> Int {
+    let stored = tensors.reduce(0) { $0 + $1.storedByteCount(output.compression) }
+    return output.compression == .none ? stored : stored / 10 * 7
+  }
+
+  package func begin(_ tensors: [ExportedTensor], of model: ExportedModel) throws {
+    let container = try ContainerWriter(
+      path: output.path, force: output.force, inputs: output.inputs, encoder: encoder.chunks)
+    for file in model.files { try file.withBytes { try container.addAttachment(name: file.name, $0) } }
+    self.container = container
+    firstExtent = container.extentCount
+  }
+
+  package func write(_ block: OTQEncoder.Encoded, of tensor: ExportedTensor) throws {
+    for chunk in block.chunks { try container?.append(chunk) }
+    guard let rows = block.rows else { return }
+    current.scales += rows.scales
+    current.zeroPoints += rows.zeroPoints
+    current.statistics = current.statistics.merged(with: rows.statistics)
+  }
+
+  package func finish(_ tensor: ExportedTensor) throws {
+    guard let container else { return }
+    let extents = firstExtent..<container.extentCount
+    switch tensor.content {
+    case .alias(let target):
+      container.addAlias(name: tensor.name, of: target, shape: tensor.shape, source: tensor.source)
+    case .plain(let type):
+      container.addPlain(
+        name: tensor.name, shape: tensor.shape, elementType: type, values: extents, source: tensor.source)
+    case .quantized(let scheme, let rounding):
+      let decibels = current.statistics.sqnrDecibels
+      try container.addQuantized(
+        name: tensor.name, shape: tensor.shape, scheme: scheme, codes: extents, scales: current.scales,
+        zeroPoints: current.zeroPoints, rounding: rounding, source: tensor.source,
+        error: QuantizationError(
+          sqnrDecibels: decibels.isFinite ? decibels : nil,
+          maximumInSteps: Double(current.statistics.maximumErrorInSteps)))
+    }
+    firstExtent = container.extentCount
+    current = QuantizedRows(rows: 0..<0)
+  }
+
+  package func commit(_ record: JSONObject) throws { try container?.commit(metadata: record) }
+}
+
+/// Encodes the blocks of `.otq` files.
+package struct OTQEncoder: TensorEncoder {
+  /// Chunks of a block, and for quantized rows what goes with their values.
+  package struct Encoded: Sendable {
+    let chunks: [EncodedChunk]
+    let rows: QuantizedRows?
+  }
+
+  let chunks: ChunkEncoder
+
+  package func rowsPerBlock(of tensor: ExportedTensor) -> Int {
+    guard let type = tensor.plainType else {
+      let layout = TileLayout(rowCount: tensor.shape.rowCount, columnCount: tensor.shape.rowElementCount)
+      return ChunkEncoder.rowTilesPerChunk(layout) * TileLayout.tileRowCount
+    }
+    return ChunkEncoder.rowsPerChunk(rowByteCount: tensor.shape.rowElementCount * type.bitWidth / 8)
+  }
+
+  package func encode(_ rows: QuantizedRows, of tensor: ExportedTensor) throws -> Encoded {
+    guard case .quantized(let scheme, _) = tensor.content else { preconditionFailure("not quantized") }
+    let chunk = try chunks.encode(rows: rows.values, columnCount: tensor.shape.rowElementCount, bits: scheme.bits)
+    var rest = rows
+    rest.values = []
+    return Encoded(chunks: [chunk], rows: rest)
+  }
+
+  package func encode(_ bytes: UnsafeRawBufferPointer, rows: Range<Int>, of tensor: ExportedTensor) throws -> Encoded {
+    // A whole tensor may be longer than a chunk.
+    let isWhole = rows.count == tensor.shape.rowCount
+    return Encoded(chunks: try isWhole ? chunks.encode(plane: bytes) : [chunks.encode(bytes)], rows: nil)
+  }
+}

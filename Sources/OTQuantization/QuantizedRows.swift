@@ -1,0 +1,25 @@
+import OTTensor
+
+/// Some rows of a quantized weight, and what quantizing them gave.
+///
+/// The rows of all blocks, put one after another, are the whole weight.
+package struct QuantizedRows: Sendable {
+  /// The rows that it has.
+  package let rows: Range<Int>
+  /// Quantized values, one to a byte, `[row, column]`.
+  package var values: [UInt8] = []
+  /// Scales of the rows, `[row, group]`. Per tensor, the one scale is in the block that begins with
+  /// row 0, and the others have none.
+  package var scales: [Float] = []
+  /// Zero points beside the scales; empty when the scheme is symmetric.
+  package var zeroPoints: [UInt8] = []
+  /// W·shift of the rows of the original weight, where the transform has a shift.
+  package var shiftProduct: [Float]?
+  /// What quantizing them lost.
+  package var statistics = ErrorStatistics()
+  /// Where the time went.
+  package var times = QuantizationTimes()
+
+  /// Rows without anything yet.
+  package init(rows: Range<Int>) { self.rows = rows }
+}
