@@ -15,6 +15,7 @@ void ot_add_scalar(const float *x, const float *y, size_t count, float *z);
 void ot_multiply_scalar(const float *x, const float *y, size_t count, float *z);
 void ot_affine_scalar(
     const float *x, const float *shift, const float *scale, size_t count, float *y);
+void ot_hadamard_scalar(const float *x, size_t count, size_t block_size, float *y);
 void ot_layer_norm_scalar(
     const float *x, size_t count, float epsilon, const float *gamma, const float *beta, float *y);
 void ot_rms_norm_scalar(

@@ -36,6 +36,7 @@ const struct ot_kernels OT_FORM(ot_kernels) = {
     .quantize_dynamic = OT_MODEL_KERNEL(quantize_dynamic),
     .split_digits = OT_MODEL_KERNEL(split_digits),
     .epilogue = OT_MODEL_KERNEL(epilogue),
+    .hadamard = OT_MODEL_KERNEL(hadamard),
     .rotate = OT_MODEL_KERNEL(rotate),
     .store_keys = OT_MODEL_KERNEL(store_keys),
     .attention = OT_MODEL_KERNEL(attention),

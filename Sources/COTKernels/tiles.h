@@ -3,6 +3,7 @@
 #include "transpose.h"
 #include "functions.h"
 #include "elements.h"
+#include "hadamard.h"
 #include "attention.h"
 #include "code_attention.h"
 

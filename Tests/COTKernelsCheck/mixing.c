@@ -112,6 +112,11 @@ void check_mixing(const struct ot_kernels *a, const struct ot_kernels *b) {
     a->rotate(x, 3, head_sizes[i], cosines, sines, half);
     b->rotate(y, 3, head_sizes[i], cosines, sines, half);
     expect(same_floats(x, y, count), "rotate", count);
+    if (head_sizes[i] % 16 == 0 && (head_sizes[i] & (head_sizes[i] - 1)) == 0) {
+      a->hadamard(x, count, head_sizes[i], x);
+      b->hadamard(y, count, head_sizes[i], y);
+      expect(same_floats(x, y, count), "hadamard", count);
+    }
     for (size_t keys = 1; keys < 200; keys += 1 + random_below(60))
       check_attention(a, b, head_sizes[i], keys);
     for (size_t keys = 1; keys < 400; keys += 1 + random_below(90))

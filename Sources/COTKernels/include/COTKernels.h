@@ -192,6 +192,11 @@ struct ot_kernels {
       int32_t *_Nonnull sums);
   void (*_Nonnull epilogue)(const struct ot_epilogue *_Nonnull epilogue);
 
+  /// Each block of `block_size` (a power of 2 from 16, which divides `count`) times
+  /// H / sqrt(block_size), H[i][j] = (-1)^popcount(i & j): stages of additions from
+  /// near to far partners, then one product. `y` may be `x`.
+  void (*_Nonnull hadamard)(
+      const float *_Nonnull x, size_t count, size_t block_size, float *_Nonnull y);
   /// Channels i and i + half (i < half) of each of `head_count` heads in x:
   /// a' = a * cos[i] - b * sin[i], b' = b * cos[i] + a * sin[i].
   void (*_Nonnull rotate)(
