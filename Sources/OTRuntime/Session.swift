@@ -16,7 +16,7 @@ package final class Session {
   package let tokenCapacity: Int
 
   /// Bytes that the keys and values of a token take.
-  package var bytesPerToken: Int { KeyValueCache.bytesPerToken(workspace.program.mixings, engine.cacheForm) }
+  package var bytesPerToken: Int { KeyValueCache.bytesPerToken(workspace.program.attentions, engine.cacheForm) }
 
   private let engine: Engine
   private let workspace: Workspace
@@ -26,12 +26,12 @@ package final class Session {
 
   init(_ engine: Engine, tokenCapacity: Int?) throws {
     let program = engine.fused
-    guard program.mixings.allSatisfy(\.attention.isCausal), !program.regions.contains(.sequences) else {
+    guard program.attentions.allSatisfy(\.attention.isCausal), !program.regions.contains(.sequences) else {
       throw Refusal(
         "run-not-causal", "tokens of this model see those that follow: it does not continue a text",
         remedy: "use the embeddings that it gives")
     }
-    guard let logits = program.outputs["logits"], !program.mixings.isEmpty else {
+    guard let logits = program.outputs["logits"], !program.attentions.isEmpty else {
       throw Refusal("run-output", "the model gives no 'logits'")
     }
     let limit = engine.graph.contextLength
@@ -43,7 +43,7 @@ package final class Session {
     for index in workspace.rotaryTables.indices {
       workspace.rotaryTables[index].reserve(positionCount: self.tokenCapacity)
     }
-    cache = try KeyValueCache(program.mixings, form: engine.cacheForm, tokenCapacity: self.tokenCapacity)
+    cache = try KeyValueCache(program.attentions, form: engine.cacheForm, tokenCapacity: self.tokenCapacity)
     self.engine = engine
     self.logits = logits
   }

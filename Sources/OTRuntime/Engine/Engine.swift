@@ -78,7 +78,7 @@ final class Engine: Sendable {
   }
 
   /// What keys and values are kept as.
-  var cacheForm: KeyValueCache.Form { attentionBits == nil ? .floats : .codes }
+  var cacheForm: KeyValueCache.Form { attentionBits == nil ? .floats : .quantized }
 
   /// Which rows the tail is run for.
   enum TailRows {
@@ -104,7 +104,7 @@ final class Engine: Sendable {
     let pass = Pass(engine: self, workspace: workspace, batch: batch, given: given, cache: cache)
     for placed in program.stages where placed.region != .tail {
       let rows = placed.region == .sequences ? 0..<batch.segments.count : 0..<batch.rowCount
-      try pass.run(placed.stage, rows: rows)
+      try placed.stage.run(pass, rows: rows)
       try show(placed, rows, workspace, observe)
     }
     let first: Int
@@ -118,7 +118,7 @@ final class Engine: Sendable {
       let rows = start..<min(start + blockSize, batch.rowCount)
       workspace.tailOrigin = start
       for placed in program.stages where placed.region == .tail {
-        try pass.run(placed.stage, rows: rows)
+        try placed.stage.run(pass, rows: rows)
         try show(placed, rows, workspace, observe)
       }
       try finished(rows)
@@ -186,7 +186,7 @@ final class Engine: Sendable {
       outputs[name, default: []].append(contentsOf: UnsafeBufferPointer(start: base, count: rows.count * width))
     }
     try run(
-      batch, given: given, in: workspace, cache: try KeyValueCache(program.mixings, form: cacheForm, batch: batch),
+      batch, given: given, in: workspace, cache: try KeyValueCache(program.attentions, form: cacheForm, batch: batch),
       tail: .all(blockSize: blockSize), observe: observe
     ) { rows in
       for (name, value) in program.outputs where program.regions[value] == .tail { append(value, rows, to: name) }

@@ -19,24 +19,30 @@ struct Program: Sendable {
   /// The number of a value.
   typealias ValueID = Int
 
-  /// How the integers of a site's value, or those that stand for floats, are made.
-  enum CodeForm: Hashable, Sendable {
+  /// How a site's value is quantized, or floats are split into integers.
+  enum Quantization: Hashable, Sendable {
     /// Rounded as it is.
     case `static`(bits: Int)
     /// With one scale per row.
     case dynamic(bits: Int)
-    /// Three digits of base 256 per value and one scale per row: as precise as float32, where
+    /// Three limbs of base 256 per value and one scale per row: as precise as float32, where
     /// packed weights meet float activations.
-    case digits
+    case limbs
 
-    /// Rows of codes for a row of values.
-    var digitCount: Int { self == .digits ? 3 : 1 }
+    /// Rows of integers for a row of values.
+    var limbCount: Int { self == .limbs ? 3 : 1 }
+
+    /// Whether rows have a scale of their own.
+    var hasRowScales: Bool {
+      if case .static = self { return false }
+      return true
+    }
   }
 
   /// Integers made from a value.
-  struct Codes: Sendable {
+  struct QuantizedValue: Sendable {
     let value: ValueID
-    let form: CodeForm
+    let quantization: Quantization
     /// Runs of columns of all readers that have a scale of their own; one run for
     /// readers without groups.
     var partitions: [[Range<Int>]]
@@ -45,90 +51,15 @@ struct Program: Sendable {
     /// That of the stage that makes them, which may be the tail while the value is not of it.
     var region = Region.tokens
     var buffer = 0
-  }
 
-  typealias CodesID = Int
-
-  /// One step of a chain that works row by row.
-  enum RowStep: Sendable {
-    case layerNorm(Norm, gamma: [Float]?, beta: [Float]?, ValueID, to: ValueID)
-    case rmsNorm(Norm, gamma: [Float]?, beta: [Float]?, ValueID, to: ValueID)
-    case activate(ActivationKind, ValueID, to: ValueID)
-    case add(ValueID, ValueID, to: ValueID)
-    case multiply(ValueID, ValueID, to: ValueID)
-    case affine(shift: [Float]?, scale: [Float]?, ValueID, to: ValueID)
-    case slice(ChannelSlice, ValueID, to: ValueID)
-    /// Turns each head by the angles of the row's position; of `rotaries`, the one that is meant.
-    case rotate(Int, headSize: Int, ValueID, to: ValueID)
-    case quantize(CodesID)
-  }
-
-  /// The rows of a table, by IDs.
-  struct Lookup: Sendable {
-    enum IDs: Sendable { case tokens, positions, types }
-    let ids: IDs
-    let embedding: Embedding
-    let use: ParameterUse
-    let to: ValueID
-  }
-
-  /// What is done to a product while it is in cache.
-  enum Finish: Sendable {
-    case none
-    case activate(ActivationKind)
-    /// Adds a value that was there before.
-    case add(ValueID)
-  }
-
-  /// One linear. (A class: threads that share a loop would else count references to every part of it.)
-  final class Product: Sendable {
-    enum Weights: Sendable {
-      /// Multiplied in integers, with the codes and the partition of their columns.
-      case packed(PackedMatrix, CodesID, partition: Int)
-      case float(ParameterUse)
-    }
-
-    let linear: Linear
-    let weights: Weights
-    let bias: [Float]?
-    let finish: Finish
-    let from: ValueID
-    let to: ValueID
-
-    init(linear: Linear, weights: Weights, bias: [Float]?, finish: Finish, from: ValueID, to: ValueID) {
-      self.linear = linear
-      self.weights = weights
-      self.bias = bias
-      self.finish = finish
-      self.from = from
-      self.to = to
+    /// Integers, a scale, and the sums of each run of columns.
+    var bytesPerRow: Int {
+      quantization.limbCount * (paddedChannelCount + 4 * partitions.reduce(0) { $0 + $1.count }) + 4
     }
   }
 
-  /// Softmax attention of the whole batch.
-  struct Mixing: Sendable {
-    let attention: Attention
-    /// Counts the attentions of the program.
-    let index: Int
-    /// ALiBi's slopes of the heads.
-    let slopes: [Float]?
-    /// Queries and keys are rotated where they are to be.
-    let queries, keys, values: ValueID
-    let to: ValueID
-  }
-
-  /// What is done before the next stage begins.
-  enum Stage: Sendable {
-    /// The value of a node that is given.
-    case copyGiven(String, to: ValueID)
-    case lookUp(Lookup)
-    case rows([RowStep])
-    /// Linears that read one value.
-    case products([Product])
-    case mix(Mixing)
-    /// The first row of each sequence.
-    case firstRows(ValueID, to: ValueID)
-  }
+  /// The number of a quantized value.
+  typealias QuantizedID = Int
 
   /// What the rows of a value are.
   enum Region: Sendable {
@@ -147,7 +78,7 @@ struct Program: Sendable {
   static let chainRowCount = 8
 
   struct PlacedStage: Sendable {
-    let stage: Stage
+    let stage: any Stage
     let region: Region
     /// Values that observers are shown after it, in the order of the graph.
     let shown: [ValueID]
@@ -156,27 +87,27 @@ struct Program: Sendable {
   var stages: [PlacedStage]
   var values: [Value]
   var regions: [Region]
-  var codes: [Codes]
+  var quantizedValues: [QuantizedValue]
   /// Channels of each buffer of floats.
   var bufferSizes: [(channelCount: Int, region: Region)]
-  /// Bytes of a row of each buffer of codes.
-  var codeBuffers: [(byteCount: Int, region: Region)]
+  /// Bytes of a row of each buffer of quantized values.
+  var quantizedBuffers: [(byteCount: Int, region: Region)]
   var outputs: [String: ValueID]
   var rotaries: [Rotary]
   /// The attentions, in order.
-  var mixings: [Mixing]
+  var attentions: [AttentionStage]
 
   /// The linears whose weights are floats.
   var floatProducts: [Product] {
     stages.flatMap { placed -> [Product] in
-      guard case .products(let products) = placed.stage else { return [] }
-      return products.filter { if case .float = $0.weights { true } else { false } }
+      guard let stage = placed.stage as? ProductStage else { return [] }
+      return stage.products.filter { if case .float = $0.weights { true } else { false } }
     }
   }
 
   /// Bytes that a token takes in the buffers.
   var bytesPerToken: Int {
     bufferSizes.reduce(0) { $0 + ($1.region == .chain ? 0 : $1.channelCount * 4) }
-      + codeBuffers.reduce(0) { $0 + $1.byteCount }
+      + quantizedBuffers.reduce(0) { $0 + $1.byteCount }
   }
 }

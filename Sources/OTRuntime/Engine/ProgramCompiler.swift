@@ -9,20 +9,22 @@ import OTGraph
 /// - With `fuses`, an activation function or a sum that alone reads a linear is done
 ///   with the product; without, every node has a value that can be shown.
 struct ProgramCompiler {
-  private let part: GraphPart
+  let part: GraphPart
   private let parameters: any ParameterSource
-  private let packed: [String: PackedMatrix]
-  private let fuses: Bool
+  let packed: [String: PackedMatrix]
+  let fuses: Bool
 
-  private var stages: [(stage: Program.Stage, isSequences: Bool)] = []
-  private var values: [Program.Value] = []
-  private var isSequences: [Bool] = []
-  private var codes: [Program.Codes] = []
-  private var ids: [String: Program.Lookup.IDs] = [:]
-  private var valueIDs: [String: Program.ValueID] = [:]
-  private var codesIDs: [String: [Program.CodesID]] = [:]
+  private var stages: [(stage: any Stage, isSequences: Bool)] = []
+  private(set) var values: [Program.Value] = []
+  /// Of each value, whether it has a row for each sequence.
+  private(set) var isSequences: [Bool] = []
+  private var quantizedValues: [Program.QuantizedValue] = []
+  private(set) var ids: [String: LookupStage.IDs] = [:]
+  /// The values of nodes that are done.
+  var valueIDs: [String: Program.ValueID] = [:]
+  private var quantizedIDs: [String: [Program.QuantizedID]] = [:]
   private var rotaries: [Rotary] = []
-  private var mixings: [Program.Mixing] = []
+  var attentions: [AttentionStage] = []
 
   /// - Parameter packed: the weights that are multiplied in integers, by the name of their linear.
   /// - Throws: `Refusal` with rule `run-incomplete` where the graph lacks
@@ -51,192 +53,105 @@ struct ProgramCompiler {
     self.fuses = fuses
   }
 
-  private var graph: Graph { part.graph }
+  var graph: Graph { part.graph }
 
   // MARK: Nodes
 
   private mutating func add(_ node: Node) throws {
-    // What has been done with another node.
+    // Another node has done it.
     guard valueIDs[node.name] == nil else { return }
-    guard !part.given.contains(node.name) else {
+    if part.given.contains(node.name) {
       let isSequences = part.nodesOfSequences.contains(node.name)
-      stages.append((.copyGiven(node.name, to: newValue(node, isSequences: isSequences)), isSequences))
-      return addCodes(of: node)
+      append(GivenStage(node.name, to: newValue(node, isSequences: isSequences)), isSequences: isSequences)
+    } else {
+      try node.operation.lower(node, into: &self)
     }
-    switch node.operation {
-    case .tokenIDs: ids[node.name] = .tokens
-    case .positionIDs: ids[node.name] = .positions
-    case .tokenTypeIDs: ids[node.name] = .types
-    case .embedding(let embedding):
-      guard let ids = ids[node.inputs[0]], let use = use(.table, of: node) else {
-        preconditionFailure("a valid embedding reads IDs and has a table")
-      }
-      let value = newValue(node)
-      stages.append((.lookUp(.init(ids: ids, embedding: embedding, use: use, to: value)), false))
-      addCodes(of: node)
-    case .linear:
-      try addProducts(reading: node.inputs[0])
-    case .attention(let attention):
-      addMixing(attention, node)
-      addCodes(of: node)
-    case .firstToken:
-      let from = valueID(node.inputs[0])
-      let value = newValue(node, isSequences: true)
-      stages.append((.firstRows(from, to: value), true))
-      addCodes(of: node)
-    default:
-      try addStep(node)
-      addCodes(of: node)
-    }
+    if valueIDs[node.name] != nil, quantizedIDs[node.name] == nil { quantize(node) }
   }
 
-  private mutating func addStep(_ node: Node) throws {
+  // MARK: What operations add
+
+  mutating func add(_ kind: LookupStage.IDs, _ node: Node) { ids[node.name] = kind }
+
+  mutating func append(_ stage: any Stage, isSequences: Bool = false) { stages.append((stage, isSequences)) }
+
+  /// Adds a step that computes the value of `node`; `step` is given its inputs and its value.
+  mutating func append(_ node: Node, _ step: ([Program.ValueID], Program.ValueID) -> any RowStep) {
     let inputs = node.inputs.map(valueID)
     let value = newValue(node, isSequences: inputs.contains { isSequences[$0] })
-    let step: Program.RowStep
-    switch node.operation {
-    case .layerNorm(let norm):
-      step = .layerNorm(
-        norm, gamma: try vector(.gamma, of: node), beta: try vector(.beta, of: node), inputs[0],
-        to: value)
-    case .rmsNorm(let norm):
-      step = .rmsNorm(
-        norm, gamma: try vector(.gamma, of: node), beta: try vector(.beta, of: node), inputs[0],
-        to: value)
-    case .activation(let kind): step = .activate(kind, inputs[0], to: value)
-    case .add: step = .add(inputs[0], inputs[1], to: value)
-    case .multiply: step = .multiply(inputs[0], inputs[1], to: value)
-    case .affine:
-      step = .affine(
-        shift: try vector(.shift, of: node), scale: try vector(.scale, of: node), inputs[0], to: value)
-    case .channelSlice(let slice): step = .slice(slice, inputs[0], to: value)
-    case .tokenIDs, .positionIDs, .tokenTypeIDs, .embedding, .linear, .attention, .firstToken:
-      preconditionFailure("these are no steps of a row")
-    }
-    append(step, isSequences: isSequences[value])
+    append(step(inputs, value), isSequences: isSequences[value])
   }
 
   /// Adds a step to the chain before it, if what comes before is one.
-  private mutating func append(_ step: Program.RowStep, isSequences: Bool) {
-    if case .rows(let steps)? = stages.last?.stage, stages.last?.isSequences == isSequences {
-      stages[stages.count - 1].stage = .rows(steps + [step])
+  private mutating func append(_ step: any RowStep, isSequences: Bool) {
+    if let chain = stages.last?.stage as? RowChain, stages.last?.isSequences == isSequences {
+      stages[stages.count - 1].stage = RowChain(chain.steps + [step])
     } else {
-      stages.append((.rows([step]), isSequences))
+      stages.append((RowChain([step]), isSequences))
     }
   }
 
-  private mutating func addMixing(_ attention: Attention, _ node: Node) {
-    var inputs = node.inputs.map(valueID)
-    var slopes: [Float]?
-    switch attention.positions {
-    case .none: break
-    case .alibi: slopes = Attention.alibiSlopes(headCount: attention.headCount)
-    case .rotary(let rotary):
-      let index = rotaries.firstIndex(of: rotary) ?? rotaries.count
-      if index == rotaries.count { rotaries.append(rotary) }
-      for input in 0..<2 {
-        let rotated = newValue(of: nil, channelCount: values[inputs[input]].channelCount, isSequences: false)
-        append(
-          .rotate(index, headSize: attention.headSize, inputs[input], to: rotated), isSequences: false)
-        inputs[input] = rotated
+  /// The number of a rotary embedding in the program.
+  mutating func index(of rotary: Rotary) -> Int {
+    if let index = rotaries.firstIndex(of: rotary) { return index }
+    rotaries.append(rotary)
+    return rotaries.count - 1
+  }
+
+  /// A value's heads turned by the angles of a rotary embedding.
+  mutating func rotated(_ value: Program.ValueID, by rotary: Int, headSize: Int) -> Program.ValueID {
+    let rotated = newValue(of: nil, channelCount: values[value].channelCount, isSequences: false)
+    append(RotaryStep(rotary, headSize: headSize, value, to: rotated), isSequences: false)
+    return rotated
+  }
+
+  // MARK: Quantized values
+
+  /// Quantizes the node's value for the linears that read integers.
+  mutating func quantize(_ node: Node) {
+    let value = valueID(node.name)
+    var ids: [Program.QuantizedID] = []
+    for name in part.consumers(of: node.name) {
+      guard case .linear(let linear)? = graph[name]?.operation, let matrix = packed[name] else { continue }
+      let quantization = quantization(of: linear, producer: node.name)
+      let columns = matrix.runs.map(\.columns)
+      if let id = ids.first(where: { quantizedValues[$0].quantization == quantization }) {
+        if !quantizedValues[id].partitions.contains(columns) { quantizedValues[id].partitions.append(columns) }
+      } else {
+        ids.append(quantizedValues.count)
+        quantizedValues.append(
+          Program.QuantizedValue(
+            value: value, quantization: quantization, partitions: [columns],
+            channelCount: values[value].channelCount))
       }
     }
-    let mixing = Program.Mixing(
-      attention: attention, index: mixings.count, slopes: slopes, queries: inputs[0],
-      keys: inputs[1], values: inputs[2], to: newValue(node))
-    mixings.append(mixing)
-    stages.append((.mix(mixing), false))
+    for id in ids { append(QuantizationStep(id, of: value), isSequences: isSequences[value]) }
+    quantizedIDs[node.name] = ids
   }
 
-  // MARK: Products
-
-  /// Adds all linears that read the value of `producer`.
-  private mutating func addProducts(reading producer: String) throws {
-    // What the stage itself computes cannot be read by it.
-    let earlier = 0..<values.count
-    var products: [Program.Product] = []
-    var added: [Node] = []
-    let from = valueID(producer)
-    var seen: Set<String> = []
-    for name in part.consumers(of: producer) where valueIDs[name] == nil && seen.insert(name).inserted {
-      guard let node = graph[name], case .linear(let linear) = node.operation else { continue }
-      let (finish, last) = finish(of: node, earlier: earlier)
-      let to = newValue(last, isSequences: isSequences[from])
-      // The linear has no value of its own, but it is done.
-      valueIDs[node.name] = to
-      products.append(
-        Program.Product(
-          linear: linear, weights: try weights(of: node, linear, producer: producer),
-          bias: try vector(.bias, of: node), finish: finish, from: from, to: to))
-      added.append(last)
-    }
-    stages.append((.products(products), isSequences[from]))
-    for node in added { addCodes(of: node) }
+  /// The quantized value that a linear reads, and the partition that fits its weight.
+  func quantizedInput(
+    of linear: Linear, _ matrix: PackedMatrix, producer: String
+  ) -> (Program.QuantizedID, partition: Int)? {
+    let quantization = quantization(of: linear, producer: producer)
+    guard let id = quantizedIDs[producer]?.first(where: { quantizedValues[$0].quantization == quantization }),
+      let partition = quantizedValues[id].partitions.firstIndex(of: matrix.runs.map(\.columns))
+    else { return nil }
+    return (id, partition)
   }
 
-  /// What is done to the product of `node`, and the node whose value it then is.
-  private func finish(of node: Node, earlier: Range<Program.ValueID>) -> (Program.Finish, Node) {
-    let readers = part.consumers(of: node.name)
-    guard fuses, readers.count == 1, let reader = graph[readers[0]],
-      !part.outputs.values.contains(node.name)
-    else { return (.none, node) }
-    switch reader.operation {
-    case .activation(let kind): return (.activate(kind), reader)
-    case .add:
-      let other = reader.inputs[0] == node.name ? reader.inputs[1] : reader.inputs[0]
-      guard let value = valueIDs[other], earlier.contains(value) else { return (.none, node) }
-      return (.add(value), reader)
-    default: return (.none, node)
-    }
-  }
-
-  private func weights(
-    of node: Node, _ linear: Linear, producer: String
-  ) throws -> Program.Product.Weights {
-    if let matrix = packed[node.name], let form = form(of: linear, producer: producer),
-      let id = codesIDs[producer]?.first(where: { codes[$0].form == form }),
-      let partition = codes[id].partitions.firstIndex(of: matrix.runs.map(\.columns))
-    {
-      return .packed(matrix, id, partition: partition)
-    }
-    guard let use = use(.weight, of: node) else { preconditionFailure("a linear has a weight") }
-    return .float(use)
-  }
-
-  private func form(of linear: Linear, producer: String) -> Program.CodeForm? {
-    guard linear.role == .block else { return .digits }
+  private func quantization(of linear: Linear, producer: String) -> Program.Quantization {
+    guard linear.role == .block else { return .limbs }
     switch graph.activations[producer] ?? .float {
-    case .float: return .digits
+    case .float: return .limbs
     case .static(let bits): return .static(bits: bits)
     case .dynamic(let bits): return .dynamic(bits: bits)
     }
   }
 
-  /// Has the value of `node` made integer for the linears that need it so.
-  private mutating func addCodes(of node: Node) {
-    let value = valueID(node.name)
-    var ids: [Program.CodesID] = []
-    for name in part.consumers(of: node.name) {
-      guard case .linear(let linear)? = graph[name]?.operation, let matrix = packed[name],
-        let form = form(of: linear, producer: node.name)
-      else { continue }
-      let columns = matrix.runs.map(\.columns)
-      if let id = ids.first(where: { codes[$0].form == form }) {
-        if !codes[id].partitions.contains(columns) { codes[id].partitions.append(columns) }
-      } else {
-        ids.append(codes.count)
-        codes.append(
-          Program.Codes(
-            value: value, form: form, partitions: [columns], channelCount: values[value].channelCount))
-      }
-    }
-    for id in ids { append(.quantize(id), isSequences: isSequences[value]) }
-    codesIDs[node.name] = ids
-  }
-
   // MARK: Values and parameters
 
-  private mutating func newValue(_ node: Node, isSequences: Bool = false) -> Program.ValueID {
+  mutating func newValue(_ node: Node, isSequences: Bool = false) -> Program.ValueID {
     let value = newValue(
       of: node.name, channelCount: graph.channelCount(of: node.name) ?? 0, isSequences: isSequences)
     valueIDs[node.name] = value
@@ -249,17 +164,17 @@ struct ProgramCompiler {
     return values.count - 1
   }
 
-  private func valueID(_ name: String) -> Program.ValueID {
+  func valueID(_ name: String) -> Program.ValueID {
     guard let value = valueIDs[name] else { preconditionFailure("a valid graph's inputs come first") }
     return value
   }
 
-  private func use(_ role: ParameterUse.Role, of node: Node) -> ParameterUse? {
+  func use(_ role: ParameterUse.Role, of node: Node) -> ParameterUse? {
     graph.parameterUses(of: node.name).first { $0.role == role }
   }
 
   /// A parameter of one dimension: these stay in memory.
-  private func vector(_ role: ParameterUse.Role, of node: Node) throws -> [Float]? {
+  func vector(_ role: ParameterUse.Role, of node: Node) throws -> [Float]? {
     try use(role, of: node).map { try parameters.values(of: $0) }
   }
 
@@ -270,7 +185,7 @@ struct ProgramCompiler {
     // Rows of sequences depend on rows of tokens: then all rows are done together.
     // What is wanted of a part is wanted of all rows.
     if part.isWhole, !isSequences.contains(true),
-      let last = stages.lastIndex(where: { if case .mix = $0.stage { true } else { false } })
+      let last = stages.lastIndex(where: { $0.stage is AttentionStage })
     {
       isLastRows = last + 1
     }
@@ -280,8 +195,8 @@ struct ProgramCompiler {
     var program = Program(
       stages: zip(stages, regions).map { stage, region in
         Program.PlacedStage(stage: stage.stage, region: region, shown: fuses ? [] : stage.stage.written)
-      }, values: values, regions: [], codes: codes, bufferSizes: [], codeBuffers: [],
-      outputs: part.outputs.compactMapValues { valueIDs[$0] }, rotaries: rotaries, mixings: mixings)
+      }, values: values, regions: [], quantizedValues: quantizedValues, bufferSizes: [], quantizedBuffers: [],
+      outputs: part.outputs.compactMapValues { valueIDs[$0] }, rotaries: rotaries, attentions: attentions)
     BufferPlanner.place(&program)
     return program
   }

@@ -54,37 +54,34 @@ package struct ProgramListing: Sendable {
       let value = program.values[id]
       return Item(node: value.node, number: id, isCodes: false, buffer: value.buffer, size: value.channelCount)
     }
-    func codes(_ id: Program.CodesID) -> Item {
-      let codes = program.codes[id]
+    func quantized(_ id: Program.QuantizedID) -> Item {
+      let quantized = program.quantizedValues[id]
       return Item(
-        node: program.values[codes.value].node, number: id, isCodes: true, buffer: codes.buffer,
-        size: codes.bytesPerRow)
+        node: program.values[quantized.value].node, number: id, isCodes: true, buffer: quantized.buffer,
+        size: quantized.bytesPerRow)
     }
-    func steps(_ stage: Program.Stage) -> [Step] {
-      if case .rows(let steps) = stage {
-        return steps.map { step in
-          var writes = step.written.map { [value($0)] } ?? []
-          if case .quantize(let id) = step { writes.append(codes(id)) }
-          return Step(reads: step.read(codes: program.codes).map(value), writes: writes)
+    func steps(_ stage: any OTRuntime.Stage) -> [Step] {
+      if let chain = stage as? RowChain {
+        return chain.steps.map { step in
+          let writes = [step.written.map(value), step.quantized.map(quantized)].compactMap { $0 }
+          return Step(reads: step.read.map(value), writes: writes)
         }
       }
       return [
         Step(
-          reads: stage.read(codes: program.codes).map(value) + stage.usedCodes.map(codes),
-          writes: stage.written.map(value))
+          reads: stage.read.map(value) + stage.readQuantized.map(quantized),
+          writes: stage.written.map(value) + stage.quantized.map(quantized))
       ]
     }
     stages = program.stages.map { placed in
-      var weights: [String] = []
-      if case .products(let products) = placed.stage { weights = products.map(\.linear.weight.name) }
-      let isAttention = if case .mix = placed.stage { true } else { false }
-      let isChain = if case .rows = placed.stage { true } else { false }
-      return Stage(
-        steps: steps(placed.stage), weights: weights, isAttention: isAttention, isTail: placed.region == .tail,
-        isChain: isChain, shown: placed.shown.map(value))
+      Stage(
+        steps: steps(placed.stage),
+        weights: (placed.stage as? ProductStage)?.products.map(\.linear.weight.name) ?? [],
+        isAttention: placed.stage is AttentionStage, isTail: placed.region == .tail,
+        isChain: placed.stage is RowChain, shown: placed.shown.map(value))
     }
     outputs = program.outputs.mapValues(value)
     bufferSizes = program.bufferSizes.map(\.channelCount)
-    codeBufferSizes = program.codeBuffers.map(\.byteCount)
+    codeBufferSizes = program.quantizedBuffers.map(\.byteCount)
   }
 }

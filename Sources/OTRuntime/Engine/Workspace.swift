@@ -36,8 +36,8 @@ final class Workspace {
   let program: Program
   private let floats: [AlignedMemory<Float>]
   private let bytes: [AlignedMemory<UInt8>]
-  /// What is mixed where attention is of codes.
-  let queryCodes, keyCodes, valueCodes: MixedCodes
+  /// What attention of quantized values reads.
+  let quantizedQueries, quantizedKeys, quantizedValues: QuantizedMatrix
   var rotaryTables: [RotaryTable]
   let scratch: [Scratch]
 
@@ -50,13 +50,13 @@ final class Workspace {
     let weights: AlignedMemory<Float>
   }
 
-  /// Codes of a row of the batch, `[row][width]`, and their scales.
-  struct MixedCodes {
-    let codes: AlignedMemory<Int8>
+  /// Quantized rows of the batch, `[row][width]`, and their scales.
+  struct QuantizedMatrix {
+    let values: AlignedMemory<Int8>
     let scales: AlignedMemory<Float>
 
     init(rowCount: Int, width: Int) throws {
-      codes = try AlignedMemory(count: rowCount * width)
+      values = try AlignedMemory(count: rowCount * width)
       scales = try AlignedMemory(count: rowCount)
     }
   }
@@ -77,18 +77,20 @@ final class Workspace {
     floats = try program.bufferSizes.map {
       try AlignedMemory(count: $0.channelCount * capacities[$0.region, default: 0])
     }
-    bytes = try program.codeBuffers.map { try AlignedMemory(count: $0.byteCount * capacities[$0.region, default: 0]) }
-    let queryWidth = program.mixings.map { $0.attention.headCount * $0.attention.headSize }.max() ?? 0
-    let keyWidth = program.mixings.map { $0.attention.keyValueHeadCount * $0.attention.headSize }.max() ?? 0
-    let codeCount = form == .codes ? rowCapacity : 0
-    queryCodes = try MixedCodes(rowCount: codeCount, width: queryWidth)
-    keyCodes = try MixedCodes(rowCount: codeCount, width: keyWidth)
-    valueCodes = try MixedCodes(rowCount: codeCount, width: keyWidth)
+    bytes = try program.quantizedBuffers.map {
+      try AlignedMemory(count: $0.byteCount * capacities[$0.region, default: 0])
+    }
+    let queryWidth = program.attentions.map { $0.attention.headCount * $0.attention.headSize }.max() ?? 0
+    let keyWidth = program.attentions.map { $0.attention.keyValueHeadCount * $0.attention.headSize }.max() ?? 0
+    let quantizedCount = form == .quantized ? rowCapacity : 0
+    quantizedQueries = try QuantizedMatrix(rowCount: quantizedCount, width: queryWidth)
+    quantizedKeys = try QuantizedMatrix(rowCount: quantizedCount, width: keyWidth)
+    quantizedValues = try QuantizedMatrix(rowCount: quantizedCount, width: keyWidth)
     rotaryTables = program.rotaries.map(RotaryTable.init)
     let attentionCount =
-      program.mixings.map { mixing in
-        let headSize = mixing.attention.headSize
-        return form == .codes
+      program.attentions.map { stage in
+        let headSize = stage.attention.headSize
+        return form == .quantized
           ? Kernels.codeAttentionScratchCount(headSize: headSize) : Kernels.attentionScratchCount(headSize: headSize)
       }.max() ?? 0
     let weightCount =
@@ -122,11 +124,11 @@ final class Workspace {
     return floats[place.buffer].base + row * place.channelCount
   }
 
-  func codes(_ id: Program.CodesID) -> CodeRows {
-    let codes = program.codes[id]
-    return CodeRows(
-      base: bytes[codes.buffer].base, origin: origin(of: codes.region), capacity: capacity(of: codes.region),
-      digitCount: codes.form.digitCount, stride: codes.paddedChannelCount)
+  func quantized(_ id: Program.QuantizedID) -> QuantizedRows {
+    let value = program.quantizedValues[id]
+    return QuantizedRows(
+      base: bytes[value.buffer].base, origin: origin(of: value.region), capacity: capacity(of: value.region),
+      limbCount: value.quantization.limbCount, stride: value.paddedChannelCount)
   }
 
   private func capacity(of region: Program.Region) -> Int {
@@ -134,7 +136,7 @@ final class Workspace {
     case .tokens: rowCapacity
     case .tail: tailCapacity
     case .sequences: sequenceCapacity
-    case .chain: preconditionFailure("codes are there for a product, which no chain has")
+    case .chain: preconditionFailure("quantized values are there for a product, which no chain has")
     }
   }
 
@@ -147,61 +149,28 @@ struct RowBlock {
   let worker: Int
 }
 
-/// Codes of the rows of a batch in their buffer: codes, scales, then sums.
-struct CodeRows {
+/// Quantized rows of a batch in their buffer: values, scales, then sums.
+struct QuantizedRows {
   let base: UnsafeMutablePointer<UInt8>
   let origin: Int
   let capacity: Int
-  /// Rows of codes for each row of the batch.
-  let digitCount: Int
-  /// Codes from one row to the next.
+  /// Rows of integers for each row of the batch.
+  let limbCount: Int
+  /// Integers from one row to the next.
   let stride: Int
 
-  func codes(row: Int) -> UnsafeMutablePointer<Int8> {
-    UnsafeMutableRawPointer(base + (row - origin) * digitCount * stride).assumingMemoryBound(to: Int8.self)
+  func values(row: Int) -> UnsafeMutablePointer<Int8> {
+    UnsafeMutableRawPointer(base + (row - origin) * limbCount * stride).assumingMemoryBound(to: Int8.self)
   }
 
   func scale(row: Int) -> UnsafeMutablePointer<Float> {
-    UnsafeMutableRawPointer(base + capacity * digitCount * stride).assumingMemoryBound(to: Float.self)
+    UnsafeMutableRawPointer(base + capacity * limbCount * stride).assumingMemoryBound(to: Float.self)
       + (row - origin)
   }
 
   /// The sums of a row over the columns of a run; runs of all partitions are counted through.
   func sums(row: Int, run: Int) -> UnsafeMutablePointer<Int32> {
-    UnsafeMutableRawPointer(base + capacity * (digitCount * stride + 4)).assumingMemoryBound(to: Int32.self)
-      + (run * capacity + row - origin) * digitCount
-  }
-}
-
-/// Cosines and sines of a rotary embedding by position.
-struct RotaryTable {
-  let pairCount: Int
-  private let frequencies: [Float]
-  private(set) var cosines: [Float] = []
-  private(set) var sines: [Float] = []
-
-  /// As in the models' original implementations, frequencies and angles are rounded to float32.
-  init(_ rotary: Rotary) {
-    frequencies = rotary.frequencies.map { Float($0) }
-    pairCount = rotary.dimensions / 2
-  }
-
-  mutating func reserve(positionCount: Int) {
-    cosines.reserveCapacity(positionCount * pairCount)
-    sines.reserveCapacity(positionCount * pairCount)
-  }
-
-  /// Makes the table hold positions 0..<`positionCount` at least.
-  mutating func extend(to positionCount: Int) {
-    guard pairCount > 0 else { return }
-    var position = cosines.count / pairCount
-    while position < positionCount {
-      for frequency in frequencies {
-        let angle = Float(position) * frequency
-        cosines.append(cosf(angle))
-        sines.append(sinf(angle))
-      }
-      position += 1
-    }
+    UnsafeMutableRawPointer(base + capacity * (limbCount * stride + 4)).assumingMemoryBound(to: Int32.self)
+      + (run * capacity + row - origin) * limbCount
   }
 }

@@ -2,53 +2,53 @@ import OTGraph
 import OTKernels
 
 extension Pass {
-  /// `mix(_:)` with queries, keys and values of `bits` bits, multiplied in integers.
-  func mixCodes(_ mixing: Program.Mixing, bits: Int) throws {
-    let attention = mixing.attention
+  /// Attention with queries, keys and values of `bits` bits, multiplied in integers.
+  func attendQuantized(_ stage: AttentionStage, bits: Int) throws {
+    let attention = stage.attention
     let queryWidth = attention.headCount * attention.headSize
     let keyWidth = attention.keyValueHeadCount * attention.headSize
-    try quantize(mixing.queries, width: queryWidth, bits: bits, into: workspace.queryCodes)
-    try quantize(mixing.keys, width: keyWidth, bits: bits, into: workspace.keyCodes)
-    try quantize(mixing.values, width: keyWidth, bits: bits, into: workspace.valueCodes)
-    try eachKeyValueHead(of: attention) { segment, head in storeCodes(mixing, head: head, segment: segment) }
-    try mixBlocks(of: mixing, queries: nil)
+    try quantize(stage.queries, width: queryWidth, bits: bits, into: workspace.quantizedQueries)
+    try quantize(stage.keys, width: keyWidth, bits: bits, into: workspace.quantizedKeys)
+    try quantize(stage.values, width: keyWidth, bits: bits, into: workspace.quantizedValues)
+    try eachKeyValueHead(of: attention) { segment, head in storeQuantized(stage, head: head, segment: segment) }
+    try attendBlocks(of: stage, queries: nil)
   }
 
   private func quantize(
-    _ value: Program.ValueID, width: Int, bits: Int, into target: Workspace.MixedCodes
+    _ value: Program.ValueID, width: Int, bits: Int, into target: Workspace.QuantizedMatrix
   ) throws {
     let source = workspace.rows(of: value)
     try eachBlock(of: 0..<batch.rowCount) { block in
       for row in block.rows {
         let x = UnsafeBufferPointer(start: source + row * width, count: width)
-        let codes = UnsafeMutableBufferPointer(start: target.codes.base + row * width, count: width)
+        let codes = UnsafeMutableBufferPointer(start: target.values.base + row * width, count: width)
         target.scales.base[row] = kernels.quantizeDynamically(x, bits: bits, into: codes).scale
       }
     }
   }
 
-  private func storeCodes(_ mixing: Program.Mixing, head: Int, segment index: Int) {
-    let headSize = mixing.attention.headSize
-    let width = mixing.attention.keyValueHeadCount * headSize
+  private func storeQuantized(_ stage: AttentionStage, head: Int, segment index: Int) {
+    let headSize = stage.attention.headSize
+    let width = stage.attention.keyValueHeadCount * headSize
     let segment = batch.segments[index]
     let (first, rowCount) = (segment.firstPosition, segment.rows.count)
-    let stored = cache.codeHead(head, of: mixing, segment: index)
+    let stored = cache.quantizedHead(head, of: stage, segment: index)
     let from = segment.rows.lowerBound * width + head * headSize
     let extent = (rowCount - 1) * width + headSize
     kernels.storeKeyCodes(
-      UnsafeBufferPointer(start: workspace.keyCodes.codes.base + from, count: extent), stride: width,
+      UnsafeBufferPointer(start: workspace.quantizedKeys.values.base + from, count: extent), stride: width,
       count: rowCount, headSize: headSize, firstPosition: first,
       into: UnsafeMutableBufferPointer(
         start: stored.keys, count: Kernels.keyCodeCount(positionCount: first + rowCount, headSize: headSize)))
     kernels.storeValueCodes(
-      UnsafeBufferPointer(start: workspace.valueCodes.codes.base + from, count: extent), stride: width,
+      UnsafeBufferPointer(start: workspace.quantizedValues.values.base + from, count: extent), stride: width,
       count: rowCount, headSize: headSize, firstPosition: first,
       into: UnsafeMutableBufferPointer(
         start: stored.values, count: Kernels.valueCodeCount(positionCount: first + rowCount, headSize: headSize)))
     // The scales are of all heads.
     guard head == 0 else { return }
     for (row, position) in zip(segment.rows, first...) {
-      stored.keyScales[position] = workspace.keyCodes.scales.base[row]
+      stored.keyScales[position] = workspace.quantizedKeys.scales.base[row]
       stored.valueScales[position] = valueScale(row: row, width: width)
     }
   }
@@ -56,19 +56,19 @@ extension Pass {
   /// A row of zeros has scale 1, which would make the other values' part in the
   /// weights small.
   private func valueScale(row: Int, width: Int) -> Float {
-    let scale = workspace.valueCodes.scales.base[row]
+    let scale = workspace.quantizedValues.scales.base[row]
     guard scale == 1 else { return scale }
-    let codes = UnsafeBufferPointer(start: workspace.valueCodes.codes.base + row * width, count: width)
+    let codes = UnsafeBufferPointer(start: workspace.quantizedValues.values.base + row * width, count: width)
     return codes.allSatisfy { $0 == 0 } ? 0 : scale
   }
 
-  func mixCodes(_ mixing: Program.Mixing, _ part: QueryBlock, worker: Int) {
-    let stored = cache.codeHead(part.keyValueHead, of: mixing, segment: part.segment)
+  func attendQuantized(_ stage: AttentionStage, _ part: QueryBlock, worker: Int) {
+    let stored = cache.quantizedHead(part.keyValueHead, of: stage, segment: part.segment)
     let (count, size) = (part.head.keyCount, part.head.headSize)
     let scaleCount = count.roundedUp(toMultipleOf: KeyValueCache.blockSize)
-    let queries = workspace.queryCodes
+    let queries = workspace.quantizedQueries
     let block = CodeAttentionBlock(
-      part.head, queries: UnsafeBufferPointer(start: queries.codes.base + part.place, count: part.head.target.count),
+      part.head, queries: UnsafeBufferPointer(start: queries.values.base + part.place, count: part.head.target.count),
       queryScales: UnsafeBufferPointer(start: queries.scales.base + part.rows.lowerBound, count: part.rows.count),
       keys: UnsafeBufferPointer(
         start: stored.keys, count: Kernels.keyCodeCount(positionCount: count, headSize: size)),

@@ -6,9 +6,9 @@ import OTKernels
 enum ProductBlocks {
   /// Integer sums that a thread holds at a time.
   static let scratchCount = 1 << 16
-  /// Rows of codes that a thread multiplies with at a time.
+  /// Rows of integers that a thread multiplies with at a time.
   static let rowCount = 192
-  /// Rows of codes that cost no more than reading the weights.
+  /// Rows of integers that cost no more than reading the weights.
   static let fewRowCount = 24
   /// Parts for each thread when rows are few: enough to even out who starts late.
   static let partCount = 3
@@ -48,7 +48,7 @@ extension Pass {
     }
   }
 
-  func run(_ products: [Program.Product], rows: Range<Int>) throws {
+  func multiply(_ products: [Product], rows: Range<Int>) throws {
     var tileCount = 0
     for case .packed(let matrix, _, _) in products.lazy.map(\.weights) { tileCount += matrix.layout.rowTileCount }
     var count = 0
@@ -59,7 +59,7 @@ extension Pass {
   /// The blocks of all products of a stage.
   private struct ProductLoop: WorkerPool.Loop {
     let pass: Pass
-    let products: [Program.Product]
+    let products: [Product]
     let rows: Range<Int>
     let tileCount: Int
 
@@ -69,10 +69,10 @@ extension Pass {
         let division = pass.division(of: product, rows: rows, tileCount: tileCount)
         guard index >= division.count else {
           switch product.weights {
-          case .packed(let matrix, let codes, let partition):
+          case .packed(let matrix, let input, let partition):
             let block = division.block(index, rows: rows, units: matrix.layout.rowTileCount)
             pass.multiply(
-              matrix, codes, partition: partition, product, rows: block.rows, tiles: block.units, worker: worker)
+              matrix, input, partition: partition, product, rows: block.rows, tiles: block.units, worker: worker)
           case .float(let use):
             let block = division.block(index, rows: rows, units: product.linear.outFeatures)
             try pass.multiply(use, product, rows: block.rows, channels: block.units, worker: worker)
@@ -84,20 +84,21 @@ extension Pass {
     }
   }
 
-  private func division(of product: Program.Product, rows: Range<Int>, tileCount: Int) -> Division {
+  private func division(of product: Product, rows: Range<Int>, tileCount: Int) -> Division {
     switch product.weights {
     case .packed(let matrix, let id, _):
-      let digitCount = program.codes[id].form.digitCount
-      let codeRowCount = rows.count * digitCount
+      let limbCount = program.quantizedValues[id].quantization.limbCount
+      let integerRowCount = rows.count * limbCount
       var tiles = Kernels.preferredRowTiles(
-        rowCount: min(codeRowCount, ProductBlocks.rowCount), columnCount: matrix.layout.columnCount, bits: matrix.bits)
-      if codeRowCount <= ProductBlocks.fewRowCount {
+        rowCount: min(integerRowCount, ProductBlocks.rowCount), columnCount: matrix.layout.columnCount,
+        bits: matrix.bits)
+      if integerRowCount <= ProductBlocks.fewRowCount {
         let parts = engine.pool.threadCount * ProductBlocks.partCount
         tiles = ((tileCount + parts - 1) / parts).roundedUp(toMultipleOf: 4)
       }
-      tiles = min(tiles, ProductBlocks.scratchCount / 16 / max(1, min(codeRowCount, ProductBlocks.rowCount)))
+      tiles = min(tiles, ProductBlocks.scratchCount / 16 / max(1, min(integerRowCount, ProductBlocks.rowCount)))
       return Division(
-        rows: rows.count, maximumRows: ProductBlocks.rowCount / digitCount, units: matrix.layout.rowTileCount,
+        rows: rows.count, maximumRows: ProductBlocks.rowCount / limbCount, units: matrix.layout.rowTileCount,
         maximumUnits: max(1, tiles))
     case .float:
       let linear = product.linear
@@ -109,26 +110,26 @@ extension Pass {
 
   // MARK: Integers
 
-  /// `scale ⊙ (Σ u·x − zeroPoint·Σ x) + b` for some rows and row tiles, then the product's finish.
+  /// `scale ⊙ (Σ u·x − zeroPoint·Σ x) + b` for some rows and row tiles, then the product's epilogue.
   ///
   /// Sums over the columns that share a scale are exact, in int32 (at most
   /// 65,536 columns at a time). What follows is float32, one rounding per
   /// operation: the sum times its scale, the sum of these in the order of the
   /// columns, times the row's scale where there is one, plus the bias.
   private func multiply(
-    _ matrix: PackedMatrix, _ id: Program.CodesID, partition: Int, _ product: Program.Product, rows: Range<Int>,
+    _ matrix: PackedMatrix, _ id: Program.QuantizedID, partition: Int, _ product: Product, rows: Range<Int>,
     tiles: Range<Int>, worker: Int
   ) {
     let layout = matrix.layout
-    let codes = program.codes[id]
-    let place = workspace.codes(id)
+    let input = program.quantizedValues[id]
+    let place = workspace.quantized(id)
     let channels = tiles.lowerBound * 16..<min(tiles.upperBound * 16, layout.rowCount)
     guard !rows.isEmpty, !channels.isEmpty else { return }
     let outWidth = layout.rowCount
     let target = workspace.rows(of: product.to) + rows.lowerBound * outWidth + channels.lowerBound
     let products = workspace.scratch[worker].products
-    let firstRun = codes.partitions[..<partition].reduce(0) { $0 + $1.count }
-    let codeRowCount = rows.count * place.digitCount
+    let firstRun = input.partitions[..<partition].reduce(0) { $0 + $1.count }
+    let integerRowCount = rows.count * place.limbCount
     for (index, run) in matrix.runs.enumerated() {
       matrix.withPackedCodes { packed in
         kernels.multiply(
@@ -136,8 +137,8 @@ extension Pass {
           // Columns end at a multiple of 16, or where padding begins.
           columns: run.columns.lowerBound..<run.columns.upperBound.roundedUp(toMultipleOf: 16),
           activations: UnsafeBufferPointer(
-            start: place.codes(row: rows.lowerBound), count: codeRowCount * place.stride),
-          rowCount: codeRowCount,
+            start: place.values(row: rows.lowerBound), count: integerRowCount * place.stride),
+          rowCount: integerRowCount,
           into: UnsafeMutableBufferPointer(start: products.base, count: products.count),
           resultStride: tiles.count * 16, scratch: workspace.scratch[worker].codes.buffer)
       }
@@ -148,16 +149,16 @@ extension Pass {
             var epilogue = Epilogue(
               products: UnsafeBufferPointer(products.buffer), productStride: tiles.count * 16,
               codeSums: UnsafeBufferPointer(
-                start: place.sums(row: rows.lowerBound, run: firstRun + index), count: codeRowCount),
+                start: place.sums(row: rows.lowerBound, run: firstRun + index), count: integerRowCount),
               scales: UnsafeBufferPointer(rebasing: scales[step..<step + channels.count]),
               zeroPoints: UnsafeBufferPointer(rebasing: zeroPoints[step..<step + channels.count]),
-              tokenScales: codes.form.hasRowScales
+              tokenScales: input.quantization.hasRowScales
                 ? UnsafeBufferPointer(start: place.scale(row: rows.lowerBound), count: rows.count) : nil,
               bias: product.bias == nil ? nil : UnsafeBufferPointer(rebasing: bias[channels]),
               rowCount: rows.count,
               target: UnsafeMutableBufferPointer(start: target, count: (rows.count - 1) * outWidth + channels.count),
               targetStride: outWidth)
-            epilogue.hasDigits = place.digitCount == 3
+            epilogue.hasDigits = place.limbCount == 3
             epilogue.accumulates = index > 0
             epilogue.isLast = index == matrix.runs.count - 1
             kernels.finish(epilogue)
@@ -166,7 +167,7 @@ extension Pass {
       }
     }
     if matrix.runs.isEmpty { fill(target, rows.count, channels, outWidth, bias: product.bias) }
-    finish(product, rows: rows, channels: channels)
+    runEpilogue(of: product, rows: rows, channels: channels)
   }
 
   /// A matrix without columns gives the bias.
@@ -181,7 +182,7 @@ extension Pass {
   // MARK: Floats
 
   private func multiply(
-    _ use: ParameterUse, _ product: Program.Product, rows: Range<Int>, channels: Range<Int>, worker: Int
+    _ use: ParameterUse, _ product: Product, rows: Range<Int>, channels: Range<Int>, worker: Int
   ) throws {
     let linear = product.linear
     guard !rows.isEmpty, !channels.isEmpty else { return }
@@ -204,19 +205,18 @@ extension Pass {
       guard program.regions[product.to] != .sequences else { return multiply(rows) }
       for block in batch.productBlocks where block.overlaps(rows) { multiply(block.clamped(to: rows)) }
     }
-    finish(product, rows: rows, channels: channels)
+    runEpilogue(of: product, rows: rows, channels: channels)
   }
 
-  // MARK: Finish
+  // MARK: Epilogue
 
   /// Does what the graph does next with a block of a product, while it is in cache.
-  private func finish(_ product: Program.Product, rows: Range<Int>, channels: Range<Int>) {
+  private func runEpilogue(of product: Product, rows: Range<Int>, channels: Range<Int>) {
     let width = product.linear.outFeatures
     let target = workspace.rows(of: product.to) + channels.lowerBound
-    switch product.finish {
+    switch product.epilogue {
     case .none: break
-    case .activate(let kind):
-      let function = Kernels.Activation(kind)
+    case .activate(let function):
       for row in rows {
         let values = UnsafeMutableBufferPointer(start: target + row * width, count: channels.count)
         kernels.activate(function, UnsafeBufferPointer(values), into: values)
@@ -230,13 +230,5 @@ extension Pass {
           into: values)
       }
     }
-  }
-}
-
-extension Program.CodeForm {
-  /// True when rows have a scale of their own.
-  var hasRowScales: Bool {
-    if case .static = self { return false }
-    return true
   }
 }

@@ -2,41 +2,89 @@ import OTFoundation
 import OTGraph
 import OTKernels
 
-extension Pass {
-  /// Queries that a thread mixes at a time.
-  private static let queryBlockCount = 64
-
-  /// Softmax attention of every sequence of the batch: stores keys and values,
-  /// and mixes heads and blocks of queries in parallel.
-  func run(_ mixing: Program.Mixing) throws {
-    if let bits = engine.attentionBits { return try mixCodes(mixing, bits: bits) }
-    let keys = workspace.rows(of: mixing.keys)
-    let values = workspace.rows(of: mixing.values)
-    try eachKeyValueHead(of: mixing.attention) { segment, head in
-      store(mixing, head: head, segment: segment, keys: keys, values: values)
+extension Attention {
+  func lower(_ node: Node, into compiler: inout ProgramCompiler) {
+    var inputs = node.inputs.map(compiler.valueID)
+    var slopes: [Float]?
+    switch positions {
+    case .none: break
+    case .alibi: slopes = Attention.alibiSlopes(headCount: headCount)
+    case .rotary(let rotary):
+      let index = compiler.index(of: rotary)
+      for input in 0..<2 { inputs[input] = compiler.rotated(inputs[input], by: index, headSize: headSize) }
     }
-    try mixBlocks(of: mixing, queries: workspace.rows(of: mixing.queries))
+    let stage = AttentionStage(
+      self, index: compiler.attentions.count, slopes: slopes, queries: inputs[0], keys: inputs[1], values: inputs[2],
+      to: compiler.newValue(node))
+    compiler.attentions.append(stage)
+    compiler.append(stage)
+  }
+}
+
+/// Softmax attention of the whole batch.
+final class AttentionStage: Stage {
+  let attention: Attention
+  /// Counts the attentions of the program.
+  let index: Int
+  /// ALiBi's slopes of the heads.
+  let slopes: [Float]?
+  /// Queries and keys are rotated where they are to be.
+  let queries, keys, values: Program.ValueID
+  let to: Program.ValueID
+
+  init(
+    _ attention: Attention, index: Int, slopes: [Float]?, queries: Program.ValueID, keys: Program.ValueID,
+    values: Program.ValueID, to: Program.ValueID
+  ) {
+    (self.attention, self.index, self.slopes) = (attention, index, slopes)
+    (self.queries, self.keys, self.values, self.to) = (queries, keys, values, to)
   }
 
-  /// Mixes blocks of queries of all heads, in parallel.
+  var written: [Program.ValueID] { [to] }
+  var read: [Program.ValueID] { [queries, keys, values] }
+
+  /// Stores keys and values, then attends with heads and blocks of queries in parallel.
+  func run(_ pass: Pass, rows: Range<Int>) throws {
+    if let bits = pass.engine.attentionBits {
+      try pass.attendQuantized(self, bits: bits)
+    } else {
+      try pass.attend(self)
+    }
+  }
+}
+
+extension Pass {
+  /// Queries that a thread takes at a time.
+  private static let queryBlockCount = 64
+
+  fileprivate func attend(_ stage: AttentionStage) throws {
+    let keys = workspace.rows(of: stage.keys)
+    let values = workspace.rows(of: stage.values)
+    try eachKeyValueHead(of: stage.attention) { segment, head in
+      store(stage, head: head, segment: segment, keys: keys, values: values)
+    }
+    try attendBlocks(of: stage, queries: workspace.rows(of: stage.queries))
+  }
+
+  /// Attends with blocks of queries of all heads, in parallel.
   ///
-  /// - Parameter queries: nil: the workspace has their codes.
-  func mixBlocks(of mixing: Program.Mixing, queries: UnsafeMutablePointer<Float>?) throws {
+  /// - Parameter queries: nil: the workspace has them quantized.
+  func attendBlocks(of stage: AttentionStage, queries: UnsafeMutablePointer<Float>?) throws {
     let size = Pass.queryBlockCount
     let blockCount = batch.segments.reduce(0) { $0 + ($1.rows.count + size - 1) / size }
-    let loop = MixLoop(pass: self, mixing: mixing, queries: queries, target: workspace.rows(of: mixing.to))
-    try engine.pool.run(blockCount * mixing.attention.headCount, loop)
+    let loop = AttentionLoop(pass: self, stage: stage, queries: queries, target: workspace.rows(of: stage.to))
+    try engine.pool.run(blockCount * stage.attention.headCount, loop)
   }
 
   /// The heads and blocks of queries of an attention.
-  private struct MixLoop: WorkerPool.Loop {
+  private struct AttentionLoop: WorkerPool.Loop {
     let pass: Pass
-    let mixing: Program.Mixing
+    let stage: AttentionStage
     let queries: UnsafeMutablePointer<Float>?
     let target: UnsafeMutablePointer<Float>
 
     func perform(_ item: Int, worker: Int) {
-      let headCount = mixing.attention.headCount
+      let headCount = stage.attention.headCount
       let head = item % headCount
       let size = Pass.queryBlockCount
       var block = item / headCount
@@ -45,11 +93,11 @@ extension Pass {
         guard block >= count else {
           let first = segment.rows.lowerBound + block * size
           let rows = first..<min(first + size, segment.rows.upperBound)
-          pass.withQueries(of: mixing, head: head, segment: index, rows: rows, into: target) { part in
+          pass.withQueries(of: stage, head: head, segment: index, rows: rows, into: target) { part in
             if let queries {
-              pass.mix(mixing, part, queries: queries, worker: worker)
+              pass.attend(stage, part, queries: queries, worker: worker)
             } else {
-              pass.mixCodes(mixing, part, worker: worker)
+              pass.attendQuantized(stage, part, worker: worker)
             }
           }
           return
@@ -82,10 +130,10 @@ extension Pass {
   }
 
   private func withQueries(
-    of mixing: Program.Mixing, head: Int, segment index: Int, rows: Range<Int>,
+    of stage: AttentionStage, head: Int, segment index: Int, rows: Range<Int>,
     into target: UnsafeMutablePointer<Float>, _ body: (QueryBlock) -> Void
   ) {
-    let attention = mixing.attention
+    let attention = stage.attention
     let segment = batch.segments[index]
     let size = attention.headSize
     let width = attention.headCount * size
@@ -99,7 +147,7 @@ extension Pass {
         target: results, targetStride: width),
       segment: index, rows: rows, keyValueHead: head / (attention.headCount / attention.keyValueHeadCount),
       place: place)
-    part.head.slope = mixing.slopes?[head] ?? 0
+    part.head.slope = stage.slopes?[head] ?? 0
     guard let mask = batch.mask else { return body(part) }
     mask.withUnsafeBufferPointer {
       part.head.mask = UnsafeBufferPointer(rebasing: $0[segment.rows])
@@ -107,10 +155,10 @@ extension Pass {
     }
   }
 
-  private func mix(
-    _ mixing: Program.Mixing, _ part: QueryBlock, queries: UnsafeMutablePointer<Float>, worker: Int
+  private func attend(
+    _ stage: AttentionStage, _ part: QueryBlock, queries: UnsafeMutablePointer<Float>, worker: Int
   ) {
-    let stored = cache.head(part.keyValueHead, of: mixing, segment: part.segment)
+    let stored = cache.head(part.keyValueHead, of: stage, segment: part.segment)
     let (count, size) = (part.head.keyCount, part.head.headSize)
     let block = AttentionBlock(
       part.head, queries: UnsafeBufferPointer(start: queries + part.place, count: part.head.target.count),
@@ -121,13 +169,13 @@ extension Pass {
   }
 
   private func store(
-    _ mixing: Program.Mixing, head: Int, segment index: Int, keys: UnsafeMutablePointer<Float>,
+    _ stage: AttentionStage, head: Int, segment index: Int, keys: UnsafeMutablePointer<Float>,
     values: UnsafeMutablePointer<Float>
   ) {
-    let headSize = mixing.attention.headSize
-    let width = mixing.attention.keyValueHeadCount * headSize
+    let headSize = stage.attention.headSize
+    let width = stage.attention.keyValueHeadCount * headSize
     let segment = batch.segments[index]
-    let stored = cache.head(head, of: mixing, segment: index)
+    let stored = cache.head(head, of: stage, segment: index)
     let from = segment.rows.lowerBound * width + head * headSize
     let count = segment.firstPosition + segment.rows.count
     kernels.storeKeys(

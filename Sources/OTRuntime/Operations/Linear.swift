@@ -1,0 +1,123 @@
+import OTGraph
+import OTKernels
+
+/// One linear.
+final class Product: Sendable {
+  enum Weights: Sendable {
+    /// Multiplied in integers, with a quantized value and the partition of its columns.
+    case packed(PackedMatrix, Program.QuantizedID, partition: Int)
+    case float(ParameterUse)
+  }
+
+  /// What is done to a product while it is in cache.
+  enum Epilogue: Sendable {
+    case none
+    case activate(Kernels.Activation)
+    /// Adds a value that was there before.
+    case add(Program.ValueID)
+  }
+
+  let linear: Linear
+  let weights: Weights
+  let bias: [Float]?
+  let epilogue: Epilogue
+  let from: Program.ValueID
+  let to: Program.ValueID
+
+  init(
+    linear: Linear, weights: Weights, bias: [Float]?, epilogue: Epilogue, from: Program.ValueID, to: Program.ValueID
+  ) {
+    self.linear = linear
+    self.weights = weights
+    self.bias = bias
+    self.epilogue = epilogue
+    self.from = from
+    self.to = to
+  }
+}
+
+/// Linears that read one value.
+final class ProductStage: Stage {
+  let products: [Product]
+
+  init(_ products: [Product]) { self.products = products }
+
+  var written: [Program.ValueID] { products.map(\.to) }
+
+  var read: [Program.ValueID] {
+    products.flatMap { product -> [Program.ValueID] in
+      var values: [Program.ValueID] = []
+      if case .float = product.weights { values.append(product.from) }
+      if case .add(let other) = product.epilogue { values.append(other) }
+      return values
+    }
+  }
+
+  var readQuantized: [Program.QuantizedID] {
+    products.compactMap { product in
+      if case .packed(_, let id, _) = product.weights { return id }
+      return nil
+    }
+  }
+
+  func run(_ pass: Pass, rows: Range<Int>) throws { try pass.multiply(products, rows: rows) }
+}
+
+// MARK: - Lowering
+
+extension ProductStage {
+  /// Adds all linears that read the value of `producer`, at the place of the first.
+  static func lower(reading producer: String, into compiler: inout ProgramCompiler) throws {
+    // What the stage itself computes cannot be read by it.
+    let earlier = 0..<compiler.values.count
+    var products: [Product] = []
+    var added: [Node] = []
+    let from = compiler.valueID(producer)
+    var seen: Set<String> = []
+    for name in compiler.part.consumers(of: producer)
+    where compiler.valueIDs[name] == nil && seen.insert(name).inserted {
+      guard let node = compiler.graph[name], case .linear(let linear) = node.operation else { continue }
+      let (epilogue, last) = epilogue(of: node, earlier: earlier, compiler)
+      let to = compiler.newValue(last, isSequences: compiler.isSequences[from])
+      // The linear has no value of its own, but it is done.
+      compiler.valueIDs[node.name] = to
+      products.append(
+        Product(
+          linear: linear, weights: weights(of: node, linear, producer: producer, compiler),
+          bias: try compiler.vector(.bias, of: node), epilogue: epilogue, from: from, to: to))
+      added.append(last)
+    }
+    compiler.append(ProductStage(products), isSequences: compiler.isSequences[from])
+    for node in added { compiler.quantize(node) }
+  }
+
+  /// What is done to the product of `node`, and the node whose value it then is.
+  private static func epilogue(
+    of node: Node, earlier: Range<Program.ValueID>, _ compiler: ProgramCompiler
+  ) -> (Product.Epilogue, Node) {
+    let readers = compiler.part.consumers(of: node.name)
+    guard compiler.fuses, readers.count == 1, let reader = compiler.graph[readers[0]],
+      !compiler.part.outputs.values.contains(node.name)
+    else { return (.none, node) }
+    switch reader.operation {
+    case .activation(let kind): return (.activate(Kernels.Activation(kind)), reader)
+    case .add:
+      let other = reader.inputs[0] == node.name ? reader.inputs[1] : reader.inputs[0]
+      guard let value = compiler.valueIDs[other], earlier.contains(value) else { return (.none, node) }
+      return (.add(value), reader)
+    default: return (.none, node)
+    }
+  }
+
+  private static func weights(
+    of node: Node, _ linear: Linear, producer: String, _ compiler: ProgramCompiler
+  ) -> Product.Weights {
+    if let matrix = compiler.packed[node.name],
+      let (id, partition) = compiler.quantizedInput(of: linear, matrix, producer: producer)
+    {
+      return .packed(matrix, id, partition: partition)
+    }
+    guard let use = compiler.use(.weight, of: node) else { preconditionFailure("a linear has a weight") }
+    return .float(use)
+  }
+}

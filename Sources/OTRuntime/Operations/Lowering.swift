@@ -1,0 +1,26 @@
+import OTGraph
+
+extension OTGraph.Operation {
+  /// Adds what a node with this operation does to the program: a stage, or a step of a
+  /// chain, which the operation's file beside this one describes.
+  ///
+  /// - Throws: as parameters throw.
+  func lower(_ node: Node, into compiler: inout ProgramCompiler) throws {
+    switch self {
+    case .tokenIDs: compiler.add(.tokens, node)
+    case .positionIDs: compiler.add(.positions, node)
+    case .tokenTypeIDs: compiler.add(.types, node)
+    case .embedding(let embedding): embedding.lower(node, into: &compiler)
+    case .linear: try ProductStage.lower(reading: node.inputs[0], into: &compiler)
+    case .layerNorm(let norm): try norm.lower(node, isCentered: true, into: &compiler)
+    case .rmsNorm(let norm): try norm.lower(node, isCentered: false, into: &compiler)
+    case .attention(let attention): attention.lower(node, into: &compiler)
+    case .channelSlice(let slice): compiler.append(node) { SliceStep(slice, $0[0], to: $1) }
+    case .activation(let kind): compiler.append(node) { ActivationStep(kind, $0[0], to: $1) }
+    case .multiply: compiler.append(node) { MultiplyStep($0[0], $0[1], to: $1) }
+    case .add: compiler.append(node) { AddStep($0[0], $0[1], to: $1) }
+    case .firstToken: FirstRowsStage.lower(node, into: &compiler)
+    case .affine: try AffineStep.lower(node, into: &compiler)
+    }
+  }
+}
