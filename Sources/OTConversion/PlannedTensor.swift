@@ -44,7 +44,8 @@ package struct PlannedTensor: Sendable {
   package func rows(of view: TensorView) throws -> TransformedRows {
     let constant = use?.tensor?.constant ?? 0
     guard let use, use.role == .weight else { return try TransformedRows(view: view, constant: constant) }
-    return try TransformedRows(view: view, constant: constant, input: use.input, output: use.output)
+    return try TransformedRows(
+      view: view, constant: constant, input: use.input, inputRotation: use.inputRotation, output: use.output)
   }
 
   /// Whether the elements are the source's own.

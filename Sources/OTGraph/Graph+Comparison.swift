@@ -2,16 +2,16 @@ import OTFoundation
 import OTJSON
 
 extension Graph {
-  /// The node that affine nodes on an edge read, `name` itself where it is none.
-  package func nodeBeforeAffines(_ name: String) -> String {
+  /// The node that what migration put on an edge reads, `name` itself where it is none.
+  package func nodeBeforeEdge(_ name: String) -> String {
     var name = name
-    while let node = self[name], case .affine = node.operation { name = node.inputs[0] }
+    while let node = self[name], node.operation.kind == .edge { name = node.inputs[0] }
     return name
   }
 
   /// What this graph does otherwise than `source`: the name of a node, or `graph`, and in words.
   ///
-  /// Migration makes no difference: transforms, affine nodes and activations are left out.
+  /// Migration makes no difference: transforms, nodes on edges and activations are left out.
   package func differences(from source: Graph) -> [(name: String, message: String)] {
     var differences: [(name: String, message: String)] = []
     func compare(_ name: String, _ own: JSONObject, _ other: JSONObject) {
@@ -21,14 +21,14 @@ extension Graph {
       }
     }
     compare("graph", factsBesideNodes, source.factsBesideNodes)
-    for node in source.nodes where !node.isAffine {
-      guard let own = self[node.name], !own.isAffine else {
+    for node in source.nodes where !node.isEdge {
+      guard let own = self[node.name], !own.isEdge else {
         differences.append((node.name, "is a node of the source and none of the file"))
         continue
       }
       compare(node.name, facts(of: own), source.facts(of: node))
     }
-    for node in nodes where !node.isAffine && source[node.name] == nil {
+    for node in nodes where !node.isEdge && source[node.name] == nil {
       differences.append((node.name, "is a node of the file and none of the source"))
     }
     return differences
@@ -41,10 +41,10 @@ extension Graph {
   }
 
   private func facts(of node: Node) -> JSONObject {
-    Node(node.name, node.operation, inputs: node.inputs.map(nodeBeforeAffines)).json
+    Node(node.name, node.operation, inputs: node.inputs.map(nodeBeforeEdge)).json
   }
 }
 
 extension Node {
-  fileprivate var isAffine: Bool { operation == .affine }
+  fileprivate var isEdge: Bool { operation.kind == .edge }
 }

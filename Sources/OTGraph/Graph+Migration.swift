@@ -18,9 +18,7 @@ extension Graph {
   ///   share a value head (`graph-shared-channels`), and for a weight that is
   ///   tied to another node's (`graph-tied`).
   package func migrating(_ site: Site, by transform: ChannelTransform) throws -> Graph {
-    guard self.site(producedBy: site.producer) == site else {
-      throw Refusal("graph-site", "'\(site.producer)' is no site of this graph as described")
-    }
+    try check(site)
     if let fault = transform.fault(channelCount: site.size) {
       throw Refusal("graph-transform", "the site '\(site.producer)': \(fault)")
     }
@@ -29,7 +27,11 @@ extension Graph {
 
     let path = pushPath(to: site.producer, readers: site.consumers, shift: transform.shift != nil)
     var transforms = self.transforms
-    guard let path else { return try puttingAffine(before: site, transform: transform) }
+    guard let path else {
+      let name = freeName("\(site.producer).affine")
+      transforms[name] = transform
+      return try putting(.affine, name, before: site, transforms: transforms)
+    }
     if let representatives = sharedChannels(on: path) {
       try refuseUnequal(representatives, of: site, transform: transform)
     }
@@ -38,6 +40,37 @@ extension Graph {
       transforms[step.node] = transforms[step.node].map { $0.followed(by: part) } ?? part
     }
     return try replacing(transforms: transforms)
+  }
+
+  /// The graph in which the site's value `x` is `(x − shift) ⊘ scale`, rotated, and which
+  /// computes the same function.
+  ///
+  /// Shift and scale go where the rules let them; the rotation is a node
+  /// `<producer>.rotation` before the site's linears.
+  ///
+  /// - Throws: `Refusal` with rule `graph-rotation` for a site that is rotated already or
+  ///   whose channels are no multiple of the block size, or as with a `ChannelTransform`.
+  package func migrating(_ site: Site, by transform: SiteTransform) throws -> Graph {
+    guard let rotation = transform.rotation else { return try migrating(site, by: transform.channels) }
+    try check(site)
+    if let fault = rotation.fault(channelCount: site.size) {
+      throw Refusal("graph-rotation", "the site '\(site.producer)': \(fault)")
+    }
+    try refuseTiedWeights(of: site)
+    let moved = try migrating(site, by: transform.channels)
+    guard let producer = moved[site.consumers[0]]?.inputs[0], let site = moved.site(producedBy: producer) else {
+      preconditionFailure("migration keeps the linears of a site")
+    }
+    return try moved.putting(.rotation(rotation), moved.freeName("\(producer).rotation"), before: site)
+  }
+
+  private func check(_ site: Site) throws {
+    guard self.site(producedBy: site.producer) == site else {
+      throw Refusal("graph-site", "'\(site.producer)' is no site of this graph as described")
+    }
+    guard rotation(ofValue: site.producer) == nil else {
+      throw Refusal("graph-rotation", "the site '\(site.producer)' is rotated already")
+    }
   }
 
   /// Which parts of a transform of the site go into the parameters of what gives it; what
@@ -98,29 +131,33 @@ extension Graph {
 
   // MARK: On the edge
 
-  private func puttingAffine(before site: Site, transform: ChannelTransform) throws -> Graph {
-    // A site that is given by an affine node is always pushable unless
-    // somebody else reads that node; then a second one stands behind it.
-    var name = "\(site.producer).affine"
-    while self[name] != nil { name += ".affine" }
+  /// The graph with a node `name` between the site and its linears.
+  private func putting(
+    _ operation: Operation, _ name: String, before site: Site, transforms: [String: ChannelTransform]? = nil
+  ) throws -> Graph {
     let linears = Set(site.consumers)
     var nodes: [Node] = []
     nodes.reserveCapacity(self.nodes.count + 1)
     for node in self.nodes {
       if linears.contains(node.name) {
         if node.name == site.consumers.first {
-          nodes.append(Node(name, .affine, inputs: [site.producer]))
+          nodes.append(Node(name, operation, inputs: [site.producer]))
         }
         nodes.append(Node(node.name, node.operation, inputs: [name]))
       } else {
         nodes.append(node)
       }
     }
-    var transforms = self.transforms
-    transforms[name] = transform
     var activations = self.activations
     activations[name] = activations.removeValue(forKey: site.producer)
     return try replacing(nodes: nodes, transforms: transforms, activations: activations)
+  }
+
+  /// `name`, or what no node is called: a site that is given by an affine node is always
+  /// pushable unless somebody else reads that node; then a second one stands behind it.
+  private func freeName(_ name: String) -> String {
+    guard self[name] != nil, let suffix = name.split(separator: ".").last else { return name }
+    return freeName("\(name).\(suffix)")
   }
 
   // MARK: Refusals
@@ -148,19 +185,5 @@ extension Graph {
             + "and need equal entries")
       }
     }
-  }
-}
-
-/// Where the parts of a site's transform go.
-package struct SitePushability: Sendable, Hashable {
-  /// Whether a shift goes into the parameters of what gives the site; else it stays on the edge.
-  package let shift: Bool
-  /// Whether a scale does.
-  package let scale: Bool
-
-  /// Where a shift and a scale go.
-  package init(shift: Bool, scale: Bool) {
-    self.shift = shift
-    self.scale = scale
   }
 }

@@ -111,16 +111,23 @@ package struct Graph: Sendable {
   package func consumers(of node: String) -> [String] { consumersByName[node] ?? [] }
 
   /// All that has been done to the value of `node`: the entry of `transforms`;
-  /// for an `affine` node, its input's followed by its own.
+  /// for an `affine` node, its input's followed by its own; for a `rotation`, its input's,
+  /// after which it is rotated.
   package func transform(ofValue node: String) -> ChannelTransform {
     var chain: [ChannelTransform] = []
     var name = node
     while let current = self[name] {
       if let own = transforms[name] { chain.append(own) }
-      guard case .affine = current.operation else { break }
+      guard current.operation.kind == .edge else { break }
       name = current.inputs[0]
     }
     return chain.reversed().reduce(.identity) { $0.followed(by: $1) }
+  }
+
+  /// How the value of `node` is rotated after `transform(ofValue:)`; nil where it is not.
+  package func rotation(ofValue node: String) -> Rotation? {
+    guard case .rotation(let rotation)? = self[node]?.operation else { return nil }
+    return rotation
   }
 
   /// The same graph with other activation quantizations.

@@ -127,6 +127,15 @@ extension Graph {
       }
       guard !outputNodes.contains(name) else { throw refuse("is an output of the model") }
     }
+    for node in nodes where rotation(ofValue: node.name) != nil {
+      for consumer in consumers(of: node.name) where self[consumer]?.operation.body.canReadRotation != true {
+        throw Refusal(
+          "graph-rotation", "'\(consumer)' reads '\(node.name)', but no rotated value", file: file)
+      }
+      guard !outputNodes.contains(node.name) else {
+        throw Refusal("graph-rotation", "'\(node.name)' is an output of the model", file: file)
+      }
+    }
     // What has no parameters to make up for it passes on what its inputs are.
     for node in nodes where ([node.name] + node.inputs).contains(where: { !transform(ofValue: $0).isIdentity }) {
       guard let expected = try passedOn(by: node, file: file) else { continue }

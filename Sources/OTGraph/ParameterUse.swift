@@ -8,7 +8,7 @@ import OTTensor
 ///
 /// | role | value |
 /// | --- | --- |
-/// | weight | `(w · s_in[column]) / s_out[row]`, `w` read as `tensor` says |
+/// | weight | `R(w · s_in[column]) / s_out[row]`, `w` read as `tensor` says; `R` rotates the row where the input is rotated |
 /// | bias | `((b + W·z_in) − z_out) / s_out`, `W` the checkpoint's own weight |
 /// | gamma | `γ / s_out`; ones where `tensor` is nil |
 /// | beta | `(β − z_out) / s_out`; zeros where `tensor` is nil |
@@ -35,6 +35,8 @@ package struct ParameterUse: Sendable, Hashable {
   /// What was done to the node's input: along a weight's columns, and `W·z_in`
   /// of a bias. Identity but for the weights and biases of linears.
   package let input: ChannelTransform
+  /// How the node's input is rotated after that, for the weight of a linear.
+  package let inputRotation: Rotation?
   /// What is done to the node's value: along a weight's rows, a vector's entries.
   package let output: ChannelTransform
   /// For the bias of a linear, the weight that `W·z_in` needs.
@@ -50,7 +52,7 @@ package struct ParameterUse: Sendable, Hashable {
   package var isUnchanged: Bool {
     guard let tensor, tensor.constant == 0 else { return false }
     switch role {
-    case .weight: return input.scale == nil && output.scale == nil
+    case .weight: return input.scale == nil && inputRotation == nil && output.scale == nil
     case .bias: return input.shift == nil && output.isIdentity
     case .gamma: return output.scale == nil
     case .beta: return output.isIdentity
@@ -88,7 +90,8 @@ extension Graph {
       if case .named(let name)? = parameter.tensor { outputName = name }
       return ParameterUse(
         tensor: parameter.tensor, outputName: outputName, node: node.name, role: parameter.role, shape: shape,
-        input: parameter.linear == nil ? .identity : input, output: output,
+        input: parameter.linear == nil ? .identity : input,
+        inputRotation: parameter.role == .weight ? node.inputs.first.flatMap(rotation(ofValue:)) : nil, output: output,
         weightTensor: parameter.role == .bias ? parameter.linear?.weight : nil,
         linearRole: parameter.linear?.role)
     }

@@ -23,7 +23,7 @@ extension Graph {
   package func site(producedBy name: String) -> Site? {
     let linears = consumers(of: name).filter(isBlockLinear)
     guard !linears.isEmpty, let size = channelCount(of: name) else { return nil }
-    let origin = self[nodeBeforeAffines(name)]
+    let origin = self[nodeBeforeEdge(name)]
     return Site(producer: name, consumers: linears, size: size, fedBy: origin?.operation.kind ?? .input)
   }
 

@@ -23,7 +23,8 @@ package struct ParameterReader: Sendable {
   package func rows(of use: ParameterUse) throws -> TransformedRows {
     let (view, constant) = try view(of: use.tensor, use.shape)
     guard use.role == .weight else { return try TransformedRows(view: view, constant: constant) }
-    return try TransformedRows(view: view, constant: constant, input: use.input, output: use.output)
+    return try TransformedRows(
+      view: view, constant: constant, input: use.input, inputRotation: use.inputRotation, output: use.output)
   }
 
   /// Entries of a parameter of one dimension.
@@ -116,7 +117,7 @@ extension ParameterReader: ParameterSource {
 extension ParameterReader {
   /// Undoes what `read` does to rows of a parameter from `firstRow` on, in place.
   ///
-  /// Weights become `(ŵ · s_out[row]) / s_in[column]`, gains `γ̂ · s_out`, offsets and biases
+  /// Weights become `R(ŵ · s_out[row]) / s_in[column]`, `R` being its own inverse, gains `γ̂ · s_out`, offsets and biases
   /// `b̂ · s_out + z_out`; then the constant of the parameter's source is taken away.
   ///
   /// - Parameter shiftProduct: Ŵ·z_in of the rows of the restored weight, which a bias gives back,
@@ -131,9 +132,19 @@ extension ParameterReader {
       let columnCount = max(use.shape.rowElementCount, 1)
       for start in stride(from: 0, to: values.count, by: columnCount) {
         let rowScale = output.scale?[firstRow + start / columnCount] ?? 1
-        for column in 0..<columnCount {
-          values[start + column] = values[start + column] * rowScale / (use.input.scale?[column] ?? 1)
+        guard let rotation = use.inputRotation else {
+          for column in 0..<columnCount {
+            values[start + column] = values[start + column] * rowScale / (use.input.scale?[column] ?? 1)
+          }
+          continue
         }
+        for column in start..<start + columnCount { values[column] *= rowScale }
+        values.withUnsafeMutableBufferPointer { values in
+          let row = UnsafeMutableBufferPointer(rebasing: values[start..<start + columnCount])
+          Kernels.current.hadamard(UnsafeBufferPointer(row), blockSize: rotation.blockSize, into: row)
+        }
+        guard let scale = use.input.scale else { continue }
+        for column in 0..<columnCount { values[start + column] /= scale[column] }
       }
     case .gamma:
       for index in values.indices { values[index] *= output.scale?[firstRow + index] ?? 1 }

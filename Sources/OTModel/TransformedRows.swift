@@ -6,7 +6,8 @@ import OTTensor
 /// The rows of a float tensor as float32, after what migration does to them.
 ///
 /// Element by element `((w + constant) · s_in[column]) / s_out[row]`, each
-/// operation rounded once to float32; absent vectors leave their step out.
+/// operation rounded once to float32; absent vectors leave their step out. Where the value
+/// that the weight multiplies is rotated, so is each row, between the two steps.
 /// Serves every reader of transformed weights: the quantizer, the writer of
 /// float tensors, verification and the float executor. Untransformed, a
 /// tensor of any rank will do; a row is one index of its first dimension.
@@ -17,6 +18,8 @@ package struct TransformedRows: Sendable {
   package let constant: Float
   /// What was done to the value that the weight multiplies: `s_in`, and `z_in` for products with it.
   package let input: ChannelTransform
+  /// How that value is rotated; nil: not at all.
+  package let inputRotation: Rotation?
   /// What is done to the weight's own value: `s_out`.
   package let output: ChannelTransform
   /// What reads and transforms.
@@ -26,15 +29,15 @@ package struct TransformedRows: Sendable {
   ///   floats, `weight-not-matrix` when a transform is given for a tensor that is
   ///   not `[out, in]`, `transform-mismatch` when its vectors are of other lengths.
   package init(
-    view: TensorView, constant: Float = 0, input: ChannelTransform = .identity, output: ChannelTransform = .identity,
-    kernels: Kernels = .current
+    view: TensorView, constant: Float = 0, input: ChannelTransform = .identity, inputRotation: Rotation? = nil,
+    output: ChannelTransform = .identity, kernels: Kernels = .current
   ) throws {
     guard view.elementType.isConvertibleFloat else {
       throw Refusal(
         "weight-not-float", "elements are \(view.elementType.rawValue), not F64, F32, F16 or BF16",
         file: view.file.path, tensor: view.name)
     }
-    if !input.isIdentity || output.scale != nil {
+    if !input.isIdentity || inputRotation != nil || output.scale != nil {
       guard view.shape.rank == 2 else {
         throw Refusal(
           "weight-not-matrix", "shape \(view.shape) is not [out, in]",
@@ -46,6 +49,11 @@ package struct TransformedRows: Sendable {
       ("column shifts", input.shift, view.shape.rowElementCount),
       ("row scales", output.scale, view.shape.rowCount),
     ]
+    if let inputRotation, view.shape.rowElementCount % inputRotation.blockSize != 0 {
+      throw Refusal(
+        "transform-mismatch", "rotated blocks of \(inputRotation.blockSize) for a weight of shape \(view.shape)",
+        file: view.file.path, tensor: view.name)
+    }
     for (name, values, expected) in vectors {
       guard let values, values.count != expected else { continue }
       throw Refusal(
@@ -55,12 +63,13 @@ package struct TransformedRows: Sendable {
     self.view = view
     self.constant = constant
     self.input = input
+    self.inputRotation = inputRotation
     self.output = output
     self.kernels = kernels
   }
 
   /// Whether weights are as the file has them; a shift alone does not change them.
-  package var areUnchanged: Bool { constant == 0 && input.scale == nil && output.scale == nil }
+  package var areUnchanged: Bool { constant == 0 && input.scale == nil && inputRotation == nil && output.scale == nil }
 
   /// Elements of a row.
   package var rowElementCount: Int { view.shape.rowElementCount }
@@ -103,7 +112,11 @@ package struct TransformedRows: Sendable {
   /// Makes W' of one row of W, in place.
   package func applyTransform(row: Int, _ values: UnsafeMutableBufferPointer<Float>) {
     let rowScale = output.scale?[row]
-    if let columnScale = input.scale {
+    if let inputRotation {
+      input.scale?.withUnsafeBufferPointer { kernels.transform(values, columnScale: $0, rowScale: nil) }
+      kernels.hadamard(UnsafeBufferPointer(values), blockSize: inputRotation.blockSize, into: values)
+      if rowScale != nil { kernels.transform(values, columnScale: nil, rowScale: rowScale) }
+    } else if let columnScale = input.scale {
       columnScale.withUnsafeBufferPointer {
         kernels.transform(values, columnScale: $0, rowScale: rowScale)
       }
@@ -119,6 +132,10 @@ package struct TransformedRows: Sendable {
 
   /// The refusal of element `[row, column]`, which is not finite after the transform.
   package func nonFiniteRefusal(row: Int, column: Int) -> Refusal {
+    // A rotation spreads what is not finite over its block.
+    let blockSize = inputRotation?.blockSize ?? 1
+    let block = column / blockSize * blockSize..<(column / blockSize + 1) * blockSize
+    let column = block.first { !isFiniteInFile(row: row, column: $0) } ?? column
     let strides = view.strides
     let element = row * (strides.first ?? 0) + column * (strides.count > 1 ? strides[1] : 0)
     let byteOffset = view.byteOffset + element * view.elementType.bitWidth / 8

@@ -182,6 +182,34 @@ struct GraphJSONTests {
     }
   }
 
+  @Test(arguments: Fixture.allCases) func rotationsSurvive(_ fixture: Fixture) throws {
+    var graph = try fixture.graph()
+    let source = graph
+    for site in graph.sites {
+      let scale = [Float](repeating: 2, count: site.size)
+      let rotation = try #require(Rotation(largestFor: site.size))
+      graph = try graph.migrating(site, by: SiteTransform(scale: scale, rotation: rotation))
+    }
+    graph = try graph.quantizing(Dictionary(uniqueKeysWithValues: graph.sites.map { ($0.producer, .dynamic(bits: 6)) }))
+    #expect(graph.sites.count == source.sites.count)
+    #expect(try reread(graph) == graph)
+    #expect(graph.differences(from: source).isEmpty)
+    #expect(graph.json.text().contains(#""operation":"rotation""#))
+  }
+
+  @Test(arguments: [(16, "graph-rotation"), (8, "graph-channels"), (24, "graph-channels"), (64, "graph-channels")])
+  func hostileRotations(_ blockSize: Int, _ rule: String) throws {
+    let wide = Linear(weight: "wide", bias: nil, inFeatures: 4, outFeatures: 32, role: .block)
+    let tail = [
+      Node("wide", .linear(wide), inputs: ["first"]),
+      Node("turned", .rotation(Rotation(blockSize: blockSize)), inputs: ["wide"]),
+    ]
+    // A sum can make nothing of a rotated value, a linear can.
+    let sum = [Node("sum", .add, inputs: ["turned", "wide"])]
+    #expect(try refusal { _ = try smallGraph(tail + sum, site: "sum", size: 32) }.rule == rule)
+    if blockSize == 16 { _ = try smallGraph(tail, site: "turned", size: 32) }
+  }
+
   @Test(arguments: [(0, 0, 1), (3, 3, 1), (-1, 2, 2), (0, 2, 1 << 62), (0, 3, 1), (0, 2, 0)])
   func hostileSlices(_ part: Int, _ partCount: Int, _ headSize: Int) throws {
     let slice = ChannelSlice(part: part, partCount: partCount, blockSize: headSize)

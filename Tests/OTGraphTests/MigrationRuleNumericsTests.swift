@@ -76,9 +76,9 @@ struct RuleCase: Sendable, CustomTestStringConvertible {
     RuleCase(
       testDescription: kind.rawValue,
       nodes: [
-        linear("first", "norm", width, 24, bias: true),
+        linear("first", "norm", width, 32, bias: true),
         Node("function", .activation(kind), inputs: ["first"]),
-      ], producer: "function", size: 24, shiftGoesTo: ["function.affine"],
+      ], producer: "function", size: 32, shiftGoesTo: ["function.affine"],
       scaleGoesTo: passesScale ? ["first", "function"] : ["function.affine"])
   }
 
@@ -148,10 +148,10 @@ struct RuleCase: Sendable, CustomTestStringConvertible {
     RuleCase(
       testDescription: "gate times up",
       nodes: [
-        linear("gate", "norm", width, 24), linear("up", "norm", width, 24),
+        linear("gate", "norm", width, 32), linear("up", "norm", width, 32),
         Node("function", .activation(.silu), inputs: ["gate"]),
         Node("product", .multiply, inputs: ["function", "up"]),
-      ], producer: "product", size: 24, shiftGoesTo: ["product.affine"],
+      ], producer: "product", size: 32, shiftGoesTo: ["product.affine"],
       scaleGoesTo: ["product", "up"]),
     RuleCase(
       testDescription: "residual",
@@ -201,5 +201,48 @@ struct RuleCase: Sendable, CustomTestStringConvertible {
     let second = parts.transform(of: again, in: migrated, using: &generator)
     let twice = try Trace(try migrated.migrating(again, by: second), parameters, tokens: tokens)
     twice.expectOutputs(of: original, tolerance: 2e-5, comment)
+  }
+
+  /// The same with a rotation on the edge, whatever becomes of the other parts.
+  @Test(arguments: RuleCase.all, TransformParts.allCases)
+  func rotationKeepsTheFunction(_ rule: RuleCase, _ parts: TransformParts) throws {
+    var generator = SeededGenerator()
+    let comment = "seed \(generator.seed)"
+    let graph = try rule.graph()
+    let shapes = graph.parameterUses.compactMap { use in use.tensor.map { ($0.name, use.shape.dimensions) } }
+    let parameters = ParameterReader(
+      try RandomTensors.views(Dictionary(uniqueKeysWithValues: shapes), seed: generator.seed))
+    let tokens = (0..<20).map { _ in Int.random(in: 0..<32, using: &generator) }
+    let original = try Trace(graph, parameters, tokens: tokens)
+    let site = try #require(graph.site(producedBy: rule.producer))
+    let channels = parts.transform(of: site, in: graph, using: &generator)
+    let transform = SiteTransform(channels, rotation: Rotation(blockSize: 16))
+    guard site.size % 16 == 0 else {
+      #expect(try refusal { _ = try graph.migrating(site, by: transform) }.rule == "graph-rotation")
+      return
+    }
+    let rotated = try graph.migrating(site, by: transform)
+    let end = try #require(rotated["last"]).inputs[0]
+    #expect(rotated.rotation(ofValue: end) == transform.rotation && end.hasSuffix(".rotation"))
+    #expect(try rotated.transforms == graph.migrating(site, by: channels).transforms)
+    #expect(rotated.site(producedBy: end)?.fedBy == site.fedBy)
+    let trace = try Trace(rotated, parameters, tokens: tokens)
+    trace.expectOutputs(of: original, tolerance: 2e-5, comment)
+    // Rotated once more it is what shift and scale alone make of it.
+    let values = try #require(trace.values[end])
+    let size = 16
+    let back = values.indices.map { i in
+      let start = i / size * size
+      return (0..<size).reduce(Float(0)) { sum, j in
+        sum + values[start + j] * (((i - start) & j).nonzeroBitCount % 2 == 0 ? 0.25 : -0.25)
+      }
+    }
+    let input = try #require(rotated[end]).inputs[0]
+    let before = try #require(trace.values[input])
+    #expect(relativeError(back, before) < 2e-6, "\(comment)")
+    // Once is enough.
+    let again = try #require(rotated.site(producedBy: end))
+    #expect(try refusal { _ = try rotated.migrating(again, by: transform) }.rule == "graph-rotation")
+    #expect(try refusal { _ = try rotated.migrating(again, by: channels) }.rule == "graph-rotation")
   }
 }

@@ -68,6 +68,17 @@ struct DirectInterpreter {
         values[node.name] = zip(inputs[0], inputs[1]).map { zip($0, $1).map { $0 + $1 } }
       case .firstToken:
         values[node.name] = [inputs[0][0]]
+      case .rotation(let rotation):
+        let size = rotation.blockSize
+        values[node.name] = inputs[0].map { x in
+          x.indices.map { i in
+            let start = i / size * size
+            let sum = (0..<size).reduce(0.0) { sum, j in
+              sum + x[start + j] * ((i - start) & j).nonzeroBitCount.sign
+            }
+            return sum / Double(size).squareRoot()
+          }
+        }
       case .affine:
         let shift = try vector(.shift, node)
         let scale = try vector(.scale, node)
@@ -156,4 +167,9 @@ struct DirectInterpreter {
     let further = slopes(2 * closest).enumerated().filter { $0.offset % 2 == 0 }.map(\.element)
     return slopes(closest) + further.prefix(count - closest)
   }
+}
+
+extension Int {
+  /// −1 for odd numbers, 1 for even ones.
+  fileprivate var sign: Double { self % 2 == 0 ? 1 : -1 }
 }

@@ -118,6 +118,28 @@ import _OTTestSupport
     try Self.expectAgreement(graph, parameters, tokens, mask: mask, seed: generator.seed)
   }
 
+  @Test(arguments: [16, 32]) func rotationsAgreeWithDirectLoops(_ blockSize: Int) throws {
+    var generator = SeededGenerator()
+    var graph = try Self.graph(heads: 4, groups: 2, headSize: 16, isCausal: true, positions: .alibi)
+    let plain = graph
+    for site in graph.sites {
+      let scale = (0..<site.size).map { _ in Float.random(in: 0.5...2, using: &generator) }
+      let shared = graph.sharedChannels(of: site)
+      let transform = SiteTransform(
+        scale: shared.map { $0.map { scale[$0] } } ?? scale, rotation: Rotation(blockSize: blockSize))
+      graph = try graph.migrating(site, by: transform)
+    }
+    #expect(graph.nodes.count { $0.name.hasSuffix(".rotation") } == 2)
+    let parameters = try Self.parameters(plain, seed: generator.seed)
+    let tokens = (0..<37).map { _ in Int.random(in: 0..<Self.vocabulary, using: &generator) }
+    try Self.expectAgreement(graph, parameters, tokens, seed: generator.seed)
+    // The function is that of the plain graph.
+    let rotated = try FloatExecutor(graph: graph, parameters: parameters, threadCount: 2).run(tokenIDs: tokens)
+    let original = try FloatExecutor(graph: plain, parameters: parameters, threadCount: 2).run(tokenIDs: tokens)
+    let (a, b) = (try rotated.output("hidden").values, try original.output("hidden").values)
+    for (a, b) in zip(a, b) { #expect(abs(a - b) < 1e-4, "seed \(generator.seed)") }
+  }
+
   @Test func tokenThatSeesNothingSeesItself() throws {
     let graph = try Self.graph(
       heads: 2, groups: 2, headSize: 4, isCausal: true, positions: .none)

@@ -52,6 +52,7 @@ extension Linear: OperationBody {
 
   var canCarryTransform: Bool { true }
   var canReadTransform: Bool { true }
+  var canReadRotation: Bool { true }
 
   func push(_ transform: PushedTransform, into node: Node, of graph: Graph) -> PushStep? {
     .parameters([weight, bias])

@@ -35,6 +35,8 @@ package enum Operation: Sendable, Hashable {
   /// `(x − shift) ⊘ scale` with the node's own entry of `Graph.transforms`;
   /// put on an edge by migration. Input: one value.
   case affine
+  /// The Hadamard transform of blocks of channels; put on an edge by migration. Input: one value.
+  case rotation(Rotation)
 
   /// What the operation takes, gives, lets through, and how it is written.
   var body: any OperationBody {
@@ -53,6 +55,7 @@ package enum Operation: Sendable, Hashable {
     case .add: Add()
     case .firstToken: FirstToken()
     case .affine: Affine()
+    case .rotation(let rotation): rotation
     }
   }
 
@@ -73,6 +76,7 @@ package enum Operation: Sendable, Hashable {
     case "add": self = .add
     case "first_token": self = .firstToken
     case "affine": self = .affine
+    case "rotation": self = .rotation(try Rotation(reader: reader))
     case let name: throw reader.refusal("the operation '\(name)' is not known")
     }
   }

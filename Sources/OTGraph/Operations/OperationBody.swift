@@ -35,6 +35,8 @@ protocol OperationBody: Sendable {
   var canCarryTransform: Bool { get }
   /// Whether a node knows what to do with an input that is transformed.
   var canReadTransform: Bool { get }
+  /// Whether a node knows what to do with an input that is rotated.
+  var canReadRotation: Bool { get }
   /// The transform that those of the inputs give the value; nil where parameters
   /// make up for any.
   ///
@@ -55,6 +57,7 @@ extension OperationBody {
   func parameters(input: ChannelTransform, output: ChannelTransform) -> [OperationParameter] { [] }
   var canCarryTransform: Bool { false }
   var canReadTransform: Bool { false }
+  var canReadRotation: Bool { false }
   func passedOn(_ inputs: [ChannelTransform], channelCount: Int) throws -> ChannelTransform? { nil }
   func push(_ transform: PushedTransform, into node: Node, of graph: Graph) -> PushStep? { nil }
   var sharedChannels: [Int]? { nil }

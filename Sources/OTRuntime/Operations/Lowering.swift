@@ -21,6 +21,7 @@ extension OTGraph.Operation {
     case .add: compiler.append(node) { AddStep($0[0], $0[1], to: $1) }
     case .firstToken: FirstRowsStage.lower(node, into: &compiler)
     case .affine: try AffineStep.lower(node, into: &compiler)
+    case .rotation(let rotation): compiler.append(node) { RotationStep(rotation, $0[0], to: $1) }
     }
   }
 }

@@ -91,9 +91,9 @@ package struct SiteFinding: Sendable {
   /// Values in the source.
   package let sourceHistogram: ValueHistogram
   /// Ranges in the packed model, whose values are (x − z) ⊘ s: with a static
-  /// scheme in steps of the integers.
+  /// scheme in steps of the integers. Of a rotated site those before the rotation.
   package let packedRanges: ChannelRanges
-  /// Values in the packed model.
+  /// Values in the packed model, as they are quantized.
   package let packedHistogram: ValueHistogram
   /// With a static scheme, values that round to an integer beyond the range.
   package let clippedCount: Int

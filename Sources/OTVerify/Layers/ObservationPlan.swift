@@ -16,6 +16,9 @@ struct ObservationPlan: Sendable {
   struct ObservedSite: Sendable {
     let site: Site
     let root: String
+    /// The node of the packed model that gives the site's value before it is rotated: the
+    /// producer itself where it is not.
+    let unrotated: String
   }
 
   /// In execution order.
@@ -29,7 +32,12 @@ struct ObservationPlan: Sendable {
         "verify-graph", "'\(difference.name)' \(difference.message)", file: packedPath,
         remedy: "verify against the checkpoint that was converted")
     }
-    let sites = packed.sites.map { ObservedSite(site: $0, root: packed.nodeBeforeAffines($0.producer)) }
+    let sites = packed.sites.map { site in
+      let isRotated = packed.rotation(ofValue: site.producer) != nil
+      return ObservedSite(
+        site: site, root: packed.nodeBeforeEdge(site.producer),
+        unrotated: isRotated ? packed[site.producer]?.inputs.first ?? site.producer : site.producer)
+    }
     let roots = Set(sites.map(\.root))
     var nodes: [Compared] = []
     for node in source.nodes {

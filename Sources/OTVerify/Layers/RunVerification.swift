@@ -104,6 +104,7 @@ private final class Observation {
   private var errorsByName: [String: OutputError] = [:]
   private var activities: [String: Activity] = [:]
   private let producersByRoot: [String: [String]]
+  private let producersByUnrotated: [String: [String]]
 
   private struct Activity {
     var sourceRanges: ChannelRanges
@@ -124,6 +125,7 @@ private final class Observation {
     self.graph = graph
     self.threadCount = threadCount
     producersByRoot = Dictionary(grouping: plan.sites, by: \.root).mapValues { $0.map(\.site.producer) }
+    producersByUnrotated = Dictionary(grouping: plan.sites, by: \.unrotated).mapValues { $0.map(\.site.producer) }
     for site in plan.sites { activities[site.site.producer] = Activity(channelCount: site.site.size) }
   }
 
@@ -147,8 +149,10 @@ private final class Observation {
 
   func observePacked(_ value: NodeValue) throws {
     let (name, values) = (value.name, value.values)
+    if observesSites {
+      for producer in producersByUnrotated[name] ?? [] { activities[producer]?.packedRanges.add(values) }
+    }
     if observesSites, activities[name] != nil {
-      activities[name]?.packedRanges.add(values)
       activities[name]?.packedHistogram.add(values)
       activities[name]?.valueCount += values.count
       if case .static(let bits)? = graph.activations[name] {
