@@ -41,7 +41,7 @@ struct CalibrateCommand: ParsableCommand {
   var merge: [String] = []
   @Option(name: .shortAndLong, help: ArgumentHelp("The file to write.", valueName: "file"), completion: .file())
   var output: String
-  @Option(help: ArgumentHelp("Model family, instead of what config.json or the tensors' names say.", valueName: "name"))
+  @Option(help: ArgumentHelp("Model family, where config.json has no model_type.", valueName: "name"))
   var family: String?
   @Flag(help: "Replace the output if it exists.") var force = false
   @OptionGroup var threads: ThreadArguments

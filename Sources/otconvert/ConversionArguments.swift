@@ -74,7 +74,7 @@ struct ConversionArguments: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
-      "Model family, instead of what config.json or the tensors' names say.", valueName: "name"))
+      "Model family, where config.json has no model_type.", valueName: "name"))
   var family: String?
 
   @Flag(help: "Quantize weights only; activations stay float. Packs models of unknown families too.")

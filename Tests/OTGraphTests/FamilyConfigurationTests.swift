@@ -197,6 +197,23 @@ import Testing
     #expect(asked.graph.parameterUses.filter { $0.role == .bias }.count == 8 && asked.warnings.isEmpty)
   }
 
+  /// A Qwen2 that is called a llama or a mistral, whose configuration says nothing of biases.
+  @Test(arguments: ["llama", "mistral"]) func biasesThatNobodyStatesAreRefused(_ type: String) throws {
+    let biases = ["q_proj", "mlp"].map { $0 == "mlp" ? "mlp.down_proj.bias" : "self_attn.q_proj.bias" }
+    for name in biases {
+      let tiny = TinyModel.llama.with(
+        ["model_type": .string(type), "sliding_window": .null], ["model.layers.0." + name: [8]],
+        without: ["attention_bias", "mlp_bias"])
+      try expectRefusal("family-unused", tiny, naming: "'model.layers.0.\(name)'")
+    }
+  }
+
+  /// Helium, RoBERTa and others have the tensors and members of a llama or a bert.
+  @Test func aTypeThatNoArchitectureConfirmsIsTold() throws {
+    let warnings = try TinyModel.llama.with(without: ["architectures"]).model().warnings
+    #expect(warnings.count == 1 && warnings[0].contains("names no architecture"))
+  }
+
   @Test func anUntiedHeadMustBeThere() throws {
     let untied: [String: JSONValue] = ["tie_word_embeddings": .bool(false)]
     for tiny in [TinyModel.opt, .bloom] {

@@ -31,6 +31,7 @@ struct TinyModel {
         "num_hidden_layers": .integer(2), "num_attention_heads": .integer(4), "num_key_value_heads": .integer(2),
         "head_dim": .integer(2), "rms_norm_eps": .number(1e-6), "max_position_embeddings": .integer(64),
         "hidden_act": .string("silu"), "tie_word_embeddings": .bool(false), "attention_bias": .bool(false),
+        "mlp_bias": .bool(false),
         "attention_dropout": .number(0), "initializer_range": .number(0.02), "use_cache": .bool(true),
         "pretraining_tp": .integer(1), "torch_dtype": .string("float32"), "bos_token_id": .integer(1),
         "transformers_version": .string("5.23.0"),

@@ -52,6 +52,10 @@ package enum Families {
     try configuration.checkMembers(family: facts.name)
     let account = try TensorAccount(of: names, facts: facts, graph: graph, builder: builder)
     var warnings = names.warnings + account.warnings
+    if configuration.isPresent && configuration.value("architectures") == nil {
+      warnings.append(
+        "config.json names no architecture: that the model is a '\(facts.name)' is told by its type alone")
+    }
     if graph.isCausal && graph.outputs["logits"] == nil {
       warnings.append("the checkpoint has no output head: the model gives hidden states and no logits")
     }

@@ -13,8 +13,22 @@ package struct GraphBuilder {
     /// The configuration denies it: one in the checkpoint is ignored, as transformers does.
     case denied
 
-    /// What a flag of the configuration says; where it says nothing, the checkpoint does.
-    init(_ flag: Bool?) { self = flag.map { $0 ? .required : .denied } ?? .optional }
+    /// Nobody says that the model has it: one in the checkpoint is refused (`TensorAccount`), since it may
+    /// be another model's.
+    case unstated
+
+    /// What a flag says that is there in a configuration.
+    init(_ flag: Bool) { self = flag ? .required : .denied }
+
+    /// What the flag `key` says; where a configuration leaves it out, nothing; without a configuration,
+    /// the checkpoint says it.
+    init(_ configuration: Configuration, _ key: String) throws {
+      if let flag = try configuration.flag(key) {
+        self.init(flag)
+      } else {
+        self = configuration.isPresent ? .unstated : .optional
+      }
+    }
   }
 
   /// What the checkpoint holds.
@@ -124,6 +138,7 @@ package struct GraphBuilder {
     case .denied:
       ignore(source.name)
       return nil
+    case .unstated: return nil
     }
   }
 

@@ -10,19 +10,15 @@ package enum LLaMAFamily: ModelFamily {
   /// Adds the model's nodes and outputs.
   package static func build(_ builder: inout GraphBuilder) throws {
     let configuration = builder.configuration
-    let attentionBias = try configuration.flag("attention_bias")
-    let mlpBias = try configuration.flag("mlp_bias")
-    let decoder: RotaryDecoder
-    switch try configuration.text("model_type") {
-    case "mistral": decoder = RotaryDecoder(inputBias: .denied, outputBias: .denied, window: .always)
-    case "qwen2": decoder = RotaryDecoder(inputBias: .required, outputBias: .denied, window: .whereUsed)
-    default:
-      // Old configurations leave the flags out; the model then has no biases.
-      let isStated = configuration.isPresent
-      let bias = GraphBuilder.Bias(attentionBias ?? (isStated ? false : nil))
-      decoder = RotaryDecoder(
-        inputBias: bias, outputBias: bias, mlpBias: GraphBuilder.Bias(mlpBias ?? (isStated ? false : nil)))
-    }
+    let attentionBias = try GraphBuilder.Bias(configuration, "attention_bias")
+    let mlpBias = try GraphBuilder.Bias(configuration, "mlp_bias")
+    let decoder =
+      switch try configuration.text("model_type") {
+      case "mistral":
+        RotaryDecoder(inputBias: .unstated, outputBias: .unstated, mlpBias: .unstated, window: .always)
+      case "qwen2": RotaryDecoder(inputBias: .required, outputBias: .denied, window: .whereUsed)
+      default: RotaryDecoder(inputBias: attentionBias, outputBias: attentionBias, mlpBias: mlpBias)
+      }
     try decoder.build(&builder)
   }
 }

@@ -11,8 +11,7 @@ package enum Qwen3Family: ModelFamily {
   /// Adds the model's nodes and outputs.
   package static func build(_ builder: inout GraphBuilder) throws {
     let configuration = builder.configuration
-    let hasBias = try configuration.flag("attention_bias") ?? (configuration.isPresent ? false : nil)
-    let bias = GraphBuilder.Bias(hasBias)
+    let bias = try GraphBuilder.Bias(configuration, "attention_bias")
     // Without a configuration, a head is as wide as its norm.
     let found = builder.tensors.dimensions(builder.prefix + "layers.0.self_attn.q_norm.weight")?.first ?? 0
     var decoder = RotaryDecoder(inputBias: bias, outputBias: bias, window: .whereUsed)
