@@ -75,7 +75,7 @@ package enum Model: Sendable {
     case .packed(let model):
       guard let graph = model.graph else {
         throw Refusal(
-          "run-no-graph", "has no graph, since its model's family is unknown: it cannot be run",
+          "run-no-graph", "has no graph, since no family knows its model: it cannot be run",
           file: path, remedy: "convert a model of a known family")
       }
       return graph
