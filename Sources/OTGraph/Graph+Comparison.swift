@@ -9,7 +9,7 @@ extension Graph {
     return name
   }
 
-  /// What this graph does otherwise than `source`: the name of a node, or `graph`, and in words.
+  /// The differences from `source`: the name of a node, or `graph`, and the difference in words.
   ///
   /// Migration makes no difference: transforms, nodes on edges and activations are left out.
   package func differences(from source: Graph) -> [(name: String, message: String)] {

@@ -66,14 +66,14 @@ extension Graph {
 
   private func check(_ site: Site) throws {
     guard self.site(producedBy: site.producer) == site else {
-      throw Refusal("graph-site", "'\(site.producer)' is no site of this graph as described")
+      throw Refusal("graph-site", "'\(site.producer)' is not a site of this graph as described")
     }
     guard rotation(ofValue: site.producer) == nil else {
       throw Refusal("graph-rotation", "the site '\(site.producer)' is rotated already")
     }
   }
 
-  /// Which parts of a transform of the site go into the parameters of what gives it; what
+  /// The parts of a transform of the site that go into the parameters of its producer; what
   /// does not is put on the edge by `migrating`.
   package func pushability(of site: Site) -> SitePushability {
     func can(shift: Bool) -> Bool {
@@ -86,7 +86,7 @@ extension Graph {
   /// scale must equal its own because they share a value channel; nil where
   /// every channel is free.
   package func sharedChannels(of site: Site) -> [Int]? {
-    // Whatever lets a shift through lets a scale through.
+    // An operation that lets a shift through also lets a scale through.
     pushPath(to: site.producer, readers: site.consumers, shift: false).flatMap(sharedChannels)
   }
 

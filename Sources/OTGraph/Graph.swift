@@ -5,7 +5,7 @@ package struct Node: Sendable, Hashable {
   /// Unique; the checkpoint's module name where there is one:
   /// `model.decoder.layers.0.fc1`.
   package let name: String
-  /// What the node does.
+  /// The operation of the node.
   package let operation: Operation
   /// Names of the nodes whose values it reads, all of them earlier in the graph.
   package let inputs: [String]
@@ -18,7 +18,7 @@ package struct Node: Sendable, Hashable {
   }
 }
 
-/// How the activation of a site is made integer when the model runs.
+/// The quantization of a site's activation when the model runs.
 package enum ActivationQuantization: Sendable, Hashable {
   /// Not at all.
   case float
@@ -40,20 +40,20 @@ package struct Graph: Sendable {
   package let family: String
   /// The nodes, in an order in which they can be executed.
   package let nodes: [Node]
-  /// What the model gives: `logits`, `hidden` or `pooled` → node.
+  /// The model's outputs: `logits`, `hidden` or `pooled` → node.
   package let outputs: [String: String]
-  /// What migration has done to the values of nodes. For an `affine` node this
+  /// The transforms that migration put on the values of nodes. For an `affine` node this
   /// is what the node itself does, on top of its input's transform; see
   /// `transform(ofValue:)`.
   package let transforms: [String: ChannelTransform]
-  /// How sites are quantized: name of the site's producer → how. Sites that
+  /// The quantization of sites, by the name of the site's producer. Sites that
   /// are not listed stay in floating point.
   package let activations: [String: ActivationQuantization]
   /// Rows of the token embedding.
   package let vocabularySize: Int?
   /// The most tokens of a sequence; nil where the model sets no limit.
   package let contextLength: Int?
-  /// Facts that were not to be had (no config.json beside the checkpoint) or
+  /// Facts that the source does not state (no config.json beside the checkpoint) or
   /// are not supported; while there are any, the graph cannot be executed.
   package let missing: [String]
 
@@ -98,7 +98,7 @@ package struct Graph: Sendable {
   /// there is no such node.
   package func channelCount(of node: String) -> Int? { indices[node].map { channelCounts[$0] } }
 
-  /// Whether a token sees only those before it, so that the model can continue a text.
+  /// True when a token sees only those before it, so that the model can continue a text.
   package var isCausal: Bool {
     nodes.allSatisfy { node in
       guard case .attention(let attention) = node.operation else { return true }
@@ -124,7 +124,7 @@ package struct Graph: Sendable {
     return chain.reversed().reduce(.identity) { $0.followed(by: $1) }
   }
 
-  /// How the value of `node` is rotated after `transform(ofValue:)`; nil where it is not.
+  /// The rotation of the value of `node` after `transform(ofValue:)`; nil where there is none.
   package func rotation(ofValue node: String) -> Rotation? {
     guard case .rotation(let rotation)? = self[node]?.operation else { return nil }
     return rotation
@@ -151,7 +151,7 @@ package struct Graph: Sendable {
 }
 
 extension Graph: Equatable {
-  /// Whether both describe the same model with the same transforms.
+  /// True when both describe the same model with the same transforms.
   package static func == (a: Graph, b: Graph) -> Bool {
     a.family == b.family && a.nodes == b.nodes && a.outputs == b.outputs
       && a.transforms == b.transforms && a.activations == b.activations
@@ -161,7 +161,7 @@ extension Graph: Equatable {
 }
 
 extension ActivationQuantization {
-  /// How an activation is made integer, in words: `static int6`, `float`.
+  /// The quantization of an activation, in words: `static int6`, `float`.
   package var storageDescription: String {
     switch self {
     case .float: "float"

@@ -58,7 +58,7 @@ struct GraphValidation {
     guard !outputs.isEmpty else { throw refusal("output", "the graph has no output") }
     for (output, name) in outputs.sorted(by: { $0.key < $1.key }) {
       guard let index = indices[name], nodes[index].name.hasSameBytes(as: name), channelCounts[index] > 0 else {
-        throw refusal("output", "output '\(output)' is '\(name)', which is no value of the graph")
+        throw refusal("output", "output '\(output)' is '\(name)', which is not a value of the graph")
       }
       if let isOfSequences = GraphValidation.outputRows[output], areOfSequences[index] != isOfSequences {
         let (own, wanted) = isOfSequences ? ("token", "sequence") : ("sequence", "token")
@@ -72,10 +72,10 @@ struct GraphValidation {
     }
   }
 
-  /// Whether the outputs that have a meaning are of sequences.
+  /// True when the outputs that have a meaning are of sequences.
   private static let outputRows = ["logits": false, "hidden": false, "pooled": true]
 
-  /// Whether a node's value has a row for each sequence, once its inputs' rows fit each other.
+  /// True when a node's value has a row for each sequence, once its inputs' rows fit each other.
   private func isOfSequences(_ node: Node) throws -> Bool {
     let inputs = node.inputs.compactMap { indices[$0] }.map { areOfSequences[$0] }
     let body = node.operation.body

@@ -15,12 +15,12 @@ import OTTensor
 /// | table | as it is |
 /// | shift, scale | the vectors of `output`; no tensor of the checkpoint |
 package struct ParameterUse: Sendable, Hashable {
-  /// What a tensor is to its node.
+  /// A tensor's part in its node.
   package enum Role: String, Sendable, Hashable {
     case weight, bias, gamma, beta, table, shift, scale
   }
 
-  /// What it is made of in the checkpoint; nil where migration creates it.
+  /// Its source in the checkpoint; nil where migration creates it.
   package let tensor: SourceTensor?
   /// The name under which it is written: the checkpoint's where it is a whole
   /// tensor of that, else `<node>.bias`, `<node>.weight`, `<node>.shift`,
@@ -28,16 +28,16 @@ package struct ParameterUse: Sendable, Hashable {
   package let outputName: String
   /// The node that needs it.
   package let node: String
-  /// What it is to the node.
+  /// The tensor's part in the node.
   package let role: Role
   /// The shape that it must have, `[out, in]` for a weight.
   package let shape: Shape
-  /// What was done to the node's input: along a weight's columns, and `W·z_in`
+  /// The transform of the node's input: along a weight's columns, and `W·z_in`
   /// of a bias. Identity but for the weights and biases of linears.
   package let input: ChannelTransform
-  /// How the node's input is rotated after that, for the weight of a linear.
+  /// The rotation of the node's input after that, for the weight of a linear.
   package let inputRotation: Rotation?
-  /// What is done to the node's value: along a weight's rows, a vector's entries.
+  /// The transform of the node's value: along a weight's rows, a vector's entries.
   package let output: ChannelTransform
   /// For the bias of a linear, the weight that `W·z_in` needs.
   package let weightTensor: SourceTensor?
@@ -45,10 +45,10 @@ package struct ParameterUse: Sendable, Hashable {
   package var weightOutputName: String {
     if case .named(let name)? = weightTensor { name } else { "\(node).weight" }
   }
-  /// For the weight or bias of a linear, where in the model it is.
+  /// For the weight or bias of a linear, its place in the model.
   package let linearRole: Linear.Role?
 
-  /// Whether its elements are written as the checkpoint has them.
+  /// True when its elements are written as the checkpoint has them.
   package var isUnchanged: Bool {
     guard let tensor, tensor.constant == 0 else { return false }
     switch role {
@@ -99,7 +99,7 @@ extension Graph {
 }
 
 extension ParameterUse.Role {
-  /// What follows the node in the name of a parameter that is no whole tensor of the checkpoint.
+  /// The end of the name, behind the node's, of a parameter that is no whole tensor of the checkpoint.
   fileprivate var gainedName: String {
     switch self {
     case .weight, .gamma, .table: "weight"

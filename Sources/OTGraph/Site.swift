@@ -7,10 +7,10 @@ package struct Site: Sendable, Hashable {
   package let consumers: [String]
   /// Channels.
   package let size: Int
-  /// What gives the value; nodes that migration put on the edge are looked through.
+  /// The kind of node that gives the value; nodes that migration put on the edge are looked through.
   package let fedBy: Operation.Kind
 
-  /// Whether a norm gives the value, directly or through an affine node.
+  /// True when a norm gives the value, directly or through an affine node.
   package var isNormFed: Bool { fedBy == .norm }
 }
 

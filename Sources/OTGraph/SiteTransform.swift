@@ -1,4 +1,4 @@
-/// What migration does to the value of a site: shift, scale, then rotation.
+/// The transform of a site's value: shift, scale, then rotation.
 package struct SiteTransform: Sendable, Hashable {
   /// Shift and scale: pushed up where a rule allows it.
   package var channels: ChannelTransform
@@ -23,20 +23,20 @@ package struct SiteTransform: Sendable, Hashable {
   package var shift: [Float]? { channels.shift }
   /// Divides each channel; nil stands for ones.
   package var scale: [Float]? { channels.scale }
-  /// Whether there is neither shift, scale nor rotation.
+  /// True when there is neither shift, scale nor rotation.
   package var isIdentity: Bool { channels.isIdentity && rotation == nil }
 }
 
-/// Where the parts of a site's transform go.
+/// The places for the parts of a site's transform.
 package struct SitePushability: Sendable, Hashable {
-  /// Whether a shift goes into the parameters of what gives the site; else it stays on the edge.
+  /// True when a shift goes into the parameters of what gives the site; else it stays on the edge.
   package let shift: Bool
-  /// Whether a scale does.
+  /// True when a scale does.
   package let scale: Bool
-  /// Whether a rotation does: never, since it mixes channels.
+  /// True when a rotation does: never, since it mixes channels.
   package var rotation: Bool { false }
 
-  /// Where a shift and a scale go.
+  /// The places for a shift and a scale.
   package init(shift: Bool, scale: Bool) {
     self.shift = shift
     self.scale = scale

@@ -16,13 +16,13 @@ package struct TransformedRows: Sendable {
   package let view: TensorView
   /// Added to every element before all else.
   package let constant: Float
-  /// What was done to the value that the weight multiplies: `s_in`, and `z_in` for products with it.
+  /// The transform of the value that the weight multiplies: `s_in`, and `z_in` for products with it.
   package let input: ChannelTransform
   /// How that value is rotated; nil: not at all.
   package let inputRotation: Rotation?
-  /// What is done to the weight's own value: `s_out`.
+  /// The transform of the weight's own value: `s_out`.
   package let output: ChannelTransform
-  /// What reads and transforms.
+  /// The reader that transforms.
   package let kernels: Kernels
 
   /// - Throws: `Refusal` with rule `weight-not-float` when the elements are no
@@ -68,7 +68,7 @@ package struct TransformedRows: Sendable {
     self.kernels = kernels
   }
 
-  /// Whether weights are as the file has them; a shift alone does not change them.
+  /// True when weights are as the file has them; a shift alone does not change them.
   package var areUnchanged: Bool { constant == 0 && input.scale == nil && inputRotation == nil && output.scale == nil }
 
   /// Elements of a row.

@@ -26,7 +26,7 @@ struct FamilyVariantTests {
     return try #require(linear)
   }
 
-  /// What the node called `name` reads.
+  /// The inputs of the node called `name`.
   private func inputs(_ graph: Graph, _ name: String) -> [String] { graph[name]?.inputs ?? [] }
 
   // MARK: OPT

@@ -14,7 +14,7 @@ struct RuleCase: Sendable, CustomTestStringConvertible {
   /// The producer of the site that is migrated, and its channels.
   let producer: String
   let size: Int
-  /// Where each part is to end: the nodes whose values carry a transform.
+  /// The end of each part: the nodes whose values carry a transform.
   let shiftGoesTo: Set<String>
   let scaleGoesTo: Set<String>
 

@@ -347,7 +347,7 @@ struct MigrationTests {
         == "graph-site")
   }
 
-  /// What each kind of site of each family allows, from the table of rules.
+  /// The transforms that each kind of site of each family allows, from the table of rules.
   @Test(arguments: Fixture.allCases)
   func pushabilityOfEverySite(_ fixture: Fixture) throws {
     let graph = try fixture.graph()

@@ -2,7 +2,7 @@ import OTJSON
 
 /// A linear layer: `y = W x + b`.
 package struct Linear: Sendable, Hashable {
-  /// Where in the model a linear is, which says whether it may be quantized.
+  /// A linear's place in the model, which decides whether it may be quantized.
   package enum Role: String, Sendable, Hashable {
     /// Inside a transformer block.
     case block
@@ -19,7 +19,7 @@ package struct Linear: Sendable, Hashable {
   package let inFeatures: Int
   /// Channels of the output.
   package let outFeatures: Int
-  /// Where in the model the linear is.
+  /// The linear's place in the model.
   package let role: Role
 
   /// A linear layer with the tensors `weight` and `bias`.

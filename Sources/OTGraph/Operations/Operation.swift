@@ -38,7 +38,7 @@ package enum Operation: Sendable, Hashable {
   /// The Hadamard transform of blocks of channels; put on an edge by migration. Input: one value.
   case rotation(Rotation)
 
-  /// What the operation takes, gives, lets through, and how it is written.
+  /// The operation's own file: inputs, value, passing of transforms, JSON.
   var body: any OperationBody {
     switch self {
     case .tokenIDs: ModelInput.tokenIDs
@@ -83,7 +83,7 @@ package enum Operation: Sendable, Hashable {
 }
 
 extension Operation {
-  /// What gives a value, in a word.
+  /// The kind of node that gives a value.
   package enum Kind: Sendable, Hashable {
     /// IDs of tokens, positions or segments.
     case input
@@ -91,11 +91,11 @@ extension Operation {
     /// The product of a gate and what it gates.
     case gate
     case sum, firstToken
-    /// What migration puts on an edge; it changes no more than the linears behind it make up for.
+    /// A node that migration puts on an edge; the linears behind it make up for its change.
     case edge
   }
 
-  /// What the operation is, in a word.
+  /// The kind of the operation.
   package var kind: Kind { body.kind }
 
   /// The parameters that a node with this operation takes of the checkpoint.

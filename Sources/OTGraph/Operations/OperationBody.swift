@@ -7,9 +7,9 @@ import OTJSON
 protocol OperationBody: Sendable {
   /// Its name in a container.
   var name: String { get }
-  /// What it is, in a word.
+  /// The kind of the operation.
   var kind: Operation.Kind { get }
-  /// How many values a node reads.
+  /// The number of values that a node reads.
   var inputCount: Int { get }
 
   /// Channels of the value: 0 for IDs.
@@ -20,9 +20,9 @@ protocol OperationBody: Sendable {
   /// - Throws: `OperationFault` where the operation does not fit its inputs.
   func channelCount(inputs: [Int], isComplete: Bool) throws -> Int
 
-  /// Whether the inputs must have a row for each token.
+  /// True when the inputs must have a row for each token.
   var needsTokens: Bool { get }
-  /// Whether the value has a row for each sequence whatever the inputs have.
+  /// True when the value has a row for each sequence whatever the inputs have.
   var givesSequences: Bool { get }
 
   /// Adds its members to the object of a node.
@@ -31,18 +31,18 @@ protocol OperationBody: Sendable {
   /// The parameters of a node whose input and value are transformed so.
   func parameters(input: ChannelTransform, output: ChannelTransform) -> [OperationParameter]
 
-  /// Whether migration can leave a transform on the value.
+  /// True when migration can leave a transform on the value.
   var canCarryTransform: Bool { get }
-  /// Whether a node knows what to do with an input that is transformed.
+  /// True when a node knows what to do with an input that is transformed.
   var canReadTransform: Bool { get }
-  /// Whether a node knows what to do with an input that is rotated.
+  /// True when a node knows what to do with an input that is rotated.
   var canReadRotation: Bool { get }
   /// The transform that those of the inputs give the value; nil where parameters
   /// make up for any.
   ///
   /// - Throws: `OperationFault` where an input cannot be transformed so.
   func passedOn(_ inputs: [ChannelTransform], channelCount: Int) throws -> ChannelTransform?
-  /// Where a transform of the value of `node` goes; nil where it cannot go into the node.
+  /// The place for a transform of the value of `node`; nil where it cannot go into the node.
   func push(_ transform: PushedTransform, into node: Node, of graph: Graph) -> PushStep?
   /// For each channel of the value, the first of those whose transform must equal
   /// its own; nil where every channel is free.
@@ -65,16 +65,16 @@ extension OperationBody {
 
 /// A parameter of a node.
 struct OperationParameter {
-  /// What it is to the node.
+  /// The tensor's part in the node.
   let role: ParameterUse.Role
-  /// What it is made of; nil where migration creates it.
+  /// Its source; nil where migration creates it.
   let tensor: SourceTensor?
   let dimensions: [Int]
   /// The linear whose weight or bias it is: it makes up for a transform of the input.
   var linear: Linear?
 }
 
-/// What is wrong with the inputs of an operation.
+/// The fault of an operation's inputs.
 struct OperationFault: Error {
   let message: String
 
@@ -98,14 +98,14 @@ struct OperationFault: Error {
 
 /// A transform on its way up.
 struct PushedTransform {
-  /// Whether it shifts channels; it may scale them in any case.
+  /// True when it shifts channels; it may scale them in any case.
   let shifts: Bool
-  /// Which channel of the site each channel of the value takes its entry from
+  /// The channel of the site from which each channel of the value takes its entry
   /// (nil: none); the list nil: one to one.
   let channels: [Int?]?
 }
 
-/// Where a transform of a node's value goes.
+/// The place for a transform of a node's value.
 enum PushStep {
   /// Into the node's own parameters, which are these.
   case parameters([SourceTensor?])

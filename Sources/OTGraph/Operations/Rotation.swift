@@ -22,7 +22,7 @@ package struct Rotation: Sendable, Hashable {
     self.init(blockSize: size)
   }
 
-  /// What keeps a value of `channelCount` channels from being rotated; nil where nothing does.
+  /// The obstacle to rotating a value of `channelCount` channels; nil where there is none.
   func fault(channelCount: Int) -> String? {
     if !Rotation.blockSizes.contains(blockSize) { return "blocks of \(blockSize) are no power of 2 from 16 to 512" }
     return channelCount % blockSize == 0 ? nil : "\(channelCount) channels are no multiple of \(blockSize)"
@@ -39,7 +39,7 @@ extension Rotation: OperationBody {
     return inputs[0]
   }
 
-  /// What is behind it makes up for the transform of what is before it.
+  /// The nodes behind it make up for the transform of the nodes before it.
   var canReadTransform: Bool { true }
 
   func write(to object: inout JSONObject) { object["blockSize"] = .integer(blockSize) }

@@ -38,7 +38,7 @@ final class Engine: Sendable {
     pool = WorkerPool(threadCount: threadCount)
   }
 
-  /// What a program runs: all of the graph, where nothing is wanted in particular.
+  /// The part of the graph that a program runs: all of it, where nothing is wanted in particular.
   private struct ProgramKey: Hashable {
     var given: Set<String> = []
     var wanted: [String] = []
@@ -77,10 +77,10 @@ final class Engine: Sendable {
     try program(ProgramKey(given: given, wanted: wanted)).bytesPerToken
   }
 
-  /// What keys and values are kept as.
+  /// The element type of keys and values.
   var cacheForm: KeyValueCache.Form { attentionBits == nil ? .floats : .quantized }
 
-  /// Which rows the tail is run for.
+  /// The rows that the tail is run for.
   enum TailRows {
     case none
     case last

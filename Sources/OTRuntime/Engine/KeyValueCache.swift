@@ -4,7 +4,7 @@ import OTKernels
 /// Keys and values of attention: of one growing sequence for every attention
 /// of the model, or of a batch's whole sequences for one attention after the other.
 final class KeyValueCache {
-  /// What keys and values are kept as.
+  /// The element type of keys and values.
   enum Form {
     case floats
     /// Quantized to at most 8 bits, and for each token a scale of its keys and one of its values.
@@ -43,7 +43,7 @@ final class KeyValueCache {
   private let form: Form
   private let keys, values: AlignedMemory<UInt8>
   private let keyScales, valueScales: AlignedMemory<Float>
-  /// Where the heads of an attention begin, in bytes; empty for a batch.
+  /// The start of each attention's heads, in bytes; empty for a batch.
   private var starts: [(key: Int, value: Int)] = []
   /// Position, among all of a batch, where each sequence begins.
   private var segmentStarts: [Int] = []
@@ -101,7 +101,7 @@ final class KeyValueCache {
     valueScales = try AlignedMemory(count: form == .quantized ? count : 0)
   }
 
-  /// Where a head's key and value at position 0 are, in bytes.
+  /// The offset of a head's key and value at position 0, in bytes.
   private func places(_ head: Int, of stage: AttentionStage, segment: Int) -> (key: Int, value: Int) {
     let counts = form.byteCounts(headSize: stage.attention.headSize)
     var position = head * capacities[segment]

@@ -19,7 +19,7 @@ struct Program: Sendable {
   /// The number of a value.
   typealias ValueID = Int
 
-  /// How a site's value is quantized, or floats are split into integers.
+  /// The quantization of a site's value, or the split of floats into limbs.
   enum Quantization: Hashable, Sendable {
     /// Rounded as it is.
     case `static`(bits: Int)
@@ -32,7 +32,7 @@ struct Program: Sendable {
     /// Rows of integers for a row of values.
     var limbCount: Int { self == .limbs ? 3 : 1 }
 
-    /// Whether rows have a scale of their own.
+    /// True when rows have a scale of their own.
     var hasRowScales: Bool {
       if case .static = self { return false }
       return true
@@ -61,7 +61,7 @@ struct Program: Sendable {
   /// The number of a quantized value.
   typealias QuantizedID = Int
 
-  /// What the rows of a value are.
+  /// The meaning of a value's rows.
   enum Region: Sendable {
     case tokens
     /// Tokens again, after the last attention: rows no longer depend on each

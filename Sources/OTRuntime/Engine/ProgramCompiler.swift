@@ -4,7 +4,7 @@ import OTGraph
 /// Makes a `Program` of a graph or of a part of one.
 ///
 /// - Linears that read one value become one stage, at the place of the first of them.
-/// - Values that linears multiply in integers are made integer at the end of
+/// - Values that linears multiply in integers are quantized at the end of
 ///   the chain of steps that computes them.
 /// - With `fuses`, an activation function or a sum that alone reads a linear is done
 ///   with the product; without, every node has a value that can be shown.

@@ -8,7 +8,7 @@ package struct ProgramListing: Sendable {
     package let node: String?
     /// Its number among values, or among integers.
     package let number: Int
-    /// Whether it is integers.
+    /// True when it is integers.
     package let isCodes: Bool
     /// Its buffer, among those of values or those of integers.
     package let buffer: Int
@@ -30,11 +30,11 @@ package struct ProgramListing: Sendable {
     package let steps: [Step]
     /// The names of the weights, for linears.
     package let weights: [String]
-    /// Whether it is attention.
+    /// True when it is attention.
     package let isAttention: Bool
-    /// Whether it runs for some rows at a time, over and over.
+    /// True when it runs for some rows at a time, over and over.
     package let isTail: Bool
-    /// Whether it is a chain of steps, which takes a few rows at a time.
+    /// True when it is a chain of steps, which takes a few rows at a time.
     package let isChain: Bool
     /// What observers are shown after it.
     package let shown: [Item]

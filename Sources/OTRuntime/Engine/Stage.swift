@@ -1,4 +1,4 @@
-/// What is done before the next stage begins.
+/// A unit of work that ends before the next begins.
 ///
 /// (Stages, steps and products are classes: threads that share a loop would else count
 /// references to every part of them.)

@@ -10,7 +10,7 @@ final class AlignedMemory<Element: BitwiseCopyable>: @unchecked Sendable {
 
   var buffer: UnsafeMutableBufferPointer<Element> { UnsafeMutableBufferPointer(start: base, count: count) }
 
-  /// - Throws: `Refusal` with rule `run-memory` when the system has not as much.
+  /// - Throws: `Refusal` with rule `run-memory` when memory runs out.
   init(count: Int) throws {
     let (byteCount, overflow) = max(1, count).multipliedReportingOverflow(by: MemoryLayout<Element>.stride)
     var pointer: UnsafeMutableRawPointer?
@@ -36,12 +36,12 @@ final class Workspace {
   let program: Program
   private let floats: [AlignedMemory<Float>]
   private let bytes: [AlignedMemory<UInt8>]
-  /// What attention of quantized values reads.
+  /// The inputs of attention of quantized values.
   let quantizedQueries, quantizedKeys, quantizedValues: QuantizedMatrix
   var rotaryTables: [RotaryTable]
   let scratch: [Scratch]
 
-  /// What one thread needs.
+  /// The memory of one thread.
   struct Scratch: Sendable {
     let products: AlignedMemory<Int32>
     let codes: AlignedMemory<UInt8>
@@ -110,13 +110,13 @@ final class Workspace {
     }
   }
 
-  /// Where row 0 of a value is or would be, of one that outlives its chain.
+  /// The address of row 0 of a value that outlives its chain, in memory or not.
   func rows(of value: Program.ValueID) -> UnsafeMutablePointer<Float> {
     let place = program.values[value]
     return floats[place.buffer].base - origin(of: program.regions[value]) * place.channelCount
   }
 
-  /// Where row 0 of a value is or would be, for the thread that works on `block`.
+  /// The address of row 0 of a value, in memory or not, for the thread that works on `block`.
   func rows(of value: Program.ValueID, in block: RowBlock) -> UnsafeMutablePointer<Float> {
     guard program.regions[value] == .chain else { return rows(of: value) }
     let place = program.values[value]

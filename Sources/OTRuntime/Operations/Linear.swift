@@ -9,7 +9,7 @@ final class Product: Sendable {
     case float(ParameterUse)
   }
 
-  /// What is done to a product while it is in cache.
+  /// The epilogue of a product, done while the product is in cache.
   enum Epilogue: Sendable {
     case none
     case activate(Kernels.Activation)
@@ -91,7 +91,7 @@ extension ProductStage {
     for node in added { compiler.quantize(node) }
   }
 
-  /// What is done to the product of `node`, and the node whose value it then is.
+  /// The epilogue of the product of `node`, and the node whose value it then is.
   private static func epilogue(
     of node: Node, earlier: Range<Program.ValueID>, _ compiler: ProgramCompiler
   ) -> (Product.Epilogue, Node) {

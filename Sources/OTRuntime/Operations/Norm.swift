@@ -12,7 +12,7 @@ extension Norm {
 /// LayerNorm or RMSNorm of a row, or of each of its groups.
 final class NormStep: RowStep {
   private let norm: Norm
-  /// Whether the mean is subtracted: LayerNorm.
+  /// True when the mean is subtracted: LayerNorm.
   private let isCentered: Bool
   private let gamma, beta: [Float]?
   private let from, to: Program.ValueID

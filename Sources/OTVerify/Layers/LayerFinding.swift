@@ -1,27 +1,27 @@
 import OTGraph
 import OTObservation
 
-/// What verification found of the output of one node on sample text: the
+/// The result for the output of one node on sample text: the
 /// packed model's, which reads its own inputs, against the source's.
 package struct LayerFinding: Sendable {
-  /// What gives the value.
+  /// The node that gives the value.
   package enum Kind: String, Sendable, Hashable, CaseIterable {
     case linear, norm, attention, activation, embedding, other
 
-    /// Whether tolerances hold for nodes of this kind: see `LayerFinding.isJudged`.
+    /// True when tolerances hold for nodes of this kind: see `LayerFinding.isJudged`.
     var isJudged: Bool { self == .linear || self == .norm }
   }
 
   /// The node's name.
   package let name: String
-  /// What the node is.
+  /// The kind of the node.
   package let kind: Kind
-  /// How its weight and its input are made integer: `int6 asym channel, static int6`.
+  /// The schemes of its weight and its input: `int6 asym channel, static int6`.
   package let scheme: String
-  /// How far the packed model is from the source, in the source's units. The
+  /// The distance of the packed model from the source, in the source's units. The
   /// error is that of the whole model up to here, not of this node alone.
   package let error: OutputError
-  /// What is wrong, in words; empty when all is as it must be.
+  /// The faults, in words; empty when there is none.
   package let faults: [String]
 
   /// Puts the figures together.
@@ -29,11 +29,11 @@ package struct LayerFinding: Sendable {
     (self.name, self.kind, self.scheme, self.error, self.faults) = (name, kind, scheme, error, faults)
   }
 
-  /// Whether tolerances hold for it: for linears and norms. What lies between,
+  /// True when tolerances hold for it: for linears and norms. What lies between,
   /// such as the average that attention takes, can be all cancellation; the
   /// linear that reads it says what it is worth.
   package var isJudged: Bool { kind.isJudged }
-  /// Where in the model the node is.
+  /// The node's place in the model.
   package var place: LayerPlace { LayerPlace(name: name) }
 }
 
@@ -41,7 +41,7 @@ package struct LayerFinding: Sendable {
 package struct LayerPlace: Sendable, Hashable {
   /// The number in `model.layers.12.mlp.up_proj`; nil outside the blocks.
   package let block: Int?
-  /// What follows the number, or the whole name where there is none.
+  /// The name behind the number, or the whole name where there is none.
   package let label: String
 
   /// The place of the node called `name`: the first component that is a number
@@ -78,13 +78,13 @@ extension LayerFinding.Kind {
   }
 }
 
-/// What verification found of a site's activations on sample text.
+/// The result for a site's activations on sample text.
 package struct SiteFinding: Sendable {
   /// The site, in the packed file's graph.
   package let site: Site
-  /// How it is made integer.
+  /// Its quantization.
   package let quantization: ActivationQuantization
-  /// What migration has done to it.
+  /// The transform that migration put on it.
   package let transform: ChannelTransform
   /// Ranges of the channels in the source.
   package let sourceRanges: ChannelRanges

@@ -1,14 +1,14 @@
 import OTFoundation
 import OTGraph
 
-/// Which values are compared, and how many of them are in memory at a time.
+/// The values that are compared, and the number of them in memory at a time.
 struct ObservationPlan: Sendable {
   /// A node whose value both models have.
   struct Compared: Sendable {
     let name: String
     let channelCount: Int
     let kind: LayerFinding.Kind
-    /// What migration did to the packed model's value.
+    /// The transform that migration put on the packed model's value.
     let transform: ChannelTransform
   }
 

@@ -10,7 +10,7 @@ package struct RunVerification: Sendable {
   package let layers: [LayerFinding]
   /// A finding for every site, in execution order.
   package let sites: [SiteFinding]
-  /// How far the outputs are; nil unless asked for.
+  /// The distance of the outputs; nil unless asked for.
   package let model: ModelFinding?
   /// Tokens that were run.
   package let tokenCount: Int
@@ -18,7 +18,7 @@ package struct RunVerification: Sendable {
   package let sequenceCount: Int
   /// The model's scheme, by which tolerances are chosen.
   package let scheme: ModelScheme
-  /// What was allowed.
+  /// The limits.
   package let tolerance: Tolerance
 
   /// Puts the figures together.
@@ -33,7 +33,7 @@ package struct RunVerification: Sendable {
 
   /// Layers with faults.
   package var offenders: [LayerFinding] { layers.filter { !$0.faults.isEmpty } }
-  /// Whether nothing has a fault.
+  /// True when nothing has a fault.
   package var hasPassed: Bool { offenders.isEmpty && model?.faults.isEmpty ?? true }
 
   /// Bytes of values that are kept of the source by default, for comparison.
@@ -93,7 +93,7 @@ package struct RunVerification: Sendable {
   }
 }
 
-/// What is seen of two models that run in turn; not for several threads at once.
+/// Observations of two models that run in turn; not for several threads at once.
 private final class Observation {
   private let plan: ObservationPlan
   private let graph: Graph
