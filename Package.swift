@@ -89,7 +89,7 @@ let package = Package(
     .executableTarget(
       name: "otconvert",
       dependencies: [
-        "OTCheckpoint", "OTContainer", "OTConversion", "OTFoundation", "OTGraph", "OTJSON",
+        "OTCheckpoint", "OTContainer", "OTConversion", "OTExport", "OTFoundation", "OTGraph", "OTJSON",
         "OTKernels", "OTModel", "OTObservation", "OTQ", "OTRuntime", "OTTensor", "OTText", "OTTokenizer", "OTVerify",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
@@ -139,8 +139,8 @@ let package = Package(
     .testTarget(
       name: "OTConversionTests",
       dependencies: [
-        "OTCheckpoint", "OTContainer", "OTConversion", "OTFoundation", "OTGraph", "OTModel", "OTObservation",
-        "OTRuntime", "OTTensor", "OTVerify", "_OTModelSupport", "_OTTestSupport",
+        "OTCheckpoint", "OTContainer", "OTConversion", "OTExport", "OTFoundation", "OTGraph", "OTJSON", "OTModel",
+        "OTObservation", "OTRuntime", "OTTensor", "OTVerify", "_OTModelSupport", "_OTTestSupport",
       ]),
     .testTarget(
       name: "OTVerifyTests",

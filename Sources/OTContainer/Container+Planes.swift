@@ -132,19 +132,54 @@ extension Container {
     }
   }
 
+  /// Elements of some rows of a plain tensor, of whose extents no more are read than needed.
+  ///
+  /// - Precondition: the tensor is plain, its elements are whole bytes, and the rows are its own.
+  /// - Throws: as `scales(of:)`.
+  package func values(of tensor: StoredTensor, rows: Range<Int>) throws -> [UInt8] {
+    guard case .plain(let type) = tensor.content, let plane = tensor.planes["values"] else {
+      preconditionFailure("not a plain tensor")
+    }
+    let rowByteCount = tensor.shape.rowElementCount * type.bitWidth / 8
+    let wanted = rows.lowerBound * rowByteCount..<rows.upperBound * rowByteCount
+    var result: [UInt8] = []
+    result.reserveCapacity(wanted.count)
+    var start = 0
+    for extent in extents[plane.extents] {
+      let range = start..<start + extent.decodedByteCount
+      start = range.upperBound
+      guard range.overlaps(wanted) else { continue }
+      let part = range.clamped(to: wanted)
+      let bytes = try Container.bytes(of: extent, in: file, name: "tensor '\(tensor.name)'")
+      result += bytes[part.lowerBound - range.lowerBound..<part.upperBound - range.lowerBound]
+    }
+    return result
+  }
+
   /// Float elements of a plain tensor as float32.
   ///
   /// - Precondition: the tensor is plain and of a float type.
   /// - Throws: as `scales(of:)`.
   package func floats(of tensor: StoredTensor) throws -> [Float] {
+    Container.floats(tensor, try values(of: tensor))
+  }
+
+  /// Float elements of some rows of a plain tensor as float32.
+  ///
+  /// - Precondition: the tensor is plain and of a float type, and the rows are its own.
+  /// - Throws: as `scales(of:)`.
+  package func floats(of tensor: StoredTensor, rows: Range<Int>) throws -> [Float] {
+    Container.floats(tensor, try values(of: tensor, rows: rows))
+  }
+
+  private static func floats(_ tensor: StoredTensor, _ bytes: [UInt8]) -> [Float] {
     guard case .plain(let type) = tensor.content else { preconditionFailure("not a plain tensor") }
-    let bytes = try values(of: tensor)
-    return [Float](unsafeUninitializedCapacity: tensor.shape.elementCount) { buffer, count in
+    let elementCount = bytes.count * 8 / type.bitWidth
+    return [Float](unsafeUninitializedCapacity: elementCount) { buffer, count in
       bytes.withUnsafeBytes {
-        Kernels.current.convert(
-          $0, from: type, to: UnsafeMutableBufferPointer(rebasing: buffer[..<tensor.shape.elementCount]))
+        Kernels.current.convert($0, from: type, to: UnsafeMutableBufferPointer(rebasing: buffer[..<elementCount]))
       }
-      count = tensor.shape.elementCount
+      count = elementCount
     }
   }
 

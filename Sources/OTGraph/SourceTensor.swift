@@ -1,4 +1,3 @@
-import OTFoundation
 import OTTensor
 
 /// The source of a parameter: a tensor of the checkpoint, or a part or another view of one.
@@ -47,25 +46,7 @@ package indirect enum SourceTensor: Sendable, Hashable {
   }
 
   /// The shape that it has where the checkpoint's tensor has `shape`; nil where it cannot be taken of that.
-  package func shape(ofNamed shape: Shape) -> Shape? {
-    switch self {
-    case .named: return shape
-    case .plus(let source, _): return source.shape(ofNamed: shape)
-    case .transposed(let source):
-      guard let inner = source.shape(ofNamed: shape), inner.rank == 2 else { return nil }
-      return Shape(inner.dimensions.reversed())
-    case .rows(let source, let rows):
-      guard let inner = source.shape(ofNamed: shape), inner.rank > 0, rows.lowerBound >= 0,
-        rows.upperBound <= inner.rowCount
-      else { return nil }
-      return Shape([rows.count] + inner.dimensions.dropFirst())
-    case .element(let source, let index):
-      guard let inner = source.shape(ofNamed: shape), inner.rank > 1, (0..<inner.rowCount).contains(index) else {
-        return nil
-      }
-      return Shape(Array(inner.dimensions.dropFirst()))
-    }
-  }
+  package func shape(ofNamed shape: Shape) -> Shape? { place(in: shape)?.shape }
 
   /// The elements of `tensor`, the checkpoint's tensor of this name, that it is made of, before the
   /// constant is added; nil where it cannot be taken of that tensor.

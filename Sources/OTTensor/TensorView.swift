@@ -86,6 +86,10 @@ package struct TensorView: Sendable {
 
   private func gather(_ rows: Range<Int>, into copy: UnsafeMutableRawBufferPointer) {
     let size = elementType.bitWidth / 8
+    if shape.rank == 2, !isBigEndian {
+      if size == 2 { return gatherMatrix(rows, of: UInt16.self, into: copy) }
+      if size == 4 { return gatherMatrix(rows, of: UInt32.self, into: copy) }
+    }
     let dimensions = Array(shape.dimensions.dropFirst())
     let innerStrides = Array(strides.dropFirst())
     let source = file.bytes
@@ -111,6 +115,31 @@ package struct TensorView: Sendable {
           position -= dimensions[axis] * innerStrides[axis]
           index[axis] = 0
           axis -= 1
+        }
+      }
+    }
+  }
+
+  /// A transposed matrix, in squares small enough that the lines of both sides stay in the cache.
+  private func gatherMatrix<Element: FixedWidthInteger>(
+    _ rows: Range<Int>, of type: Element.Type, into copy: UnsafeMutableRawBufferPointer
+  ) {
+    let size = MemoryLayout<Element>.size
+    let columnCount = shape.rowElementCount
+    guard !rows.isEmpty, columnCount > 0, let base = file.bytes.baseAddress, let target = copy.baseAddress
+    else { return }
+    let source = base + byteOffset + rows.lowerBound * strides[0] * size
+    let (rowStride, columnStride) = (strides[0] * size, strides[1] * size)
+    let edge = 32
+    for firstRow in stride(from: 0, to: rows.count, by: edge) {
+      let lastRow = min(firstRow + edge, rows.count)
+      for firstColumn in stride(from: 0, to: columnCount, by: edge) {
+        let lastColumn = min(firstColumn + edge, columnCount)
+        for row in firstRow..<lastRow {
+          for column in firstColumn..<lastColumn {
+            let value = source.loadUnaligned(fromByteOffset: row * rowStride + column * columnStride, as: type)
+            target.storeBytes(of: value, toByteOffset: (row * columnCount + column) * size, as: type)
+          }
         }
       }
     }

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Foundation
 import OTConversion
+import OTExport
 import OTFoundation
 import OTJSON
 import OTModel
@@ -50,7 +51,7 @@ struct DemoCommand: ParsableCommand {
     try messages.print("verified: \(result.findings.count) tensors match opt-mini/\n")
 
     try messages.print("$ otconvert unpack opt-mini.otq opt-mini-restored.safetensors")
-    try Unpacker(file).run(to: restored)
+    try PackedExport(file, isRestored: true).run(into: SafetensorsFileWriter(ExportOutput(path: restored)))
     try messages.result(
       "opt-mini-restored.safetensors: \(byteText(try MappedFile(path: restored).byteCount))",
       json: summary.totals(adding: ["passed": .bool(result.hasPassed)]))

@@ -1,5 +1,5 @@
 import ArgumentParser
-import OTConversion
+import OTExport
 import OTFoundation
 import OTJSON
 import OTModel
@@ -18,14 +18,17 @@ struct UnpackCommand: ParsableCommand {
   @Argument(help: "The .otq file.", completion: .file()) var input: String
   @Argument(help: "The safetensors file to write.", completion: .file()) var output: String
   @Flag(help: "Replace the output if it exists.") var force = false
+  @OptionGroup var threads: ThreadArguments
   @OptionGroup var messages: OutputArguments
 
   func run() throws {
-    let unpacker = Unpacker(try PackedModel(path: input))
+    let file = try PackedModel(path: input)
+    let unpacking = PackedExport(file, isRestored: true, threadCount: threads.threads)
     let progress = messages.progress("unpacking")
-    try unpacker.run(to: output, force: force, progress: progress.update)
+    let target = ExportOutput(path: output, force: force, inputs: [file.container.file.identity])
+    try unpacking.run(into: SafetensorsFileWriter(target), progress: progress.update)
     let byteCount = try MappedFile(path: output).byteCount
-    let leftOut = unpacker.leftOut
+    let leftOut = unpacking.leftOut
     try messages.result(
       "\(output): \(byteText(byteCount))",
       json: .object([

@@ -1,10 +1,17 @@
 import OTCheckpoint
 import OTConversion
+import OTExport
 import OTFoundation
+import OTModel
 import OTTensor
 import Testing
 
 func pattern(_ text: String) throws -> NamePattern { try #require(NamePattern(text)) }
+
+/// Writes the source's tensors again, as `otconvert unpack` does.
+func unpack(_ file: PackedModel, to path: String) throws {
+  try PackedExport(file, isRestored: true, threadCount: 2).run(into: SafetensorsFileWriter(ExportOutput(path: path)))
+}
 
 /// Writes one-file checkpoints of made-up tensors.
 struct CheckpointBuilder {

@@ -2,6 +2,7 @@ import Foundation
 import OTCheckpoint
 import OTContainer
 import OTConversion
+import OTExport
 import OTFoundation
 import OTGraph
 import OTModel
@@ -37,7 +38,7 @@ enum FileManagerFile {
     try withTemporaryFolder { folder in
       let file = try fixture.packed(method)
       #expect(try #require(file.graph).transforms.isEmpty == (method == .perToken))
-      try Unpacker(file).run(to: folder + "/model.safetensors")
+      try unpack(file, to: folder + "/model.safetensors")
       try FileManager.default.copyItem(
         atPath: fixture.path("config.json"), toPath: folder + "/config.json")
       let expected = try logits(fixture.folder)
@@ -100,7 +101,7 @@ enum FileManagerFile {
       let file = try convert(checkpoint, options, to: folder + "/m.otq")
       for name in ["f32", "f64", "bf16", "f16"] { #expect(file.container[name]?.scheme?.bits == 8) }
       #expect(try WeightVerification(of: file, reference: SourceModel(checkpoint, path: folder)).hasPassed)
-      try Unpacker(file).run(to: folder + "/u.safetensors")
+      try unpack(file, to: folder + "/u.safetensors")
       let unpacked = try Checkpoint.open(folder + "/u.safetensors")
       for view in checkpoint.tensors {
         let other = try #require(unpacked[view.name])
@@ -125,7 +126,7 @@ enum FileManagerFile {
           zeroPoints: [], source: .init(name: "w\(index)", elementType: .f16), error: nil)
       }
       try writer.commit(metadata: [:])
-      try Unpacker(PackedModel(path: folder + "/m.otq")).run(to: folder + "/u.safetensors")
+      try unpack(PackedModel(path: folder + "/m.otq"), to: folder + "/u.safetensors")
       #expect(try Checkpoint.open(folder + "/u.safetensors").tensors.count == 100)
     }
   }

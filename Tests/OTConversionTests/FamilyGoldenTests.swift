@@ -60,7 +60,7 @@ import _OTTestSupport
       #expect(error < (bits == 8 ? 0.03 : 0.1), "\(family), \(bits) bits: \(error) of the range")
       print("\(family): W\(bits)A\(bits) \(error)")
 
-      try Unpacker(packed).run(to: folder + "/unpacked.safetensors")
+      try unpack(packed, to: folder + "/unpacked.safetensors")
       let unpacked = try Checkpoint.open(folder + "/unpacked.safetensors")
       #expect(unpacked.tensors.map(\.name).sorted() == checkpoint.tensors.map(\.name).sorted())
       for tensor in checkpoint.tensors { #expect(unpacked[tensor.name]?.shape == tensor.shape) }

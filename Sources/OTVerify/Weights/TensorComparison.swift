@@ -17,8 +17,12 @@ struct TensorComparison {
   func finding(_ tensor: StoredTensor, _ view: TensorView) throws -> TensorFinding {
     var faults: [String] = []
     let source = file.uses[tensor.name]?.tensor ?? .named(view.name)
+    let whole = view.shape
     guard let view = source.view(of: view), view.shape == tensor.shape else {
-      return result(tensor, faults: ["has shape \(tensor.shape), the source \(view.shape)"])
+      return result(tensor, faults: ["has shape \(tensor.shape), the source \(whole)"])
+    }
+    if (tensor.source?.shape ?? tensor.shape) != whole {
+      faults.append("is recorded as of shape \(tensor.source?.shape ?? tensor.shape), the source has \(whole)")
     }
     if tensor.source?.elementType != view.elementType {
       faults.append(

@@ -3,6 +3,7 @@ import OTFoundation
 import OTGraph
 import OTJSON
 import OTModel
+import OTTensor
 
 /// The result of recomputing every weight of a packed file from its source, and
 /// of comparing its graph with the one that the source's family gives.
@@ -37,12 +38,9 @@ package struct WeightVerification: Sendable {
   ) throws {
     try file.container.verify(threadCount: threadCount)
     var (findings, notes) = WeightVerification.graphFindings(file, reference)
-    var stored: [String: StoredTensor] = [:]
+    var stored: [String: [StoredTensor]] = [:]
     for tensor in file.container.tensors {
-      guard let source = tensor.source, let other = stored.updateValue(tensor, forKey: source.name) else { continue }
-      findings.append(
-        TensorFinding(
-          name: source.name, storage: "twice", faults: ["'\(other.name)' and '\(tensor.name)' both stand for it"]))
+      if let source = tensor.source { stored[source.name, default: []].append(tensor) }
     }
     let comparison = TensorComparison(
       file: file, reference: reference.checkpoint, parameters: reference.parameters,
@@ -50,12 +48,15 @@ package struct WeightVerification: Sendable {
     let totalByteCount = reference.checkpoint.tensors.reduce(0) { $0 + $1.byteCount }
     var doneByteCount = 0
     for view in reference.checkpoint.tensors {
-      guard let tensor = stored.removeValue(forKey: view.name) else {
+      guard let parts = stored.removeValue(forKey: view.name) else {
         findings.append(
           TensorFinding(name: view.name, storage: "missing", faults: ["is in the source and not in the file"]))
         continue
       }
-      findings.append(try comparison.finding(tensor, view))
+      if let fault = WeightVerification.fault(ofParts: parts, of: view, in: file) {
+        findings.append(TensorFinding(name: view.name, storage: "parts", faults: [fault]))
+      }
+      for tensor in parts { findings.append(try comparison.finding(tensor, view)) }
       doneByteCount += view.byteCount
       progress?(doneByteCount, totalByteCount)
     }
@@ -68,6 +69,20 @@ package struct WeightVerification: Sendable {
     }
     self.findings = findings
     self.notes = notes + WeightVerification.notes(file, reference)
+  }
+
+  /// The fault of the tensors that stand for one of the source: together they must be all of it, each
+  /// element once.
+  private static func fault(ofParts parts: [StoredTensor], of view: TensorView, in file: PackedModel) -> String? {
+    let places = parts.map { part in
+      (file.uses[part.name]?.tensor ?? .named(view.name)).place(in: part.source?.shape ?? part.shape)
+    }
+    let names = parts.map { "'\($0.name)'" }.joined(separator: " and ")
+    guard let shape = parts.first.map({ $0.source?.shape ?? $0.shape }), shape == view.shape, !places.contains(nil)
+    else { return parts.count > 1 ? "\(names) cannot be parts of shape \(view.shape)" : nil }
+    let whole = places.compactMap { $0 }.filter { $0.isWhole(of: shape) }
+    if whole.count > 1 { return "\(names) both stand for it" }
+    return SourcePlace.cover(places.compactMap { $0 }, shape) ? nil : "\(names) do not make it up, each element once"
   }
 
   /// The differences between the file's graph and the source's.

@@ -1,0 +1,62 @@
+import OTTensor
+
+/// The place of a parameter in the checkpoint's tensor that it is made of: a box of it, walked along
+/// the axes in some order.
+package struct SourcePlace: Sendable, Hashable {
+  /// The indices taken along each axis of the checkpoint's tensor.
+  package let box: [Range<Int>]
+  /// The axis of the checkpoint's tensor along which each dimension of the parameter runs.
+  package let axes: [Int]
+
+  /// The parameter's shape; nil for one that no tensor has.
+  package var shape: Shape? { Shape(axes.map { box[$0].count }) }
+
+  /// Whether it is all of a tensor of `shape`, in its order.
+  package func isWhole(of shape: Shape) -> Bool {
+    axes == Array(shape.dimensions.indices) && zip(box, shape.dimensions).allSatisfy { $0 == 0..<$1 }
+  }
+
+  /// Where element 0 and its neighbours lie in a row-major tensor of `shape`, counted in elements.
+  package func elements(in shape: Shape) -> (offset: Int, strides: [Int]) {
+    let strides = shape.rowMajorStrides
+    return (zip(box, strides).reduce(0) { $0 + $1.0.lowerBound * $1.1 }, axes.map { strides[$0] })
+  }
+
+  /// Whether places cover a tensor of `shape` exactly: each element once.
+  package static func cover(_ places: [SourcePlace], _ shape: Shape) -> Bool {
+    // More parts than any model has; they are compared with each other.
+    guard places.count <= 4096, places.allSatisfy({ $0.box.count == shape.rank }) else { return false }
+    let count = places.reduce(0) { $0 + $1.box.reduce(1) { $0 * $1.count } }
+    guard count == shape.elementCount else { return false }
+    return places.indices.allSatisfy { first in
+      places[(first + 1)...].allSatisfy { other in
+        !zip(places[first].box, other.box).allSatisfy { $0.overlaps($1) }
+      }
+    }
+  }
+
+  fileprivate func taking(_ rows: Range<Int>, removing: Bool) -> SourcePlace? {
+    guard let axis = axes.first, rows.lowerBound >= 0, rows.upperBound <= box[axis].count else { return nil }
+    var box = box
+    let first = box[axis].lowerBound
+    box[axis] = first + rows.lowerBound..<first + rows.upperBound
+    return SourcePlace(box: box, axes: removing ? Array(axes.dropFirst()) : axes)
+  }
+}
+
+extension SourceTensor {
+  /// The place that it has in the checkpoint's tensor of `shape`; nil where it cannot be taken of that.
+  package func place(in shape: Shape) -> SourcePlace? {
+    switch self {
+    case .named: return SourcePlace(box: shape.dimensions.map { 0..<$0 }, axes: Array(shape.dimensions.indices))
+    case .plus(let source, _): return source.place(in: shape)
+    case .transposed(let source):
+      guard let inner = source.place(in: shape), inner.axes.count == 2 else { return nil }
+      return SourcePlace(box: inner.box, axes: inner.axes.reversed())
+    case .rows(let source, let rows): return source.place(in: shape)?.taking(rows, removing: false)
+    case .element(let source, let index):
+      guard index >= 0, index < Int.max, let inner = source.place(in: shape), inner.axes.count > 1 else { return nil }
+      return inner.taking(index..<index + 1, removing: true)
+    }
+  }
+}
