@@ -112,7 +112,9 @@ let package = Package(
     .target(
       name: "_OTModelSupport",
       dependencies: [
-        "OTCheckpoint", "OTConversion", "OTFoundation", "OTGraph", "OTJSON", "OTModel", "OTObservation", "OTRuntime",
+        "OTCheckpoint", "OTConversion", "OTFoundation", "OTGraph", "OTJSON", "OTModel", "OTObservation",
+        "OTQuantization",
+        "OTRuntime", "OTTensor",
         "_OTTestSupport",
       ],
       path: "Tests/_OTModelSupport"),
@@ -134,7 +136,10 @@ let package = Package(
       ]),
     .testTarget(
       name: "OTQuantizationTests",
-      dependencies: ["OTFoundation", "OTGraph", "OTKernels", "OTModel", "OTQuantization", "OTTensor", "_OTTestSupport"]),
+      dependencies: [
+        "OTCheckpoint", "OTConversion", "OTFoundation", "OTGraph", "OTJSON", "OTKernels", "OTModel", "OTObservation",
+        "OTQuantization", "OTRuntime", "OTTensor", "_OTModelSupport", "_OTTestSupport",
+      ]),
     .testTarget(name: "OTContainerTests", dependencies: ["OTContainer", "_OTTestSupport"]),
     .testTarget(
       name: "OTConversionTests",

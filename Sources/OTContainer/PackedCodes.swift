@@ -1,5 +1,6 @@
 import OTFoundation
 import OTKernels
+import OTTensor
 
 /// The codes of a tensor as the kernels read them: in the mapped file where
 /// they lie packed, else in memory.
@@ -15,6 +16,17 @@ package final class PackedCodes: @unchecked Sendable {
   fileprivate init(_ bytes: UnsafeRawBufferPointer, in owner: AnyObject) {
     self.bytes = bytes
     self.owner = owner
+  }
+
+  /// Codes in memory, packed from one code to a byte in the order of `TileLayout`.
+  ///
+  /// - Throws: `Refusal` with rule `memory`.
+  package convenience init(tiles: [UInt8], layout: TileLayout, bits: Int) throws {
+    let memory = try PageMemory(byteCount: layout.packedByteCount(bits: bits))
+    tiles.withUnsafeBufferPointer {
+      Kernels.current.pack($0, bits: bits, into: memory.bytes.assumingMemoryBound(to: UInt8.self))
+    }
+    self.init(UnsafeRawBufferPointer(memory.bytes), in: memory)
   }
 }
 

@@ -1,5 +1,6 @@
 import OTContainer
 import OTJSON
+import OTQuantization
 import OTTensor
 
 /// A regular expression over names, as the user wrote it.
@@ -39,6 +40,10 @@ package struct ConversionOptions: Sendable {
   package var bitsFor: [(pattern: NamePattern, bits: Int)] = []
   /// A family's name, instead of what the configuration says.
   package var family: String?
+  /// The methods that decide about sites, one after the other; empty: as statistics allow.
+  package var methods: [any QuantizationMethod] = []
+  /// True when a model is calibrated where nothing is known of it.
+  package var isCalibrated = true
   /// True when activations stay float; then models of unknown families can be packed too.
   package var isWeightsOnly = false
   /// True when OutlierTune shifts channels by their midpoints, where calibration has measured these.
@@ -73,6 +78,11 @@ package struct ConversionOptions: Sendable {
     case .none: members["compression"] = .string("none")
     }
     return .object(members)
+  }
+
+  /// The scheme of weights of `bits` bits; nil for bits that no scheme has.
+  package func scheme(bits: Int) -> QuantizationScheme? {
+    QuantizationScheme(bits: bits, isSymmetric: isSymmetric, granularity: granularity)
   }
 
   /// The user's bits for a fused group of names; nil to leave it as it is.

@@ -103,24 +103,11 @@ package struct Converter: Sendable {
   }
 
   private func metadata(sources: JSONValue) -> JSONObject {
-    var method: JSONObject = ["name": .string(plan.methodName)]
-    if let statistics = plan.statistics {
-      method["scales"] = .string(statistics.scales.lastPathComponent)
-      if let file = statistics.symmetrizations {
-        method["symmetrizations"] = .string(file.lastPathComponent)
-        method["symmetrizationSamples"] = .integer(statistics.sampleCount)
-      }
-    }
-    if let calibration = plan.calibration {
-      method["symmetrized"] = .bool(plan.options.isSymmetrized)
-      method["calibration"] = .object(["runs": .array(calibration.runs.map(\.json))])
-      if let file = calibration.file { method["statistics"] = .string(file.path.lastPathComponent) }
-    }
     return [
       "producer": .string(Converter.producer),
       "sourceFormat": .string(plan.checkpoint.format.rawValue),
       "family": plan.graph.map { .string($0.family) } ?? .null,
-      "method": .object(method), "options": plan.options.json, "sources": sources,
+      "method": .object(plan.methodRecord), "options": plan.options.json, "sources": sources,
       "graph": plan.graph?.json ?? .null,
     ]
   }

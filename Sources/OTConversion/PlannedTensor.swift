@@ -2,6 +2,7 @@ import OTContainer
 import OTExport
 import OTGraph
 import OTModel
+import OTQuantization
 import OTTensor
 
 /// One tensor of the output, and how it is made.
@@ -34,6 +35,8 @@ package struct PlannedTensor: Sendable {
   package let use: ParameterUse?
   /// What becomes of it.
   package let treatment: Treatment
+  /// The rule that makes its weights quantized values, where they become such.
+  package var rounding: any WeightRounding = NearestRounding()
 
   /// Whether it is the weight of a linear inside a block.
   package var isBlockWeight: Bool { use?.role == .weight && use?.linearRole == .block }
@@ -56,7 +59,7 @@ package struct PlannedTensor: Sendable {
     let content: ExportedTensor.Content =
       switch treatment {
       case .alias(let target): .alias(of: target)
-      case .quantized(let scheme): .quantized(scheme, .nearest)
+      case .quantized(let scheme): .quantized(scheme, rounding.kind)
       case .evaluated, .vector: .plain(.f32)
       case .converted(let type): .plain(type)
       case .unchanged: .plain(view?.elementType ?? .f32)

@@ -1,5 +1,6 @@
 import OTCheckpoint
 import OTGraph
+import OTQuantization
 import OTTensor
 
 /// Decides for each tensor how it is stored.
@@ -7,8 +8,8 @@ struct TensorPlanner {
   let checkpoint: Checkpoint
   let catalog: TensorCatalog
   let options: ConversionOptions
-  /// Bits of the block linears that are quantized, by node.
-  let groupBits: [String: Int]
+  /// How the weights of blocks' linears are quantized, by node.
+  let weights: [String: WeightPlan]
 
   /// Every parameter of the graph in execution order, then the transforms'
   /// vectors, then the source's tensors that no node uses.
@@ -55,7 +56,9 @@ struct TensorPlanner {
     return checkpoint.tensors.map { view in
       let bits = options.bits(forGroup: [view.name], otherwise: options.bits)
       let treatment: PlannedTensor.Treatment =
-        if let target = aliases[view.name] { .alias(of: target) } else { quantized(view, bits) ?? .unchanged }
+        if let target = aliases[view.name] { .alias(of: target) } else {
+          quantized(view, bits.flatMap(options.scheme)) ?? .unchanged
+        }
       return PlannedTensor(outputName: view.name, shape: view.shape, view: view, use: nil, treatment: treatment)
     }
   }
@@ -63,12 +66,12 @@ struct TensorPlanner {
   private func treatment(of use: ParameterUse, _ view: TensorView?) throws -> PlannedTensor.Treatment {
     switch (use.role, use.linearRole, view) {
     case (.weight, .block?, let view?):
-      return quantized(view, groupBits[use.node]) ?? (use.isUnchanged ? .unchanged : .evaluated)
+      return quantized(view, weights[use.node]?.scheme) ?? (use.isUnchanged ? .unchanged : .evaluated)
     case (.weight, _, let view?), (.table, _, let view?):
       guard let bits = options.bits(forGroup: [use.node, use.outputName], otherwise: options.embeddingBits) else {
         return use.isUnchanged ? .unchanged : .evaluated
       }
-      if bits <= 8, let treatment = quantized(view, bits) { return treatment }
+      if bits <= 8, let treatment = quantized(view, options.scheme(bits: bits)) { return treatment }
       guard use.isUnchanged else { return .evaluated }
       return view.elementType.bitWidth == 16 ? .unchanged : .converted(.f16)
     default:
@@ -77,11 +80,9 @@ struct TensorPlanner {
   }
 
   /// Nil when the tensor is not to be quantized or is no matrix worth it.
-  private func quantized(_ view: TensorView, _ bits: Int?) -> PlannedTensor.Treatment? {
-    guard let bits, view.shape.rank == 2, view.elementType.isConvertibleFloat,
-      view.shape.rowCount >= ConversionPlan.leastRowCount, view.shape.rowElementCount > 0,
-      let scheme = QuantizationScheme(
-        bits: bits, isSymmetric: options.isSymmetric, granularity: options.granularity)
+  private func quantized(_ view: TensorView, _ scheme: QuantizationScheme?) -> PlannedTensor.Treatment? {
+    guard let scheme, view.shape.rank == 2, view.elementType.isConvertibleFloat,
+      view.shape.rowCount >= ConversionPlan.leastRowCount, view.shape.rowElementCount > 0
     else { return nil }
     return .quantized(scheme)
   }

@@ -21,7 +21,8 @@ struct TensorProduction: Sendable {
     self.planned = planned
     self.parameters = parameters
     if case .quantized(let scheme, _) = tensor.content, let view = planned.view {
-      quantizer = try WeightQuantizer(planned.rows(of: view), scheme: scheme, threadCount: threadCount)
+      quantizer = try WeightQuantizer(
+        planned.rows(of: view), scheme: scheme, rounding: planned.rounding, threadCount: threadCount)
     } else {
       quantizer = nil
     }

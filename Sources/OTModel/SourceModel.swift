@@ -13,7 +13,7 @@ package struct SourceModel: Sendable {
   package let attachments: [ModelAttachments.Kind: MappedFile]
   /// The path as it was given.
   package let path: String
-  private let lazyGraph: OnDemand<Graph>
+  private let described: OnDemand<FamilyModel>
 
   /// Opens a checkpoint: a file, an index of shards or a folder.
   ///
@@ -39,8 +39,8 @@ package struct SourceModel: Sendable {
     self.attachments = attachments
     self.path = path
     let configuration = attachments[.configuration]
-    lazyGraph = OnDemand {
-      try Families.graph(
+    described = OnDemand {
+      try Families.model(
         configuration: try configuration.map { try JSONValue.parse(contentsOf: $0) },
         tensors: TensorCatalog(checkpoint.tensors, file: checkpoint.files.first?.path), override: family,
         configurationFile: configuration?.path)
@@ -55,7 +55,12 @@ package struct SourceModel: Sendable {
   /// The model's graph as its family builds it.
   ///
   /// - Throws: `Refusal` with a rule `family-…`, `graph-…` or `json-…`.
-  package func graph() throws -> Graph { try lazyGraph.get() }
+  package func graph() throws -> Graph { try described.get().graph }
+
+  /// What the user should know of the model, a line each, as its family says.
+  ///
+  /// - Throws: as `graph()`.
+  package func warnings() throws -> [String] { try described.get().warnings }
 
   /// Makes the parameters of its graph, or of one that was migrated.
   package var parameters: ParameterReader { ParameterReader(checkpoint.tensors) }

@@ -29,17 +29,24 @@ final class PackedMatrix: Sendable {
   /// A weight of packed `codes`; scales and zero points are read and checked.
   ///
   /// - Throws: `Refusal` with a rule `otq-…`.
-  init(
+  convenience init(
     _ tensor: StoredTensor, _ scheme: QuantizationScheme, of container: Container, codes: PackedCodes
   ) throws {
-    let layout = tensor.layout
+    self.init(
+      tensor.layout, scheme, scales: try container.scales(of: tensor),
+      zeroPoints: try container.zeroPoints(of: tensor).map { Int32($0) }, codes: codes)
+  }
+
+  /// A weight of packed `codes` with sound scales and a zero point beside each.
+  init(
+    _ layout: TileLayout, _ scheme: QuantizationScheme, scales storedScales: [Float], zeroPoints storedPoints: [Int32],
+    codes: PackedCodes
+  ) {
     self.layout = layout
     self.codes = codes
     bits = scheme.bits
     runs = PackedMatrix.runs(scheme, columnCount: layout.columnCount)
     let groupCount = scheme.groupCount(columnCount: layout.columnCount)
-    let storedScales = try container.scales(of: tensor)
-    let storedPoints = try container.zeroPoints(of: tensor).map { Int32($0) }
     if scheme.granularity == .perTensor {
       scales = [Float](repeating: storedScales[0], count: layout.rowCount)
       zeroPoints = [Int32](repeating: storedPoints[0], count: layout.rowCount)

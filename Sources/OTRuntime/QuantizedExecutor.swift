@@ -69,6 +69,19 @@ package struct QuantizedExecutor: Executor {
       attentionBits: attentionBits)
   }
 
+  /// An executor of `graph` with weights in memory; all else, and weights that are not among
+  /// them, in float from `parameters`.
+  ///
+  /// - Parameter weights: by the name of the linear.
+  /// - Throws: `Refusal` with a rule `run-incomplete` or `run-size`, or as `parameters` throws.
+  package init(
+    graph: Graph, parameters: any ParameterSource, weights: [String: QuantizedWeight], threadCount: Int
+  ) throws {
+    engine = try Engine(
+      graph: graph, parameters: parameters, packed: weights.mapValues(\.matrix), threadCount: max(1, threadCount),
+      kernels: .current)
+  }
+
   /// Runs whole sequences as one batch. An observer sees the values of sites as
   /// they are before rounding.
   ///

@@ -56,8 +56,7 @@ struct AccuracyScheme {
     options.isSymmetrized = activations == .outlierTune
     options.threadCount = threads
     let isCalibrated = activations == .outlierTune || activations == .outlierTuneWithoutSymmetrization
-    let plan = try ConversionPlan(
-      checkpoint: source.checkpoint, options: options, calibration: isCalibrated ? statistics : nil)
+    let plan = try Conversion(source, options: options, statistics: isCalibrated ? statistics : nil).plan()
     let path = "\(folder)/\(name)-\(activations.rawValue).otq"
     try Converter(plan).run(to: path)
     return File(scheme: self, path: path, byteCount: try MappedFile(path: path).byteCount)

@@ -65,7 +65,7 @@ struct ConvertBenchmark: ParsableCommand {
     for model in models {
       var options = ConversionOptions()
       options.bits = 6
-      stages.append((model, try ConversionStages(ConversionPlan(checkpoint: Checkpoint.open(model), options: options))))
+      stages.append((model, try ConversionStages(Conversion(SourceModel(path: model), options: options).plan())))
     }
     print(json ? report(rows, stages).text(pretty: true) : text(rows, stages))
   }

@@ -1,6 +1,5 @@
 import ArgumentParser
 import Foundation
-import OTCheckpoint
 import OTContainer
 import OTConversion
 import OTFoundation
@@ -60,7 +59,7 @@ struct LoadBenchmark: ParsableCommand {
         options.bits = 6
         options.compression = compression
         options.threadCount = threads
-        try Converter(ConversionPlan(checkpoint: Checkpoint.open(model), options: options)).run(to: path)
+        try Converter(Conversion(SourceModel(path: model), options: options).plan()).run(to: path)
         rows.append(try measure(path, name: "\(name), 6 bits, \(label)"))
       }
     }

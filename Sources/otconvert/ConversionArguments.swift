@@ -1,8 +1,11 @@
 import ArgumentParser
 import Foundation
 import OTConversion
+import OTFoundation
 import OTGraph
+import OTModel
 import OTObservation
+import OTQuantization
 import OTTensor
 
 /// The number of a command's threads.
@@ -77,6 +80,12 @@ struct ConversionArguments: ParsableArguments {
       "Model family, where config.json has no model_type.", valueName: "name"))
   var family: String?
 
+  @Option(
+    help: ArgumentHelp(
+      "Method with its options (repeatable; each sees what those before it did): \(Methods.names). [default: outliertune where activations are known, else per-token]",
+      valueName: "name[,key=value]"))
+  var method: [String] = []
+
   @Flag(help: "Quantize weights only; activations stay float. Packs models of unknown families too.")
   var weightsOnly = false
 
@@ -136,6 +145,9 @@ struct ConversionArguments: ParsableArguments {
     if let symmetrizationSamples, symmetrizationSamples < 1 {
       throw ValidationError("--symmetrization-samples must be positive.")
     }
+    guard method.isEmpty || !(weightsOnly || noSymmetrization) else {
+      throw ValidationError("--method excludes --weights-only and --no-symmetrization (outliertune,symmetrize=false).")
+    }
     guard actScales == nil || !weightsOnly else {
       throw ValidationError("--weights-only leaves activations alone, so --act-scales has no use.")
     }
@@ -150,6 +162,16 @@ struct ConversionArguments: ParsableArguments {
 
   /// True when a model is to be calibrated that can be.
   var calibrates: Bool { statistics == nil && actScales == nil && !weightsOnly && !noCalibration }
+
+  /// The model and what is known of it.
+  func conversion(of path: String, threadCount: Int) throws -> Conversion {
+    try Conversion(
+      SourceModel(path: path, family: family), options: options(threadCount: threadCount), foreign: statisticsFiles,
+      statistics: statistics.map { try ModelObservations(path: $0) })
+  }
+
+  /// Files that say what is known of the sites.
+  var statisticsPaths: [String] { [actScales, symmetrization, statistics].compactMap { $0 } }
 
   func options(threadCount: Int) throws -> ConversionOptions {
     var options = ConversionOptions()
@@ -166,6 +188,12 @@ struct ConversionArguments: ParsableArguments {
       return (try ConversionArguments.pattern(String(rule[..<mark]), "--bits-for"), bits)
     }
     options.family = family
+    options.isCalibrated = calibrates
+    do {
+      options.methods = try method.map(Methods.method)
+    } catch let refusal as Refusal {
+      throw ValidationError("--method: \(refusal.message)\(refusal.remedy.map { "; \($0)" } ?? "").")
+    }
     options.isWeightsOnly = weightsOnly
     options.isSymmetrized = !noSymmetrization
     options.compression = compression == .zstd ? .standard : .none

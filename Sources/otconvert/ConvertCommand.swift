@@ -5,6 +5,7 @@ import OTFoundation
 import OTJSON
 import OTModel
 import OTObservation
+import OTTokenizer
 
 struct ConvertCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -45,21 +46,19 @@ struct ConvertCommand: ParsableCommand {
 
   func run() throws {
     var start = Date()
-    let source = try SourceModel(path: input, family: conversion.family)
-    let checkpoint = source.checkpoint
-    let options = try conversion.options(threadCount: threads.threads)
-    var plan = try ConversionPlan(
-      checkpoint: checkpoint, options: options, statistics: conversion.statisticsFiles,
-      calibration: try conversion.statistics.map { try ModelObservations(path: $0) })
-    plan.warnings.forEach(messages.warn)
+    let conversion = try self.conversion.conversion(of: input, threadCount: threads.threads)
+    conversion.warnings.forEach(messages.warn)
     // Before time goes into calibrating for a file that cannot be written.
-    try AtomicFile.check([output], force: force, inputs: plan.inputs + FileIdentity.all(calibration.text))
+    let inputs =
+      conversion.model.checkpoint.inputs + FileIdentity.all(self.conversion.statisticsPaths + calibration.text)
+    try AtomicFile.check([output], force: force, inputs: inputs)
+    let observed = try observed(conversion)
     var calibrationSeconds: Double?
-    if conversion.calibrates, let statistics = try calibrated(plan, source) {
+    if observed != nil {
       calibrationSeconds = Date().timeIntervalSince(start)
       start = Date()
-      plan = try ConversionPlan(checkpoint: checkpoint, options: options, calibration: statistics)
     }
+    let plan = try conversion.plan(observed)
     let progress = messages.progress("converting")
     let stages = try Converter(plan).run(to: output, force: force, progress: progress.update).stages
     guard !messages.quiet || messages.json else { return }
@@ -78,35 +77,43 @@ struct ConvertCommand: ParsableCommand {
       """, json: summary.totals(adding: times))
   }
 
-  /// Measures the model's sites; nil for a model that cannot be run on text.
-  private func calibrated(_ plan: ConversionPlan, _ source: SourceModel) throws -> ModelObservations? {
-    let isAsked = !calibration.text.isEmpty
-    guard plan.canBeCalibrated, let plain = try? source.graph() else {
+  /// What the methods need to know of the model's sites; nil where they need nothing, or where the
+  /// model cannot be run on text and neither text nor a method was asked for.
+  private func observed(_ conversion: Conversion) throws -> ModelObservations? {
+    let hasText = !calibration.text.isEmpty
+    guard hasText || !conversion.needs.isEmpty else { return nil }
+    let isAsked = hasText || !conversion.options.methods.isEmpty
+    guard conversion.canBeCalibrated, let graph = conversion.graph,
+      let tokenizer = try tokenizer(conversion.model, isAsked: isAsked)
+    else {
       guard !isAsked else {
         throw Refusal(
           "calibration-impossible", "cannot be calibrated: a config.json and a tokenizer.json are needed beside it",
-          file: input, remedy: "leave out --text")
+          file: input, remedy: hasText ? "leave out --text" : "give --statistics, or --method per-token")
       }
       return nil
     }
     let settings = calibration.settings(threadCount: threads.threads)
-    let samples: Calibration.Samples
+    let samples = try settings.samples(tokenizer: tokenizer, graph: graph)
+    messages.note(
+      "calibrating on \(samples.tokens.count) samples of \(samples.run.length) tokens of "
+        + samples.run.texts.map(\.name).joined(separator: ", "))
+    if hasText, let text = samples.note { messages.warn(text) }
+    let progress = messages.progress("calibrating", unit: .tokens)
+    // Its sources need no record: they are the conversion's own.
+    return try settings.run(
+      on: conversion.model, samples: samples, kinds: conversion.needs, progress: progress.update)
+  }
+
+  /// The model's tokenizer; nil, and a warning, for one of a kind that is not read.
+  private func tokenizer(_ model: SourceModel, isAsked: Bool) throws -> Tokenizer? {
     do {
-      guard let tokenizer = try Model.source(source).tokenizer() else { return nil }
-      samples = try settings.samples(tokenizer: tokenizer, graph: plain)
+      return try Model.source(model).tokenizer()
     } catch let refusal as Refusal
       where !isAsked && ["tokenizer-unsupported", "tokenizer-regex"].contains(refusal.rule)
     {
       messages.warn("not calibrated, activations get one scale per token: \(refusal)")
       return nil
     }
-    messages.note(
-      "calibrating on \(samples.tokens.count) samples of \(samples.run.length) tokens of "
-        + samples.run.texts.map(\.name).joined(separator: ", "))
-    if isAsked, let text = samples.note { messages.warn(text) }
-    let progress = messages.progress("calibrating", unit: .tokens)
-    // Its sources need no record: they are the conversion's own.
-    return try settings.run(
-      on: source, samples: samples, progress: progress.update)
   }
 }

@@ -36,7 +36,7 @@ struct DemoCommand: ParsableCommand {
           --symmetrization symmetrizations.pt --symmetrization-samples 32
       """)
     let source = try SourceModel(path: model)
-    let plan = try ConversionPlan(checkpoint: source.checkpoint, options: options, statistics: statistics)
+    let plan = try Conversion(source, options: options, foreign: statistics).plan()
     try Converter(plan).run(to: output)
     let file = try PackedModel(path: output)
     let summary = FileSummary(file)

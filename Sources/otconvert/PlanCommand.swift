@@ -1,5 +1,4 @@
 import ArgumentParser
-import OTCheckpoint
 import OTContainer
 import OTConversion
 import OTFoundation
@@ -29,19 +28,15 @@ struct PlanCommand: ParsableCommand {
   private static let conversionByteCount = 100_000_000
 
   func run() throws {
-    let source = try SourceModel(path: input, family: conversion.family)
-    let checkpoint = source.checkpoint
-    let options = try conversion.options(threadCount: 1)
-    let plan = try ConversionPlan(
-      checkpoint: checkpoint, options: options, statistics: conversion.statisticsFiles,
-      calibration: try conversion.statistics.map { try ModelObservations(path: $0) })
-    let alternatives = try PlanCommand.alternatives(checkpoint, options, conversion.statisticsFiles)
+    let conversion = try self.conversion.conversion(of: input, threadCount: 1)
+    let calibrates = !conversion.needs.isEmpty && conversion.canBeCalibrated
+    let plan = try conversion.plan(assumingPerToken: calibrates)
+    let alternatives = try PlanCommand.alternatives(conversion, assumingPerToken: calibrates)
     // They are in the JSON.
     if !messages.json { plan.warnings.forEach(messages.warn) }
     let calibrationByteCount =
-      !conversion.calibrates || !plan.canBeCalibrated
-      ? nil
-      : try calibration.settings(threadCount: 1).byteCount(on: source)
+      calibrates
+      ? try calibration.settings(threadCount: 1).byteCount(on: conversion.model, kinds: conversion.needs) : nil
     try messages.result(
       textReport(plan, calibrationByteCount, alternatives), json: jsonReport(plan, calibrationByteCount, alternatives))
   }
@@ -108,15 +103,15 @@ struct PlanCommand: ParsableCommand {
   }
 
   private static func alternatives(
-    _ checkpoint: Checkpoint, _ base: ConversionOptions, _ statistics: ForeignStatistics?
+    _ conversion: Conversion, assumingPerToken isPerToken: Bool
   ) throws -> [Alternative] {
     var result: [Alternative] = []
     for bits in [8, 6, 4] {
       for isSymmetric in [false, true] {
         for compression in [Compression.standard, .none] {
-          var options = base
+          var options = conversion.options
           (options.bits, options.isSymmetric, options.compression) = (bits, isSymmetric, compression)
-          let plan = try ConversionPlan(checkpoint: checkpoint, options: options, statistics: statistics)
+          let plan = try conversion.plan(options: options, assumingPerToken: isPerToken)
           let linears = plan.tensors.filter { $0.isBlockWeight || plan.graph == nil }
           let elements = linears.reduce(0) { $0 + $1.shape.elementCount }
           let bytes = linears.reduce(0) { $0 + $1.storedByteCount(compression) }

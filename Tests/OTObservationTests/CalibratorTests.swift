@@ -53,7 +53,7 @@ import _OTTestSupport
       let range = try #require(statistics[site].ranges)
       #expect(range.sampleCount == 32)
       // The method's steps are max|x − z| / 127.
-      let decided = try OutlierTune(statistics).decision(for: site, in: graph, bits: 8).transform.scale
+      let decided = try OutlierTune().plan(site, in: graph, bits: 8, statistics[site]).transform.scale
       for linear in site.consumers {
         linearCount += 1
         Self.expectEqual(

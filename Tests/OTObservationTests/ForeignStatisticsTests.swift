@@ -67,25 +67,24 @@ import _OTTestSupport
     let minima = (0..<site.size).map { _ in Float.random(in: -8...0, using: &generator) }
     let maxima = (0..<site.size).map { _ in Float.random(in: 0...8, using: &generator) }
     let sums = (0..<site.size).map { _ in Double.random(in: -9...9, using: &generator) }
-    func observations(_ observed: SiteObservations) -> ModelObservations {
-      ModelObservations(family: "opt", sources: [], runs: [], sites: [site.producer: observed])
-    }
     let ranges = SiteRanges(
       extremes: ChannelRanges(minima: minima, maxima: maxima), midpointSum: sums, sampleCount: 3)
     let z = sums.map { Float($0 / 3) }
     let largest = z.indices.map { max(maxima[$0] - z[$0], z[$0] - minima[$0]) }
-    let ours = observations(SiteObservations(ranges: ranges))
-    let theirs = observations(SiteObservations(foreignScales: ForeignScales(midpoint: z, absoluteMaximum: largest)))
+    let ours = SiteObservations(ranges: ranges)
+    let theirs = SiteObservations(foreignScales: ForeignScales(midpoint: z, absoluteMaximum: largest))
     let expected = ChannelTransform(shift: z, scale: largest.map { max($0, 1e-5) / 31 })
-    for method in [OutlierTune(ours), OutlierTune(theirs), OutlierTune(theirs, isSymmetrized: false)] {
-      let decision = try method.decision(for: site, in: graph, bits: 6)
+    for (method, observed) in [
+      (OutlierTune(), ours), (OutlierTune(), theirs), (OutlierTune(isSymmetrized: false), theirs),
+    ] {
+      let decision = try method.plan(site, in: graph, bits: 6, observed)
       #expect(decision.transform == expected && decision.activation == .static(bits: 6), "seed \(seed)")
     }
-    let unshifted = try OutlierTune(ours, isSymmetrized: false).decision(for: site, in: graph, bits: 6)
+    let unshifted = try OutlierTune(isSymmetrized: false).plan(site, in: graph, bits: 6, ours)
     #expect(unshifted.transform.shift == nil, "seed \(seed)")
     #expect(unshifted.transform.scale == zip(minima, maxima).map { max(-$0, $1) / 31 }, "seed \(seed)")
     let refusal = #expect(throws: Refusal.self) {
-      try OutlierTune(observations(SiteObservations())).decision(for: site, in: graph, bits: 6)
+      try OutlierTune().plan(site, in: graph, bits: 6, SiteObservations())
     }
     #expect(refusal?.rule == "statistics-missing")
   }

@@ -95,3 +95,17 @@ package func relativeError(_ got: some Collection<Float>, _ expected: some Colle
   }
   return worst / Double(max(high - low, .leastNormalMagnitude))
 }
+
+extension ConversionPlan {
+  /// The plan of a checkpoint that is open.
+  package init(
+    checkpoint: Checkpoint, options: ConversionOptions, statistics: ForeignStatistics? = nil,
+    calibration: ModelObservations? = nil
+  ) throws {
+    let path = checkpoint.files.first?.path ?? ""
+    self = try Conversion(
+      SourceModel(checkpoint, path: path, family: options.family), options: options, foreign: statistics,
+      statistics: calibration
+    ).plan()
+  }
+}

@@ -1,28 +1,33 @@
-import OTGraph
+import OTJSON
+import OTObservation
 
-/// A method's decision about one site.
-package struct SiteDecision: Sendable, Hashable {
-  /// Shift z and scale s: the site's value becomes (x − z) ⊘ s.
-  package let transform: ChannelTransform
-  /// The quantization of the transformed activation when the model runs.
-  package let activation: ActivationQuantization
-
-  /// A decision; without a transform the value stays as it is.
-  package init(transform: ChannelTransform = .identity, activation: ActivationQuantization) {
-    self.transform = transform
-    self.activation = activation
-  }
-}
-
-/// A recipe that chooses shift, scale and activation scheme for each site.
+/// A recipe that chooses transform, activation and weight quantization of each site.
 ///
-/// A new method is one file that implements this.
+/// A new method is one file that implements this, and a line in `Methods.all`.
 package protocol QuantizationMethod: Sendable {
-  /// Its name in the file's metadata.
+  /// The name on the command line (`--method`) and in the file's metadata.
   static var name: String { get }
 
-  /// Decides about a site of `graph` whose activations take `bits` bits.
+  /// The method with what the user chose.
+  ///
+  /// - Throws: `Refusal` with rule `method-option`; options that it does not take are refused for it.
+  init(_ options: inout MethodOptions) throws
+
+  /// What it has to know of each site.
+  var needs: Set<ObservationKind> { get }
+
+  /// Decides about one site.
   ///
   /// - Throws: `Refusal` when what the method needs to know of the site is missing.
-  func decision(for site: Site, in graph: Graph, bits: Int) throws -> SiteDecision
+  func plan(_ site: SiteContext) throws -> SitePlan
+
+  /// What the file says about the method beside its name.
+  var record: JSONObject { get }
+}
+
+extension QuantizationMethod {
+  /// Nothing.
+  package var needs: Set<ObservationKind> { [] }
+  /// Nothing.
+  package var record: JSONObject { [:] }
 }

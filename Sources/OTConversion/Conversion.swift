@@ -1,0 +1,134 @@
+import OTFoundation
+import OTGraph
+import OTModel
+import OTObservation
+import OTQuantization
+
+/// One model on its way into a file: opened, its graph built, then observed, planned and written.
+///
+/// `convert` and `plan` go this way together as far as both go.
+package struct Conversion: Sendable {
+  /// The model.
+  package let model: SourceModel
+  /// What the user asked for.
+  package let options: ConversionOptions
+  /// Files of other tools that say what is known of the sites.
+  package let foreign: ForeignStatistics?
+  /// The model's own graph; nil for a model of an unknown family.
+  package let graph: Graph?
+  /// What is known of the sites without calibrating.
+  package let given: ModelObservations?
+  /// What the user should know, a line each.
+  package let warnings: [String]
+
+  /// Looks at the model and at what is known of it.
+  ///
+  /// - Parameters:
+  ///   - foreign: files of other tools.
+  ///   - statistics: observations of this package; they are used where there are no files.
+  /// - Throws: `Refusal` with a rule `family-…`, `graph-…`, `statistics-…`, `scales-…` or `tensor-type`.
+  package init(
+    _ model: SourceModel, options: ConversionOptions, foreign: ForeignStatistics? = nil,
+    statistics: ModelObservations? = nil
+  ) throws {
+    let checkpoint = model.checkpoint
+    let catalog = TensorCatalog(checkpoint.tensors, file: checkpoint.files.first?.path)
+    for view in checkpoint.tensors where !view.elementType.isConvertibleFloat && !view.elementType.isInteger {
+      throw QuantizedSource.refusal(configuration: try checkpoint.attachments.json(.configuration), tensors: catalog)
+        ?? Refusal(
+          "tensor-type", "elements of type \(view.elementType.rawValue) cannot be converted", file: view.file.path,
+          tensor: view.name, remedy: "convert the checkpoint to F32, F16 or BF16 first")
+    }
+    var warnings = checkpoint.warnings
+    graph = try Conversion.graph(of: model, options, &warnings)
+    if let graph {
+      if !graph.missing.isEmpty {
+        warnings.append(
+          "the file can be unpacked but not run: \(graph.missing.joined(separator: ", ")) not known"
+            + (model.attachments[.configuration] == nil ? " (no config.json beside the checkpoint)" : ""))
+      }
+      if foreign == nil, let statistics {
+        // Observed just now on this checkpoint where there is no file.
+        let sources = statistics.file.map { _ in checkpoint.files.map { ($0.name, $0.mapped.byteCount) } }
+        try statistics.check(against: graph, sources: sources)
+      }
+      given = try foreign?.observations(of: graph) ?? statistics
+    } else {
+      guard foreign == nil, statistics == nil else {
+        throw Refusal("statistics-no-graph", "activation statistics need a model of a known family")
+      }
+      given = nil
+    }
+    self.model = model
+    self.options = options
+    self.foreign = foreign
+    self.warnings = warnings
+  }
+
+  private static func graph(
+    of model: SourceModel, _ options: ConversionOptions, _ warnings: inout [String]
+  ) throws -> Graph? {
+    do {
+      let graph = try model.graph()
+      warnings += try model.warnings()
+      return graph
+    } catch let refusal as Refusal
+      where options.isWeightsOnly && !["family-adapter", "family-quantized"].contains(refusal.rule)
+    {
+      let why = refusal.rule == "family-unknown" ? "the model's family is unknown" : refusal.message
+      warnings.append("\(why): every matrix is packed without a graph, and the file cannot be run")
+      return nil
+    }
+  }
+
+  // MARK: Observing
+
+  /// What calibration has to observe before the plan can be made; empty: nothing.
+  package var needs: Set<ObservationKind> {
+    guard given == nil, graph != nil, options.isCalibrated else { return [] }
+    if !options.methods.isEmpty { return options.methods.reduce(into: []) { $0.formUnion($1.needs) } }
+    return options.isWeightsOnly ? [] : OutlierTune().needs
+  }
+
+  /// Whether the model can be run on text: its graph is complete, and a `config.json` and a
+  /// `tokenizer.json` are beside it.
+  package var canBeCalibrated: Bool {
+    graph.map(\.missing.isEmpty) == true && model.attachments[.configuration] != nil
+      && model.attachments[.tokenizer] != nil
+  }
+
+  // MARK: Planning
+
+  /// The plan, with what was observed.
+  ///
+  /// - Parameters:
+  ///   - options: other options than the conversion's, for comparing.
+  ///   - isPerToken: whether a scale per token stands in for methods that need observations; their
+  ///     files are of about the same size.
+  /// - Throws: as methods and migration throw; `Refusal` with rule `statistics-missing` where a
+  ///   method that the user chose needs observations and there are none.
+  package func plan(
+    _ observed: ModelObservations? = nil, options: ConversionOptions? = nil, assumingPerToken isPerToken: Bool = false
+  ) throws -> ConversionPlan {
+    let options = options ?? self.options
+    let known = given ?? observed
+    var recipe = Recipe(withoutGraph: options)
+    if let graph {
+      // What cannot be done with the graph, the statistics have asked for.
+      recipe = try Refusal.naming(foreign?.scales ?? known?.file?.path ?? model.checkpoint.files.first?.path) {
+        let methods = isPerToken ? [PerToken()] : methods(options, known)
+        let isKnown = methods.contains { !$0.needs.isEmpty }
+        return try Recipe(
+          graph, model.parameters, methods: methods, observed: isKnown ? known : nil, options: options)
+      }
+    }
+    return try ConversionPlan(
+      model: model, recipe: recipe, options: options, foreign: foreign, warnings: warnings)
+  }
+
+  private func methods(_ options: ConversionOptions, _ known: ModelObservations?) -> [any QuantizationMethod] {
+    if !options.methods.isEmpty { return options.methods }
+    if options.isWeightsOnly { return [WeightsOnly()] }
+    return known == nil ? [PerToken()] : [OutlierTune(isSymmetrized: options.isSymmetrized)]
+  }
+}

@@ -1,0 +1,67 @@
+import OTGraph
+import OTModel
+import OTObservation
+import OTQuantization
+import OTTensor
+
+/// What is decided about a model before any weight is quantized: the graph after migration, how its
+/// activations are made integer, and how the weights of its blocks are.
+package struct Recipe: Sendable {
+  /// The graph after migration; nil for a model of an unknown family.
+  package let graph: Graph?
+  /// How the weights of blocks' linears are quantized, by node; linears that are excluded have none.
+  package let weights: [String: WeightPlan]
+  /// The methods that decided, in the order in which they did.
+  package let methods: [any QuantizationMethod]
+  /// What they knew of the sites; nil where they needed nothing.
+  package let observed: ModelObservations?
+
+  /// The methods' names, joined by `+`.
+  package var methodName: String { methods.map { type(of: $0).name }.joined(separator: "+") }
+
+  /// The recipe of a model without a graph: its matrices are quantized, and nothing else.
+  init(withoutGraph options: ConversionOptions) {
+    (graph, weights, methods, observed) = (nil, [:], [WeightsOnly()], nil)
+  }
+
+  /// Asks the methods about every site, one after the other, and moves their answers into the graph.
+  ///
+  /// A method sees the site as those before it have left it.
+  /// - Throws: as methods, and migration.
+  init(
+    _ graph: Graph, _ parameters: ParameterReader, methods: [any QuantizationMethod], observed: ModelObservations?,
+    options: ConversionOptions
+  ) throws {
+    var result = graph
+    var activations: [String: ActivationQuantization] = [:]
+    var weights: [String: WeightPlan] = [:]
+    for site in graph.sites {
+      guard let bits = options.bits(forGroup: site.consumers, otherwise: options.bits),
+        let linear = site.consumers.first
+      else { continue }
+      let request = SiteRequest(
+        activationBits: options.activationBits ?? bits, weight: WeightPlan(scheme: options.scheme(bits: bits)))
+      var plan: SitePlan?
+      for method in methods {
+        // Migration may put an affine node before the linears: they name the site then.
+        guard let producer = result[linear]?.inputs.first, let current = result.site(producedBy: producer) else {
+          break
+        }
+        let known = (observed?[site] ?? SiteObservations()).transformed(by: result.transform(ofValue: producer))
+        let decided = try method.plan(
+          SiteContext(
+            current, in: result, request: request, observed: known, parameters: parameters,
+            threadCount: options.threadCount))
+        result = try result.migrating(current, by: decided.transform)
+        plan = decided
+      }
+      guard let plan, let producer = result[linear]?.inputs.first else { continue }
+      activations[producer] = plan.activation
+      for linear in site.consumers { weights[linear] = plan.weight }
+    }
+    self.graph = try result.quantizing(activations)
+    self.weights = weights
+    self.methods = methods
+    self.observed = observed
+  }
+}

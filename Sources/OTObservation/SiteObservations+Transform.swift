@@ -1,0 +1,61 @@
+import OTGraph
+
+extension SiteObservations {
+  /// What would have been observed of (x − z) ⊘ s; what another tool measured as it is shifted
+  /// already cannot be shifted again and is left out then.
+  ///
+  /// - Precondition: the transform has an entry for each channel.
+  package func transformed(by transform: ChannelTransform) -> SiteObservations {
+    guard !transform.isIdentity else { return self }
+    var result = SiteObservations(
+      ranges: ranges?.transformed(by: transform), foreignScales: foreignScales?.transformed(by: transform))
+    result.moments = moments?.transformed(by: transform)
+    result.rows = rows?.transformed(by: transform)
+    result.wholeSamples = wholeSamples?.transformed(by: transform)
+    return result
+  }
+}
+
+extension SiteRanges {
+  /// The ranges of (x − z) ⊘ s.
+  func transformed(by transform: ChannelTransform) -> SiteRanges {
+    let count = Double(sampleCount)
+    return SiteRanges(
+      extremes: ChannelRanges(minima: transform.applied(to: minima), maxima: transform.applied(to: maxima)),
+      midpointSum: midpointSum.enumerated().map { channel, sum in
+        (sum - count * Double(transform.shift?[channel] ?? 0)) / Double(transform.scale?[channel] ?? 1)
+      }, sampleCount: sampleCount)
+  }
+}
+
+extension ForeignScales {
+  /// The scales of x ⊘ s; nil where x is shifted.
+  func transformed(by transform: ChannelTransform) -> ForeignScales? {
+    guard transform.shift == nil, let scale = transform.scale else { return nil }
+    return ForeignScales(
+      midpoint: midpoint.map { zip($0, scale).map { $0 / $1 } },
+      absoluteMaximum: zip(absoluteMaximum, scale).map { $0 / $1 })
+  }
+}
+
+extension KeptRows {
+  /// The rows of (x − z) ⊘ s.
+  func transformed(by transform: ChannelTransform) -> KeptRows {
+    var result = self
+    result.values = transform.applied(to: values)
+    return result
+  }
+}
+
+extension ChannelTransform {
+  /// Rows of (x − z) ⊘ s, of values `[rows, channels]`, each operation rounded once.
+  package func applied(to values: [Float]) -> [Float] {
+    var values = values
+    guard let channelCount = (shift ?? scale)?.count, channelCount > 0 else { return values }
+    for index in values.indices {
+      if let shift { values[index] -= shift[index % channelCount] }
+      if let scale { values[index] /= scale[index % channelCount] }
+    }
+    return values
+  }
+}

@@ -1,0 +1,44 @@
+import OTFoundation
+
+/// What the user chose for a method: `alpha=0.6` of `--method smoothquant,alpha=0.6`.
+package struct MethodOptions: Sendable {
+  private let method: String
+  private var values: [String: String]
+
+  /// Options as given.
+  package init(method: String, _ values: [String: String] = [:]) {
+    self.method = method
+    self.values = values
+  }
+
+  private func refusal(_ message: String) -> Refusal {
+    Refusal("method-option", "method '\(method)': \(message)")
+  }
+
+  /// Takes a number.
+  ///
+  /// - Throws: `Refusal` with rule `method-option` where it is none, or outside `range`.
+  package mutating func number(_ key: String, in range: ClosedRange<Double>, default standard: Double) throws -> Double
+  {
+    guard let text = values.removeValue(forKey: key) else { return standard }
+    guard let value = Double(text), range.contains(value) else {
+      throw refusal("'\(key)' is '\(text)', not a number from \(range.lowerBound) to \(range.upperBound)")
+    }
+    return value
+  }
+
+  /// Takes a switch: `true` or `false`.
+  ///
+  /// - Throws: `Refusal` with rule `method-option` where it is neither.
+  package mutating func flag(_ key: String, default standard: Bool) throws -> Bool {
+    guard let text = values.removeValue(forKey: key) else { return standard }
+    guard let value = Bool(text) else { throw refusal("'\(key)' is '\(text)', not true or false") }
+    return value
+  }
+
+  /// - Throws: `Refusal` with rule `method-option` for options that nobody took.
+  func refuseRest() throws {
+    guard let key = values.keys.min() else { return }
+    throw refusal("it has no option '\(key)'")
+  }
+}

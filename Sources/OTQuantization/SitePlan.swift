@@ -1,0 +1,49 @@
+import OTGraph
+import OTTensor
+
+/// How the weights of a site's linears are made integer.
+package struct WeightPlan: Sendable {
+  /// Bits, range and granularity; nil: the weights stay float.
+  package var scheme: QuantizationScheme?
+  /// The rule that makes weights quantized values.
+  package var rounding: any WeightRounding
+
+  /// A plan.
+  package init(scheme: QuantizationScheme?, rounding: any WeightRounding = NearestRounding()) {
+    self.scheme = scheme
+    self.rounding = rounding
+  }
+}
+
+/// What the user asked for at one site.
+package struct SiteRequest: Sendable {
+  /// Bits of activations, 2 … 8.
+  package let activationBits: Int
+  /// The weights, unless a method knows better.
+  package let weight: WeightPlan
+
+  /// A request.
+  package init(activationBits: Int, weight: WeightPlan) {
+    self.activationBits = activationBits
+    self.weight = weight
+  }
+}
+
+/// What a method decides about one site.
+package struct SitePlan: Sendable {
+  /// Shift z and scale s: the site's value becomes (x − z) ⊘ s.
+  package var transform: ChannelTransform
+  /// How the transformed activation is made integer at run time.
+  package var activation: ActivationQuantization
+  /// How the weights that read it are.
+  package var weight: WeightPlan
+
+  /// A plan; without a transform the value stays as it is.
+  package init(
+    transform: ChannelTransform = .identity, activation: ActivationQuantization, weight: WeightPlan
+  ) {
+    self.transform = transform
+    self.activation = activation
+    self.weight = weight
+  }
+}

@@ -1,0 +1,27 @@
+import OTFoundation
+import OTQuantization
+import Testing
+
+/// `--method NAME[,key=value]…`.
+@Suite struct MethodRegistryTests {
+  private func rule(_ text: String) -> String? {
+    #expect(throws: Refusal.self) { try Methods.method(text) }?.rule
+  }
+
+  @Test func methodsAreFoundByName() throws {
+    for method in Methods.all { #expect(type(of: try Methods.method(method.name)).name == method.name) }
+    #expect(Set(Methods.all.map { $0.name }).count == Methods.all.count)
+    let method = try #require(try Methods.method("outliertune,symmetrize=false") as? OutlierTune)
+    #expect(!method.isSymmetrized && method.needs == [.ranges])
+  }
+
+  @Test func whatIsUnknownIsRefused() {
+    #expect(rule("outlier-tune") == "method-unknown")
+    #expect(rule("") == "method-unknown")
+    #expect(rule("outliertune,alpha=1") == "method-option")
+    #expect(rule("outliertune,symmetrize=maybe") == "method-option")
+    #expect(rule("outliertune,symmetrize") == "method-option")
+    #expect(rule("outliertune,symmetrize=true,symmetrize=true") == "method-option")
+    #expect(rule("per-token,") == "method-option")
+  }
+}
