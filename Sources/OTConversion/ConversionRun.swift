@@ -1,10 +1,8 @@
-import OTContainer
 import OTExport
 import OTFoundation
 import OTGraph
 import OTKernels
 import OTModel
-import OTQuantization
 import OTTensor
 
 /// The tensors of a plan on their way through the pipeline: blocks are made on

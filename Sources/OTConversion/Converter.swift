@@ -1,6 +1,5 @@
 import Foundation
 import OTCheckpoint
-import OTContainer
 import OTExport
 import OTFoundation
 import OTGraph

@@ -1,5 +1,4 @@
 import OTContainer
-import OTExport
 
 /// The size of a planned file, from shapes alone.
 package struct SizeEstimate: Sendable {

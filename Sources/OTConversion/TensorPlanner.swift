@@ -29,6 +29,7 @@ struct TensorPlanner {
         tensor = PlannedTensor(
           outputName: tensor.outputName, shape: tensor.shape, view: view, use: use, treatment: .alias(of: target))
       }
+      if use.role == .weight, let plan = weights[use.node] { tensor.rounding = plan.rounding }
       tensor.sourceShape = use.tensor.flatMap { checkpoint[$0.name]?.shape }
       planned.append(tensor)
     }

@@ -92,20 +92,24 @@ package struct SiteTrial: Sendable {
   private func ends(_ depth: Depth) -> [String] {
     guard depth == .attention else { return site.consumers }
     var ends: [String] = []
-    for var name in site.consumers {
-      var reader = name
-      // Through what lies between a projection and attention: slices, norms of heads.
-      while let next = graph.consumers(of: reader).first, graph.consumers(of: reader).count == 1 {
-        reader = next
-        if case .attention? = graph[next]?.operation {
-          name = next
-          break
-        }
-        if case .linear? = graph[next]?.operation { break }
-      }
-      if !ends.contains(name) { ends.append(name) }
+    for linear in site.consumers {
+      let end = attention(behind: linear) ?? linear
+      if !ends.contains(end) { ends.append(end) }
     }
     return ends
+  }
+
+  /// The attention that reads a projection, through what lies between them: slices, norms of heads.
+  private func attention(behind linear: String) -> String? {
+    var names = graph.consumers(of: linear)
+    while let name = names.popLast(), let operation = graph[name]?.operation {
+      switch operation {
+      case .attention: return name
+      case .linear, .add: continue
+      default: names += graph.consumers(of: name)
+      }
+    }
+    return nil
   }
 
   private func part(of graph: Graph, until ends: [String]) throws -> PartParameters {

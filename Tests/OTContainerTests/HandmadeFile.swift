@@ -1,5 +1,6 @@
 import Foundation
 import OTContainer
+import OTFoundation
 import OTJSON
 import _OTTestSupport
 
