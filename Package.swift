@@ -138,7 +138,7 @@ let package = Package(
       name: "OTQuantizationTests",
       dependencies: [
         "OTCheckpoint", "OTConversion", "OTFoundation", "OTGraph", "OTJSON", "OTKernels", "OTModel", "OTObservation",
-        "OTQuantization", "OTRuntime", "OTTensor", "_OTModelSupport", "_OTTestSupport",
+        "OTQuantization", "OTRuntime", "OTTensor", "OTVerify", "_OTModelSupport", "_OTTestSupport",
       ]),
     .testTarget(name: "OTContainerTests", dependencies: ["OTContainer", "_OTTestSupport"]),
     .testTarget(

@@ -77,4 +77,3 @@ package struct ConversionPlan: Sendable {
     return record
   }
 }
-

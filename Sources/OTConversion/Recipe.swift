@@ -47,7 +47,9 @@ package struct Recipe: Sendable {
         guard let producer = result[linear]?.inputs.first, let current = result.site(producedBy: producer) else {
           break
         }
-        let known = (observed?[site] ?? SiteObservations()).transformed(by: result.transform(ofValue: producer))
+        // Of a value that was rotated nothing is known.
+        let observed = result.rotation(ofValue: producer) == nil ? observed?[site] : nil
+        let known = (observed ?? SiteObservations()).transformed(by: result.transform(ofValue: producer))
         let decided = try method.plan(
           SiteContext(
             current, in: result, request: request, observed: known, parameters: parameters,

@@ -31,8 +31,8 @@ package struct SiteRequest: Sendable {
 
 /// What a method decides about one site.
 package struct SitePlan: Sendable {
-  /// Shift z and scale s: the site's value becomes (x − z) ⊘ s.
-  package var transform: ChannelTransform
+  /// Shift z, scale s and rotation: the site's value becomes (x − z) ⊘ s, rotated.
+  package var transform: SiteTransform
   /// How the transformed activation is made integer at run time.
   package var activation: ActivationQuantization
   /// How the weights that read it are.
@@ -40,7 +40,7 @@ package struct SitePlan: Sendable {
 
   /// A plan; without a transform the value stays as it is.
   package init(
-    transform: ChannelTransform = .identity, activation: ActivationQuantization, weight: WeightPlan
+    transform: SiteTransform = .identity, activation: ActivationQuantization, weight: WeightPlan
   ) {
     self.transform = transform
     self.activation = activation

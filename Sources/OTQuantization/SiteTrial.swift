@@ -71,7 +71,8 @@ package struct SiteTrial: Sendable {
     let given =
       isPushed
       ? values.map {
-        Matrix(rowCount: $0.rowCount, channelCount: $0.channelCount, values: plan.transform.applied(to: $0.values))
+        Matrix(
+          rowCount: $0.rowCount, channelCount: $0.channelCount, values: plan.transform.channels.applied(to: $0.values))
       } : values
     let actual = try run(executor, given, until: ends)
     var error = TrialError()

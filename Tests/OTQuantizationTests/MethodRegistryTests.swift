@@ -23,5 +23,6 @@ import Testing
     #expect(rule("outliertune,symmetrize") == "method-option")
     #expect(rule("outliertune,symmetrize=true,symmetrize=true") == "method-option")
     #expect(rule("per-token,") == "method-option")
+    #expect(rule("hadamard,block=48") == "method-option")
   }
 }

@@ -36,6 +36,17 @@ package struct MethodOptions: Sendable {
     return value
   }
 
+  /// Takes one of some integers; nil where none is given.
+  ///
+  /// - Throws: `Refusal` with rule `method-option` where it is none of them.
+  package mutating func choice(_ key: String, of integers: [Int]) throws -> Int? {
+    guard let text = values.removeValue(forKey: key) else { return nil }
+    guard let value = Int(text), integers.contains(value) else {
+      throw refusal("'\(key)' is '\(text)', not one of \(integers.map { "\($0)" }.joined(separator: ", "))")
+    }
+    return value
+  }
+
   /// - Throws: `Refusal` with rule `method-option` for options that nobody took.
   func refuseRest() throws {
     guard let key = values.keys.min() else { return }

@@ -46,7 +46,7 @@ package struct OutlierTune: QuantizationMethod {
     let largest = Float((1 << (bits - 1)) - 1)
     let steps = absoluteMaximum.map { max($0, OutlierTune.leastMaximum) / largest }
     return SitePlan(
-      transform: ChannelTransform(shift: shift, scale: steps), activation: .static(bits: bits),
+      transform: SiteTransform(shift: shift, scale: steps), activation: .static(bits: bits),
       weight: site.request.weight)
   }
 

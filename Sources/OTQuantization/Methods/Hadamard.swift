@@ -1,0 +1,33 @@
+import OTGraph
+import OTJSON
+
+/// Rotation by block Hadamard transforms (QuaRot, arXiv 2404.00456, its online transforms): spreads
+/// outlier channels over their block before the activation is quantized; the inverse is part of the
+/// weights.
+///
+/// It is done at every site whose width has a block; activations get one scale per token at run time.
+/// It needs no text, and follows well after a method that scales channels.
+package struct Hadamard: QuantizationMethod {
+  /// Its name.
+  package static let name = "hadamard"
+
+  /// Channels of a block; nil: the largest block that the width of a site has.
+  package let blockSize: Int?
+
+  /// Takes `block`, a power of 2 from 16 to 512.
+  package init(_ options: inout MethodOptions) throws {
+    blockSize = try options.choice("block", of: Rotation.blockSizes)
+  }
+
+  /// `{block}` where it was chosen.
+  package var record: JSONObject { blockSize.map { ["block": .integer($0)] } ?? [:] }
+
+  /// Dynamic, rotated where the site's width is a multiple of the block.
+  package func plan(_ site: SiteContext) -> SitePlan {
+    let rotation =
+      blockSize.map { site.site.size % $0 == 0 ? Rotation(blockSize: $0) : nil } ?? Rotation(largestFor: site.site.size)
+    return SitePlan(
+      transform: SiteTransform(rotation: rotation), activation: .dynamic(bits: site.request.activationBits),
+      weight: site.request.weight)
+  }
+}
