@@ -4,7 +4,7 @@ import OTFoundation
 package enum Methods {
   /// Every method.
   package static let all: [any QuantizationMethod.Type] = [
-    PerToken.self, WeightsOnly.self, OutlierTune.self, Hadamard.self,
+    PerToken.self, WeightsOnly.self, OutlierTune.self, Hadamard.self, SmoothQuant.self,
   ]
 
   /// Their names, for texts.
