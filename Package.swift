@@ -137,7 +137,8 @@ let package = Package(
     .testTarget(
       name: "OTQuantizationTests",
       dependencies: [
-        "OTCheckpoint", "OTConversion", "OTFoundation", "OTGraph", "OTJSON", "OTKernels", "OTModel", "OTObservation",
+        "OTCheckpoint", "OTConversion", "OTExport", "OTFoundation", "OTGraph", "OTJSON", "OTKernels", "OTModel",
+        "OTObservation",
         "OTQuantization", "OTRuntime", "OTTensor", "OTVerify", "_OTModelSupport", "_OTTestSupport",
       ]),
     .testTarget(name: "OTContainerTests", dependencies: ["OTContainer", "_OTTestSupport"]),

@@ -1,4 +1,5 @@
 import OTConversion
+import OTExport
 import OTFoundation
 import OTGraph
 import OTModel
@@ -42,7 +43,8 @@ import _OTTestSupport
     let verification = try WeightVerification(of: file, reference: source, threadCount: 2)
     #expect(verification.hasPassed, "\(verification.offenders.prefix(3))")
     try withTemporaryFolder { folder in
-      try Unpacker(file).run(to: folder + "/u.safetensors")
+      try PackedExport(file, isRestored: true).run(
+        into: SafetensorsFileWriter(ExportOutput(path: folder + "/u.safetensors")))
       let unpacked = try SourceModel(path: folder + "/u.safetensors").checkpoint
       for view in source.checkpoint.tensors where view.shape.rank == 2 {
         let got = try TransformedRows(view: #require(unpacked[view.name])).values(rows: 0..<view.shape.rowCount)
