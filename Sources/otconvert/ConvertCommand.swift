@@ -4,8 +4,6 @@ import OTConversion
 import OTFoundation
 import OTJSON
 import OTModel
-import OTObservation
-import OTTokenizer
 
 struct ConvertCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -52,7 +50,7 @@ struct ConvertCommand: ParsableCommand {
     let inputs =
       conversion.model.checkpoint.inputs + FileIdentity.all(self.conversion.statisticsPaths + calibration.text)
     try AtomicFile.check([output], force: force, inputs: inputs)
-    let observed = try observed(conversion)
+    let observed = try calibration.observations(for: conversion, threads.threads, messages)
     var calibrationSeconds: Double?
     if observed != nil {
       calibrationSeconds = Date().timeIntervalSince(start)
@@ -75,45 +73,5 @@ struct ConvertCommand: ParsableCommand {
       \(fixed(seconds, 2)) s, \(byteText(speed))/s of source
       seconds of all threads: \(stages.map { "\($0.name) \(fixed($0.seconds, 2))" }.joined(separator: ", "))
       """, json: summary.totals(adding: times))
-  }
-
-  /// What the methods need to know of the model's sites; nil where they need nothing, or where the
-  /// model cannot be run on text and neither text nor a method was asked for.
-  private func observed(_ conversion: Conversion) throws -> ModelObservations? {
-    let hasText = !calibration.text.isEmpty
-    guard hasText || !conversion.needs.isEmpty else { return nil }
-    let isAsked = hasText || !conversion.options.methods.isEmpty
-    guard conversion.canBeCalibrated, let graph = conversion.graph,
-      let tokenizer = try tokenizer(conversion.model, isAsked: isAsked)
-    else {
-      guard !isAsked else {
-        throw Refusal(
-          "calibration-impossible", "cannot be calibrated: a config.json and a tokenizer.json are needed beside it",
-          file: input, remedy: hasText ? "leave out --text" : "give --statistics, or --method per-token")
-      }
-      return nil
-    }
-    let settings = calibration.settings(threadCount: threads.threads)
-    let samples = try settings.samples(tokenizer: tokenizer, graph: graph)
-    messages.note(
-      "calibrating on \(samples.tokens.count) samples of \(samples.run.length) tokens of "
-        + samples.run.texts.map(\.name).joined(separator: ", "))
-    if hasText, let text = samples.note { messages.warn(text) }
-    let progress = messages.progress("calibrating", unit: .tokens)
-    // Its sources need no record: they are the conversion's own.
-    return try settings.run(
-      on: conversion.model, samples: samples, kinds: conversion.needs, progress: progress.update)
-  }
-
-  /// The model's tokenizer; nil, and a warning, for one of a kind that is not read.
-  private func tokenizer(_ model: SourceModel, isAsked: Bool) throws -> Tokenizer? {
-    do {
-      return try Model.source(model).tokenizer()
-    } catch let refusal as Refusal
-      where !isAsked && ["tokenizer-unsupported", "tokenizer-regex"].contains(refusal.rule)
-    {
-      messages.warn("not calibrated, activations get one scale per token: \(refusal)")
-      return nil
-    }
   }
 }
