@@ -1,0 +1,153 @@
+import Foundation
+import OTFoundation
+import OTJSON
+
+/// A folder that appears whole under its name, or not at all.
+///
+/// Files go into a folder beside it, `.NAME.PID.RANDOM.partial`, which `commit` gives its name. A folder
+/// that is replaced must be one that this wrote: its record names its files, and nothing else may
+/// be in it. An object that is dropped before `commit` removes what it wrote.
+final class OutputFolder {
+  /// The file that names the others.
+  static let recordName = "otq-export.json"
+
+  let path: String
+  private let temporary: String
+  private let force: Bool
+  private var names: [String] = []
+  private var isDone = false
+
+  /// Checks that the folder can be written; nothing is created.
+  ///
+  /// - Throws: `Refusal` with rule `output-exists`, `output-not-ours`, `output-no-parent`,
+  ///   `output-not-regular` or `output-is-input`.
+  static func check(_ path: String, force: Bool, inputs: [FileIdentity]) throws {
+    let (parent, name) = split(path)
+    guard !name.isEmpty, name != ".", name != ".." else {
+      throw Refusal("output-not-regular", "is no name of a new folder", file: path, remedy: "name a folder to create")
+    }
+    var isFolder: ObjCBool = false
+    guard FileManager.default.fileExists(atPath: parent, isDirectory: &isFolder), isFolder.boolValue else {
+      throw Refusal("output-no-parent", "its folder does not exist", file: path, remedy: "create the folder first")
+    }
+    guard let type = kind(path) else { return }
+    guard force else {
+      throw Refusal("output-exists", "exists already", file: path, remedy: "use --force to replace it")
+    }
+    guard type == .typeDirectory else {
+      throw Refusal("output-not-regular", "is no folder", file: path, remedy: "choose another output")
+    }
+    let own = try files(in: path)
+    for file in try FileManager.default.subpathsOfDirectory(atPath: path) {
+      let isOwn = own.contains(file) || own.contains { $0.hasPrefix(file + "/") }
+      guard isOwn, kind(path + "/" + file) != .typeSymbolicLink else {
+        throw Refusal(
+          "output-not-ours", "holds '\(file)', which no export wrote: it is not replaced", file: path,
+          remedy: "choose another output, or remove it yourself")
+      }
+      if let found = FileIdentity(path: path + "/" + file), inputs.contains(where: found.isSameFile) {
+        throw Refusal(
+          "output-is-input", "holds '\(file)', one of the files being read", file: path, remedy: "choose another output"
+        )
+      }
+    }
+  }
+
+  /// Creates the folder that receives the files.
+  ///
+  /// - Throws: as `check`; `Refusal` with rule `output-unwritable`.
+  init(_ path: String, force: Bool, inputs: [FileIdentity]) throws {
+    try OutputFolder.check(path, force: force, inputs: inputs)
+    let (parent, name) = OutputFolder.split(path)
+    let random = String(UInt64.random(in: .min ... .max), radix: 36)
+    self.path = path
+    self.force = force
+    temporary = "\(parent)/.\(name).\(ProcessInfo.processInfo.processIdentifier).\(random).partial"
+    guard mkdir(temporary, 0o777) == 0 else {
+      isDone = true
+      throw Refusal(
+        "output-unwritable", "no folder can be created there: \(String(cString: strerror(errno)))", file: path)
+    }
+  }
+
+  deinit { if !isDone { OutputFolder.remove(temporary, names) } }
+
+  /// The path of a file to be written, which becomes one of the folder's.
+  func file(_ name: String) throws -> String {
+    let folder = OutputFolder.split(temporary + "/" + name).parent
+    try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+    names.append(name)
+    return temporary + "/" + name
+  }
+
+  /// Writes a file.
+  ///
+  /// - Throws: `Refusal` with a rule `output-…`.
+  func write(_ name: String, _ bytes: UnsafeRawBufferPointer) throws {
+    let file = try AtomicFile(path: file(name))
+    try file.append(bytes)
+    try file.commit()
+  }
+
+  /// Writes the record and gives the folder its name.
+  ///
+  /// - Throws: `Refusal` with rule `output-exists` or `output-unwritable`.
+  func commit(_ record: JSONObject) throws {
+    var record = record
+    record["files"] = .array((names + [OutputFolder.recordName]).sorted().map { .string($0) })
+    try Array(JSONValue.object(record).text(pretty: true).utf8).withUnsafeBytes {
+      try write(OutputFolder.recordName, $0)
+    }
+    var replaced: (path: String, files: [String])?
+    if force, OutputFolder.kind(path) != nil {
+      // Again: time has passed.
+      try OutputFolder.check(path, force: true, inputs: [])
+      let old = temporary + ".old"
+      replaced = (old, try OutputFolder.files(in: path))
+      guard rename(path, old) == 0 else { throw unwritable() }
+    }
+    guard rename(temporary, path) == 0 else {
+      let refusal =
+        errno == ENOTEMPTY || errno == EEXIST
+        ? Refusal("output-exists", "exists already", file: path, remedy: "use --force to replace it") : unwritable()
+      if let replaced { _ = rename(replaced.path, path) }
+      throw refusal
+    }
+    isDone = true
+    if let replaced { OutputFolder.remove(replaced.path, replaced.files) }
+  }
+
+  private func unwritable() -> Refusal {
+    Refusal("output-unwritable", "cannot get its name: \(String(cString: strerror(errno)))", file: path)
+  }
+
+  /// The files that the record of a folder names; none where it has no record.
+  private static func files(in folder: String) throws -> [String] {
+    let record = folder + "/" + recordName
+    guard FileManager.default.fileExists(atPath: record) else { return [] }
+    return try JSONValue.parse(contentsOf: MappedFile(path: record))["files"]?.array?.compactMap(\.string) ?? []
+  }
+
+  /// Removes files of a folder, and the folders that are empty then.
+  private static func remove(_ folder: String, _ names: [String]) {
+    var folders: Set<String> = []
+    for name in names {
+      unlink(folder + "/" + name)
+      let parent = split(folder + "/" + name).parent
+      if parent != folder { folders.insert(parent) }
+    }
+    for folder in folders { rmdir(folder) }
+    rmdir(folder)
+  }
+
+  private static func kind(_ path: String) -> FileAttributeType? {
+    (try? FileManager.default.attributesOfItem(atPath: path))?[.type] as? FileAttributeType
+  }
+
+  private static func split(_ path: String) -> (parent: String, name: String) {
+    var path = path[...]
+    while path.count > 1, path.hasSuffix("/") { path = path.dropLast() }
+    guard let slash = path.lastIndex(of: "/") else { return (".", String(path)) }
+    return (slash == path.startIndex ? "/" : String(path[..<slash]), String(path[path.index(after: slash)...]))
+  }
+}
