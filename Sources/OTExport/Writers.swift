@@ -1,7 +1,12 @@
 /// The formats that models are written in: one line for each.
 package enum Writers {
   /// All writers.
-  package static var all: [any ModelWriter.Type] { [OTQWriter.self] }
+  package static var all: [any ModelWriter.Type] {
+    [
+      OTQWriter.self,
+      SafetensorsExport.self,
+    ]
+  }
 
   /// The writer of a format; nil where there is none.
   package static func named(_ format: String) -> (any ModelWriter.Type)? { all.first { $0.format == format } }

@@ -24,7 +24,8 @@ struct OTConvert: ParsableCommand {
       """,
     version: programVersion,
     subcommands: [
-      ConvertCommand.self, InspectCommand.self, VerifyCommand.self, UnpackCommand.self, PlanCommand.self,
+      ConvertCommand.self, InspectCommand.self, VerifyCommand.self, UnpackCommand.self, ExportCommand.self,
+      PlanCommand.self,
       CalibrateCommand.self, EvalCommand.self, RunCommand.self, EmbedCommand.self, DemoCommand.self,
     ],
     defaultSubcommand: ConvertCommand.self)

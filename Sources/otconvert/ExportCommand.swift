@@ -1,0 +1,89 @@
+import ArgumentParser
+import OTConversion
+import OTExport
+import OTFoundation
+import OTJSON
+import OTModel
+import OTObservation
+import OTTensor
+
+struct ExportCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "export",
+    abstract: "Write a model in a format of other tools: floats, transformed as conversion does.",
+    discussion: """
+      Of a checkpoint, what a method does to norms and weights before they are
+      quantized; of an .otq file, what it holds, dequantized. OUT is a folder in the
+      layout of Hugging Face; it appears whole or not at all.
+
+      EXAMPLES
+        otconvert export llama/ llama-smooth/ --to safetensors \\
+          --statistics stats.safetensors --no-symmetrization
+        otconvert export model.otq restored/ --to safetensors --restored
+      """)
+
+  @Argument(help: "A checkpoint or an .otq file.", completion: .file()) var input: String
+  @Argument(help: "The folder to write.", completion: .directory) var output: String
+  @Option(help: "Format: safetensors.") var to: String
+  @Flag(help: "Of an .otq file: with the transformations undone.") var restored = false
+  @Option(help: "Type of all floats: f32, f16 or bf16. [default: as in the source]") var dtype: String?
+  @Option(help: ArgumentHelp("Most bytes of a file of tensors, in megabytes. [default: one file]", valueName: "MB"))
+  var shardSize: Int?
+  @OptionGroup(title: "Conversion, for a checkpoint") var conversion: ConversionArguments
+  @OptionGroup(title: "Calibration, for a checkpoint") var calibration: CalibrationArguments
+  @Flag(help: "Replace the output if it exists and an export wrote it.") var force = false
+  @OptionGroup var threads: ThreadArguments
+  @OptionGroup var messages: OutputArguments
+
+  func validate() throws {
+    guard to != OTQWriter.format, Writers.named(to) != nil else {
+      let names = Writers.all.map { $0.format }.filter { $0 != OTQWriter.format }
+      throw ValidationError("--to must be one of \(names.joined(separator: ", ")).")
+    }
+    guard dtype.map({ ["f32", "f16", "bf16"].contains($0) }) ?? true else {
+      throw ValidationError("--dtype must be f32, f16 or bf16.")
+    }
+    guard (shardSize ?? 1) > 0, (shardSize ?? 1) <= 1 << 30 else {
+      throw ValidationError("--shard-size must be 1 to 1073741824 megabytes.")
+    }
+  }
+
+  func run() throws {
+    guard let format = Writers.named(to) else { return }
+    switch try Model(path: input, family: conversion.family) {
+    case .packed(let file):
+      let progress = messages.progress("exporting")
+      try export(
+        PackedExport(file, isRestored: restored, threadCount: threads.threads),
+        format.init(target([file.container.file.identity])), progress)
+    case .source(let source):
+      guard !restored else {
+        throw Refusal(
+          "export-restored", "is a checkpoint: nothing has been done to it that could be undone", file: input,
+          remedy: "leave out --restored")
+      }
+      let conversion = try Conversion(
+        source, options: self.conversion.options(threadCount: threads.threads),
+        foreign: self.conversion.statisticsFiles,
+        statistics: self.conversion.statistics.map { try ModelObservations(path: $0) })
+      conversion.warnings.forEach(messages.warn)
+      let plan = try conversion.plan(calibration.observations(for: conversion, threads.threads, messages))
+      if plan.graph?.transforms.isEmpty ?? true { messages.warn("no method transforms the model: it is only copied") }
+      let progress = messages.progress("exporting")
+      _ = try Converter(plan).run(into: format.init(target(plan.inputs)), progress: progress.update)
+    }
+    try messages.result(
+      "\(output): \(to)", json: .object(["folder": .string(output), "format": .string(to)]))
+  }
+
+  private func export(_ export: PackedExport, _ writer: some ModelWriter, _ progress: ProgressLine) throws {
+    try export.run(into: writer, progress: progress.update)
+  }
+
+  private func target(_ inputs: [FileIdentity]) -> ExportOutput {
+    var target = ExportOutput(path: output, force: force, inputs: inputs)
+    target.elementType = dtype.flatMap { ElementType(rawValue: $0.uppercased()) }
+    target.shardByteCount = shardSize.map { $0 * 1_000_000 }
+    return target
+  }
+}
