@@ -52,7 +52,7 @@ extension Container {
     var names = Set<String>()
     return try entries.map { entry in
       let name = entry["name"]?.string ?? ""
-      if let fault = StoredTensor.nameFault(name) { throw refuse("an attachment's name \(fault)") }
+      if let fault = PrintableName.fault(of: name) { throw refuse("an attachment's name \(fault)") }
       // A program that extracts attachments makes paths below a folder of these names.
       let parts = name.split(separator: "/", omittingEmptySubsequences: false)
       guard !name.contains("\\"), !parts.contains(where: { $0.isEmpty || $0 == "." || $0 == ".." }) else {

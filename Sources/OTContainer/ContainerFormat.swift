@@ -24,8 +24,6 @@ package enum ContainerFormat {
   /// The most bytes that one byte of zstd can stand for: a block of 4 bytes
   /// decodes to 128 KiB. A frame that claims more is refused before memory is taken.
   static let maximumExpansion = 1 << 15
-  /// The longest name of a tensor or attachment, in bytes.
-  static let maximumNameByteCount = 4096
   /// Decoded bytes a chunk aims at.
   static let chunkByteCount = 1 << 18
   /// The largest window a frame may ask for.

@@ -129,6 +129,11 @@ package final class ContainerWriter {
     var metadata = metadata
     // Also names that only look alike, as the reader does.
     var names = Set<String>()
+    for tensor in tensors {
+      if let fault = PrintableName.fault(of: tensor.name) {
+        throw Refusal("otq-tensor", "a tensor's name \(fault)", file: file.path, tensor: tensor.name)
+      }
+    }
     for tensor in tensors where !names.insert(tensor.name).inserted {
       throw Refusal("otq-duplicate-name", "two tensors have this name", file: file.path, tensor: tensor.name)
     }

@@ -53,7 +53,7 @@ extension StoredTensor {
     func refuse(_ message: String, _ rule: String = "otq-tensor") -> Refusal {
       Refusal(rule, message, file: file, tensor: name)
     }
-    if let fault = StoredTensor.nameFault(name) { throw refuse("a tensor's name \(fault)") }
+    if let fault = PrintableName.fault(of: name) { throw refuse("a tensor's name \(fault)") }
     let kinds = ["alias", "dtype", "bits"].filter { json[$0] != nil }
     guard kinds.count == 1 else { throw refuse("is not one of alias, plain and quantized") }
     guard let shape = StoredTensor.shape(json["shape"]) else { throw refuse("has no valid shape") }
@@ -114,16 +114,6 @@ extension StoredTensor {
       end <= extents.count
     else { return nil }
     return first..<end
-  }
-
-  /// The fault of the name of a tensor or an attachment; nil if it has none.
-  static func nameFault(_ name: String) -> String? {
-    if name.isEmpty { return "is empty or missing" }
-    if name.utf8.count > ContainerFormat.maximumNameByteCount {
-      return "is longer than \(ContainerFormat.maximumNameByteCount) bytes"
-    }
-    let hasControls = name.unicodeScalars.contains { $0.value < 0x20 || (0x7F...0x9F).contains($0.value) }
-    return hasControls ? "contains a control character" : nil
   }
 
   private static func quantizedContent(

@@ -62,8 +62,7 @@ extension Refusal: CustomStringConvertible {
   public static func printable(_ text: String) -> String {
     var result = ""
     for scalar in text.unicodeScalars {
-      let isControl = scalar.value < 0x20 || (0x7F...0x9F).contains(scalar.value)
-      result += isControl ? scalar.escaped(asASCII: true) : String(scalar)
+      result += PrintableName.isControl(scalar) ? scalar.escaped(asASCII: true) : String(scalar)
     }
     return result
   }

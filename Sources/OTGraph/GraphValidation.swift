@@ -26,7 +26,7 @@ struct GraphValidation {
     channelCounts.reserveCapacity(nodes.count)
     var affineCounts: [String: Int] = [:]
     for (index, node) in nodes.enumerated() {
-      guard GraphValidation.isUsableName(node.name) else {
+      guard PrintableName.fault(of: node.name) == nil else {
         throw refusal("name", "node \(index) has an empty, overlong or unprintable name")
       }
       guard indices[node.name] == nil else {
@@ -87,11 +87,6 @@ struct GraphValidation {
       }
     }
     return body.givesSequences || inputs.contains(true)
-  }
-
-  static func isUsableName(_ name: String) -> Bool {
-    !name.isEmpty && name.utf8.count <= 4096
-      && name.unicodeScalars.allSatisfy { $0.value >= 0x20 && !(0x7F...0x9F).contains($0.value) }
   }
 
   private func refusal(_ rule: String, _ message: String) -> Refusal {

@@ -13,29 +13,11 @@ import OTFoundation
 struct JSONScanner {
   private enum Container {
     case array
-    case object(KeySet)
-  }
-  /// Names seen in an object; few are searched, since hashing them takes longer.
-  private struct KeySet {
-    private var few: [String] = []
-    private var many: Set<JSONKey> = []
-
-    /// False when the name is there already.
-    mutating func insert(_ key: String) -> Bool {
-      guard many.isEmpty else { return many.insert(JSONKey(key)).inserted }
-      guard !few.contains(where: { $0.hasSameBytes(as: key) }) else { return false }
-      few.append(key)
-      if few.count > 12 {
-        many = Set(few.map(JSONKey.init))
-        few = []
-      }
-      return true
-    }
+    case object(JSONKeySet)
   }
   private enum Expectation {
     case value, valueOrEnd, keyOrEnd, key, commaOrEnd
   }
-
   let bytes: UnsafeRawBufferPointer
   private let limits: JSONLimits
   private let file: String
@@ -184,7 +166,7 @@ struct JSONScanner {
         throw failure("json-too-many", "more than \(limits.containerCount) arrays and objects", at: position)
       }
       position += 1
-      stack.append(byte == UInt8(ascii: "[") ? .array : .object(KeySet()))
+      stack.append(byte == UInt8(ascii: "[") ? .array : .object(JSONKeySet()))
       return byte == UInt8(ascii: "[") ? .valueOrEnd : .keyOrEnd
     case UInt8(ascii: "\""):
       _ = try scanString(into: nil)

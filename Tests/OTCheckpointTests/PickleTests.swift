@@ -107,6 +107,7 @@ import _OTTestSupport
           ("a.b", Pickle.tensor()), ("a", Pickle.dictionary([("b", Pickle.tensor())])),
         ]))),
     row("pickle-key", "empty", pickle: Pickle.whole(Pickle.dictionary([("", Pickle.tensor())]))),
+    row("pickle-key", "a control character of Latin-1", Pickle.dictionary([("a\u{85}", Pickle.tensor())])),
     row("pickle-key", "NUL", Pickle.dictionary([("a\0", Pickle.tensor())])),
     row(
       "pickle-key", "too long",

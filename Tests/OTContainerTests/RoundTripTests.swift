@@ -272,6 +272,20 @@ struct RoundTripTests {
     }
   }
 
+  /// A name that the reader refuses is in no finished file.
+  @Test(arguments: ["", "a\n", "a\u{7F}", "a\u{85}", String(repeating: "a", count: 4097)])
+  func writerRefusesNamesThatCannotBeRead(_ name: String) throws {
+    try withTemporaryFolder { folder in
+      let path = "\(folder)/model.otq"
+      let writer = try ContainerWriter(path: path)
+      writer.addPlain(
+        name: name, shape: try #require(Shape([0])), elementType: .f32, values: 0..<0, source: nil)
+      let refusal = #expect(throws: Refusal.self) { try writer.commit(metadata: [:]) }
+      #expect(refusal?.rule == "otq-tensor")
+      #expect(FileIdentity(path: path) == nil)
+    }
+  }
+
   /// A rounding is named where it is not nearest, and a shape of the source where it is another.
   @Test func roundingsAndShapesOfTheSourceComeBack() throws {
     try withTemporaryFolder { folder in

@@ -106,7 +106,7 @@ struct PickleTensorPaths {
       throw refuse("pickle-key", "has a path longer than \(PickleLimits.nameByteCount) bytes")
     }
     let name = (levels.compactMap(\.key) + [key]).joined(separator: ".")
-    let hasControl = name.unicodeScalars.contains { $0.value < 0x20 || $0.value == 0x7F }
+    let hasControl = name.unicodeScalars.contains(where: PrintableName.isControl)
     guard !name.isEmpty, !hasControl else {
       throw refuse("pickle-key", "has an empty key, or one with control characters")
     }

@@ -66,7 +66,7 @@ struct ZipArchive {
         byteOffset: entry.headerOffset)
     }
     if entry.name.unicodeScalars.contains(where: {
-      $0.value < 0x20 || $0 == "\\" || $0.value == 0x7F
+      PrintableName.isControl($0) || $0 == "\\"
     }) {
       throw refuse("with a control character or backslash")
     }

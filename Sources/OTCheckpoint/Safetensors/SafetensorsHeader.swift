@@ -114,7 +114,7 @@ struct SafetensorsHeader {
     func refusal(_ rule: String, _ message: String) -> Refusal {
       Refusal(rule, message, file: mapping.path, tensor: String(name.prefix(200)), byteOffset: offset)
     }
-    if let fault = SafetensorsLimits.fault(inName: name) {
+    if let fault = PrintableName.fault(of: name).map({ "a tensor's name \($0)" }) {
       throw refusal("safetensors-name", fault)
     }
     guard let object = value.object else {

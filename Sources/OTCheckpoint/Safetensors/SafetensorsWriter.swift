@@ -144,7 +144,7 @@ package struct SafetensorsWriter: ~Copyable {
       func refusal(_ rule: String, _ message: String) -> Refusal {
         Refusal(rule, message, file: path, tensor: entry.name)
       }
-      if let fault = SafetensorsLimits.fault(inName: entry.name) {
+      if let fault = PrintableName.fault(of: entry.name).map({ "a tensor's name \($0)" }) {
         throw refusal("safetensors-name", fault)
       }
       guard entry.name != SafetensorsLimits.metadataKey, root[entry.name] == nil else {

@@ -65,7 +65,7 @@ struct ShardedIndex {
   private static func isFileName(_ name: String) -> Bool {
     guard !name.isEmpty, name.utf8.count <= 255, name != ".", name != ".." else { return false }
     return name.unicodeScalars.allSatisfy {
-      $0 != "/" && $0 != "\\" && $0.value >= 0x20 && !(0x7F...0x9F).contains($0.value)
+      $0 != "/" && $0 != "\\" && !PrintableName.isControl($0)
     }
   }
 

@@ -73,15 +73,16 @@ extension Markup {
       case "\"": result += "&quot;"
       case "'": result += "&#39;"
       case "\n": result += "&#10;"
-      case _ where isUnwelcome(scalar.value): result += scalar.escaped(asASCII: true)
+      case _ where isUnwelcome(scalar): result += scalar.escaped(asASCII: true)
       default: result.unicodeScalars.append(scalar)
       }
     }
     return result
   }
 
-  private static func isUnwelcome(_ value: UInt32) -> Bool {
-    value < 0x20 || (0x7F...0x9F).contains(value) || value & 0xFFFE == 0xFFFE
+  private static func isUnwelcome(_ scalar: Unicode.Scalar) -> Bool {
+    let value = scalar.value
+    return PrintableName.isControl(scalar) || value & 0xFFFE == 0xFFFE
       || [0x061C, 0x200E, 0x200F].contains(value) || (0x202A...0x202E).contains(value)
       || (0x2066...0x2069).contains(value)
   }
