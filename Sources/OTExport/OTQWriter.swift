@@ -6,29 +6,36 @@ import OTTensor
 
 /// Writes `.otq` files.
 package final class OTQWriter: ModelWriter {
+  /// The format's name.
   package static let format = "otq"
+  /// The output.
   package let output: ExportOutput
+  /// The encoder of blocks.
   package let encoder: OTQEncoder
   private var container: ContainerWriter?
   private var firstExtent = 0
   /// The current tensor's scales, zero points and error, gathered block by block.
   private var current = QuantizedRows(rows: 0..<0)
 
+  /// A writer that has not begun.
   package init(_ output: ExportOutput) {
     self.output = output
     encoder = OTQEncoder(chunks: ChunkEncoder(output.compression))
   }
 
+  /// The tensors that it takes of a model, in the order of writing.
   package func accept(_ model: ExportedModel) throws -> [ExportedTensor] {
     try AtomicFile.check([output.path], force: output.force, inputs: output.inputs)
     return model.tensors
   }
 
+  /// Bytes that the tensors hardly stay below.
   package func leastByteCount(of tensors: [ExportedTensor]) -> Int {
     let stored = tensors.reduce(0) { $0 + $1.storedByteCount(output.compression) }
     return output.compression == .none ? stored : stored / 10 * 7
   }
 
+  /// Begins the output.
   package func begin(_ tensors: [ExportedTensor], of model: ExportedModel) throws {
     let container = try ContainerWriter(
       path: output.path, force: output.force, inputs: output.inputs, encoder: encoder.chunks)
@@ -37,6 +44,7 @@ package final class OTQWriter: ModelWriter {
     firstExtent = container.extentCount
   }
 
+  /// Writes the next block of the current tensor.
   package func write(_ block: OTQEncoder.Encoded, of tensor: ExportedTensor) throws {
     for chunk in block.chunks { try container?.append(chunk) }
     guard let rows = block.rows else { return }
@@ -45,6 +53,7 @@ package final class OTQWriter: ModelWriter {
     current.statistics = current.statistics.merged(with: rows.statistics)
   }
 
+  /// Ends the current tensor.
   package func finish(_ tensor: ExportedTensor) throws {
     guard let container else { return }
     let extents = firstExtent..<container.extentCount
@@ -67,6 +76,7 @@ package final class OTQWriter: ModelWriter {
     current = QuantizedRows(rows: 0..<0)
   }
 
+  /// Ends the output and gives it its name.
   package func commit(_ record: JSONObject) throws { try container?.commit(metadata: record) }
 }
 
@@ -80,6 +90,7 @@ package struct OTQEncoder: TensorEncoder {
 
   let chunks: ChunkEncoder
 
+  /// Rows of a block of the tensor.
   package func rowsPerBlock(of tensor: ExportedTensor) -> Int {
     guard let type = tensor.plainType else {
       let layout = TileLayout(rowCount: tensor.shape.rowCount, columnCount: tensor.shape.rowElementCount)
@@ -88,6 +99,7 @@ package struct OTQEncoder: TensorEncoder {
     return ChunkEncoder.rowsPerChunk(rowByteCount: tensor.shape.rowElementCount * type.bitWidth / 8)
   }
 
+  /// Encodes rows of a quantized tensor.
   package func encode(_ rows: QuantizedRows, of tensor: ExportedTensor) throws -> Encoded {
     guard case .quantized(let scheme, _) = tensor.content else { preconditionFailure("not quantized") }
     let chunk = try chunks.encode(rows: rows.values, columnCount: tensor.shape.rowElementCount, bits: scheme.bits)
@@ -96,6 +108,7 @@ package struct OTQEncoder: TensorEncoder {
     return Encoded(chunks: [chunk], rows: rest)
   }
 
+  /// Encodes rows of another tensor.
   package func encode(_ bytes: UnsafeRawBufferPointer, rows: Range<Int>, of tensor: ExportedTensor) throws -> Encoded {
     // A whole tensor may be longer than a chunk.
     let isWhole = rows.count == tensor.shape.rowCount

@@ -8,15 +8,20 @@ import OTTensor
 /// Writes a folder in the layout of Hugging Face: the source's tensors as floats, `config.json`, the
 /// tokenizer and what else goes with the model.
 package final class SafetensorsExport: ModelWriter {
+  /// The format's name.
   package static let format = "safetensors"
+  /// The output.
   package let output: ExportOutput
+  /// The encoder of blocks.
   package let encoder = FloatEncoder()
   private var entries: [SourceEntry] = []
   private var folder: OutputFolder?
   private var files: SafetensorsFiles?
 
+  /// A writer that has not begun.
   package init(_ output: ExportOutput) { self.output = output }
 
+  /// The tensors that it takes of a model, in the order of writing.
   package func accept(_ model: ExportedModel) throws -> [ExportedTensor] {
     try SafetensorsExport.refuse(model)
     try OutputFolder.check(output.path, force: output.force, inputs: output.inputs)
@@ -53,10 +58,12 @@ package final class SafetensorsExport: ModelWriter {
     }
   }
 
+  /// Bytes that the tensors hardly stay below.
   package func leastByteCount(of tensors: [ExportedTensor]) -> Int {
     tensors.reduce(0) { $0 + $1.storedByteCount(.none) }
   }
 
+  /// Begins the output.
   package func begin(_ tensors: [ExportedTensor], of model: ExportedModel) throws {
     let folder = try OutputFolder(output.path, force: output.force, inputs: output.inputs)
     self.folder = folder
@@ -75,9 +82,12 @@ package final class SafetensorsExport: ModelWriter {
     try files.begin()
   }
 
+  /// Writes the next block of the current tensor.
   package func write(_ block: FloatEncoder.Encoded, of tensor: ExportedTensor) throws { try files?.write(block) }
+  /// Ends the current tensor.
   package func finish(_ tensor: ExportedTensor) throws { try files?.finishPart() }
 
+  /// Ends the output and gives it its name.
   package func commit(_ record: JSONObject) throws {
     guard let folder, let files else { return }
     try files.commit()

@@ -12,14 +12,17 @@ package struct FloatEncoder: TensorEncoder {
     let rows: Range<Int>
   }
 
+  /// Rows of a block of the tensor.
   package func rowsPerBlock(of tensor: ExportedTensor) -> Int {
     max(1, (1 << 18) / max(tensor.shape.rowElementCount * (tensor.plainType?.bitWidth ?? 32) / 8, 1))
   }
 
+  /// Encodes rows of a quantized tensor.
   package func encode(_ rows: QuantizedRows, of tensor: ExportedTensor) throws -> Encoded {
     preconditionFailure("asked for no quantized tensor")
   }
 
+  /// Encodes rows of another tensor.
   package func encode(_ bytes: UnsafeRawBufferPointer, rows: Range<Int>, of tensor: ExportedTensor) throws -> Encoded {
     Encoded(bytes: Array(bytes), rows: rows)
   }
@@ -98,13 +101,18 @@ final class SafetensorsFiles {
 
 /// Writes the source's tensors as one safetensors file, and nothing beside it.
 package final class SafetensorsFileWriter: ModelWriter {
+  /// The format's name.
   package static let format = "safetensors-file"
+  /// The output.
   package let output: ExportOutput
+  /// The encoder of blocks.
   package let encoder = FloatEncoder()
   private var files: SafetensorsFiles?
 
+  /// A writer that has not begun.
   package init(_ output: ExportOutput) { self.output = output }
 
+  /// The tensors that it takes of a model, in the order of writing.
   package func accept(_ model: ExportedModel) throws -> [ExportedTensor] {
     try AtomicFile.check([output.path], force: output.force, inputs: output.inputs)
     let path = output.path
@@ -115,12 +123,17 @@ package final class SafetensorsFileWriter: ModelWriter {
     return files.tensors
   }
 
+  /// Bytes that the tensors hardly stay below.
   package func leastByteCount(of tensors: [ExportedTensor]) -> Int {
     tensors.reduce(0) { $0 + $1.storedByteCount(.none) }
   }
 
+  /// Begins the output.
   package func begin(_ tensors: [ExportedTensor], of model: ExportedModel) throws { try files?.begin() }
+  /// Writes the next block of the current tensor.
   package func write(_ block: FloatEncoder.Encoded, of tensor: ExportedTensor) throws { try files?.write(block) }
+  /// Ends the current tensor.
   package func finish(_ tensor: ExportedTensor) throws { try files?.finishPart() }
+  /// Ends the output and gives it its name.
   package func commit(_ record: JSONObject) throws { try files?.commit() }
 }

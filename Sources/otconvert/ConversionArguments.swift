@@ -163,6 +163,13 @@ struct ConversionArguments: ParsableArguments {
   /// True when a model is to be calibrated that can be.
   var calibrates: Bool { statistics == nil && actScales == nil && !weightsOnly && !noCalibration }
 
+  /// True when an option is given that decides about sites or weights.
+  var decides: Bool {
+    bits != 8 || activationBits != nil || weightScheme != .asymmetric || groupSize != nil || perTensor
+      || !exclude.isEmpty || !bitsFor.isEmpty || !method.isEmpty || weightsOnly || noSymmetrization || noCalibration
+      || !statisticsPaths.isEmpty
+  }
+
   /// The model and what is known of it.
   func conversion(of path: String, threadCount: Int) throws -> Conversion {
     try Conversion(

@@ -15,7 +15,11 @@ import _OTTestSupport
     ["a", "b", "--symmetrization", "s"], ["a", "b", "--act-scales", "s", "--symmetrization", "s"],
     ["a", "b", "--act-scales", "s", "--symmetrization-samples", "3"],
     ["a", "b", "--act-scales", "s", "--weights-only"], ["a", "b", "--weight-scheme", "odd"],
-    ["verify"], ["verify", "a", "--tolerance", "t"], ["unpack", "a"], ["inspect"], ["plan"],
+    ["a", "b", "--method", "odd"], ["a", "b", "--method", "smoothquant,alpha=2"],
+    ["a", "b", "--method", "hadamard", "--weights-only"],
+    ["export", "a", "b"], ["export", "a", "b", "--to", "odd"], ["export", "a", "b", "--to", "otq"],
+    ["export", "a", "b", "--to", "safetensors", "--dtype", "f8"], ["verify"], ["verify", "a", "--tolerance", "t"],
+    ["unpack", "a"], ["inspect"], ["plan"],
   ])
   func wrongUsageIs64(arguments: [String]) throws {
     let outcome = try Tool.finish(Tool.process(arguments))

@@ -5,8 +5,10 @@ package struct NearestRounding: WeightRounding {
   /// A rounding to the nearest.
   package init() {}
 
+  /// The name that files record.
   package var kind: RoundingKind { .nearest }
 
+  /// Rounds each weight to the nearest value, ties to even.
   package func round(
     _ row: WeightRow, into values: UnsafeMutableBufferPointer<UInt8>, addingErrorTo error: inout ErrorStatistics
   ) {
