@@ -21,7 +21,7 @@ package struct StoredTensor: Sendable, Hashable {
     case quantized(QuantizationScheme, form: CodeForm, rowTilesPerChunk: Int)
     /// Elements as they are, row-major and little-endian.
     case plain(ElementType)
-    /// The same as another tensor of the file, which is no alias itself.
+    /// The same as another tensor of the file, which is not an alias itself.
     case alias(of: String)
 
     /// True when it can stand for elements of `type`: only floats are quantized or
@@ -90,7 +90,7 @@ package struct QuantizationError: Sendable, Hashable {
 }
 
 extension StoredTensor {
-  /// How the tensor is stored, in words.
+  /// The tensor's storage, in words.
   package var storageDescription: String {
     switch content {
     case .alias(let target): "alias of \(target)"

@@ -10,15 +10,15 @@ import OTQuantization
 package struct Conversion: Sendable {
   /// The model.
   package let model: SourceModel
-  /// What the user asked for.
+  /// The user's options.
   package let options: ConversionOptions
   /// Files of other tools that say what is known of the sites.
   package let foreign: ForeignStatistics?
   /// The model's own graph; nil for a model of an unknown family.
   package let graph: Graph?
-  /// What is known of the sites without calibrating.
+  /// The observations of the sites that are there without calibrating.
   package let given: ModelObservations?
-  /// What the user should know, a line each.
+  /// Warnings for the user, a line each.
   package let warnings: [String]
 
   /// Looks at the model and at what is known of it.
@@ -83,14 +83,14 @@ package struct Conversion: Sendable {
 
   // MARK: Observing
 
-  /// What calibration has to observe before the plan can be made; empty: nothing.
+  /// The observations that calibration has to make before the plan can be made; empty: none.
   package var needs: Set<ObservationKind> {
     guard given == nil, graph != nil, options.isCalibrated else { return [] }
     if !options.methods.isEmpty { return options.methods.reduce(into: []) { $0.formUnion($1.needs) } }
     return options.isWeightsOnly ? [] : OutlierTune().needs
   }
 
-  /// Whether the model can be run on text: its graph is complete, and a `config.json` and a
+  /// True when the model can be run on text: its graph is complete, and a `config.json` and a
   /// `tokenizer.json` are beside it.
   package var canBeCalibrated: Bool {
     graph.map(\.missing.isEmpty) == true && model.attachments[.configuration] != nil

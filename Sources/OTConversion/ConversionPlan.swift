@@ -11,15 +11,15 @@ import OTTensor
 package struct ConversionPlan: Sendable {
   /// The model.
   package let model: SourceModel
-  /// What was decided about it.
+  /// The decisions about the model.
   package let recipe: Recipe
   /// Every tensor of the output, in the order of writing.
   package let tensors: [PlannedTensor]
-  /// What the user asked for.
+  /// The user's options.
   package let options: ConversionOptions
   /// Files of other tools that said what is known of the sites.
   package let foreign: ForeignStatistics?
-  /// What the user should know, a line each.
+  /// Warnings for the user, a line each.
   package let warnings: [String]
 
   /// Weights of blocks with fewer rows than a row tile stay as they are: padded
@@ -46,7 +46,7 @@ package struct ConversionPlan: Sendable {
   package var graph: Graph? { recipe.graph }
   /// The methods that chose shifts, scales and activations.
   package var methodName: String { recipe.methodName }
-  /// What calibration observed, where it is used and no other tool measured.
+  /// The observations of calibration, where they are used and no other tool measured.
   package var calibration: ModelObservations? { foreign == nil ? recipe.observed : nil }
 
   /// The files that a conversion reads, which must not be overwritten.
@@ -56,7 +56,7 @@ package struct ConversionPlan: Sendable {
     [foreign?.scales, foreign?.symmetrizations, calibration?.file?.path].compactMap { $0 }
   }
 
-  /// What the file says of the methods and of what they knew.
+  /// The file's record of the methods and of the statistics they used.
   package var methodRecord: JSONObject {
     var record: JSONObject = ["name": .string(methodName)]
     if let foreign, recipe.observed != nil {

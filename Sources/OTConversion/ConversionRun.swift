@@ -11,7 +11,7 @@ struct ConversionRun<Writer: ModelWriter> {
   private typealias Job = ConversionJob
   private typealias Block = ConversionBlock<Writer.Encoder>
 
-  /// Where the time went; hashing is left to others.
+  /// The time of each phase; hashing is left to others.
   private(set) var times = ConversionTimes()
   private let plan: ConversionPlan
   private let writer: Writer

@@ -17,7 +17,7 @@ package struct Converter: Sendable {
   /// The name and version that files carry.
   package static let producer = "otq \(programVersion)"
 
-  /// What is carried out.
+  /// The plan that is carried out.
   package let plan: ConversionPlan
 
   /// A converter for a plan.

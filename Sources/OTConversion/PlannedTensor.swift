@@ -7,7 +7,7 @@ import OTTensor
 
 /// One tensor of the output, and how it is made.
 package struct PlannedTensor: Sendable {
-  /// What becomes of a tensor.
+  /// The treatment of a tensor's elements.
   package enum Treatment: Sendable {
     /// Transformed and quantized.
     case quantized(QuantizationScheme)
@@ -31,14 +31,14 @@ package struct PlannedTensor: Sendable {
   package let view: TensorView?
   /// Dimensions of the source's whole tensor, of which `view` may be a part or the transpose.
   package var sourceShape: Shape?
-  /// What the graph uses it for; nil for tensors that no node uses.
+  /// The graph's use of it; nil for tensors that no node uses.
   package let use: ParameterUse?
-  /// What becomes of it.
+  /// The treatment of its elements.
   package let treatment: Treatment
   /// The rule that makes its weights quantized values, where they become such.
   package var rounding: any WeightRounding = NearestRounding()
 
-  /// Whether it is the weight of a linear inside a block.
+  /// True when it is the weight of a linear inside a block.
   package var isBlockWeight: Bool { use?.role == .weight && use?.linearRole == .block }
 
   /// The source's rows as float32, after what migration does to them.
@@ -51,10 +51,10 @@ package struct PlannedTensor: Sendable {
       view: view, constant: constant, input: use.input, inputRotation: use.inputRotation, output: use.output)
   }
 
-  /// Whether the elements are the source's own.
+  /// True when the elements are the source's own.
   var keepsElements: Bool { use?.isUnchanged ?? true }
 
-  /// What writers are told of it.
+  /// The description of it for writers.
   package var exported: ExportedTensor {
     let content: ExportedTensor.Content =
       switch treatment {
@@ -74,7 +74,7 @@ package struct PlannedTensor: Sendable {
 }
 
 extension ConversionPlan {
-  /// What writers are told of the model.
+  /// The description of the model for writers.
   func exported(files: [ExportedFile]) -> ExportedModel {
     ExportedModel(
       path: checkpoint.files.first?.path ?? "", graph: graph, tensors: tensors.map(\.exported), files: files)

@@ -4,16 +4,16 @@ import OTObservation
 import OTQuantization
 import OTTensor
 
-/// What is decided about a model before any weight is quantized: the graph after migration, how its
+/// The decisions about a model before any weight is quantized: the graph after migration, how its
 /// activations are made integer, and how the weights of its blocks are.
 package struct Recipe: Sendable {
   /// The graph after migration; nil for a model of an unknown family.
   package let graph: Graph?
-  /// How the weights of blocks' linears are quantized, by node; linears that are excluded have none.
+  /// The quantization of the weights of blocks' linears, by node; linears that are excluded have none.
   package let weights: [String: WeightPlan]
   /// The methods that decided, in the order in which they did.
   package let methods: [any QuantizationMethod]
-  /// What they knew of the sites; nil where they needed nothing.
+  /// The observations of the sites that they used; nil where they needed nothing.
   package let observed: ModelObservations?
 
   /// The methods' names, joined by `+`.

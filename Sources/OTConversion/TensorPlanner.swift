@@ -8,7 +8,7 @@ struct TensorPlanner {
   let checkpoint: Checkpoint
   let catalog: TensorCatalog
   let options: ConversionOptions
-  /// How the weights of blocks' linears are quantized, by node.
+  /// The quantization of the weights of blocks' linears, by node.
   let weights: [String: WeightPlan]
 
   /// Every parameter of the graph in execution order, then the transforms'
@@ -80,7 +80,7 @@ struct TensorPlanner {
     }
   }
 
-  /// Nil when the tensor is not to be quantized or is no matrix worth it.
+  /// Nil when the tensor is not to be quantized or is not a matrix worth it.
   private func quantized(_ view: TensorView, _ scheme: QuantizationScheme?) -> PlannedTensor.Treatment? {
     guard let scheme, view.shape.rank == 2, view.elementType.isConvertibleFloat,
       view.shape.rowCount >= ConversionPlan.leastRowCount, view.shape.rowElementCount > 0

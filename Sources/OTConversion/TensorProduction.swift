@@ -8,7 +8,7 @@ import OTTensor
 
 /// Makes the rows of a planned tensor with the content that a writer wants.
 struct TensorProduction: Sendable {
-  /// What is made.
+  /// The tensor that is made.
   let tensor: ExportedTensor
   /// Quantizes it; nil where it stays plain.
   let quantizer: WeightQuantizer?
@@ -31,7 +31,7 @@ struct TensorProduction: Sendable {
   /// The source's elements; nil for what conversion created.
   var view: TensorView? { planned.view }
 
-  /// Whether blocks of it are made on several threads. Vectors are not: biases need W·z, which
+  /// True when blocks of it are made on several threads. Vectors are not: biases need W·z, which
   /// the writing thread has.
   var isLarge: Bool {
     if case .alias = tensor.content { return false }

@@ -21,7 +21,7 @@ package struct ExportedTensor: Sendable {
   package let shape: Shape
   /// The form of its elements.
   package var content: Content
-  /// What the graph uses it for; nil for a tensor that no node uses.
+  /// The graph's use of it; nil for a tensor that no node uses.
   package let use: ParameterUse?
   /// The source's tensor that it was made of; nil for what conversion created.
   package let source: StoredTensor.Source?

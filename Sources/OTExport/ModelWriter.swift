@@ -4,11 +4,11 @@ import OTJSON
 import OTQuantization
 import OTTensor
 
-/// Where and how a model is written.
+/// The path and the manner in which a model is written.
 package struct ExportOutput: Sendable {
   /// The file or folder.
   package let path: String
-  /// Whether an existing one is replaced.
+  /// True when an existing one is replaced.
   package let force: Bool
   /// Files that must not be overwritten, `force` or not.
   package let inputs: [FileIdentity]
@@ -54,7 +54,7 @@ package protocol ModelWriter: AnyObject {
   /// A writer that has not begun.
   init(_ output: ExportOutput)
 
-  /// Where it writes.
+  /// The output it writes to.
   var output: ExportOutput { get }
   /// Encodes blocks.
   var encoder: Encoder { get }

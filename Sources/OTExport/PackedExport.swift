@@ -15,7 +15,7 @@ import OTTensor
 package struct PackedExport: Sendable {
   /// The file.
   package let file: PackedModel
-  /// Whether transforms are undone.
+  /// True when transforms are undone.
   package let isRestored: Bool
   /// Threads to use.
   package let threadCount: Int
@@ -31,7 +31,7 @@ package struct PackedExport: Sendable {
     file.container.tensors.filter { $0.source == nil && file.uses[$0.name] != nil }.map(\.name)
   }
 
-  /// What writers are told of the model: undone, it has no graph that migration changed.
+  /// The description of the model for writers; with transforms undone it has no graph, since migration changed that.
   private var model: ExportedModel {
     get throws {
       let tensors = file.container.tensors.filter { !isRestored || $0.source != nil }
@@ -82,7 +82,7 @@ package struct PackedExport: Sendable {
     }
   }
 
-  /// What the file says of its making.
+  /// The file's record of its making.
   private var record: JSONObject {
     var record = JSONObject()
     for name in ["producer", "sourceFormat", "family", "method", "options", "sources"] {

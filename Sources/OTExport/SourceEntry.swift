@@ -14,7 +14,7 @@ struct SourceEntry: Sendable {
   let entry: SafetensorsWriter.Entry
   var parts: [Part]
 
-  /// Whether blocks of its one part can be written as they come.
+  /// True when blocks of its one part can be written as they come.
   var isStreamed: Bool { parts.count == 1 && parts[0].place.isWhole(of: entry.shape) }
 
   /// Bytes of the elements.

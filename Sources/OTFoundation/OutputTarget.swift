@@ -82,7 +82,7 @@ package struct OutputTarget: ~Copyable {
     if !force { throw existsRefusal }
   }
 
-  /// What tells it apart from other targets.
+  /// The key that tells it apart from other targets.
   ///
   /// - Throws: `Refusal` with rule `output-unwritable`.
   package var key: Key {

@@ -49,7 +49,7 @@ extension Graph {
   /// - Parameters:
   ///   - file: named in refusals.
   ///   - vectors: gives the float tensor of a name: `<node>.shift` or `<node>.scale`.
-  /// - Throws: `Refusal` with a rule `graph-…` for anything that is no valid
+  /// - Throws: `Refusal` with a rule `graph-…` for anything but a valid
   ///   graph, or what `vectors` throws.
   package init(
     json: JSONValue, file: String? = nil, vectors: (String) throws -> [Float]

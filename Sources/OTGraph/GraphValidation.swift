@@ -5,7 +5,7 @@ struct GraphValidation {
   private(set) var indices: [String: Int] = [:]
   private(set) var channelCounts: [Int] = []
   private(set) var consumers: [String: [String]] = [:]
-  /// Whether a value has a row for each sequence, not for each token.
+  /// True for each value that has a row for each sequence, not for each token.
   private var areOfSequences: [Bool] = []
 
   /// The largest dimension accepted: products of two of them fit in an Int.

@@ -11,18 +11,18 @@ package struct SourcePlace: Sendable, Hashable {
   /// The parameter's shape; nil for one that no tensor has.
   package var shape: Shape? { Shape(axes.map { box[$0].count }) }
 
-  /// Whether it is all of a tensor of `shape`, in its order.
+  /// True when it is all of a tensor of `shape`, in its order.
   package func isWhole(of shape: Shape) -> Bool {
     axes == Array(shape.dimensions.indices) && zip(box, shape.dimensions).allSatisfy { $0 == 0..<$1 }
   }
 
-  /// Where element 0 and its neighbours lie in a row-major tensor of `shape`, counted in elements.
+  /// The offset of element 0 and the strides in a row-major tensor of `shape`, counted in elements.
   package func elements(in shape: Shape) -> (offset: Int, strides: [Int]) {
     let strides = shape.rowMajorStrides
     return (zip(box, strides).reduce(0) { $0 + $1.0.lowerBound * $1.1 }, axes.map { strides[$0] })
   }
 
-  /// Whether places cover a tensor of `shape` exactly: each element once.
+  /// True when places cover a tensor of `shape` exactly: each element once.
   package static func cover(_ places: [SourcePlace], _ shape: Shape) -> Bool {
     // More parts than any model has; they are compared with each other.
     guard places.count <= 4096, places.allSatisfy({ $0.box.count == shape.rank }) else { return false }

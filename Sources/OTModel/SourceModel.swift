@@ -57,7 +57,7 @@ package struct SourceModel: Sendable {
   /// - Throws: `Refusal` with a rule `family-…`, `graph-…` or `json-…`.
   package func graph() throws -> Graph { try described.get().graph }
 
-  /// What the user should know of the model, a line each, as its family says.
+  /// Warnings about the model for the user, a line each, as its family gives them.
   ///
   /// - Throws: as `graph()`.
   package func warnings() throws -> [String] { try described.get().warnings }

@@ -18,7 +18,7 @@ package struct TransformedRows: Sendable {
   package let constant: Float
   /// The transform of the value that the weight multiplies: `s_in`, and `z_in` for products with it.
   package let input: ChannelTransform
-  /// How that value is rotated; nil: not at all.
+  /// The rotation of that value; nil: none.
   package let inputRotation: Rotation?
   /// The transform of the weight's own value: `s_out`.
   package let output: ChannelTransform

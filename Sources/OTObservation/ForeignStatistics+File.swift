@@ -19,7 +19,8 @@ extension ForeignStatistics {
 
   /// The statistics of each linear's input: name → one value per channel.
   ///
-  /// Whether names and lengths fit a model is not judged. F16, BF16 and F32 are exact; F64 is rounded to nearest, ties to even.
+  /// Names and lengths are not compared with a model. F16, BF16 and F32 are exact; F64 is rounded to nearest,
+  /// ties to even.
   ///
   /// - Throws: `Refusal` with a rule `scales-…`, or one of the file's reader.
   package static func vectors(path: String, kind: Kind) throws -> [String: [Float]] {

@@ -1,8 +1,8 @@
 import OTGraph
 
 extension SiteObservations {
-  /// What would have been observed of (x − z) ⊘ s; what another tool measured as it is shifted
-  /// already cannot be shifted again and is left out then.
+  /// The observations as they would be of (x − z) ⊘ s. Another tool's scales, measured on values already
+  /// shifted, cannot be shifted again: a transform with a shift leaves them out.
   ///
   /// - Precondition: the transform has an entry for each channel.
   package func transformed(by transform: ChannelTransform) -> SiteObservations {

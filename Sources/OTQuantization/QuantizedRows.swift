@@ -15,9 +15,9 @@ package struct QuantizedRows: Sendable {
   package var zeroPoints: [UInt8] = []
   /// W·shift of the rows of the original weight, where the transform has a shift.
   package var shiftProduct: [Float]?
-  /// What quantizing them lost.
+  /// The error of quantizing them.
   package var statistics = ErrorStatistics()
-  /// Where the time went.
+  /// The time of each phase.
   package var times = QuantizationTimes()
 
   /// Rows without anything yet.

@@ -9,9 +9,9 @@ package struct SiteContext: Sendable {
   package let site: Site
   /// The graph with all that has been decided before.
   package let graph: Graph
-  /// What the user asked for.
+  /// The user's request.
   package let request: SiteRequest
-  /// What was observed of the site's value, as it is in `graph`.
+  /// The observations of the site's value, as it is in `graph`.
   package let observed: SiteObservations
   /// The weights that read the site, read when they are asked for.
   package let weights: SiteWeights

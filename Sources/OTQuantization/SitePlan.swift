@@ -1,7 +1,7 @@
 import OTGraph
 import OTTensor
 
-/// How the weights of a site's linears are made integer.
+/// The quantization of the weights of a site's linears.
 package struct WeightPlan: Sendable {
   /// Bits, range and granularity; nil: the weights stay float.
   package var scheme: QuantizationScheme?
@@ -15,7 +15,7 @@ package struct WeightPlan: Sendable {
   }
 }
 
-/// What the user asked for at one site.
+/// The user's request for one site.
 package struct SiteRequest: Sendable {
   /// Bits of activations, 2 … 8.
   package let activationBits: Int
@@ -29,13 +29,13 @@ package struct SiteRequest: Sendable {
   }
 }
 
-/// What a method decides about one site.
+/// The decisions of a method about one site.
 package struct SitePlan: Sendable {
   /// Shift z, scale s and rotation: the site's value becomes (x − z) ⊘ s, rotated.
   package var transform: SiteTransform
-  /// How the transformed activation is made integer at run time.
+  /// The quantization of the transformed activation at run time.
   package var activation: ActivationQuantization
-  /// How the weights that read it are.
+  /// The quantization of the weights that read it.
   package var weight: WeightPlan
 
   /// A plan; without a transform the value stays as it is.

@@ -6,7 +6,7 @@ import OTObservation
 import OTRuntime
 import OTTensor
 
-/// How far a plan's outputs are from those of floats, over all outputs and kept rows.
+/// The error of a plan's outputs against those of floats, over all outputs and kept rows.
 package struct TrialError: Sendable, Hashable {
   /// Σ(y − ŷ)², in float64.
   package var squaredError = 0.0
@@ -22,7 +22,7 @@ package struct TrialError: Sendable, Hashable {
 
 /// Runs a site's linears with a plan, by the real quantizer and the real kernels, on rows that calibration kept.
 package struct SiteTrial: Sendable {
-  /// Where outputs are compared.
+  /// The depth of the graph at which outputs are compared.
   package enum Depth: Sendable, Hashable {
     /// At the linears that read the site.
     case linears

@@ -9,7 +9,7 @@ import OTTensor
 /// be quantized in any order and on several threads; the result is the same. No memory is kept
 /// between calls, and the source's pages that `quantize` reads are left to the caller to release.
 package struct WeightQuantizer: Sendable {
-  /// How weights are made integer.
+  /// The scheme of the weights.
   package let scheme: QuantizationScheme
   /// The rule that makes weights quantized values.
   package let rounding: any WeightRounding

@@ -51,7 +51,7 @@ package protocol Executor: Sendable {
   /// - Throws: `Refusal` with rule `graph-part`, or as parameters throw.
   func bytesPerToken(from given: Set<String>, until wanted: [String]) throws -> Int
 
-  /// What is run for a part of the model, or for all of it where nothing is
+  /// The program for a part of the model, or for all of it where nothing is
   /// given or wanted in particular.
   ///
   /// - Parameter fuses: as it is run for speed; otherwise, for observers.
@@ -80,7 +80,7 @@ package protocol Executor: Sendable {
   ///   - wanted: nodes whose values are returned. What they do not need is not run.
   ///   - observe: called as in a run of the whole model, with given values too.
   /// - Returns: for each sequence the values of `wanted`, by node.
-  /// - Throws: `Refusal` with rule `graph-part` for a name that is no value of the graph,
+  /// - Throws: `Refusal` with rule `graph-part` for a name that is not a value of the graph,
   ///   `run-given` for a given value of another size, or as `run(_:observe:)`.
   func run(
     _ sequences: [TokenSequence], from given: [String: [Matrix]], until wanted: [String], observe: Observer?

@@ -20,7 +20,7 @@ package struct FloatExecutor: Executor {
   package func bytesPerToken(from given: Set<String>, until wanted: [String]) throws -> Int {
     try engine.bytesPerToken(from: given, until: wanted)
   }
-  /// What is run for a part of the model, stage by stage.
+  /// The program for a part of the model, stage by stage.
   ///
   /// - Throws: as `Executor.listing(from:until:fuses:)` says.
   package func listing(from given: Set<String>, until wanted: [String], fuses: Bool) throws -> ProgramListing {

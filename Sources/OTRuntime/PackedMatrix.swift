@@ -23,7 +23,7 @@ final class PackedMatrix: Sendable {
 
   private let codes: PackedCodes
 
-  /// Whether the codes are in the mapped file.
+  /// True when the codes are in the mapped file.
   var isInPlace: Bool { codes.isInPlace }
 
   /// A weight of packed `codes`; scales and zero points are read and checked.

@@ -4,7 +4,7 @@ package struct TokenSequence: Sendable, Hashable {
   package var tokenIDs: [Int]
   /// The segment of each token; nil: all 0.
   package var tokenTypeIDs: [Int]?
-  /// Whether each token may be attended to; nil: all may. A token that would see none sees itself.
+  /// True for each token that may be attended to; nil: all may. A token that would see none sees itself.
   package var attentionMask: [Bool]?
 
   /// A sequence; what is left out is nil.

@@ -6,7 +6,7 @@
   import Darwin
 #endif
 
-/// What quantizing a weight lost.
+/// The error of quantizing a weight.
 ///
 /// Sums are float64. Merged in the order of the rows they are the same for any
 /// number of threads, as long as the blocks are the same.

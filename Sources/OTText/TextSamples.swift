@@ -18,13 +18,13 @@ package struct TextSamples: Sendable {
   /// The sample that comes with the package.
   package init() {}
 
-  /// What was drawn.
+  /// The samples that were drawn.
   package struct Drawn: Sendable {
     /// Token IDs of each sample.
     package let tokens: [[Int]]
     /// Tokens of the longest sample.
     package let length: Int
-    /// What the user should know, if anything.
+    /// A note for the user, if any.
     package let note: String?
   }
 

@@ -119,9 +119,9 @@ struct LoadBenchmark: ParsableCommand {
   }
 }
 
-/// What a path on the command line leads to.
+/// The kind of file at a path of the command line.
 enum FileContentKind {
-  /// Whether it is anything but a packed file.
+  /// True when it is anything but a packed file.
   static func isCheckpoint(_ path: String) -> Bool {
     guard let handle = FileHandle(forReadingAtPath: path) else { return true }
     defer { try? handle.close() }

@@ -5,7 +5,7 @@ import OTObservation
 import OTTokenizer
 
 extension CalibrationArguments {
-  /// What the methods need to know of the model's sites; nil where they need nothing, or where the
+  /// The observations of the model's sites that the methods need; nil where they need nothing, or where the
   /// model cannot be run on text and neither text nor a method was asked for.
   func observations(
     for conversion: Conversion, _ threadCount: Int, _ messages: OutputArguments

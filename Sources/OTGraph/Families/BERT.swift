@@ -4,7 +4,7 @@
 /// residual. `hidden` is always an output, `logits` with the masked-LM head,
 /// `pooled` with the pooler.
 package enum BERTFamily: ModelFamily {
-  /// What is known of its checkpoints.
+  /// Names, prefixes and signature of its checkpoints.
   package static let facts = FamilyFacts(
     name: "bert", modelTypes: ["bert"], architectures: ["Bert"], prefixes: ["bert.", ""],
     anchor: "embeddings.word_embeddings.weight",

@@ -5,7 +5,7 @@
 /// value then have head size 0, and migration puts what it would push through
 /// them on the edge instead.
 package enum BLOOMFamily: ModelFamily {
-  /// What is known of its checkpoints.
+  /// Names, prefixes and signature of its checkpoints.
   package static let facts = FamilyFacts(
     name: "bloom", modelTypes: ["bloom"], architectures: ["Bloom"], prefixes: ["transformer.", ""],
     anchor: "word_embeddings.weight",

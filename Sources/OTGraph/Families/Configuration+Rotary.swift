@@ -71,7 +71,7 @@ extension Configuration {
     }
   }
 
-  /// How a model says that a token sees only the last ones.
+  /// The member of a configuration that limits attention to the last tokens.
   enum SlidingWindow {
     /// `sliding_window`, unless it is null.
     case always

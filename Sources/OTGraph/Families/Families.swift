@@ -5,7 +5,7 @@ import OTJSON
 package struct FamilyModel: Sendable {
   /// The graph of its operations.
   package let graph: Graph
-  /// What of the checkpoint is not in the graph, a line each.
+  /// Warnings about parts of the checkpoint that are not in the graph, a line each.
   package let warnings: [String]
 }
 

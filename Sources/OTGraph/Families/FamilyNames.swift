@@ -1,6 +1,6 @@
 import OTFoundation
 
-/// Where in a checkpoint the tensors of a family are: what stands before all of their names, and the prefix.
+/// The place of a family's tensors in a checkpoint: the wrapper's part before all of their names, and the prefix.
 ///
 /// Tools wrap models and with them the names: `module.`, `_orig_mod.`, `model.language_model.`. The family
 /// sees the names without that; the finished graph has the checkpoint's own again.
@@ -42,7 +42,7 @@ struct FamilyNames {
     }
   }
 
-  /// Where the family's anchor is; the plain place alone where it is there.
+  /// Places at which the family's anchor is; the one without a wrapper alone where the anchor is there.
   private static func places(of facts: FamilyFacts, in tensors: TensorCatalog) -> [(wrapper: String, prefix: String)] {
     for prefix in facts.prefixes where tensors[prefix + facts.anchor] != nil { return [("", prefix)] }
     for prefix in facts.prefixes {
@@ -53,7 +53,7 @@ struct FamilyNames {
     return []
   }
 
-  /// What the user should know of the names.
+  /// Warnings about the names, for the user.
   var warnings: [String] { wrapper.isEmpty ? [] : ["the names of the tensors are read without '\(wrapper)'"] }
 
   /// The graph of the family with the checkpoint's own names of its tensors.

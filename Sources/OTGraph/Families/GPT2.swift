@@ -3,7 +3,7 @@
 /// Norms stand before attention and MLP, positions are learned, the head is tied. The checkpoint keeps the
 /// weights of its linears as `[in, out]`. Queries, keys and values come from one linear, a third each.
 package enum GPT2Family: ModelFamily {
-  /// What is known of its checkpoints.
+  /// Names, prefixes and signature of its checkpoints.
   package static let facts = FamilyFacts(
     name: "gpt2", modelTypes: ["gpt2"], architectures: ["GPT2"], prefixes: ["transformer.", ""],
     anchor: "wte.weight", signature: ["wpe.weight", "h.0.attn.c_attn.weight", "h.0.ln_1.weight"],

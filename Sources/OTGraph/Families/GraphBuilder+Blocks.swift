@@ -1,4 +1,4 @@
-/// What decoders and encoders are made of; families name the parts.
+/// The blocks of decoders and encoders; families name the parts.
 extension GraphBuilder {
   /// A layer's attention.
   struct AttentionBlock {
@@ -12,8 +12,8 @@ extension GraphBuilder {
     /// Of queries, keys and values.
     var inputBias = Bias.optional
     var outputBias = Bias.optional
-    /// What is done to queries and keys before they meet: a builder, the name of their linear, its
-    /// value, the channels of that.
+    /// Operations on queries and keys before the attention scores: a builder, the name of their linear,
+    /// its value, the channels of that.
     var between: ((inout GraphBuilder, String, String, Int) -> String)?
 
     /// Attention whose queries, keys and values are as wide as the residual stream.
@@ -48,7 +48,7 @@ extension GraphBuilder {
     return linear(linears.3, mixed, block.querySize, block.hidden, bias: block.outputBias)
   }
 
-  /// What a layer does to each token alone.
+  /// The MLP of a layer, which works on each token alone.
   struct MLP {
     let hidden: Int
     let inner: Int

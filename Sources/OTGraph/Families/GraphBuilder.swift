@@ -4,7 +4,7 @@ import OTFoundation
 ///
 /// Missing tensors and wrong shapes are gathered and refused together.
 package struct GraphBuilder {
-  /// Whether a linear has a bias.
+  /// The presence of a linear's bias.
   enum Bias {
     /// The model must have it.
     case required
@@ -17,11 +17,11 @@ package struct GraphBuilder {
     /// be another model's.
     case unstated
 
-    /// What a flag says that is there in a configuration.
+    /// `required` or `denied`, by a flag that is present in a configuration.
     init(_ flag: Bool) { self = flag ? .required : .denied }
 
-    /// What the flag `key` says; where a configuration leaves it out, nothing; without a configuration,
-    /// the checkpoint says it.
+    /// By the flag `key`: `unstated` where a configuration leaves it out; without a configuration, the
+    /// checkpoint decides (`optional`).
     init(_ configuration: Configuration, _ key: String) throws {
       if let flag = try configuration.flag(key) {
         self.init(flag)
@@ -31,11 +31,11 @@ package struct GraphBuilder {
     }
   }
 
-  /// What the checkpoint holds.
+  /// The names and shapes of the checkpoint's tensors.
   let tensors: TensorCatalog
   /// The content of config.json.
   let configuration: Configuration
-  /// What stands before the names of the family's tensors in this checkpoint.
+  /// The prefix of the names of the family's tensors in this checkpoint.
   let prefix: String
 
   private(set) var nodes: [Node] = []

@@ -1,6 +1,6 @@
 /// LLaMA (arXiv:2302.13971) and what has its graph: Mistral, Qwen2, SmolLM2.
 package enum LLaMAFamily: ModelFamily {
-  /// What is known of its checkpoints.
+  /// Names, prefixes and signature of its checkpoints.
   package static let facts = FamilyFacts(
     name: "llama", modelTypes: ["llama", "mistral", "qwen2"],
     architectures: ["Llama", "Mistral", "Qwen2"], prefixes: ["model.", ""], anchor: "embed_tokens.weight",

@@ -1,6 +1,6 @@
 /// A family of models, which writes a checkpoint as a graph; one file each.
 package protocol ModelFamily: Sendable {
-  /// What is known of its checkpoints beside the graph.
+  /// The facts of its checkpoints beside the graph.
   static var facts: FamilyFacts { get }
 
   /// Adds the model's nodes and outputs to `builder`.
@@ -20,7 +20,7 @@ extension ModelFamily {
   package static var name: String { facts.name }
 }
 
-/// What a family knows of its checkpoints beside their graph.
+/// Facts of a family's checkpoints beside their graph: names, prefixes, signature.
 package struct FamilyFacts: Sendable {
   /// The name for `--family` and `Graph.family`.
   package let name: String
@@ -28,13 +28,13 @@ package struct FamilyFacts: Sendable {
   package let modelTypes: [String]
   /// The names of its `architectures`, without what they end in: `Llama` of `LlamaForCausalLM`.
   let architectures: [String]
-  /// What stands before the names of its tensors, the usual first; tools leave it out or add it.
+  /// Prefixes of the names of its tensors, the usual first; tools leave the prefix out or add it.
   let prefixes: [String]
   /// A tensor that every checkpoint has, behind the prefix.
   let anchor: String
   /// Tensors behind the prefix that tell the family where there is no configuration.
   let signature: [String]
-  /// What stands between the prefix and the index of a layer.
+  /// The part of a name between the prefix and the index of a layer.
   let layers: String
   /// Beginnings, behind the prefix, of what takes part in the arithmetic beside the layers.
   let body: [String]

@@ -4,7 +4,7 @@
 /// `do_layer_norm_before: false`) after the residual additions. Embeddings may
 /// be narrower than the blocks, with projections on both sides.
 package enum OPTFamily: ModelFamily {
-  /// What is known of its checkpoints.
+  /// Names, prefixes and signature of its checkpoints.
   package static let facts = FamilyFacts(
     name: "opt", modelTypes: ["opt"], architectures: ["OPT"],
     prefixes: ["model.decoder.", "decoder.", "model.model.decoder."], anchor: "embed_tokens.weight",

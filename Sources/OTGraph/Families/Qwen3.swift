@@ -1,6 +1,6 @@
 /// Qwen3 (arXiv:2505.09388): LLaMA's decoder, with a norm over each head of queries and keys.
 package enum Qwen3Family: ModelFamily {
-  /// What is known of its checkpoints.
+  /// Names, prefixes and signature of its checkpoints.
   package static let facts = FamilyFacts(
     name: "qwen3", modelTypes: ["qwen3"], architectures: ["Qwen3"], prefixes: ["model.", ""],
     anchor: "embed_tokens.weight",

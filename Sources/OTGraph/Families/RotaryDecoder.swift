@@ -3,7 +3,7 @@ import OTFoundation
 /// The decoder of LLaMA, with what differs among its kin.
 ///
 /// RMSNorm before attention and MLP, rotary positions, key/value heads shared by groups of query heads,
-/// gated MLP. A sliding attention window is no operation of this graph: it limits `Graph.contextLength`,
+/// gated MLP. A sliding attention window is not an operation of this graph: it limits `Graph.contextLength`,
 /// within which it makes no difference.
 struct RotaryDecoder {
   /// Biases of queries, keys and values.
@@ -12,9 +12,9 @@ struct RotaryDecoder {
   var outputBias: GraphBuilder.Bias
   /// Biases of the MLP.
   var mlpBias = GraphBuilder.Bias.denied
-  /// How a sliding window is stated.
+  /// The way in which a configuration states a sliding window.
   var window = Configuration.SlidingWindow.whereStated
-  /// What is done to queries and keys before they meet.
+  /// Operations on queries and keys before the attention scores.
   var between: Between?
 
   /// Given a builder, the name of a linear, its value, the channels of that, a head's channels and the

@@ -3,7 +3,7 @@ import OTFoundation
 /// Accounts for every float tensor of a checkpoint: a node uses it, or it is known to have no part in the
 /// arithmetic, or it is refused, or named in a warning.
 struct TensorAccount {
-  /// What is stored and not run, a line each.
+  /// Warnings about tensors that are stored and not run, a line each.
   let warnings: [String]
 
   /// - Throws: `Refusal` (`family-unused`) naming the tensors of the body that no node uses.

@@ -102,7 +102,7 @@ package struct SentenceEmbeddings: Sendable {
   package let vectors: [[Float]]
   /// Tokens of each text that were read.
   package let tokenCounts: [Int]
-  /// Whether the end of a text was cut off.
+  /// True for each text whose end was cut off.
   package let areCut: [Bool]
   /// The recipe and counts behind the vectors.
   package let recipe: SentenceRecipe

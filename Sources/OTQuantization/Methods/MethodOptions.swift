@@ -1,6 +1,6 @@
 import OTFoundation
 
-/// What the user chose for a method: `alpha=0.6` of `--method smoothquant,alpha=0.6`.
+/// The user's options for a method: `alpha=0.6` of `--method smoothquant,alpha=0.6`.
 package struct MethodOptions: Sendable {
   private let method: String
   private var values: [String: String]

@@ -20,7 +20,7 @@ package struct OutlierTune: QuantizationMethod {
   /// that never moves gets a step that is not zero.
   static let leastMaximum: Float = 1e-5
 
-  /// Whether channels are shifted by their midpoints; what another tool measured is used as it gives it.
+  /// True when channels are shifted by their midpoints; another tool's measurements are used as they are.
   package let isSymmetrized: Bool
 
   /// Takes `symmetrize`, true unless given.

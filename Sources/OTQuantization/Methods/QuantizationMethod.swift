@@ -13,7 +13,7 @@ package protocol QuantizationMethod: Sendable {
   /// - Throws: `Refusal` with rule `method-option`; options that it does not take are refused for it.
   init(_ options: inout MethodOptions) throws
 
-  /// What it has to know of each site.
+  /// The observations that it needs of each site.
   var needs: Set<ObservationKind> { get }
 
   /// Decides about one site.
@@ -21,7 +21,7 @@ package protocol QuantizationMethod: Sendable {
   /// - Throws: `Refusal` when what the method needs to know of the site is missing.
   func plan(_ site: SiteContext) throws -> SitePlan
 
-  /// What the file says about the method beside its name.
+  /// The file's record of the method beside its name.
   var record: JSONObject { get }
 }
 

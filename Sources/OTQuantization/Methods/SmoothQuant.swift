@@ -17,9 +17,9 @@ package struct SmoothQuant: QuantizationMethod {
   /// The least scale, and the least maximum of weights, as in the reference implementation.
   private static let least: Float = 1e-5
 
-  /// How much of the difficulty moves into the weights: 0 nothing, 1 all.
+  /// The share of the difficulty that moves into the weights: 0 nothing, 1 all.
   package let alpha: Double
-  /// Whether only sites that a norm feeds are scaled, as in the paper.
+  /// True when only sites that a norm feeds are scaled, as in the paper.
   package let isForNormsAlone: Bool
 
   /// Takes `alpha`, 0.5 unless given, and `norms-only`, false unless given.

@@ -1,6 +1,6 @@
 import OTGraph
 
-/// What is run, stage by stage: what each stage reads and writes, and in which buffers that lies.
+/// A program, stage by stage: the values that each stage reads and writes, and the buffers in which they lie.
 package struct ProgramListing: Sendable {
   /// A value, or the integers that are made of one.
   package struct Item: Hashable, Sendable {
@@ -16,15 +16,15 @@ package struct ProgramListing: Sendable {
     package let size: Int
   }
 
-  /// What is done at a time.
+  /// The work of one step.
   package struct Step: Sendable {
-    /// What it reads.
+    /// The items it reads.
     package let reads: [Item]
-    /// What it writes.
+    /// The items it writes.
     package let writes: [Item]
   }
 
-  /// What is done to all rows before the next stage begins.
+  /// The work that is done on all rows before the next stage begins.
   package struct Stage: Sendable {
     /// One step, or those of a chain, in order.
     package let steps: [Step]
@@ -36,13 +36,13 @@ package struct ProgramListing: Sendable {
     package let isTail: Bool
     /// True when it is a chain of steps, which takes a few rows at a time.
     package let isChain: Bool
-    /// What observers are shown after it.
+    /// The items that observers are shown after it.
     package let shown: [Item]
   }
 
   /// The stages, in order.
   package let stages: [Stage]
-  /// What is read when all has been run.
+  /// The items that are read when all has been run.
   package let outputs: [String: Item]
   /// Channels of each buffer of values.
   package let bufferSizes: [Int]

@@ -29,9 +29,9 @@ package struct LayerFinding: Sendable {
     (self.name, self.kind, self.scheme, self.error, self.faults) = (name, kind, scheme, error, faults)
   }
 
-  /// True when tolerances hold for it: for linears and norms. What lies between,
-  /// such as the average that attention takes, can be all cancellation; the
-  /// linear that reads it says what it is worth.
+  /// True when tolerances hold for it: for linears and norms. Values between them,
+  /// such as the average that attention takes, can be all cancellation; their
+  /// errors are judged at the linear that reads them.
   package var isJudged: Bool { kind.isJudged }
   /// The node's place in the model.
   package var place: LayerPlace { LayerPlace(name: name) }

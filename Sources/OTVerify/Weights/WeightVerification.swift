@@ -106,7 +106,7 @@ package struct WeightVerification: Sendable {
     }
   }
 
-  /// Whether the source has the sizes that the file has recorded.
+  /// Notes on source files that the packed file has not recorded, or has recorded with another size.
   private static func notes(_ file: PackedModel, _ reference: SourceModel) -> [String] {
     let recorded = file.container.metadata["sources"]?.array ?? []
     return reference.checkpoint.files.compactMap { source in
