@@ -1,5 +1,4 @@
 import OTCheckpoint
-import OTContainer
 import OTFoundation
 import OTGraph
 import OTJSON

@@ -126,9 +126,8 @@ struct VerifyCommand: ParsableCommand {
     }
     let summary = FileSummary(file)
     return VerificationReport(
-      path: input, packed: try fileFacts(file.container.file),
-      sources: try source.checkpoint.files.map { try fileFacts($0.mapped) }, facts: summary.facts, weights: weights,
-      run: run, text: used)
+      path: input, files: try records([file.container.file] + source.checkpoint.files.map(\.mapped)),
+      facts: summary.facts, weights: weights, run: run, text: used)
   }
 
   private func models(_ file: PackedModel, _ source: SourceModel) throws -> (
@@ -140,11 +139,12 @@ struct VerifyCommand: ParsableCommand {
     )
   }
 
-  /// Digests take a while, and only a report shows them.
-  private func fileFacts(_ file: MappedFile) throws -> VerificationReport.File {
-    VerificationReport.File(
-      name: URL(fileURLWithPath: file.path).lastPathComponent, byteCount: file.byteCount,
-      sha256: report == nil ? nil : try SHA256Digest.hex(of: file))
+  /// Digests take a while, and only the page shows them.
+  private func records(_ files: [MappedFile]) throws -> [FileRecord] {
+    guard report != nil else { return [] }
+    return try files.map {
+      FileRecord(name: $0.path.lastPathComponent, byteCount: $0.byteCount, sha256: try SHA256Digest.hex(of: $0))
+    }
   }
 }
 

@@ -1,5 +1,6 @@
 import Foundation
 import OTGraph
+import OTModel
 import OTObservation
 import OTVerify
 import Testing
@@ -72,8 +73,10 @@ private let hostileNames = [
       similarities: [.init(output: names[0], mean: 0.9, minimum: -1)],
       faults: failing ? [("perplexity ratio", "is inf, 1.1 is allowed")] : [])
     return VerificationReport(
-      path: "/tmp/\(names[0])", packed: .init(name: names[0], byteCount: 5, sha256: "00"),
-      sources: [.init(name: names[1], byteCount: 0, sha256: nil)], facts: [(names[0], names[1])],
+      path: "/tmp/\(names[0])",
+      files: [
+        FileRecord(name: names[0], byteCount: 5, sha256: "00"), FileRecord(name: names[1], byteCount: 0, sha256: "01"),
+      ], facts: [(names[0], names[1])],
       weights: WeightVerification(findings: findings, notes: names),
       run: RunVerification(
         layers: layers, sites: sites, model: model, tokenCount: 1, sequenceCount: 1,
@@ -199,7 +202,7 @@ private let hostileNames = [
         codeCounts: (0..<256).map { _ in Int.random(in: 0...100_000, using: &random) })
     }
     let report = VerificationReport(
-      path: "m", packed: .init(name: "m", byteCount: 1, sha256: nil), sources: [], facts: [],
+      path: "m", files: [FileRecord(name: "m", byteCount: 1, sha256: "00")], facts: [],
       weights: WeightVerification(findings: tensors, notes: []),
       run: RunVerification(
         layers: layers, sites: sites, model: nil, tokenCount: 1, sequenceCount: 1,

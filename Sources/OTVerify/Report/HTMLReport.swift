@@ -10,7 +10,7 @@ package struct HTMLReport: Sendable {
 
   /// The whole page.
   package var text: String {
-    let title = "\(report.packed.name): \(report.hasPassed ? "passed" : "failed")"
+    let title = "\(report.name): \(report.hasPassed ? "passed" : "failed")"
     let head = Markup.element(
       "head", [:],
       .lines([
@@ -83,7 +83,7 @@ package struct HTMLReport: Sendable {
       .lines([
         .element("p", ["class": "eyebrow"], "otconvert verify"),
         .element(
-          "div", ["class": "title"], .element("h1", [:], Markup(report.packed.name)),
+          "div", ["class": "title"], .element("h1", [:], Markup(report.name)),
           .element("span", ["class": "verdict \(report.hasPassed ? "ok" : "bad")"], Markup(verdict))),
         .element("p", ["class": "line"], Markup(line)),
       ]))
@@ -145,12 +145,13 @@ package struct HTMLReport: Sendable {
           ))
       }
     }
-    let total = report.sources.reduce(0) { $0 + $1.byteCount }
+    let size = report.files.first?.byteCount ?? 0
+    let total = report.files.dropFirst().reduce(0) { $0 + $1.byteCount }
     tiles.append(
       (
-        "Size", byteText(report.packed.byteCount),
+        "Size", byteText(size),
         total > 0
-          ? "\(ReportNumber.percent(Double(report.packed.byteCount) / Double(total))) of \(byteText(total))"
+          ? "\(ReportNumber.percent(Double(size) / Double(total))) of \(byteText(total))"
           : "",
         false
       ))
@@ -184,10 +185,10 @@ package struct HTMLReport: Sendable {
   }
 
   private var files: Markup {
-    let rows = ([report.packed] + report.sources).enumerated().map { index, file in
+    let rows = report.files.enumerated().map { index, file in
       [
         name(file.name), cell(index == 0 ? "packed" : "source"), number(byteText(file.byteCount)),
-        Markup.element("td", ["class": "hash"], Markup(file.sha256 ?? "–")),
+        Markup.element("td", ["class": "hash"], Markup(file.sha256)),
       ]
     }
     let facts = report.facts.map { fact in

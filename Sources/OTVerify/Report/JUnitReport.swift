@@ -37,7 +37,7 @@ package struct JUnitReport: Sendable {
   private func failureCount(_ cases: [Case]) -> Int { cases.count { !$0.faults.isEmpty } }
 
   private func elements(of test: Case, suite: String) -> [String] {
-    let packed = Markup.escaped(report.packed.name)
+    let packed = Markup.escaped(report.name)
     let start = "    <testcase classname=\"\(packed).\(suite)\" name=\"\(Markup.escaped(test.name))\""
     guard let first = test.faults.first else { return [start + "/>"] }
     return [

@@ -1,22 +1,8 @@
 import OTJSON
+import OTModel
 
 /// All that `verify` found of a packed file.
 package struct VerificationReport: Sendable {
-  /// A file that took part.
-  package struct File: Sendable, Hashable {
-    /// Its name, without folders.
-    package let name: String
-    /// Its size.
-    package let byteCount: Int
-    /// SHA-256 in lower-case hexadecimal; nil where it was not computed.
-    package let sha256: String?
-
-    /// A file.
-    package init(name: String, byteCount: Int, sha256: String?) {
-      (self.name, self.byteCount, self.sha256) = (name, byteCount, sha256)
-    }
-  }
-
   /// The text or tokens that the models were run on.
   package struct Text: Sendable, Hashable {
     /// In words: the names of files, or of the sample.
@@ -34,10 +20,9 @@ package struct VerificationReport: Sendable {
 
   /// The packed file's path, as the user gave it.
   package let path: String
-  /// The packed file.
-  package let packed: File
-  /// The files it was compared with.
-  package let sources: [File]
+  /// The packed file, then those it was compared with; empty where nothing shows them, since
+  /// digests take a while.
+  package let files: [FileRecord]
   /// Facts for people: family, method and the like, with their names.
   package let facts: [(name: String, value: String)]
   /// Every tensor.
@@ -49,13 +34,15 @@ package struct VerificationReport: Sendable {
 
   /// A report of what was found.
   package init(
-    path: String, packed: File, sources: [File], facts: [(name: String, value: String)],
+    path: String, files: [FileRecord], facts: [(name: String, value: String)],
     weights: WeightVerification, run: RunVerification?, text: Text?
   ) {
-    (self.path, self.packed, self.sources, self.facts) = (path, packed, sources, facts)
+    (self.path, self.files, self.facts) = (path, files, facts)
     (self.weights, self.run, self.text) = (weights, run, text)
   }
 
+  /// The packed file's name, without folders.
+  package var name: String { path.split(separator: "/").last.map(String.init) ?? path }
   /// The deepest level that was verified.
   package var level: String { run == nil ? "weights" : run?.model == nil ? "layers" : "model" }
   /// True when nothing has a fault.
