@@ -200,7 +200,7 @@ extension Container {
     let plain = UnsafeMutableBufferPointer<UInt8>.allocate(capacity: layout.rowTileByteCount)
     defer { plain.deallocate() }
     let groupCount = scheme.groupCount(columnCount: layout.columnCount)
-    let groupSize: Int = if case .perGroup(let size) = scheme.granularity { size } else { max(layout.columnCount, 1) }
+    let groupSize = scheme.groupSize(columnCount: layout.columnCount)
     codes.withUnsafeBufferPointer { codes in
       result.withUnsafeMutableBufferPointer { result in
         for row in rows {
@@ -210,15 +210,14 @@ extension Container {
             Kernels.current.deinterleave(
               UnsafeBufferPointer(rebasing: codes[start..<start + layout.rowTileByteCount]), into: plain)
           }
-          for group in 0..<groupCount {
-            let columns = group * groupSize..<min((group + 1) * groupSize, layout.columnCount)
+          let from = row % 16 * layout.paddedColumnCount
+          let to = (row - rows.lowerBound) * layout.columnCount
+          Kernels.current.dequantize(
+            UnsafeBufferPointer(rebasing: plain[from..<from + layout.columnCount]), columns: 0..<layout.columnCount,
+            groupSize: groupSize, into: UnsafeMutableBufferPointer(rebasing: result[to..<to + layout.columnCount])
+          ) { group in
             let step = scheme.granularity == .perTensor ? 0 : row * groupCount + group
-            let from = row % 16 * layout.paddedColumnCount + columns.lowerBound
-            let to = (row - rows.lowerBound) * layout.columnCount + columns.lowerBound
-            Kernels.current.dequantize(
-              UnsafeBufferPointer(rebasing: plain[from..<from + columns.count]), scale: scales[step],
-              zeroPoint: Int(zeroPoints[step]),
-              into: UnsafeMutableBufferPointer(rebasing: result[to..<to + columns.count]))
+            return (scales[step], Int(zeroPoints[step]))
           }
         }
       }

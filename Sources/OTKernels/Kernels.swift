@@ -201,6 +201,30 @@ extension Kernels {
     guard let u = codes.baseAddress, let x = row.baseAddress else { return }
     table.pointee.dequantize_row(u, codes.count, scale, Int32(zeroPoint), x)
   }
+
+  /// x[k] = scale · (u[k] − zeroPoint) for some columns of a row whose groups have steps of their own.
+  ///
+  /// - Parameters:
+  ///   - codes: those of `columns`.
+  ///   - groupSize: columns of a group, counted from column 0.
+  ///   - step: scale and zero point of a group.
+  package func dequantize(
+    _ codes: UnsafeBufferPointer<UInt8>, columns: Range<Int>, groupSize: Int,
+    into row: UnsafeMutableBufferPointer<Float>, step: (_ group: Int) -> (scale: Float, zeroPoint: Int)
+  ) {
+    precondition(codes.count == columns.count && groupSize > 0, "counts differ")
+    var column = columns.lowerBound
+    while column < columns.upperBound {
+      let group = column / groupSize
+      let end = min((group + 1) * groupSize, columns.upperBound)
+      let part = column - columns.lowerBound..<end - columns.lowerBound
+      let (scale, zeroPoint) = step(group)
+      dequantize(
+        UnsafeBufferPointer(rebasing: codes[part]), scale: scale, zeroPoint: zeroPoint,
+        into: UnsafeMutableBufferPointer(rebasing: row[part]))
+      column = end
+    }
+  }
 }
 
 // MARK: - Activations

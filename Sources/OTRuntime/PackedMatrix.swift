@@ -21,6 +21,8 @@ final class PackedMatrix: Sendable {
   /// Zero points, one to a scale.
   let zeroPoints: [Int32]
 
+  /// Columns that share a scale.
+  private let groupSize: Int
   private let codes: PackedCodes
 
   /// True when the codes are in the mapped file.
@@ -45,6 +47,7 @@ final class PackedMatrix: Sendable {
     self.layout = layout
     self.codes = codes
     bits = scheme.bits
+    groupSize = scheme.groupSize(columnCount: layout.columnCount)
     runs = PackedMatrix.runs(scheme, columnCount: layout.columnCount)
     let groupCount = scheme.groupCount(columnCount: layout.columnCount)
     if scheme.granularity == .perTensor {
@@ -100,35 +103,21 @@ final class PackedMatrix: Sendable {
               kernels.deinterleave(UnsafeBufferPointer(codes), into: plain)
               let columns = column..<min(column + width, layout.columnCount)
               for row in tileRows {
-                let row = Row(index: row, place: (row - rows.lowerBound) * layout.columnCount)
-                dequantize(plain, columns, of: row, into: target)
+                let from = row % 16 * width
+                let to = (row - rows.lowerBound) * layout.columnCount
+                kernels.dequantize(
+                  UnsafeBufferPointer(rebasing: plain[from..<from + columns.count]), columns: columns,
+                  groupSize: groupSize,
+                  into: UnsafeMutableBufferPointer(rebasing: target[to + columns.lowerBound..<to + columns.upperBound])
+                ) { group in
+                  let step = group * layout.rowCount + row
+                  return (scales[step], Int(zeroPoints[step]))
+                }
               }
             }
           }
         }
       }
-    }
-  }
-
-  /// A row of the matrix and where it begins in the result.
-  private struct Row {
-    let index, place: Int
-  }
-
-  /// Columns `columns` of a row, whose codes are in `plain` with those of the other rows of its tile.
-  private func dequantize(
-    _ plain: UnsafeMutableBufferPointer<UInt8>, _ columns: Range<Int>, of row: Row,
-    into target: UnsafeMutableBufferPointer<Float>
-  ) {
-    for run in runs where run.columns.overlaps(columns) {
-      let part = run.columns.clamped(to: columns)
-      let from = row.index % 16 * PackedMatrix.unpackedColumnCount + part.lowerBound - columns.lowerBound
-      let to = row.place + part.lowerBound
-      let step = run.group * layout.rowCount + row.index
-      Kernels.current.dequantize(
-        UnsafeBufferPointer(rebasing: plain[from..<from + part.count]), scale: scales[step],
-        zeroPoint: Int(zeroPoints[step]),
-        into: UnsafeMutableBufferPointer(rebasing: target[to..<to + part.count]))
     }
   }
 }

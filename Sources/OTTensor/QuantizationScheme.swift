@@ -65,6 +65,11 @@ public struct QuantizationScheme: Sendable, Hashable {
     }
   }
 
+  /// Columns of a group in a row of `columnCount` weights: all unless granularity is per group; at least 1.
+  package func groupSize(columnCount: Int) -> Int {
+    if case .perGroup(let size) = granularity { size } else { max(columnCount, 1) }
+  }
+
   /// Number of scales of a `[rowCount, columnCount]` weight, row-major `[row, group]`.
   public func scaleCount(rowCount: Int, columnCount: Int) -> Int {
     switch granularity {

@@ -118,7 +118,7 @@ struct TensorComparison {
     source.view.release(rows)
     let codes = try file.container.codes(of: tensor, rowTiles: tiles)
     let groupCount = scheme.groupCount(columnCount: layout.columnCount)
-    let groupSize: Int = if case .perGroup(let size) = scheme.granularity { size } else { max(layout.columnCount, 1) }
+    let groupSize = scheme.groupSize(columnCount: layout.columnCount)
     var error = BlockError(codeCounts: [Int](repeating: 0, count: 1 << scheme.bits))
     for row in rows {
       let start = (row - rows.lowerBound) * layout.columnCount
