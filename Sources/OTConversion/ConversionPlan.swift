@@ -65,7 +65,9 @@ package struct ConversionPlan: Sendable {
         record["symmetrizations"] = .string(file.lastPathComponent)
         record["symmetrizationSamples"] = .integer(foreign.sampleCount)
       }
-    } else {
+    }
+    // Other tools' files say themselves what OutlierTune did to them, unless it was asked for by name.
+    if foreign == nil || !options.methods.isEmpty {
       for method in recipe.methods {
         for (key, value) in method.record.members { record[key] = value }
       }

@@ -163,8 +163,8 @@ extension PlannedTensor {
   var treatmentText: String {
     switch treatment {
     case .quantized(let scheme):
-      let transform = use.map { !$0.input.isIdentity || !$0.output.isIdentity } ?? false
-      return "int\(scheme.bits) \(scheme.isSymmetric ? "sym" : "asym")" + (transform ? ", transformed" : "")
+      let transform = use.map { !$0.input.isIdentity || $0.inputRotation != nil || !$0.output.isIdentity } ?? false
+      return scheme.text + (transform ? ", transformed" : "")
     case .evaluated: return "F32"
     case .converted(let type): return type.rawValue
     case .unchanged: return "unchanged"

@@ -121,6 +121,18 @@ import _OTTestSupport
     }
   }
 
+  /// Scales of another tool's file serve it as well, and the file says both.
+  @Test func recordNamesOptionsAndScales() throws {
+    var options = ConversionOptions()
+    options.methods = [try Self.method("a08", normsOnly: true)]
+    let plan = try Conversion(
+      Fixture.opt.source(), options: options, foreign: Fixture.opt.statistics(.outlierTuneWithoutSymmetrization)
+    ).plan()
+    let record = plan.methodRecord
+    #expect(record["name"]?.string == "smoothquant" && record["scales"]?.string == "act_scales.pt")
+    #expect(record["alpha"]?.double == 0.8 && record["normsOnly"]?.bool == true)
+  }
+
   private static func perplexity(
     _ fixture: Fixture, _ source: SourceModel, _ observed: ModelObservations, _ methods: [any QuantizationMethod],
     bits: Int
