@@ -48,7 +48,7 @@ package final class SafetensorsExport: ModelWriter {
       throw Refusal(
         "export-bias", "node '\(use.node)' gains a \(use.role.rawValue) that the source's layout has no place for",
         file: model.path, tensor: tensor.name,
-        remedy: "use --no-symmetrization; a packed file can be exported --restored")
+        remedy: "use --no-symmetrization (outliertune,symmetrize=false); a packed file can be exported --restored")
     }
     guard model.files.contains(where: { $0.name == ModelAttachments.Kind.configuration.rawValue }) else {
       throw Refusal(
