@@ -112,7 +112,7 @@ package struct Conversion: Sendable {
   ) throws -> ConversionPlan {
     let options = options ?? self.options
     let known = given ?? observed
-    var recipe = Recipe(withoutGraph: options)
+    var recipe = Recipe()
     if let graph {
       // What cannot be done with the graph, the statistics have asked for.
       recipe = try Refusal.naming(foreign?.scales ?? known?.file?.path ?? model.checkpoint.files.first?.path) {

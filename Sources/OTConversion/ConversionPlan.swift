@@ -22,10 +22,6 @@ package struct ConversionPlan: Sendable {
   /// Warnings for the user, a line each.
   package let warnings: [String]
 
-  /// Weights of blocks with fewer rows than a row tile stay as they are: padded
-  /// to 16 rows they would grow.
-  static let leastRowCount = TileLayout.tileRowCount
-
   init(
     model: SourceModel, recipe: Recipe, options: ConversionOptions, foreign: ForeignStatistics?, warnings: [String]
   ) throws {

@@ -20,7 +20,7 @@ package struct Recipe: Sendable {
   package var methodName: String { methods.map { type(of: $0).name }.joined(separator: "+") }
 
   /// The recipe of a model without a graph: its matrices are quantized, and nothing else.
-  init(withoutGraph options: ConversionOptions) {
+  init() {
     (graph, weights, methods, observed) = (nil, [:], [WeightsOnly()], nil)
   }
 

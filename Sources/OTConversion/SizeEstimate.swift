@@ -6,8 +6,6 @@ package struct SizeEstimate: Sendable {
   package let sourceByteCount: Int
   /// Bytes of the file, as far as can be told before compression.
   package let storedByteCount: Int
-  /// Bytes of the file that it will hardly stay below.
-  package let leastStoredByteCount: Int
   /// Bytes of packed weights and everything else, once loaded.
   package let loadedByteCount: Int
 }
@@ -27,6 +25,6 @@ extension ConversionPlan {
     let loaded = tensors.reduce(0) { $0 + $1.storedByteCount(.none) }
     return SizeEstimate(
       sourceByteCount: checkpoint.tensors.reduce(0) { $0 + $1.byteCount }, storedByteCount: stored,
-      leastStoredByteCount: options.compression == .none ? stored : stored / 10 * 7, loadedByteCount: loaded)
+      loadedByteCount: loaded)
   }
 }

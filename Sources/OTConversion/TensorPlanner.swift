@@ -83,7 +83,7 @@ struct TensorPlanner {
   /// Nil when the tensor is not to be quantized or is not a matrix worth it.
   private func quantized(_ view: TensorView, _ scheme: QuantizationScheme?) -> PlannedTensor.Treatment? {
     guard let scheme, view.shape.rank == 2, view.elementType.isConvertibleFloat,
-      view.shape.rowCount >= ConversionPlan.leastRowCount, view.shape.rowElementCount > 0
+      view.shape.rowCount >= TileLayout.leastRowCount, view.shape.rowElementCount > 0
     else { return nil }
     return .quantized(scheme)
   }

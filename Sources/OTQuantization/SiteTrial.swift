@@ -127,8 +127,7 @@ package struct SiteTrial: Sendable {
     guard let scheme = plan.scheme else { return [:] }
     var weights: [String: QuantizedWeight] = [:]
     for use in site.consumers.flatMap(graph.parameterUses(of:)) where use.role == .weight {
-      // As in a file: a row tile of padding would be larger than the weight.
-      guard use.shape.rowCount >= TileLayout.tileRowCount else { continue }
+      guard use.shape.rowCount >= TileLayout.leastRowCount else { continue }
       let rows = try WeightQuantizer(
         parameters.rows(of: use), scheme: scheme, rounding: plan.rounding, threadCount: threadCount
       ).quantize(rows: 0..<use.shape.rowCount)

@@ -21,6 +21,8 @@ package struct TileLayout: Sendable, Hashable {
 
   /// Rows of a row tile.
   package static let tileRowCount = 16
+  /// Weights of blocks with fewer rows than a row tile stay as they are: padded to 16 rows they would grow.
+  package static let leastRowCount = tileRowCount
   /// Columns are padded to a multiple of this.
   package static let columnUnit = 64
 

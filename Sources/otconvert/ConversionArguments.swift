@@ -171,10 +171,15 @@ struct ConversionArguments: ParsableArguments {
   }
 
   /// The model and what is known of it.
-  func conversion(of path: String, threadCount: Int) throws -> Conversion {
+  func conversion(of model: SourceModel, threadCount: Int) throws -> Conversion {
     try Conversion(
-      SourceModel(path: path, family: family), options: options(threadCount: threadCount), foreign: statisticsFiles,
+      model, options: options(threadCount: threadCount), foreign: statisticsFiles,
       statistics: statistics.map { try ModelObservations(path: $0) })
+  }
+
+  /// The model of a checkpoint and what is known of it.
+  func conversion(of path: String, threadCount: Int) throws -> Conversion {
+    try conversion(of: SourceModel(path: path, family: family), threadCount: threadCount)
   }
 
   /// Files that say what is known of the sites.

@@ -67,10 +67,7 @@ struct ExportCommand: ParsableCommand {
           "export-restored", "is a checkpoint: nothing has been done to it that could be undone", file: input,
           remedy: "leave out --restored")
       }
-      let conversion = try Conversion(
-        source, options: self.conversion.options(threadCount: threads.threads),
-        foreign: self.conversion.statisticsFiles,
-        statistics: self.conversion.statistics.map { try ModelObservations(path: $0) })
+      let conversion = try self.conversion.conversion(of: source, threadCount: threads.threads)
       conversion.warnings.forEach(messages.warn)
       let plan = try conversion.plan(calibration.observations(for: conversion, threads.threads, messages))
       if plan.graph?.transforms.isEmpty ?? true { messages.warn("no method transforms the model: it is only copied") }

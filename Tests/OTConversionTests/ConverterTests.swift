@@ -57,7 +57,9 @@ enum FileManagerFile {
       var options = ConversionOptions()
       options.compression = compression
       let plan = try ConversionPlan(checkpoint: Fixture.llama.checkpoint(), options: options)
-      let needed = plan.estimate.leastStoredByteCount
+      // zstd hardly stores less than seven tenths of what is estimated; without it the estimate is exact.
+      let stored = plan.estimate.storedByteCount
+      let needed = compression == .none ? stored : stored / 10 * 7
       var asked: [String] = []
       func convert(free: Int?) throws {
         try FileManager.default.createDirectory(atPath: folder + "/out", withIntermediateDirectories: true)
