@@ -42,7 +42,8 @@ import _OTTestSupport
 
   /// Bit for bit: products are of integers, and the float arithmetic between them has one order of
   /// operations on every machine. (LLaMA's rotary tables take `cosf` and `sinf` from the C library;
-  /// one that rounds them otherwise would move its logits a little.)
+  /// one that rounds them otherwise would move its logits a little. The head of the BERT is stored as
+  /// floats and multiplied by the BLAS, whose sums have the order that suits the machine.)
   @Test(arguments: files) func givesTheSameLogits(_ previous: File) throws {
     let expected = try Goldens(path: previous.expected)
     let ids = try expected.integers("input_ids")
@@ -51,7 +52,13 @@ import _OTTestSupport
     let model = try LanguageModel(path: previous.path, threadCount: 2)
     for sequence in 0..<2 {
       let values = try model.logits(for: Array(ids[16 * sequence..<16 * (sequence + 1)])).values
-      #expect(values == Array(logits[16 * 2048 * sequence..<16 * 2048 * (sequence + 1)]), "sequence \(sequence)")
+      let before = Array(logits[16 * 2048 * sequence..<16 * 2048 * (sequence + 1)])
+      guard previous.family != "bert" else {
+        #expect(zip(values, before).allSatisfy { abs($0 - $1) <= 1e-5 }, "sequence \(sequence)")
+        continue
+      }
+      let isEqual = values == before
+      #expect(isEqual, "sequence \(sequence)")
     }
   }
 
