@@ -2,8 +2,8 @@ import OTFoundation
 import OTGraph
 import OTRuntime
 
-/// Sums of a site's channels and of their products, over the rows of all samples, in float64:
-/// what rounding that compensates errors and choices of scales go by.
+/// Sums of a site's channels and of their products, over the rows of all samples: in float32 over
+/// 512 rows, in float64 over what they give. It is what rounding that compensates errors and choices of scales go by.
 package struct SecondMoments: Sendable, Equatable {
   /// Channels of the site.
   package var channelCount: Int { sums.count }
@@ -65,7 +65,7 @@ package final class MomentObserver: SiteObserver {
   /// blocks begin anew with each sample.
   static let blockRowCount = 512
   /// Channels of a tile of products; tiles are divided between threads.
-  static let tileSize = 128
+  static let tileSize = 256
 
   private let channelCount, threadCount: Int
   private var rowCount = 0
@@ -76,7 +76,7 @@ package final class MomentObserver: SiteObserver {
 
   /// Memory in bytes that an observer takes.
   static func byteCount(channelCount: Int) -> Int? {
-    channelCount.addingChecked(blockRowCount)?.multipliedChecked(by: channelCount)?.multipliedChecked(by: 8)
+    channelCount.multipliedChecked(by: channelCount)?.multipliedChecked(by: 8)
   }
 
   /// An observer that has seen nothing.
@@ -95,28 +95,35 @@ package final class MomentObserver: SiteObserver {
   package func add(_ values: UnsafeBufferPointer<Float>, sample: Int) throws {
     let blockSize = MomentObserver.blockRowCount * channelCount
     for start in stride(from: 0, to: values.count, by: blockSize) {
-      try addBlock(values[start..<min(start + blockSize, values.count)].map { Double($0) })
+      try addBlock(UnsafeBufferPointer(rebasing: values[start..<min(start + blockSize, values.count)]))
     }
   }
 
   /// Adds some rows.
-  private func addBlock(_ block: [Double]) throws {
-    for start in stride(from: 0, to: block.count, by: channelCount) {
-      for channel in 0..<channelCount { sums[channel] += block[start + channel] }
-    }
-    rowCount += block.count / channelCount
+  private func addBlock(_ block: UnsafeBufferPointer<Float>) throws {
     let (channelCount, tiles) = (channelCount, tiles)
-    try block.withUnsafeBufferPointer { block in
-      try products.withUnsafeMutableBufferPointer { products in
-        guard let x = block.baseAddress, let target = products.baseAddress else { return }
-        // Tiles do not overlap.
-        nonisolated(unsafe) let (values, sums) = (x, target)
-        let rowCount = block.count / channelCount
-        _ = try mapBlocks(tiles.count, threadCount: threadCount) { index in
-          let (rows, columns) = tiles[index]
-          BLAS.addProducts(
+    rowCount += block.count / channelCount
+    sums.withUnsafeMutableBufferPointer { sums in
+      for start in stride(from: 0, to: block.count, by: channelCount) {
+        for channel in 0..<channelCount { sums[channel] += Double(block[start + channel]) }
+      }
+    }
+    try products.withUnsafeMutableBufferPointer { products in
+      guard let x = block.baseAddress, let target = products.baseAddress else { return }
+      // Tiles do not overlap.
+      nonisolated(unsafe) let (values, sums) = (x, target)
+      let rowCount = block.count / channelCount
+      _ = try mapBlocks(tiles.count, threadCount: threadCount) { index in
+        let (rows, columns) = tiles[index]
+        withUnsafeTemporaryAllocation(of: Float.self, capacity: rows.count * columns.count) { tile in
+          guard let part = tile.baseAddress else { return }
+          BLAS.products(
             m: rows.count, n: columns.count, k: rowCount, values + rows.lowerBound, values + columns.lowerBound,
-            stride: channelCount, to: sums + rows.lowerBound * channelCount + columns.lowerBound)
+            stride: channelCount, into: part)
+          for row in 0..<rows.count {
+            let target = sums + (rows.lowerBound + row) * channelCount + columns.lowerBound
+            for column in 0..<columns.count { target[column] += Double(part[row * columns.count + column]) }
+          }
         }
       }
     }

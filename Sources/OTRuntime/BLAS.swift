@@ -9,9 +9,12 @@ package enum BLAS {
   private static let singleThreaded: Void = openblas_set_num_threads(1)
 
   /// A matrix, row-major; `stride` elements from one row to the next.
-  struct Operand {
+  package struct Operand {
     let base: UnsafePointer<Float>?
     let stride: Int
+
+    /// A matrix that begins at `base`.
+    package init(base: UnsafePointer<Float>?, stride: Int) { (self.base, self.stride) = (base, stride) }
   }
 
   /// Rows that are multiplied one by one: for more, the BLAS puts all of `b` in another order first.
@@ -22,7 +25,7 @@ package enum BLAS {
   /// `c` is not read unless it is added to.
   ///
   /// - Precondition: the sizes fit in 32 bits.
-  static func multiplyTransposed(
+  package static func multiplyTransposed(
     m: Int, n: Int, k: Int, _ a: Operand, _ b: Operand, adds: Bool, into c: UnsafeMutablePointer<Float>, stride: Int
   ) {
     _ = singleThreaded
@@ -41,17 +44,31 @@ package enum BLAS {
     }
   }
 
-  /// `c = c + aᵀ·b` in float64, with `a` `[k, m]` and `b` `[k, n]` row-major, and `stride` elements from
-  /// one row to the next in all three.
+  /// `c = aᵀ·b`, with `a` `[k, m]` and `b` `[k, n]` row-major, `stride` elements from one row to the
+  /// next, and `c` `[m, n]`. Sums are in float32, in the BLAS's order, which depends on `k`.
   ///
   /// - Precondition: the sizes fit in 32 bits.
-  package static func addProducts(
-    m: Int, n: Int, k: Int, _ a: UnsafePointer<Double>, _ b: UnsafePointer<Double>, stride: Int,
-    to c: UnsafeMutablePointer<Double>
+  package static func products(
+    m: Int, n: Int, k: Int, _ a: UnsafePointer<Float>, _ b: UnsafePointer<Float>, stride: Int,
+    into c: UnsafeMutablePointer<Float>
   ) {
     _ = singleThreaded
-    cblas_dgemm(
+    cblas_sgemm(
       CblasRowMajor, CblasTrans, CblasNoTrans, blasint(m), blasint(n), blasint(k), 1,
-      a, blasint(stride), b, blasint(stride), 1, c, blasint(stride))
+      a, blasint(stride), b, blasint(stride), 0, c, blasint(n))
+  }
+
+  /// The upper factor R of A = RᵀR, in place: of `matrix`, `[n, n]` and symmetric, only the half that
+  /// holds A_ij, i ≤ j, at `j·n + i` is read; there R_ij is put.
+  ///
+  /// - Returns: false where A is not positive definite; `matrix` is then spoilt.
+  /// - Precondition: `n` fits in 32 bits.
+  package static func factorize(_ matrix: inout [Double], n: Int) -> Bool {
+    precondition(matrix.count == n * n)
+    _ = singleThreaded
+    guard n > 0 else { return true }
+    var (size, info) = (blasint(n), blasint(0))
+    matrix.withUnsafeMutableBufferPointer { dpotrf_("U", &size, $0.baseAddress, &size, &info) }
+    return info == 0
   }
 }

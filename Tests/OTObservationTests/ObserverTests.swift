@@ -62,7 +62,8 @@ import _OTTestSupport
     let moments = try Self.moments(samples, channelCount: channelCount, threadCount: 2)
     let rows = Self.rows(samples, channelCount: channelCount)
     #expect(moments.rowCount == rows.count)
-    Self.expectProducts(of: rows, moments, tolerance: 1e-13, "seed \(seed)")
+    // Products of up to 512 rows are added in float32.
+    Self.expectProducts(of: rows, moments, tolerance: 1e-5, "seed \(seed)")
     #expect(moments.mean == moments.sums.map { $0 / Double(rows.count) })
     // Bit for bit: every tile has one order of its sums.
     for threadCount in [1, 3] {
@@ -89,7 +90,7 @@ import _OTTestSupport
         }
       }
       Self.expectProducts(
-        of: rows, moments.transformed(by: transform), tolerance: 1e-12, "seed \(seed), \(transform)")
+        of: rows, moments.transformed(by: transform), tolerance: 1e-5, "seed \(seed), \(transform)")
     }
   }
 
@@ -99,7 +100,7 @@ import _OTTestSupport
     let first = try Self.moments(Array(samples[..<1]), channelCount: 6, threadCount: 1)
     let merged = first.merged(with: try Self.moments(Array(samples[1...]), channelCount: 6, threadCount: 1))
     #expect(merged.rowCount == 32)
-    Self.expectProducts(of: Self.rows(samples, channelCount: 6), merged, tolerance: 1e-14, "seed \(seed)")
+    Self.expectProducts(of: Self.rows(samples, channelCount: 6), merged, tolerance: 1e-5, "seed \(seed)")
   }
 
   /// Outlier Suppression+ and OutlierTune mean different middles.
