@@ -161,8 +161,8 @@ let package = Package(
     .testTarget(
       name: "OTQTests",
       dependencies: [
-        "OTCheckpoint", "OTConversion", "OTFoundation", "OTJSON", "OTModel", "OTQ", "OTRuntime", "OTTensor",
-        "OTTokenizer", "_OTModelSupport", "_OTTestSupport",
+        "OTCheckpoint", "OTConversion", "OTFoundation", "OTJSON", "OTModel", "OTQ", "OTQuantization", "OTRuntime",
+        "OTTensor", "OTTokenizer", "_OTModelSupport", "_OTTestSupport",
       ]),
     .testTarget(
       name: "OTObservationTests",

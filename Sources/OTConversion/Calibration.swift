@@ -3,6 +3,7 @@ import OTFoundation
 import OTGraph
 import OTModel
 import OTObservation
+import OTQuantization
 import OTRuntime
 import OTText
 import OTTokenizer
@@ -73,6 +74,24 @@ package struct Calibration: Sendable {
         family: graph.family, sources: sources, runs: [samples.run],
         sites: try calibrator.run(samples.tokens, pass: pass, progress: progress).sites)
     }
+  }
+
+  /// The plan with its weights rounded, where their rule goes by what the network gives on text.
+  ///
+  /// - Parameter folder: has room for a byte for each such weight, until the plan has been carried out.
+  /// - Throws: `Refusal` with a rule `calibration-…`, `rounding-…`, `run-…`, `weight-…` or `scratch-…`.
+  package func rounding(
+    _ plan: ConversionPlan, samples: Samples, in folder: String, progress: SequentialRounding.Progress? = nil
+  ) throws -> ConversionPlan {
+    guard let graph = plan.graph, plan.recipe.needsSamples else { return plan }
+    var plan = plan
+    plan.rounded = try Refusal.naming(plan.checkpoint.files.first?.path) {
+      try SequentialRounding(
+        graph: graph, parameters: plan.model.parameters, weights: plan.recipe.weights, threadCount: threadCount,
+        maximumByteCount: maximumByteCount ?? Int(clamping: ProcessInfo.processInfo.physicalMemory / 2)
+      ).run(samples.tokens, into: ScratchFile(in: folder), progress: progress)
+    }
+    return plan
   }
 
   /// Memory in bytes that calibrating takes beside the mapped source, if the

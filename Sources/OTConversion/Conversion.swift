@@ -86,8 +86,14 @@ package struct Conversion: Sendable {
   /// The observations that calibration has to make before the plan can be made; empty: none.
   package var needs: Set<ObservationKind> {
     guard given == nil, graph != nil, options.isCalibrated else { return [] }
-    if !options.methods.isEmpty { return options.methods.reduce(into: []) { $0.formUnion($1.needs) } }
-    return options.isWeightsOnly ? [] : OutlierTune().needs
+    return methods(options, isKnown: true).reduce(into: []) { $0.formUnion($1.needs) }
+  }
+
+  /// True when weights will be rounded by what the network gives on text, if it can be had.
+  package var roundsOnText: Bool {
+    guard graph != nil else { return false }
+    let methods = methods(options, isKnown: given != nil || !needs.isEmpty)
+    return !(options.rounding ?? methods.last?.weightDefaults.rounding ?? NearestRounding()).needs.isEmpty
   }
 
   /// True when the model can be run on text: its graph is complete, and a `config.json` and a
@@ -116,7 +122,7 @@ package struct Conversion: Sendable {
     if let graph {
       // What cannot be done with the graph, the statistics have asked for.
       recipe = try Refusal.naming(foreign?.scales ?? known?.file?.path ?? model.checkpoint.files.first?.path) {
-        let methods = isPerToken ? [PerToken()] : methods(options, known)
+        let methods = isPerToken ? [PerToken()] : methods(options, isKnown: known != nil)
         let isKnown = methods.contains { !$0.needs.isEmpty }
         return try Recipe(
           graph, model.parameters, methods: methods, observed: isKnown ? known : nil, options: options)
@@ -126,9 +132,13 @@ package struct Conversion: Sendable {
       model: model, recipe: recipe, options: options, foreign: foreign, warnings: warnings)
   }
 
-  private func methods(_ options: ConversionOptions, _ known: ModelObservations?) -> [any QuantizationMethod] {
+  /// The methods, where the user chose none: the best that what is known of the sites allows.
+  private func methods(_ options: ConversionOptions, isKnown: Bool) -> [any QuantizationMethod] {
     if !options.methods.isEmpty { return options.methods }
     if options.isWeightsOnly { return [WeightsOnly()] }
-    return known == nil ? [PerToken()] : [OutlierTune(isSymmetrized: options.isSymmetrized)]
+    if given != nil || (isKnown && !options.isSymmetrized) {
+      return [OutlierTune(isSymmetrized: options.isSymmetrized)]
+    }
+    return isKnown ? [Best()] : [Hadamard()]
   }
 }

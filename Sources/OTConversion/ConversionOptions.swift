@@ -24,10 +24,12 @@ package struct NamePattern: Sendable {
 package struct ConversionOptions: Sendable {
   /// Bits of the weights of blocks, 2 … 8.
   package var bits = 8
-  /// Bits of activations; nil: as many as the weights they meet.
+  /// Bits of activations, 16 for float; nil: as many as the weights they meet.
   package var activationBits: Int?
-  /// True when weights' codes are symmetric around 0.
-  package var isSymmetric = false
+  /// True when quantized values are symmetric around 0; nil: in blocks as the method says, else they are not.
+  package var isSymmetric: Bool?
+  /// The rule that makes weights of blocks quantized values; nil: as the method says.
+  package var rounding: (any RoundingRule)?
   /// The weights that share a scale.
   package var granularity = QuantizationScheme.Granularity.perChannel
   /// Bits of embeddings, the output head and other linears outside the blocks:
@@ -59,9 +61,10 @@ package struct ConversionOptions: Sendable {
   /// The options that shape the file, for its metadata. Threads do not.
   var json: JSONValue {
     var members: JSONObject = [
-      "bits": .integer(bits), "symmetric": .bool(isSymmetric), "embeddingBits": .integer(embeddingBits),
+      "bits": .integer(bits), "embeddingBits": .integer(embeddingBits),
       "weightsOnly": .bool(isWeightsOnly),
     ]
+    if let isSymmetric { members["symmetric"] = .bool(isSymmetric) }
     if let activationBits { members["activationBits"] = .integer(activationBits) }
     switch granularity {
     case .perTensor: members["granularity"] = .string("tensor")
@@ -81,8 +84,8 @@ package struct ConversionOptions: Sendable {
   }
 
   /// The scheme of weights of `bits` bits; nil for bits that no scheme has.
-  package func scheme(bits: Int) -> QuantizationScheme? {
-    QuantizationScheme(bits: bits, isSymmetric: isSymmetric, granularity: granularity)
+  package func scheme(bits: Int, _ defaults: WeightDefaults = WeightDefaults()) -> QuantizationScheme? {
+    QuantizationScheme(bits: bits, isSymmetric: isSymmetric ?? defaults.isSymmetric, granularity: granularity)
   }
 
   /// The user's bits for a fused group of names; nil to leave it as it is.

@@ -4,6 +4,7 @@ import OTGraph
 import OTJSON
 import OTModel
 import OTObservation
+import OTQuantization
 import OTTensor
 
 /// All that a conversion will write, decided from headers and observations alone:
@@ -21,6 +22,8 @@ package struct ConversionPlan: Sendable {
   package let foreign: ForeignStatistics?
   /// Warnings for the user, a line each.
   package let warnings: [String]
+  /// The weights that were rounded by what the network gives: `Calibration.round`.
+  package var rounded: RoundedWeights?
 
   init(
     model: SourceModel, recipe: Recipe, options: ConversionOptions, foreign: ForeignStatistics?, warnings: [String]
@@ -67,6 +70,11 @@ package struct ConversionPlan: Sendable {
       for method in recipe.methods {
         for (key, value) in method.record.members { record[key] = value }
       }
+    }
+    if let rule = recipe.weights.values.first(where: { $0.scheme != nil && !$0.rounding.needs.isEmpty })?.rounding {
+      var members: JSONObject = ["name": .string(rule.kind.name)]
+      for (key, value) in rule.record.members { members[key] = value }
+      record["rounding"] = .object(members)
     }
     if let calibration {
       record["calibration"] = .object(["runs": .array(calibration.runs.map(\.json))])

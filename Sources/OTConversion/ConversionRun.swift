@@ -32,7 +32,7 @@ struct ConversionRun<Writer: ModelWriter> {
     let parameters = ParameterReader(plan.checkpoint.tensors)
     sources = try tensors.compactMap { tensor in
       try planned[tensor.name].map {
-        try TensorProduction(tensor, $0, parameters, threadCount: plan.options.threadCount)
+        try TensorProduction(tensor, $0, parameters, plan.rounded, threadCount: plan.options.threadCount)
       }
     }
   }
@@ -42,6 +42,7 @@ struct ConversionRun<Writer: ModelWriter> {
     let jobs = sources.indices.flatMap(jobs)
     let totalByteCount = plan.checkpoint.tensors.reduce(0) { $0 + $1.byteCount }
     var doneByteCount = 0
+    let writer = writer
     let encoder = writer.encoder
     try OrderedPipeline.run(
       count: jobs.count, threadCount: plan.options.threadCount, produce: Block.producer(jobs, sources, encoder)
@@ -107,8 +108,7 @@ private struct ConversionBlock<Encoder: TensorEncoder>: Sendable {
     of source: TensorProduction, _ rows: Range<Int>, _ encoder: Encoder, shiftProduct: [Float]? = nil
   ) throws {
     if case .alias = source.tensor.content { return }
-    if let quantizer = source.quantizer {
-      let quantized = try quantizer.quantize(rows: rows)
+    if let quantized = try source.quantized(rows) {
       source.view?.release(rows)
       self.shiftProduct = quantized.shiftProduct
       times.quantization = quantized.times

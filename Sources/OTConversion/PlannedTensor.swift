@@ -36,7 +36,7 @@ package struct PlannedTensor: Sendable {
   /// The treatment of its elements.
   package let treatment: Treatment
   /// The rule that makes its weights quantized values, where they become such.
-  package var rounding: any WeightRounding = NearestRounding()
+  package var rounding: any RoundingRule = NearestRounding()
 
   /// True when it is the weight of a linear inside a block.
   package var isBlockWeight: Bool { use?.role == .weight && use?.linearRole == .block }

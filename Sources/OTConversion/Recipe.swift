@@ -16,6 +16,9 @@ package struct Recipe: Sendable {
   /// The observations of the sites that they used; nil where they needed nothing.
   package let observed: ModelObservations?
 
+  /// True when weights are rounded by what the network gives on samples of text.
+  package var needsSamples: Bool { weights.values.contains { $0.scheme != nil && !$0.rounding.needs.isEmpty } }
+
   /// The methods' names, joined by `+`.
   package var methodName: String { methods.map { type(of: $0).name }.joined(separator: "+") }
 
@@ -35,12 +38,15 @@ package struct Recipe: Sendable {
     var result = graph
     var activations: [String: ActivationQuantization] = [:]
     var weights: [String: WeightPlan] = [:]
+    let defaults = methods.last?.weightDefaults ?? WeightDefaults()
+    let rounding = options.rounding ?? defaults.rounding
     for site in graph.sites {
       guard let bits = options.bits(forGroup: site.consumers, otherwise: options.bits),
         let linear = site.consumers.first
       else { continue }
       let request = SiteRequest(
-        activationBits: options.activationBits ?? bits, weight: WeightPlan(scheme: options.scheme(bits: bits)))
+        activationBits: options.activationBits ?? bits,
+        weight: WeightPlan(scheme: options.scheme(bits: bits, defaults), rounding: rounding))
       var plan: SitePlan?
       for method in methods {
         // Migration may put an affine node before the linears: they name the site then.

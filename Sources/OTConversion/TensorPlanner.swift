@@ -58,7 +58,7 @@ struct TensorPlanner {
       let bits = options.bits(forGroup: [view.name], otherwise: options.bits)
       let treatment: PlannedTensor.Treatment =
         if let target = aliases[view.name] { .alias(of: target) } else {
-          quantized(view, bits.flatMap(options.scheme)) ?? .unchanged
+          quantized(view, bits.flatMap { options.scheme(bits: $0) }) ?? .unchanged
         }
       return PlannedTensor(outputName: view.name, shape: view.shape, view: view, use: nil, treatment: treatment)
     }
@@ -82,10 +82,8 @@ struct TensorPlanner {
 
   /// Nil when the tensor is not to be quantized or is not a matrix worth it.
   private func quantized(_ view: TensorView, _ scheme: QuantizationScheme?) -> PlannedTensor.Treatment? {
-    guard let scheme, view.shape.rank == 2, view.elementType.isConvertibleFloat,
-      view.shape.rowCount >= TileLayout.leastRowCount, view.shape.rowElementCount > 0
-    else { return nil }
-    return .quantized(scheme)
+    guard view.elementType.isConvertibleFloat else { return nil }
+    return WeightPlan(scheme: scheme).scheme(for: view.shape).map { .quantized($0) }
   }
 
   private func isSame(_ a: PlannedTensor, _ b: PlannedTensor) -> Bool {

@@ -3,6 +3,7 @@ import OTFoundation
 import OTGraph
 import OTKernels
 import OTModel
+import OTObservation
 import OTQuantization
 import OTTensor
 
@@ -10,22 +11,48 @@ import OTTensor
 struct TensorProduction: Sendable {
   /// The tensor that is made.
   let tensor: ExportedTensor
-  /// Quantizes it; nil where it stays plain.
-  let quantizer: WeightQuantizer?
+  /// Quantizes it; nil where it stays plain, or is rounded already.
+  private let quantizer: WeightQuantizer?
+  /// The weights that are rounded already, where it is one of them.
+  private let rounded: RoundedWeights?
   private let planned: PlannedTensor
   private let parameters: ParameterReader
 
-  /// - Throws: as `WeightQuantizer` and `TransformedRows` throw.
-  init(_ tensor: ExportedTensor, _ planned: PlannedTensor, _ parameters: ParameterReader, threadCount: Int) throws {
+  /// - Parameter rounded: the weights that are rounded already.
+  /// - Throws: `Refusal` with rule `rounding-samples` for a weight that should be among them, or as
+  ///   `WeightQuantizer` and `TransformedRows` throw.
+  init(
+    _ tensor: ExportedTensor, _ planned: PlannedTensor, _ parameters: ParameterReader, _ rounded: RoundedWeights?,
+    threadCount: Int
+  ) throws {
     self.tensor = tensor
     self.planned = planned
     self.parameters = parameters
-    if case .quantized(let scheme, _) = tensor.content, let view = planned.view {
-      quantizer = try WeightQuantizer(
-        planned.rows(of: view), scheme: scheme, rounding: planned.rounding, threadCount: threadCount)
-    } else {
-      quantizer = nil
+    guard case .quantized(let scheme, _) = tensor.content, let view = planned.view else {
+      (quantizer, self.rounded) = (nil, nil)
+      return
     }
+    guard planned.rounding.needs.isEmpty else {
+      guard let rounded, let node = planned.use?.node, rounded.has(node) else {
+        throw Refusal(
+          "rounding-samples", "rounding '\(planned.rounding.kind.name)' goes by text, and there is none",
+          tensor: tensor.name, remedy: "let the model be calibrated, or take --rounding nearest")
+      }
+      (quantizer, self.rounded) = (nil, rounded)
+      return
+    }
+    quantizer = try WeightQuantizer(
+      planned.rows(of: view), scheme: scheme, rounding: planned.rounding.fitted(to: SiteObservations()),
+      threadCount: threadCount)
+    self.rounded = nil
+  }
+
+  /// The rows of a tensor that becomes quantized values; nil for others.
+  ///
+  /// - Throws: as `WeightQuantizer` and `RoundedWeights` throw.
+  func quantized(_ rows: Range<Int>) throws -> QuantizedRows? {
+    if let quantizer { return try quantizer.quantize(rows: rows) }
+    return try tensor.use.flatMap { try rounded?.rows(rows, of: $0.node) }
   }
 
   /// The source's elements; nil for what conversion created.
@@ -35,7 +62,7 @@ struct TensorProduction: Sendable {
   /// the writing thread has.
   var isLarge: Bool {
     if case .alias = tensor.content { return false }
-    return quantizer != nil
+    return quantizer != nil || rounded != nil
       || view != nil && tensor.shape.rank > 1 && tensor.shape.elementCount > TensorProduction.smallElementCount
   }
 

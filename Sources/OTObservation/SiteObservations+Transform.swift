@@ -9,6 +9,7 @@ extension SiteObservations {
     guard !transform.isIdentity else { return self }
     var result = SiteObservations(
       ranges: ranges?.transformed(by: transform), foreignScales: foreignScales?.transformed(by: transform))
+    result.channelMoments = channelMoments?.transformed(by: transform)
     result.moments = moments?.transformed(by: transform)
     result.rows = rows?.transformed(by: transform)
     result.wholeSamples = wholeSamples?.transformed(by: transform)

@@ -5,7 +5,7 @@ import OTTensor
 /// The rows of all blocks, put one after another, are the whole weight.
 package struct QuantizedRows: Sendable {
   /// The rows that it has.
-  package let rows: Range<Int>
+  package private(set) var rows: Range<Int>
   /// Quantized values, one to a byte, `[row, column]`.
   package var values: [UInt8] = []
   /// Scales of the rows, `[row, group]`. Per tensor, the one scale is in the block that begins with
@@ -22,4 +22,18 @@ package struct QuantizedRows: Sendable {
 
   /// Rows without anything yet.
   package init(rows: Range<Int>) { self.rows = rows }
+
+  /// Puts the rows that follow behind these.
+  ///
+  /// - Precondition: they follow.
+  mutating func append(_ next: QuantizedRows) {
+    precondition(next.rows.lowerBound == rows.upperBound)
+    rows = rows.lowerBound..<next.rows.upperBound
+    values += next.values
+    scales += next.scales
+    zeroPoints += next.zeroPoints
+    if let product = next.shiftProduct { shiftProduct = (shiftProduct ?? []) + product }
+    statistics = statistics.merged(with: next.statistics)
+    times += next.times
+  }
 }

@@ -74,6 +74,18 @@ package struct SiteWeights: Sendable {
     }
   }
 
+  /// Σw² of each column over all weights, in float64.
+  ///
+  /// - Throws: as `ParameterReader`.
+  package func columnSquares() throws -> [Double] {
+    var squares: [Double] = []
+    try forEachRow { row in
+      if squares.isEmpty { squares = [Double](repeating: 0, count: row.count) }
+      for column in row.indices { squares[column] += Double(row[column]) * Double(row[column]) }
+    }
+    return squares
+  }
+
   /// max|W| of each column over all weights.
   ///
   /// - Throws: as `ParameterReader`.

@@ -6,10 +6,10 @@ package struct WeightPlan: Sendable {
   /// Bits, range and granularity; nil: the weights stay float.
   package var scheme: QuantizationScheme?
   /// The rule that makes weights quantized values.
-  package var rounding: any WeightRounding
+  package var rounding: any RoundingRule
 
   /// A plan.
-  package init(scheme: QuantizationScheme?, rounding: any WeightRounding = NearestRounding()) {
+  package init(scheme: QuantizationScheme?, rounding: any RoundingRule = NearestRounding()) {
     self.scheme = scheme
     self.rounding = rounding
   }
@@ -17,10 +17,15 @@ package struct WeightPlan: Sendable {
 
 /// The user's request for one site.
 package struct SiteRequest: Sendable {
-  /// Bits of activations, 2 … 8.
+  /// Bits of activations, 2 … 8, or 16: they stay float.
   package let activationBits: Int
   /// The weights, unless a method knows better.
   package let weight: WeightPlan
+
+  /// Activations with one scale per token; float where they have 16 bits.
+  package var dynamicActivation: ActivationQuantization {
+    activationBits == 16 ? .float : .dynamic(bits: activationBits)
+  }
 
   /// A request.
   package init(activationBits: Int, weight: WeightPlan) {

@@ -21,6 +21,7 @@ package struct TrialError: Sendable, Hashable {
 }
 
 /// Runs a site's linears with a plan, by the real quantizer and the real kernels, on rows that calibration kept.
+/// Weights are rounded to nearest, whatever the plan says: plans are compared before their rounding is fitted.
 package struct SiteTrial: Sendable {
   /// The depth of the graph at which outputs are compared.
   package enum Depth: Sendable, Hashable {
@@ -124,34 +125,13 @@ package struct SiteTrial: Sendable {
   }
 
   private func weights(of graph: Graph, _ plan: WeightPlan) throws -> [String: QuantizedWeight] {
-    guard let scheme = plan.scheme else { return [:] }
     var weights: [String: QuantizedWeight] = [:]
     for use in site.consumers.flatMap(graph.parameterUses(of:)) where use.role == .weight {
-      guard use.shape.rowCount >= TileLayout.leastRowCount else { continue }
-      let rows = try WeightQuantizer(
-        parameters.rows(of: use), scheme: scheme, rounding: plan.rounding, threadCount: threadCount
-      ).quantize(rows: 0..<use.shape.rowCount)
-      let layout = TileLayout(rowCount: use.shape.rowCount, columnCount: use.shape.rowElementCount)
-      weights[use.node] = try QuantizedWeight(
-        tiles: Kernels.current.interleaved(rows.values, layout), layout: layout, scheme: scheme, scales: rows.scales,
-        zeroPoints: rows.zeroPoints)
+      guard let scheme = plan.scheme(for: use.shape) else { continue }
+      let rows = try WeightQuantizer(parameters.rows(of: use), scheme: scheme, threadCount: threadCount)
+        .quantizeAll(threadCount: threadCount)
+      weights[use.node] = try QuantizedWeight(rows, use.shape, scheme)
     }
     return weights
-  }
-}
-
-/// The parameters of some nodes; those of others are zeros, and nothing is read for them.
-private struct PartParameters: ParameterSource {
-  private let parameters: ParameterReader
-  private let nodes: Set<String>
-
-  init(_ parameters: ParameterReader, nodes: Set<String>) {
-    self.parameters = parameters
-    self.nodes = nodes
-  }
-
-  func read(_ use: ParameterUse, rows: Range<Int>, into target: UnsafeMutableBufferPointer<Float>) throws {
-    guard nodes.contains(use.node) else { return target.update(repeating: 0) }
-    try parameters.read(use, rows: rows, into: target)
   }
 }

@@ -107,40 +107,34 @@ extension WeightQuantizer {
       rows.applyTransform(row: part.lowerBound + index, weights)
     }
     let transformEnd = ContinuousClock.now
+    var steps: [StepChoice] = []
     for index in 0..<part.count {
-      let number = part.lowerBound + index
-      try quantize(row: number, row(index, of: scratch), into: row(index, of: values), &result)
+      steps += try chooseSteps(row: part.lowerBound + index, UnsafeBufferPointer(row(index, of: scratch)))
       // After the weights, so that a weight that is not finite is named itself.
-      if index < products.count, !products[index].isFinite { throw shiftRefusal(row: number) }
+      if index < products.count, !products[index].isFinite { throw shiftRefusal(row: part.lowerBound + index) }
     }
+    for step in steps { append(step, to: &result) }
+    rounding.round(
+      WeightBlock(
+        firstRow: part.lowerBound, rowCount: part.count, columnCount: columnCount, weights: scratch,
+        steps: tensorStep.map { [$0] } ?? steps, groupSize: scheme.groupSize(columnCount: columnCount), scheme: scheme,
+        kernels: rows.kernels),
+      into: values, addingErrorTo: &result.statistics)
     result.shiftProduct?.append(contentsOf: products)
     result.times.read += start.duration(to: readEnd)
     result.times.transform += readEnd.duration(to: transformEnd)
     result.times.quantize += transformEnd.duration(to: .now)
   }
 
-  private func quantize(
-    row: Int, _ weights: UnsafeMutableBufferPointer<Float>, into values: UnsafeMutableBufferPointer<UInt8>,
-    _ result: inout QuantizedRows
-  ) throws {
-    var steps: [StepChoice] = []
-    var groupSize = max(weights.count, 1)
-    if let tensorStep {
-      steps = [tensorStep]
-    } else if case .perGroup(let size) = scheme.granularity {
-      groupSize = size
-      for start in stride(from: 0, to: weights.count, by: size) {
-        let group = weights[start..<min(start + size, weights.count)]
-        steps.append(try chooseStep(row: row, column: start, UnsafeBufferPointer(rebasing: group)))
-      }
-    } else {
-      steps = [try chooseStep(row: row, column: 0, UnsafeBufferPointer(weights))]
+  /// A step for each group of a row; none where one is for the whole weight.
+  private func chooseSteps(row: Int, _ weights: UnsafeBufferPointer<Float>) throws -> [StepChoice] {
+    guard tensorStep == nil else { return [] }
+    let size = scheme.groupSize(columnCount: columnCount)
+    return try (0..<scheme.groupCount(columnCount: columnCount)).map { group in
+      let first = group * size
+      let group = weights[first..<min(first + size, weights.count)]
+      return try chooseStep(row: row, column: first, UnsafeBufferPointer(rebasing: group))
     }
-    if tensorStep == nil { for step in steps { append(step, to: &result) } }
-    rounding.round(
-      WeightRow(
-        row: row, weights: weights, steps: steps, groupSize: groupSize, scheme: scheme, kernels: rows.kernels),
-      into: values, addingErrorTo: &result.statistics)
   }
 }
 

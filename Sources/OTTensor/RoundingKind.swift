@@ -9,6 +9,9 @@ package struct RoundingKind: Sendable, Hashable {
   /// Each weight to the nearest value, ties to even.
   package static let nearest = RoundingKind(unchecked: "nearest")
 
+  /// Each weight makes up for the errors of those before it: GPTQ.
+  package static let gptq = RoundingKind(unchecked: "gptq")
+
   /// Nil for what is no such name.
   package init?(_ name: String) {
     let isValid = name.utf8.allSatisfy { byte in

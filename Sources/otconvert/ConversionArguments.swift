@@ -46,11 +46,20 @@ struct ConversionArguments: ParsableArguments {
   @Option(help: "Bits of the blocks' weights, 2 to 8; 8 and 6 are the ones to use.")
   var bits = 8
 
-  @Option(help: ArgumentHelp("Bits of activations, 2 to 8. [default: as the weights]", valueName: "bits"))
-  var activationBits: Int?
+  @Option(help: ArgumentHelp("Bits of activations, 2 to 8, or 16: they stay float.", valueName: "bits"))
+  var activationBits = 8
 
-  @Option(help: "Range of a weight's quantized values: symmetric around 0, or from its minimum to its maximum.")
-  var weightScheme = WeightScheme.asymmetric
+  @Option(
+    help:
+      "Range of a weight's quantized values: symmetric around 0, or from its minimum to its maximum. [default: symmetric with best, else asymmetric]"
+  )
+  var weightScheme: WeightScheme?
+
+  @Option(
+    help: ArgumentHelp(
+      "Rule that makes the blocks' weights quantized values, with its options: \(Roundings.names). [default: gptq with best, else nearest]",
+      valueName: "name[,key=value]"))
+  var rounding: String?
 
   @Option(
     help: ArgumentHelp(
@@ -82,7 +91,7 @@ struct ConversionArguments: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
-      "Method with its options (repeatable; each sees what those before it did): \(Methods.names). [default: outliertune where activations are known, else per-token]",
+      "Method with its options (repeatable; each sees what those before it did): \(Methods.names). [default: best where the model can be run on text, outliertune with given statistics, else hadamard]",
       valueName: "name[,key=value]"))
   var method: [String] = []
 
@@ -115,13 +124,13 @@ struct ConversionArguments: ParsableArguments {
   @Flag(help: "With statistics: static scales alone, without shifting channels to their midpoints.")
   var noSymmetrization = false
 
-  @Flag(help: "Without statistics: do not calibrate; activations get one scale per token.")
+  @Flag(help: "Without statistics: do not calibrate; activations are rotated and get one scale per token.")
   var noCalibration = false
 
   mutating func validate() throws {
     guard (2...8).contains(bits) else { throw ValidationError("--bits must be 2 to 8.") }
-    if let activationBits, !(2...8).contains(activationBits) {
-      throw ValidationError("--activation-bits must be 2 to 8.")
+    guard (2...8).contains(activationBits) || activationBits == 16 else {
+      throw ValidationError("--activation-bits must be 2 to 8, or 16.")
     }
     if let groupSize {
       guard QuantizationScheme.isValidGroupSize(groupSize) else {
@@ -148,6 +157,9 @@ struct ConversionArguments: ParsableArguments {
     guard method.isEmpty || !(weightsOnly || noSymmetrization) else {
       throw ValidationError("--method excludes --weights-only and --no-symmetrization (outliertune,symmetrize=false).")
     }
+    guard rounding == nil || !weightsOnly else {
+      throw ValidationError("--weights-only rounds to nearest: take --activation-bits 16 with --rounding.")
+    }
     guard actScales == nil || !weightsOnly else {
       throw ValidationError("--weights-only leaves activations alone, so --act-scales has no use.")
     }
@@ -165,7 +177,7 @@ struct ConversionArguments: ParsableArguments {
 
   /// True when an option is given that decides about sites or weights.
   var decides: Bool {
-    bits != 8 || activationBits != nil || weightScheme != .asymmetric || groupSize != nil || perTensor
+    bits != 8 || activationBits != 8 || weightScheme != nil || rounding != nil || groupSize != nil || perTensor
       || !exclude.isEmpty || !bitsFor.isEmpty || !method.isEmpty || weightsOnly || noSymmetrization || noCalibration
       || !statisticsPaths.isEmpty
   }
@@ -189,7 +201,7 @@ struct ConversionArguments: ParsableArguments {
     var options = ConversionOptions()
     options.bits = bits
     options.activationBits = activationBits
-    options.isSymmetric = weightScheme == .symmetric
+    options.isSymmetric = weightScheme.map { $0 == .symmetric }
     options.granularity = groupSize.map { .perGroup(size: $0) } ?? (perTensor ? .perTensor : .perChannel)
     options.embeddingBits = embeddingBits
     options.exclude = try exclude.map { try ConversionArguments.pattern($0, "--exclude") }
@@ -203,8 +215,10 @@ struct ConversionArguments: ParsableArguments {
     options.isCalibrated = calibrates
     do {
       options.methods = try method.map(Methods.method)
+      options.rounding = try rounding.map(Roundings.rule)
     } catch let refusal as Refusal {
-      throw ValidationError("--method: \(refusal.message)\(refusal.remedy.map { "; \($0)" } ?? "").")
+      let option = refusal.rule.hasPrefix("rounding") ? "--rounding" : "--method"
+      throw ValidationError("\(option): \(refusal.message)\(refusal.remedy.map { "; \($0)" } ?? "").")
     }
     options.isWeightsOnly = weightsOnly
     options.isSymmetrized = !noSymmetrization

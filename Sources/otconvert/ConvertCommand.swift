@@ -37,7 +37,7 @@ struct ConvertCommand: ParsableCommand {
   @OptionGroup var messages: OutputArguments
 
   func validate() throws {
-    guard calibration.text.isEmpty || conversion.calibrates else {
+    guard calibration.text.isEmpty || conversion.calibrates || conversion.rounding != nil else {
       throw ValidationError("--text is for calibrating: leave out the options that keep a model from it.")
     }
   }
@@ -50,13 +50,12 @@ struct ConvertCommand: ParsableCommand {
     let inputs =
       conversion.model.checkpoint.inputs + FileIdentity.all(self.conversion.statisticsPaths + calibration.text)
     try AtomicFile.check([output], force: force, inputs: inputs)
-    let observed = try calibration.observations(for: conversion, threads.threads, messages)
+    let (plan, isCalibrated) = try calibration.plan(for: conversion, beside: output, threads.threads, messages)
     var calibrationSeconds: Double?
-    if observed != nil {
+    if isCalibrated {
       calibrationSeconds = Date().timeIntervalSince(start)
       start = Date()
     }
-    let plan = try conversion.plan(observed)
     let progress = messages.progress("converting")
     let stages = try Converter(plan).run(to: output, force: force, progress: progress.update).stages
     guard !messages.quiet || messages.json else { return }

@@ -69,7 +69,7 @@ struct ExportCommand: ParsableCommand {
       }
       let conversion = try self.conversion.conversion(of: source, threadCount: threads.threads)
       conversion.warnings.forEach(messages.warn)
-      let plan = try conversion.plan(calibration.observations(for: conversion, threads.threads, messages))
+      let plan = try calibration.plan(for: conversion, beside: output, threads.threads, messages).plan
       if plan.graph?.transforms.isEmpty ?? true { messages.warn("no method transforms the model: it is only copied") }
       let progress = messages.progress("exporting")
       _ = try Converter(plan).run(into: format.init(target(plan.inputs)), progress: progress.update)

@@ -60,7 +60,7 @@ struct PlanCommand: ParsableCommand {
     if let calibrationByteCount {
       lines.append(
         "'convert' calibrates the model first, which takes up to \(byteText(calibrationByteCount)) of memory, "
-          + "and applies OutlierTune (--no-calibration: as above)")
+          + "and applies best (--no-calibration: as above)")
     }
     lines.append(
       "source \(byteText(estimate.sourceByteCount)), file about \(byteText(estimate.storedByteCount)), "

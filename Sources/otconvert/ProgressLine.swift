@@ -6,12 +6,13 @@ import OTFoundation
 final class ProgressLine {
   /// The unit of progress.
   enum Unit {
-    case bytes, tokens
+    case bytes, tokens, sites
 
     func text(_ count: Int) -> String {
       switch self {
       case .bytes: byteText(count)
       case .tokens: "\(count) tokens"
+      case .sites: "\(count) sites"
       }
     }
   }
@@ -30,7 +31,7 @@ final class ProgressLine {
     self.isQuiet = isQuiet
   }
 
-  /// Shows that `done` of `total` bytes or tokens are done.
+  /// Shows that `done` of `total` bytes, tokens or sites are done.
   func update(_ done: Int, _ total: Int) {
     guard !isQuiet, total > 0 else { return }
     let fraction = Double(done) / Double(total)

@@ -15,7 +15,7 @@ struct VerifyCommand: ParsableCommand {
     discussion: """
       weights  recomputes every weight from the source: every tensor is accounted
                for, every weight is within half a step or at the end of its
-               range, norms and biases agree to rounding; compares the graph,
+               range (GPTQ's move further: signal to noise is judged), norms and biases agree to rounding; compares the graph,
                node by node, with the one that the source's family gives
       layers   also runs both models on text and compares the outputs of linears
                and norms; each model reads its own inputs, so errors are those

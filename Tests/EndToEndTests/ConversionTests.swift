@@ -173,7 +173,7 @@ import _OTTestSupport
       for (name, options) in [("zstd", []), ("none", ["--compression", "none"])] {
         let outcome = try Tool.finish(
           Tool.process(
-            [source, "\(folder)/\(name).otq", "--bits", "6", "--group-size", "48", "--no-calibration"] + options))
+            [source, "\(folder)/\(name).otq", "--bits", "6", "--group-size", "48", "--method", "per-token"] + options))
         #expect(outcome.status == 0, "\(outcome.errors)")
       }
       #expect(try Tool.run("unpack", folder + "/zstd.otq", folder + "/unpacked.safetensors").status == 0)

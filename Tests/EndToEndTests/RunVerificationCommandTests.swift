@@ -28,7 +28,7 @@ import _OTTestSupport
   }
 
   @Test(arguments: ["6", "8"]) func aGoodFilePasses(bits: String) throws {
-    try withPackedModel("--bits", bits) { folder, packed in
+    try withPackedModel("--bits", bits, "--activation-bits", bits) { folder, packed in
       let arguments = ["verify", packed, "--reference", folder, "--ids", Self.ids, "--level"]
       let outcome = try Tool.finish(Tool.process(arguments + ["model", "--json"]))
       #expect(outcome.status == 0, "\(outcome.errors)")
@@ -67,7 +67,7 @@ import _OTTestSupport
 
   /// The sign of the weights of one linear is turned in the source.
   @Test func aBrokenLayerIsNamed() throws {
-    try withPackedModel("--bits", "6") { folder, packed in
+    try withPackedModel("--bits", "6", "--activation-bits", "6") { folder, packed in
       let name = "model.decoder.layers.1.fc2"
       var file = try contents(folder + "/model.safetensors")
       let range = try range(of: name + ".weight", in: file)
@@ -95,7 +95,7 @@ import _OTTestSupport
   }
 
   @Test func aTightToleranceNamesItsFigure() throws {
-    try withPackedModel("--bits", "6") { folder, packed in
+    try withPackedModel("--bits", "6", "--activation-bits", "6") { folder, packed in
       try "{\"model\": {\"minimumTop1Agreement\": {\"w6a6-static\": 1}}}"
         .write(toFile: folder + "/t.json", atomically: true, encoding: .utf8)
       let outcome = try Tool.run(
@@ -151,7 +151,7 @@ import _OTTestSupport
       print("the report is not looked at: no Chromium is installed (scripts/bootstrap tests)")
       return
     }
-    try withPackedModel("--bits", "6") { folder, packed in
+    try withPackedModel("--bits", "6", "--activation-bits", "6") { folder, packed in
       let page = folder + "/r.html"
       let outcome = try Tool.run(
         "verify", packed, "--reference", folder, "--level", "model", "--ids", Self.ids, "--quiet", "--report", page)
@@ -173,7 +173,7 @@ import _OTTestSupport
   /// A report of failures shows more, and all of it can be seen.
   @Test func aFailedReportInANarrowWindow() throws {
     guard let browser = Browser() else { return }
-    try withPackedModel("--bits", "6") { folder, packed in
+    try withPackedModel("--bits", "6", "--activation-bits", "6") { folder, packed in
       try "{\"layers\": {\"maximumRelativeError\": {\"w6a6-static\": 0.0001}}}"
         .write(toFile: folder + "/t.json", atomically: true, encoding: .utf8)
       let page = folder + "/r.html"

@@ -4,6 +4,7 @@ import OTConversion
 import OTFoundation
 import OTGraph
 import OTObservation
+import OTQuantization
 import Testing
 import _OTModelSupport
 import _OTTestSupport
@@ -30,6 +31,7 @@ import _OTTestSupport
   @Test func rulesActOnFusedGroupsAndTheLastMatchCounts() throws {
     var options = ConversionOptions()
     options.bits = 6
+    options.methods = [PerToken()]
     options.exclude = [try pattern(#"layers\.1\.self_attn\.k_proj"#)]
     options.bitsFor = [
       (try pattern("gate_proj"), 4), (try pattern(#"layers\.2\.mlp\.up_proj"#), 8), (try pattern("embed"), 5),

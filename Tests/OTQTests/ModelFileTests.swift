@@ -3,6 +3,7 @@ import OTCheckpoint
 import OTConversion
 import OTFoundation
 import OTQ
+import OTQuantization
 import Testing
 import _OTModelSupport
 import _OTTestSupport
@@ -42,6 +43,7 @@ import _OTTestSupport
       let path = temporary + "/mini.otq"
       var options = ConversionOptions()
       options.bits = 6
+      options.methods = [PerToken()]
       try convert(Checkpoint.open(Self.folder), options, to: path)
       let file = try ModelFile(path: path)
       let metadata = try file.metadata()

@@ -167,18 +167,20 @@ import _OTTestSupport
   /// A rounding sees whole rows with their steps, may spoil them, and is asked for every row once.
   @Test(arguments: granularities) func roundingsSeeWholeRows(_ granularity: QuantizationScheme.Granularity) throws {
     struct Recording: WeightRounding {
-      let kind = RoundingKind("recording")!
       let scale: Float?
       func round(
-        _ row: WeightRow, into values: UnsafeMutableBufferPointer<UInt8>, addingErrorTo error: inout ErrorStatistics
+        _ block: WeightBlock, into values: UnsafeMutableBufferPointer<UInt8>,
+        addingErrorTo error: inout ErrorStatistics
       ) {
-        #expect(row.weights.count == 40)
-        let groupCount = (40 + row.groupSize - 1) / row.groupSize
-        #expect(row.steps.count == groupCount)
-        if let scale { #expect(row.steps.allSatisfy { $0.scale == scale }) }
-        for index in values.indices { values[index] = UInt8(row.row + (row.weights[index] < 0 ? 100 : 0)) }
-        row.weights.update(repeating: .nan)
-        error.count += row.weights.count
+        #expect(block.columnCount == 40 && block.weights.count == block.rowCount * 40)
+        let groupCount = (40 + block.groupSize - 1) / block.groupSize
+        #expect(block.steps.count == (scale == nil ? block.rowCount * groupCount : 1))
+        if let scale { #expect(block.steps.allSatisfy { $0.scale == scale }) }
+        for index in values.indices {
+          values[index] = UInt8(block.firstRow + index / 40 + (block.weights[index] < 0 ? 100 : 0))
+        }
+        block.weights.update(repeating: .nan)
+        error.count += block.weights.count
       }
     }
     var generator = SeededGenerator()

@@ -5,6 +5,7 @@ import OTGraph
 import OTJSON
 import OTModel
 import OTObservation
+import OTQuantization
 import OTRuntime
 import _OTTestSupport
 
@@ -58,6 +59,7 @@ extension Fixture {
   ) throws -> PackedModel {
     var options = ConversionOptions()
     options.isWeightsOnly = method == nil
+    if method == .perToken { options.methods = [PerToken()] }
     options.threadCount = 2
     change(&options)
     return try withTemporaryFolder { temporary in

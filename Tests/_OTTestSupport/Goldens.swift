@@ -25,6 +25,9 @@ package struct Goldens: Sendable {
     try elements(name, row, .f32, as: Float.self)
   }
 
+  /// All elements of a uint8 tensor.
+  package func bytes(_ name: String) throws -> [UInt8] { try elements(name, nil, .u8, as: UInt8.self) }
+
   private func elements<Element: BitwiseCopyable>(
     _ name: String, _ row: Int?, _ type: ElementType, as: Element.Type
   ) throws -> [Element] {

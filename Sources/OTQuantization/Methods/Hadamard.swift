@@ -19,15 +19,22 @@ package struct Hadamard: QuantizationMethod {
     blockSize = try options.choice("block", of: Rotation.blockSizes)
   }
 
+  /// The method.
+  package init(blockSize: Int? = nil) { self.blockSize = blockSize }
+
   /// `{block}` where it was chosen.
   package var record: JSONObject { blockSize.map { ["block": .integer($0)] } ?? [:] }
 
   /// Dynamic, rotated where the site's width is a multiple of the block.
   package func plan(_ site: SiteContext) -> SitePlan {
-    let rotation =
-      blockSize.map { site.site.size % $0 == 0 ? Rotation(blockSize: $0) : nil } ?? Rotation(largestFor: site.site.size)
-    return SitePlan(
-      transform: SiteTransform(rotation: rotation), activation: .dynamic(bits: site.request.activationBits),
+    SitePlan(
+      transform: SiteTransform(rotation: rotation(of: site.site)), activation: site.request.dynamicActivation,
       weight: site.request.weight)
+  }
+
+  /// The rotation of a site's value; nil where its width has none.
+  func rotation(of site: Site) -> Rotation? {
+    guard let blockSize else { return Rotation(largestFor: site.size) }
+    return site.size % blockSize == 0 ? Rotation(blockSize: blockSize) : nil
   }
 }

@@ -1,19 +1,44 @@
 import OTFoundation
 
-/// The user's options for a method: `alpha=0.6` of `--method smoothquant,alpha=0.6`.
+/// The user's options for a method or a rounding: `alpha=0.6` of `--method smoothquant,alpha=0.6`.
 package struct MethodOptions: Sendable {
-  private let method: String
+  private let owner: String
   private var values: [String: String]
 
   /// Options as given.
-  package init(method: String, _ values: [String: String] = [:]) {
-    self.method = method
+  package init(method: String, _ values: [String: String] = [:]) { self.init(owner: "method '\(method)'", values) }
+
+  private init(owner: String, _ values: [String: String]) {
+    self.owner = owner
     self.values = values
   }
 
-  private func refusal(_ message: String) -> Refusal {
-    Refusal("method-option", "method '\(method)': \(message)")
+  /// Reads `NAME[,key=value]…`.
+  ///
+  /// - Parameters:
+  ///   - types: what there is, by name.
+  ///   - kind: `method` or `rounding`, for refusals.
+  ///   - rule: the rule of the refusal of a name that there is not.
+  /// - Throws: `Refusal` with that rule or `method-option`.
+  static func parse<Type>(
+    _ text: String, of types: [(name: String, type: Type)], kind: String, rule: String
+  ) throws -> (type: Type, options: MethodOptions) {
+    let parts = text.split(separator: ",", omittingEmptySubsequences: false).map(String.init)
+    guard let type = types.first(where: { $0.name == parts[0] }) else {
+      throw Refusal(
+        rule, "there is no \(kind) '\(parts[0])'",
+        remedy: "\(kind)s: \(types.map(\.name).joined(separator: ", "))")
+    }
+    var options = MethodOptions(owner: "\(kind) '\(type.name)'", [:])
+    for part in parts.dropFirst() {
+      guard let mark = part.firstIndex(of: "="),
+        options.values.updateValue(String(part[part.index(after: mark)...]), forKey: String(part[..<mark])) == nil
+      else { throw options.refusal("'\(part)' is not one KEY=VALUE") }
+    }
+    return (type.type, options)
   }
+
+  private func refusal(_ message: String) -> Refusal { Refusal("method-option", "\(owner): \(message)") }
 
   /// Takes a number.
   ///

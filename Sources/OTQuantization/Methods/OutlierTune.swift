@@ -41,7 +41,9 @@ package struct OutlierTune: QuantizationMethod {
   ///   feeds and that has no statistics.
   package func plan(_ site: SiteContext) throws -> SitePlan {
     let bits = site.request.activationBits
-    guard site.site.isNormFed else { return SitePlan(activation: .dynamic(bits: bits), weight: site.request.weight) }
+    guard site.site.isNormFed, bits < 16 else {
+      return SitePlan(activation: site.request.dynamicActivation, weight: site.request.weight)
+    }
     guard let (shift, absoluteMaximum) = shiftAndMaximum(site.observed) else { throw site.missingStatistics }
     let largest = Float((1 << (bits - 1)) - 1)
     let steps = absoluteMaximum.map { max($0, OutlierTune.leastMaximum) / largest }

@@ -11,6 +11,6 @@ package struct PerToken: QuantizationMethod {
 
   /// Dynamic, with no transform.
   package func plan(_ site: SiteContext) -> SitePlan {
-    SitePlan(activation: .dynamic(bits: site.request.activationBits), weight: site.request.weight)
+    SitePlan(activation: site.request.dynamicActivation, weight: site.request.weight)
   }
 }

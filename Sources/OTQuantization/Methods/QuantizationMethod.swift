@@ -16,6 +16,9 @@ package protocol QuantizationMethod: Sendable {
   /// The observations that it needs of each site.
   var needs: Set<ObservationKind> { get }
 
+  /// The quantization of weights where the user does not say.
+  var weightDefaults: WeightDefaults { get }
+
   /// Decides about one site.
   ///
   /// - Throws: `Refusal` when what the method needs to know of the site is missing.
@@ -28,6 +31,21 @@ package protocol QuantizationMethod: Sendable {
 extension QuantizationMethod {
   /// Nothing.
   package var needs: Set<ObservationKind> { [] }
+  /// Asymmetric, each weight to the nearest value.
+  package var weightDefaults: WeightDefaults { WeightDefaults() }
   /// Nothing.
   package var record: JSONObject { [:] }
+}
+
+/// The parts of the quantization of weights that a method chooses where the user does not.
+package struct WeightDefaults: Sendable {
+  /// True when quantized values are symmetric around 0.
+  package let isSymmetric: Bool
+  /// The rule that makes weights quantized values.
+  package let rounding: any RoundingRule
+
+  /// Asymmetric and to nearest, but for what is given.
+  package init(isSymmetric: Bool = false, rounding: any RoundingRule = NearestRounding()) {
+    (self.isSymmetric, self.rounding) = (isSymmetric, rounding)
+  }
 }

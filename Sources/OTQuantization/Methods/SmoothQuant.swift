@@ -38,7 +38,7 @@ package struct SmoothQuant: QuantizationMethod {
   ///   statistics; as weights are read.
   package func plan(_ site: SiteContext) throws -> SitePlan {
     var plan = SitePlan(
-      activation: .dynamic(bits: site.request.activationBits), weight: site.request.weight)
+      activation: site.request.dynamicActivation, weight: site.request.weight)
     guard site.site.isNormFed || (!isForNormsAlone && site.graph.pushability(of: site.site).scale) else { return plan }
     guard var activations = site.observed.absoluteMaximum else { throw site.missingStatistics }
     var weights = try site.weights.columnMaxima()

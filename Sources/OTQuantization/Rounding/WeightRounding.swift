@@ -1,34 +1,71 @@
+import OTFoundation
+import OTJSON
 import OTKernels
+import OTObservation
 import OTTensor
 
-/// A row of a weight whose steps are chosen, ready to be rounded.
-package struct WeightRow {
-  /// Index of the row.
-  package let row: Int
-  /// Transformed weights; a rounding may change them as it goes.
+/// Some rows of a weight whose steps are chosen, ready to be rounded.
+package struct WeightBlock {
+  /// Index of the first row.
+  package let firstRow: Int
+  /// Rows.
+  package let rowCount: Int
+  /// Weights of a row.
+  package let columnCount: Int
+  /// Transformed weights, `[row, column]`; a rounding may change them as it goes.
   package let weights: UnsafeMutableBufferPointer<Float>
-  /// A step for each group of `groupSize` weights, in order.
+  /// A step for each group of `groupSize` weights of a row, `[row, group]`; one for all where the scheme is per tensor.
   package let steps: [StepChoice]
-  /// Weights that share a step; the last group may have fewer.
+  /// Weights that share a step; the last group of a row may have fewer.
   package let groupSize: Int
   /// The scheme whose values are chosen.
   package let scheme: QuantizationScheme
   /// Kernels that round.
   package let kernels: Kernels
+
+  /// The step of a weight; `row` counts from 0 in this block.
+  package func step(row: Int, column: Int) -> StepChoice {
+    steps.count == 1 ? steps[0] : steps[row * scheme.groupCount(columnCount: columnCount) + column / groupSize]
+  }
 }
 
-/// A rule that makes weights quantized values.
+/// Makes weights quantized values.
 ///
-/// Rows are independent of each other: they are rounded in any order, on several threads.
+/// Rows are independent of each other. Blocks of a weight are rounded in any order, on several threads.
 package protocol WeightRounding: Sendable {
-  /// The name that files record.
-  var kind: RoundingKind { get }
-
-  /// Rounds a row.
+  /// Rounds a block.
   ///
   /// - Parameters:
   ///   - values: one quantized value for each weight, to be filled.
-  ///   - error: gains the error of the row, against the weights as they were given.
+  ///   - error: gains the error of the block, against the weights as they were given.
   func round(
-    _ row: WeightRow, into values: UnsafeMutableBufferPointer<UInt8>, addingErrorTo error: inout ErrorStatistics)
+    _ block: WeightBlock, into values: UnsafeMutableBufferPointer<UInt8>, addingErrorTo error: inout ErrorStatistics)
+}
+
+/// A rule for making weights quantized values, before it knows the site whose weights it rounds.
+///
+/// A new rule is one file that implements this, and a line in `Roundings.all`.
+package protocol RoundingRule: Sendable {
+  /// The name on the command line (`--rounding`) and in files.
+  static var name: String { get }
+
+  /// The rule with what the user chose.
+  ///
+  /// - Throws: `Refusal` with rule `method-option`; options that it does not take are refused for it.
+  init(_ options: inout MethodOptions) throws
+
+  /// What it needs to know of a site's value, as the network gives it whose weights are quantized so far;
+  /// empty: it rounds each weight for itself.
+  var needs: Set<ObservationKind> { get }
+
+  /// The rounding of the weights that read a site.
+  ///
+  /// - Throws: `Refusal` where what it needs was not observed, or does not do.
+  func fitted(to observed: SiteObservations) throws -> any WeightRounding
+
+  /// The name that files record with each weight: what becomes of it goes by that.
+  var kind: RoundingKind { get }
+
+  /// The file's record of the rule beside its name.
+  var record: JSONObject { get }
 }

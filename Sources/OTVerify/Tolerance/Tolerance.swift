@@ -11,6 +11,9 @@ package struct Tolerance: Sendable, Hashable {
   /// matrix of normal weights has about 10 dB more than this.
   package var minimumSQNRDecibels: [Int: Double] = Dictionary(
     uniqueKeysWithValues: (2...8).map { ($0, Double(6 * $0 - 18)) })
+  /// Decibels that a weight may lose of its signal to noise where it was rounded by a rule that lets
+  /// weights make up for each other's errors.
+  package var feedbackDecibels = 6.0
   /// Largest |p − p̂| of a float parameter (norms and biases), relative to the
   /// largest of its tensor.
   package var maximumRelativeError = 1e-5

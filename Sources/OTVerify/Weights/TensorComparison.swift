@@ -54,7 +54,8 @@ struct TensorComparison {
   private func quantized(_ tensor: StoredTensor, _ view: TensorView, _ scheme: QuantizationScheme) throws
     -> TensorFinding
   {
-    guard tensor.rounding == .nearest else {
+    let isNearest = tensor.rounding == .nearest
+    guard isNearest || tensor.rounding == .gptq else {
       throw Refusal(
         "verify-rounding",
         "its values were rounded by '\(tensor.rounding.name)', which this version does not know how to judge",
@@ -77,13 +78,15 @@ struct TensorComparison {
       squaredError: total.squaredError, squares: total.squares, maximumErrorInSteps: Float(total.maximum),
       count: view.shape.elementCount)
     var faults: [String] = []
-    if let worst = total.worst, total.maximum > tolerance.maximumErrorInSteps {
+    // A rule that lets weights make up for each other's errors moves them by more than half a step.
+    if isNearest, let worst = total.worst, total.maximum > tolerance.maximumErrorInSteps {
       faults.append(
         "element [\(worst.row), \(worst.column)] is \(total.maximum.rounded(toPlaces: 3)) steps off, "
           + "\(tolerance.maximumErrorInSteps) are allowed")
     }
     let decibels = statistics.sqnrDecibels
-    if let least = tolerance.minimumSQNRDecibels[scheme.bits], decibels < least {
+    let least = tolerance.minimumSQNRDecibels[scheme.bits].map { isNearest ? $0 : $0 - tolerance.feedbackDecibels }
+    if let least, decibels < least {
       faults.append("SQNR is \(decibels.rounded(toPlaces: 2)) dB, \(least) are demanded")
     }
     let zeroPoint = zeroPoints.reduce(0) { $0 + Double($1) } / Double(max(zeroPoints.count, 1))

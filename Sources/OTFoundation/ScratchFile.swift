@@ -1,0 +1,66 @@
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
+/// A file without a name, for values that are computed before they can be written and would take
+/// too much memory until then; gone with the process, however it ends.
+///
+/// One thread appends; any number read what has been appended.
+package final class ScratchFile: Sendable {
+  private let descriptor: Int32
+  private let folder: String
+
+  /// A file in `folder`.
+  ///
+  /// - Throws: `Refusal` with rule `scratch-unwritable`.
+  package init(in folder: String) throws {
+    var template = Array("\(folder)/.otq-scratch.XXXXXX".utf8CString)
+    let descriptor = mkstemp(&template)
+    guard descriptor >= 0 else { throw ScratchFile.refusal(errno, folder) }
+    unlink(template)
+    _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
+    self.descriptor = descriptor
+    self.folder = folder
+  }
+
+  deinit { close(descriptor) }
+
+  /// Writes bytes from `offset` on.
+  ///
+  /// - Throws: `Refusal` with rule `scratch-unwritable`.
+  package func write(_ bytes: UnsafeRawBufferPointer, at offset: Int) throws {
+    var done = 0
+    while done < bytes.count {
+      let count = pwrite(descriptor, bytes.baseAddress.map { $0 + done }, bytes.count - done, off_t(offset + done))
+      if count < 0 && errno == EINTR { continue }
+      guard count > 0 else { throw ScratchFile.refusal(count < 0 ? errno : ENOSPC, folder) }
+      done += count
+    }
+  }
+
+  /// Bytes that were written.
+  ///
+  /// - Throws: `Refusal` with rule `scratch-unwritable` where they cannot be had.
+  package func read(_ range: Range<Int>) throws -> [UInt8] {
+    try [UInt8](unsafeUninitializedCapacity: range.count) { buffer, initializedCount in
+      while initializedCount < range.count {
+        let count = pread(
+          descriptor, buffer.baseAddress.map { $0 + initializedCount }, range.count - initializedCount,
+          off_t(range.lowerBound + initializedCount))
+        if count < 0 && errno == EINTR { continue }
+        guard count > 0 else { throw ScratchFile.refusal(count < 0 ? errno : EIO, folder) }
+        initializedCount += count
+      }
+    }
+  }
+
+  private static func refusal(_ code: Int32, _ folder: String) -> Refusal {
+    Refusal(
+      "scratch-unwritable", "a file for intermediate values cannot be kept there: \(String(cString: strerror(code)))",
+      file: folder, remedy: "free some space, or write the output elsewhere")
+  }
+}

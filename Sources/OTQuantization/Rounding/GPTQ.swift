@@ -1,0 +1,177 @@
+import OTFoundation
+import OTJSON
+import OTObservation
+import OTRuntime
+import OTTensor
+
+/// GPTQ (arXiv 2210.17323): rounds a row's weights one after the other, and moves each before it is
+/// rounded so that it makes up for the errors of those before it.
+///
+/// It lessens Σ‖(w − ŵ)x‖² = (w − ŵ) H (w − ŵ)ᵀ over the rows x that calibration saw, H = Σ x xᵀ with
+/// `damping` times the mean of its diagonal added to that. With H = RᵀR in the order of rounding
+/// reversed, R upper triangular, weight t becomes the quantized value nearest to
+/// `w_t + Σ_{u<t} R_tu / R_tt · (w_u − ŵ_u)`: the paper's update by the inverse's factor, written
+/// with H's own (arXiv 2507.18553). Channels with the largest H_jj are rounded first (`actorder`).
+/// Steps are those of nearest rounding.
+package struct GPTQ: RoundingRule {
+  /// Its name.
+  package static let name = "gptq"
+
+  /// True when columns are rounded in the order of falling H_jj; else in their own.
+  package let isOrdered: Bool
+  /// The share of the mean of H's diagonal that is added to it.
+  package let damping: Double
+
+  /// Takes `actorder`, true unless given, and `damping`, 0.01 unless given.
+  package init(_ options: inout MethodOptions) throws {
+    isOrdered = try options.flag("actorder", default: true)
+    damping = try options.number("damping", in: 1e-6...1, default: 0.01)
+  }
+
+  /// The rule.
+  package init(isOrdered: Bool = true, damping: Double = 0.01) {
+    self.isOrdered = isOrdered
+    self.damping = damping
+  }
+
+  /// Second moments.
+  package var needs: Set<ObservationKind> { [.moments] }
+  /// The name that files record.
+  package var kind: RoundingKind { .gptq }
+  /// `{actorder, damping}`.
+  package var record: JSONObject { ["actorder": .bool(isOrdered), "damping": .number(damping)] }
+
+  /// The rounding of the weights that read a site with these moments.
+  ///
+  /// A matrix that is singular in spite of the damping is damped ten times as much, up to the mean
+  /// of the diagonal itself.
+  /// - Throws: `Refusal` with rule `rounding-moments` where there are no moments, or they are not finite.
+  package func fitted(to observed: SiteObservations) throws -> any WeightRounding {
+    guard let moments = observed.moments else {
+      throw Refusal("rounding-moments", "GPTQ needs the second moments of what a weight multiplies")
+    }
+    let n = moments.channelCount
+    let diagonal = (0..<n).map { moments.products[$0 * n + $0] }
+    let mean = diagonal.reduce(0, +) / Double(max(n, 1))
+    guard mean.isFinite else { throw Refusal("rounding-moments", "the second moments of a site are not finite") }
+    var order = Array(0..<n)
+    if isOrdered { order.sort { diagonal[$0] != diagonal[$1] ? diagonal[$0] > diagonal[$1] : $0 < $1 } }
+    // A site that no token reaches: nothing is known of which errors matter.
+    guard mean > 0 else { return FittedGPTQ(order: order, feedback: [Float](repeating: 0, count: n * n)) }
+    var added = damping
+    while added <= 1 {
+      if let factor = factor(moments, order, adding: added * mean) {
+        return FittedGPTQ(order: order, feedback: GPTQ.feedback(factor, n))
+      }
+      added = added < 1 ? min(added * 10, 1) : 2
+    }
+    throw Refusal("rounding-moments", "the second moments of a site are not those of real numbers")
+  }
+
+  /// R of H in the reversed order, R_ij at `j·n + i`; nil where H is not positive definite.
+  private func factor(_ moments: SecondMoments, _ order: [Int], adding damping: Double) -> [Double]? {
+    let n = order.count
+    var matrix = [Double](repeating: 0, count: n * n)
+    for j in 0..<n {
+      let row = order[n - 1 - j] * n
+      for i in 0...j { matrix[j * n + i] = moments.products[row + order[n - 1 - i]] }
+      matrix[j * n + j] += damping
+    }
+    return BLAS.factorize(&matrix, n: n) ? matrix : nil
+  }
+
+  /// R_tu / R_tt for u < t in the order of rounding, `[t, u]`.
+  private static func feedback(_ factor: [Double], _ n: Int) -> [Float] {
+    var feedback = [Float](repeating: 0, count: n * n)
+    for t in 0..<n {
+      let i = n - 1 - t
+      let pivot = factor[i * n + i]
+      for u in 0..<t { feedback[t * n + u] = Float(factor[(n - 1 - u) * n + i] / pivot) }
+    }
+    return feedback
+  }
+}
+
+/// GPTQ for the weights of one site.
+struct FittedGPTQ: WeightRounding {
+  /// Columns in the order in which they are rounded.
+  let order: [Int]
+  /// The share of the error of column `order[u]` that column `order[t]` makes up for, `[t, u]`, 0 unless u < t.
+  let feedback: [Float]
+
+  /// Columns whose errors are passed on one by one; those of earlier blocks are by one product.
+  private static let blockSize = 64
+
+  func round(
+    _ block: WeightBlock, into values: UnsafeMutableBufferPointer<UInt8>, addingErrorTo error: inout ErrorStatistics
+  ) {
+    let (n, rowCount, size) = (block.columnCount, block.rowCount, FittedGPTQ.blockSize)
+    precondition(order.count == n)
+    // w − ŵ in the order of rounding, and what the current block's columns make up for.
+    withUnsafeTemporaryAllocation(of: Float.self, capacity: rowCount * n) { errors in
+      withUnsafeTemporaryAllocation(of: Float.self, capacity: (rowCount + size) * size) { scratch in
+        feedback.withUnsafeBufferPointer { feedback in
+          guard let errorBase = errors.baseAddress, let passed = scratch.baseAddress, let shares = feedback.baseAddress
+          else { return }
+          let columns = passed + rowCount * size
+          for first in stride(from: 0, to: n, by: size) {
+            let width = min(size, n - first)
+            if first == 0 {
+              passed.update(repeating: 0, count: rowCount * size)
+            } else {
+              BLAS.multiplyTransposed(
+                m: rowCount, n: width, k: first, BLAS.Operand(base: errorBase, stride: n),
+                BLAS.Operand(base: shares + first * n, stride: n), adds: false, into: passed, stride: size)
+            }
+            // The shares of one column's error, one after the other.
+            for t in 0..<width {
+              for u in 0..<width { columns[u * size + t] = shares[(first + t) * n + first + u] }
+            }
+            for row in 0..<rowCount {
+              roundColumns(
+                first..<first + width, of: row, block, passed: passed + row * size, columns: columns,
+                errors: errorBase + row * n, into: values)
+            }
+          }
+        }
+      }
+      for row in 0..<rowCount { add(errors, row, of: block, to: &error) }
+    }
+  }
+
+  private func roundColumns(
+    _ range: Range<Int>, of row: Int, _ block: WeightBlock, passed: UnsafeMutablePointer<Float>,
+    columns: UnsafePointer<Float>, errors: UnsafeMutablePointer<Float>, into values: UnsafeMutableBufferPointer<UInt8>
+  ) {
+    let (least, largest) = (Float(block.scheme.minimumCode), Float(block.scheme.maximumCode))
+    let width = range.count
+    for t in 0..<width {
+      let column = order[range.lowerBound + t]
+      let index = row * block.columnCount + column
+      let step = block.step(row: row, column: column)
+      let weight = block.weights[index]
+      let zeroPoint = Float(step.zeroPoint)
+      let value = ((weight + passed[t]) / step.scale).rounded(.toNearestOrEven) + zeroPoint
+      // Never NaN, whatever the moments were.
+      let code = value > least ? (value < largest ? value : largest) : least
+      values[index] = UInt8(code)
+      let error = weight - step.scale * (code - zeroPoint)
+      errors[range.lowerBound + t] = error
+      let shares = columns + t * FittedGPTQ.blockSize
+      for later in t + 1..<max(width, t + 1) { passed[later] += shares[later] * error }
+    }
+  }
+
+  private func add(
+    _ errors: UnsafeMutableBufferPointer<Float>, _ row: Int, of block: WeightBlock, to statistics: inout ErrorStatistics
+  ) {
+    for (t, column) in order.enumerated() {
+      let (weight, error) = (block.weights[row * order.count + column], errors[row * order.count + t])
+      statistics.squaredError += Double(error) * Double(error)
+      statistics.squares += Double(weight) * Double(weight)
+      let inSteps = abs(error) / block.step(row: row, column: column).scale
+      statistics.maximumErrorInSteps = max(statistics.maximumErrorInSteps, inSteps)
+    }
+    statistics.count += order.count
+  }
+}

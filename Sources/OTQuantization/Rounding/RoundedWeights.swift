@@ -1,0 +1,56 @@
+import OTFoundation
+import OTTensor
+
+/// Weights that are rounded already, until they are written: the values in a scratch file, all else in memory.
+package struct RoundedWeights: Sendable {
+  private struct Entry: Sendable {
+    let offset, columnCount, groupCount: Int
+    /// Scales, zero points, products with the shift and error of all rows; no values.
+    let rows: QuantizedRows
+  }
+
+  private let scratch: ScratchFile
+  private var entries: [String: Entry] = [:]
+  private var byteCount = 0
+
+  /// No weights yet.
+  package init(in scratch: ScratchFile) { self.scratch = scratch }
+
+  /// Keeps a whole weight, by the name of its linear.
+  ///
+  /// - Throws: `Refusal` with rule `scratch-unwritable`.
+  package mutating func add(_ rows: QuantizedRows, of linear: String, scheme: QuantizationScheme) throws {
+    let columnCount = rows.rows.isEmpty ? 0 : rows.values.count / rows.rows.count
+    try rows.values.withUnsafeBytes { try scratch.write($0, at: byteCount) }
+    var rest = rows
+    rest.values = []
+    entries[linear] = Entry(
+      offset: byteCount, columnCount: columnCount, groupCount: scheme.groupCount(columnCount: columnCount), rows: rest)
+    byteCount += rows.values.count
+  }
+
+  /// True when a linear's weight is among them.
+  package func has(_ linear: String) -> Bool { entries[linear] != nil }
+
+  /// Some rows of a weight; nil where it is not among them. The error of the whole weight, and the one
+  /// scale of a scheme per tensor, are with the block that begins with row 0.
+  ///
+  /// - Throws: `Refusal` with rule `scratch-unwritable`.
+  package func rows(_ range: Range<Int>, of linear: String) throws -> QuantizedRows? {
+    guard let entry = entries[linear] else { return nil }
+    let all = entry.rows
+    var result = QuantizedRows(rows: range)
+    let first = entry.offset + range.lowerBound * entry.columnCount
+    result.values = try scratch.read(first..<first + range.count * entry.columnCount)
+    let isPerTensor = all.scales.count == 1
+    let steps =
+      isPerTensor
+      ? 0..<(range.lowerBound == 0 ? 1 : 0)
+      : range.lowerBound * entry.groupCount..<range.upperBound * entry.groupCount
+    result.scales = Array(all.scales[steps])
+    if !all.zeroPoints.isEmpty { result.zeroPoints = Array(all.zeroPoints[steps]) }
+    result.shiftProduct = all.shiftProduct.map { Array($0[range]) }
+    if range.lowerBound == 0 { result.statistics = all.statistics }
+    return result
+  }
+}

@@ -1,0 +1,152 @@
+import OTFoundation
+import OTGraph
+import OTKernels
+import OTModel
+import OTObservation
+import OTRuntime
+import OTTensor
+
+/// Rounds the weights of a model site by site, in the order of execution, going by what the network
+/// whose weights are rounded so far gives at each site.
+///
+/// The samples pass through the model once: from one site to the next only the values that later
+/// nodes still need are kept.
+package struct SequentialRounding: Sendable {
+  /// Called with the sites done and in all.
+  package typealias Progress = (_ doneCount: Int, _ totalCount: Int) -> Void
+
+  private let graph: Graph
+  private let parameters: ParameterReader
+  private let weights: [String: WeightPlan]
+  private let threadCount: Int
+  private let maximumByteCount: Int
+  /// The place of each node in the order of execution.
+  private let order: [String: Int]
+
+  /// The rounding of a graph whose migration and activations are decided.
+  ///
+  /// - Parameters:
+  ///   - weights: the plan of each linear's weight, by node.
+  ///   - maximumByteCount: memory for values of the samples.
+  package init(
+    graph: Graph, parameters: ParameterReader, weights: [String: WeightPlan], threadCount: Int, maximumByteCount: Int
+  ) {
+    self.graph = graph
+    self.parameters = parameters
+    self.weights = weights
+    self.threadCount = threadCount
+    self.maximumByteCount = maximumByteCount
+    order = Dictionary(uniqueKeysWithValues: graph.nodes.enumerated().map { ($1.name, $0) })
+  }
+
+  /// Rounds all weights whose rule goes by observations, and no others.
+  ///
+  /// - Parameter samples: token IDs.
+  /// - Throws: as calibration, rounding rules and quantizers throw.
+  package func run(
+    _ samples: [[Int]], into scratch: ScratchFile, progress: Progress? = nil
+  ) throws -> RoundedWeights {
+    let samples = samples.filter { !$0.isEmpty }
+    var rounded = RoundedWeights(in: scratch)
+    var values: [String: [Matrix]] = [:]
+    // Weights in memory: of linears that have not been passed yet.
+    var pending: [String: QuantizedWeight] = [:]
+    let sites = graph.sites.filter { $0.consumers.contains { weights[$0]?.scheme != nil } }
+    progress?(0, sites.count)
+    for (index, site) in sites.enumerated() {
+      let rule = site.consumers.lazy.compactMap { weights[$0]?.rounding }.first ?? NearestRounding()
+      let observed = try advance(to: site, for: rule, samples, from: &values, pending)
+      pending = pending.filter { order[$0.key, default: 0] > order[site.producer, default: 0] }
+      let rounding = try rule.fitted(to: observed)
+      for use in site.consumers.flatMap(graph.parameterUses(of:)) where use.role == .weight {
+        guard let scheme = weights[use.node]?.scheme(for: use.shape) else { continue }
+        let rows = try WeightQuantizer(
+          parameters.rows(of: use), scheme: scheme, rounding: rounding, threadCount: threadCount
+        ).quantizeAll(threadCount: threadCount)
+        if !rule.needs.isEmpty { try rounded.add(rows, of: use.node, scheme: scheme) }
+        if index < sites.count - 1 { pending[use.node] = try QuantizedWeight(rows, use.shape, scheme) }
+      }
+      progress?(index + 1, sites.count)
+    }
+    return rounded
+  }
+
+  /// Runs the samples on to a site and observes it; `values` are then those that the rest needs.
+  private func advance(
+    to site: Site, for rule: any RoundingRule, _ samples: [[Int]], from values: inout [String: [Matrix]],
+    _ pending: [String: QuantizedWeight]
+  ) throws -> SiteObservations {
+    var pass = CalibrationPass(rule.needs)
+    pass.sites = [site.producer]
+    pass.given = values
+    pass.kept = frontier(at: site)
+    let part = try GraphPart(of: graph, from: Set(values.keys), until: pass.kept)
+    let executor = try QuantizedExecutor(
+      graph: graph, parameters: PartParameters(parameters, nodes: Set(part.nodes.map(\.name))), weights: pending,
+      threadCount: threadCount)
+    let calibrator = Calibrator(executor: executor, parameterByteCount: nil, maximumByteCount: maximumByteCount)
+    let outcome = try calibrator.run(samples, pass: pass)
+    values = outcome.values
+    return outcome.sites[site.producer] ?? SiteObservations()
+  }
+
+  /// The values up to a site that nodes behind it read.
+  private func frontier(at site: Site) -> [String] {
+    let last = order[site.producer, default: 0]
+    return graph.nodes[...last].map(\.name).filter { name in
+      (graph.channelCount(of: name) ?? 0) > 0
+        && graph.consumers(of: name).contains { order[$0, default: 0] > last }
+    }
+  }
+}
+
+extension WeightPlan {
+  /// The scheme of a weight of this shape; nil where it stays float, or is too small to be worth it.
+  package func scheme(for shape: Shape) -> QuantizationScheme? {
+    guard shape.rank == 2, shape.rowCount >= TileLayout.leastRowCount, shape.rowElementCount > 0 else { return nil }
+    return scheme
+  }
+}
+
+extension WeightQuantizer {
+  /// Rows that are quantized together on one thread: a multiple of those that are read together.
+  private static let blockRowCount = 64
+
+  /// Quantizes the whole weight.
+  ///
+  /// - Throws: as `quantize(rows:)`.
+  func quantizeAll(threadCount: Int) throws -> QuantizedRows {
+    let size = WeightQuantizer.blockRowCount
+    let blocks = try mapBlocks((rowCount + size - 1) / size, threadCount: threadCount) { block in
+      try quantize(rows: block * size..<min((block + 1) * size, rowCount))
+    }
+    rows.view.release(0..<rowCount)
+    return blocks.dropFirst().reduce(into: blocks.first ?? QuantizedRows(rows: 0..<0)) { $0.append($1) }
+  }
+}
+
+extension QuantizedWeight {
+  /// A whole weight that was just quantized.
+  init(_ rows: QuantizedRows, _ shape: Shape, _ scheme: QuantizationScheme) throws {
+    let layout = TileLayout(rowCount: shape.rowCount, columnCount: shape.rowElementCount)
+    try self.init(
+      tiles: Kernels.current.interleaved(rows.values, layout), layout: layout, scheme: scheme, scales: rows.scales,
+      zeroPoints: rows.zeroPoints)
+  }
+}
+
+/// The parameters of some nodes; those of others are zeros, and nothing is read for them.
+struct PartParameters: ParameterSource {
+  private let parameters: ParameterReader
+  private let nodes: Set<String>
+
+  init(_ parameters: ParameterReader, nodes: Set<String>) {
+    self.parameters = parameters
+    self.nodes = nodes
+  }
+
+  func read(_ use: ParameterUse, rows: Range<Int>, into target: UnsafeMutableBufferPointer<Float>) throws {
+    guard nodes.contains(use.node) else { return target.update(repeating: 0) }
+    try parameters.read(use, rows: rows, into: target)
+  }
+}

@@ -1,0 +1,123 @@
+import Foundation
+import OTConversion
+import OTFoundation
+import OTGraph
+import OTModel
+import OTObservation
+import OTQuantization
+import OTRuntime
+import OTVerify
+import Testing
+import _OTModelSupport
+import _OTTestSupport
+
+/// Weights that are rounded by what the quantized network gives, from samples to the file.
+@Suite struct SequentialRoundingTests {
+  /// Samples of several lengths, one of them empty.
+  private static let samples = Calibration.Samples(
+    tokens: [40, 0, 33, 64, 64, 20, 64].enumerated().map { sample, length in
+      (0..<length).map { ($0 * 37 + sample * 101) % 1900 + 4 }
+    }, run: CalibrationRun(texts: [], sampleCount: 7, length: 64, seed: nil))
+
+  private static func file(
+    _ fixture: Fixture, _ method: String, threads: Int = 2, memory: Int? = nil,
+    change: (inout ConversionOptions) throws
+      -> Void = { _ in }
+  ) throws -> (bytes: Data, model: PackedModel) {
+    var options = ConversionOptions()
+    options.bits = 4
+    options.activationBits = 8
+    options.methods = [try Methods.method(method)]
+    options.threadCount = threads
+    try change(&options)
+    var settings = Calibration()
+    settings.threadCount = threads
+    settings.maximumByteCount = memory
+    return try withTemporaryFolder { folder in
+      let conversion = try Conversion(fixture.source(), options: options)
+      let observed =
+        conversion.needs.isEmpty
+        ? nil : try settings.run(on: conversion.model, samples: samples, kinds: conversion.needs)
+      let plan = try settings.rounding(conversion.plan(observed), samples: samples, in: folder)
+      try Converter(plan).run(to: folder + "/m.otq")
+      // The scratch file has no name.
+      #expect(try FileManager.default.contentsOfDirectory(atPath: folder) == ["m.otq"])
+      return (try Data(contentsOf: URL(fileURLWithPath: folder + "/m.otq")), try PackedModel(path: folder + "/m.otq"))
+    }
+  }
+
+  /// Mean error of the outputs against floats, over the samples.
+  private static func error(_ file: PackedModel, _ fixture: Fixture) throws -> Double {
+    let packed = try QuantizedExecutor(graph: #require(file.graph), container: file.container, threadCount: 2)
+    let float = try fixture.floatExecutor()
+    let sequences = samples.tokens.filter { !$0.isEmpty }.map { TokenSequence($0) }
+    let name = float.graph.outputs.keys.contains("logits") ? "logits" : "hidden"
+    var (squares, count) = (0.0, 0)
+    for (got, expected) in zip(try packed.run(sequences, observe: nil), try float.run(sequences, observe: nil)) {
+      for (a, b) in zip(try got.output(name).values, try expected.output(name).values) {
+        squares += Double(a - b) * Double(a - b)
+        count += 1
+      }
+    }
+    return (squares / Double(count)).squareRoot()
+  }
+
+  @Test(arguments: Fixture.allCases) func bestIsBetterThanItsParts(_ fixture: Fixture) throws {
+    let file = try Self.file(fixture, "best").model
+    let verification = try WeightVerification(of: file, reference: fixture.source(), threadCount: 2)
+    #expect(verification.hasPassed, "\(verification.offenders.prefix(3))")
+    for weight in file.blockWeights { #expect(weight.rounding == .gptq && weight.scheme?.isSymmetric == true) }
+    #expect(file.container.metadata["method"]?["rounding"]?["name"]?.string == "gptq")
+    // The last state of bert-mini hardly depends on its input: its error says nothing.
+    guard fixture != .bert else { return }
+    let error = try Self.error(file, fixture)
+    let nearest = try Self.file(fixture, "best") { $0.rounding = NearestRounding() }.model
+    #expect(nearest.blockWeights.allSatisfy { $0.rounding == .nearest })
+    let nearestError = try Self.error(nearest, fixture)
+    #expect(error < nearestError * 0.8, "\(error), nearest \(nearestError)")
+    let plainError = try Self.error(Self.file(fixture, "per-token").model, fixture)
+    #expect(error < plainError * 0.7, "\(error), per token \(plainError)")
+  }
+
+  /// Other methods take the rounding as well, and a model's linears that are excluded stay as they are.
+  @Test(arguments: Fixture.decoders) func anyMethodTakesIt(_ fixture: Fixture) throws {
+    let rounding = try Roundings.rule("gptq,actorder=false")
+    let file = try Self.file(fixture, "outliertune") {
+      $0.rounding = rounding
+      $0.exclude = [NamePattern("layers\\.1\\.|h\\.1\\.")!]
+      $0.granularity = .perGroup(size: 32)
+    }.model
+    #expect(try WeightVerification(of: file, reference: fixture.source(), threadCount: 2).hasPassed)
+    #expect(file.blockWeights.allSatisfy { $0.rounding == .gptq })
+    let nearest = try Self.file(fixture, "outliertune") {
+      $0.exclude = [NamePattern("layers\\.1\\.|h\\.1\\.")!]
+      $0.granularity = .perGroup(size: 32)
+    }.model
+    #expect(file.blockWeights.count == nearest.blockWeights.count)
+    let errors = (try Self.error(file, fixture), try Self.error(nearest, fixture))
+    #expect(errors.0 < errors.1)
+  }
+
+  @Test(arguments: [Fixture.bloom, .llama]) func bytesDependOnNeitherThreadsNorMemory(_ fixture: Fixture) throws {
+    let one = try Self.file(fixture, "best", threads: 1).bytes
+    #expect(try Self.file(fixture, "best", threads: 3).bytes == one)
+    #expect(try Self.file(fixture, "best", memory: 2_000_000).bytes == one)
+  }
+
+  @Test func withoutSamplesItIsRefused() throws {
+    var options = ConversionOptions()
+    options.methods = [PerToken()]
+    options.rounding = GPTQ()
+    let plan = try Conversion(Fixture.llama.source(), options: options).plan()
+    try withTemporaryFolder { folder in
+      let refusal = #expect(throws: Refusal.self) { try Converter(plan).run(to: folder + "/m.otq") }
+      #expect(refusal?.rule == "rounding-samples")
+      let left = try FileManager.default.contentsOfDirectory(atPath: folder)
+      #expect(left.isEmpty)
+      let scratch = #expect(throws: Refusal.self) {
+        try Calibration().rounding(plan, samples: Self.samples, in: folder + "/none")
+      }
+      #expect(scratch?.rule == "scratch-unwritable")
+    }
+  }
+}
