@@ -6,6 +6,8 @@ import OTGraph
 import OTJSON
 import OTModel
 import OTObservation
+import OTQuantization
+import OTTensor
 import OTText
 import OTTokenizer
 
@@ -42,6 +44,11 @@ struct AccuracyBenchmark: ParsableCommand {
   @Option(help: ArgumentHelp("Windows of a language model.", valueName: "N")) var windows = 40
   @Option(help: ArgumentHelp("Sentences of a sentence model.", valueName: "N")) var sentences = 500
   @Option(help: ArgumentHelp("Samples to calibrate on.", valueName: "N")) var samples = 128
+  @Option(
+    help: ArgumentHelp(
+      "Measure this scheme instead of the usual ones, such as 6,8,best or 4,8,best:64 (repeatable).",
+      valueName: "bits,bits,method[:group]"))
+  var scheme: [String] = []
   @Option(help: ArgumentHelp("Bits of embeddings and the output head: 8 or 16.", valueName: "bits"))
   var embeddingBits = 8
   @Option(help: ArgumentHelp("Threads to use.", valueName: "N"))
@@ -54,6 +61,7 @@ struct AccuracyBenchmark: ParsableCommand {
     ] where value < 1 {
       throw ValidationError("--\(name) must be positive.")
     }
+    _ = try chosenSchemes()
     guard embeddingBits == 8 || embeddingBits == 16 else { throw ValidationError("--embedding-bits must be 8 or 16.") }
   }
 
@@ -67,14 +75,21 @@ struct AccuracyBenchmark: ParsableCommand {
     guard let text = try text.map({ try prepared($0, "text", folder.path) }) ?? (fixture == nil ? nil : "") else {
       throw ValidationError("Give --text, or a fixture with goldens.safetensors and reference.json.")
     }
-    let statistics = try calibrated(source, graph, fixture, folder.path)
+    let calibration = try calibrationSettings(graph, folder.path)
+    let samples = try fixture?.samples ?? calibration.samples(tokenizer: tokenizer(of: source), graph: graph)
+    let statistics = try calibration.run(
+      on: source, samples: samples, kinds: [.ranges, .channelMoments],
+      progress: { done, total in show("calibrating, \(done) of \(total) tokens") })
+    show(nil)
     let isLanguageModel = graph.outputs["logits"] != nil && graph.isCausal
-    let schemes = isLanguageModel ? AccuracyScheme.ofLanguageModels : AccuracyScheme.ofSentenceModels
-    let files = try schemes.map { scheme in
-      try scheme.convert(
-        source, statistics,
+    let usual = isLanguageModel ? AccuracyScheme.ofLanguageModels : AccuracyScheme.ofSentenceModels
+    let chosen = try chosenSchemes()
+    let files = try (chosen.isEmpty ? usual : chosen).map { scheme in
+      show("converting \(scheme.name) \(scheme.method)")
+      return try scheme.convert(
+        source, statistics, calibration, samples,
         // The simulation keeps embeddings in float.
-        embeddingBits: fixture == nil ? embeddingBits : 16, threads: threads, into: folder.path)
+        embeddingBits: fixture == nil ? embeddingBits : 16, into: folder.path)
     }
     let byteCount = source.checkpoint.files.reduce(0) { $0 + $1.mapped.byteCount }
     if isLanguageModel {
@@ -102,20 +117,26 @@ struct AccuracyBenchmark: ParsableCommand {
     }
   }
 
-  private func calibrated(
-    _ source: SourceModel, _ graph: Graph, _ fixture: SimulatedFixture?, _ folder: String
-  ) throws -> ModelObservations {
+  private func chosenSchemes() throws -> [AccuracyScheme] {
+    try scheme.map { text in
+      let parts = text.split(separator: ",", maxSplits: 2).map(String.init)
+      let method = (parts.last ?? "").split(separator: ":").map(String.init)
+      let groupSize = method.count == 2 ? Int(method[1]) : nil
+      guard parts.count == 3, let bits = Int(parts[0]), let activationBits = Int(parts[1]), (2...8).contains(bits),
+        (2...8).contains(activationBits) || activationBits == 16, method.count == (groupSize == nil ? 1 : 2),
+        groupSize.map(QuantizationScheme.isValidGroupSize) ?? true, (try? Methods.method(method[0])) != nil
+      else { throw ValidationError("--scheme '\(text)' is not BITS,BITS,METHOD or BITS,BITS,METHOD:GROUP.") }
+      return AccuracyScheme(bits, activationBits, method[0], groupSize: groupSize)
+    }
+  }
+
+  private func calibrationSettings(_ graph: Graph, _ folder: String) throws -> Calibration {
     var settings = Calibration()
     settings.text.paths = try calibration.map { [try prepared($0, "calibration", folder)] } ?? []
     settings.text.count = samples
     settings.text.length = min(context, graph.contextLength ?? context)
     settings.threadCount = threads
-    let samples = try fixture?.samples ?? settings.samples(tokenizer: tokenizer(of: source), graph: graph)
-    let statistics = try settings.run(
-      on: source, samples: samples,
-      progress: { done, total in show("calibrating, \(done) of \(total) tokens") })
-    show(nil)
-    return statistics
+    return settings
   }
 
   private func tokenizer(of source: SourceModel) throws -> Tokenizer {

@@ -2,37 +2,39 @@ import OTConversion
 import OTFoundation
 import OTModel
 import OTObservation
+import OTQuantization
+import OTTensor
 
 /// A way to quantize a model, of those that are compared.
 struct AccuracyScheme {
-  enum Activations: String {
-    case perToken = "per token"
-    case outlierTuneWithoutSymmetrization = "OutlierTune, no symmetrization"
-    case outlierTune = "OutlierTune"
-    case float = "float"
+  /// Bits of weights.
+  let bits: Int
+  /// Bits of activations; 16: float.
+  let activationBits: Int
+  /// The method, as `--method` takes it.
+  let method: String
+  /// Weights of a row that share a scale; nil: all.
+  let groupSize: Int?
+
+  init(_ bits: Int, _ activationBits: Int, _ method: String, groupSize: Int? = nil) {
+    (self.bits, self.activationBits, self.method, self.groupSize) = (bits, activationBits, method, groupSize)
   }
 
-  let bits: Int
-  let activations: Activations
-  var activationBits: Int?
+  /// `W6A8`, `W4A8 g64`.
+  var name: String { "W\(bits)A\(activationBits)" + (groupSize.map { " g\($0)" } ?? "") }
 
-  /// `W6A8`.
-  var name: String { "W\(bits)A\(activations == .float ? 16 : activationBits ?? bits)" }
+  /// OutlierTune without symmetrization.
+  static let unsymmetrized = "outliertune,symmetrize=false"
 
   static let ofLanguageModels: [AccuracyScheme] =
     [8, 6].flatMap { bits in
-      [Activations.perToken, .outlierTuneWithoutSymmetrization, .outlierTune].map {
-        AccuracyScheme(bits: bits, activations: $0)
-      }
-    } + [
-      AccuracyScheme(bits: 6, activations: .float),
-      AccuracyScheme(bits: 6, activations: .outlierTune, activationBits: 8),
-    ]
+      ["per-token", unsymmetrized, "outliertune"].map { AccuracyScheme(bits, bits, $0) }
+    } + [AccuracyScheme(6, 16, "weights-only"), AccuracyScheme(6, 8, "outliertune")]
+    + [(8, 8), (6, 16), (6, 8), (6, 6)].map { AccuracyScheme($0, $1, "best") }
+    + [5, 4].map { AccuracyScheme($0, 8, "best", groupSize: 64) }
 
   static let ofSentenceModels: [AccuracyScheme] = [(8, 8), (6, 8), (6, 6)].flatMap { bits, activationBits in
-    [Activations.perToken, .outlierTune].map {
-      AccuracyScheme(bits: bits, activations: $0, activationBits: activationBits)
-    }
+    ["per-token", "outliertune", "best"].map { AccuracyScheme(bits, activationBits, $0) }
   }
 
   /// A converted file.
@@ -40,25 +42,30 @@ struct AccuracyScheme {
     let scheme: AccuracyScheme
     let path: String
     let byteCount: Int
+    let bitsPerWeight: Double
   }
 
   /// Converts a model.
   ///
-  /// - Throws: as planning and converting throw.
+  /// - Throws: as planning, rounding and converting throw.
   func convert(
-    _ source: SourceModel, _ statistics: ModelObservations, embeddingBits: Int, threads: Int, into folder: String
+    _ source: SourceModel, _ statistics: ModelObservations, _ calibration: Calibration, _ samples: Calibration.Samples,
+    embeddingBits: Int, into folder: String
   ) throws -> File {
     var options = ConversionOptions()
     options.bits = bits
     options.activationBits = activationBits
     options.embeddingBits = embeddingBits
-    options.isWeightsOnly = activations == .float
-    options.isSymmetrized = activations == .outlierTune
-    options.threadCount = threads
-    let isCalibrated = activations == .outlierTune || activations == .outlierTuneWithoutSymmetrization
-    let plan = try Conversion(source, options: options, statistics: isCalibrated ? statistics : nil).plan()
-    let path = "\(folder)/\(name)-\(activations.rawValue).otq"
+    options.methods = [try Methods.method(method)]
+    if let groupSize { options.granularity = .perGroup(size: groupSize) }
+    options.threadCount = calibration.threadCount
+    let conversion = try Conversion(source, options: options)
+    let plan = try calibration.rounding(
+      conversion.plan(conversion.needs.isEmpty ? nil : statistics), samples: samples, in: folder)
+    let path = "\(folder)/\(name)-\(method).otq"
     try Converter(plan).run(to: path)
-    return File(scheme: self, path: path, byteCount: try MappedFile(path: path).byteCount)
+    let file = try PackedModel(path: path)
+    return File(
+      scheme: self, path: path, byteCount: file.container.file.byteCount, bitsPerWeight: file.linearBitsPerWeight)
   }
 }

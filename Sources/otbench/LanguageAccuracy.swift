@@ -71,19 +71,21 @@ struct LanguageAccuracy {
     var lines = [
       "\(windows.count) windows of \(windows.first?.count ?? 0) tokens, \(likelihood.losses.count) predicted", "",
       "| weights, activations | method | perplexity "
-        + (fixture == nil ? "" : "| simulated ") + "| ratio to float | KL mean, nats | top-1 the same | file MB "
+        + (fixture == nil ? "" : "| simulated ")
+        + "| ratio to float | KL mean, nats | top-1 the same | bits/weight of linears | file MB "
         + "| tokens/s |",
-      "| --- | --- | ---: " + (fixture == nil ? "" : "| ---: ") + "| ---: | ---: | ---: | ---: | ---: |",
-      "| float32 | – | \(fixed(likelihood.perplexity ?? .nan, 3)) \(simulated(nil))| 1 | 0 | 100 % "
+      "| --- | --- | ---: " + (fixture == nil ? "" : "| ---: ") + "| ---: | ---: | ---: | ---: | ---: | ---: |",
+      "| float32 | – | \(fixed(likelihood.perplexity ?? .nan, 3)) \(simulated(nil))| 1 | 0 | 100 % | – "
         + "| \(fixed(Double(sourceByteCount) / 1e6, 1)) | \(fixed(Double(tokenCount) / seconds, 0)) |",
     ]
     for row in rows {
       let ratio = row.likelihood.perplexityRatio(to: likelihood)
       lines.append(
-        "| \(row.file.scheme.name) | \(row.file.scheme.activations.rawValue) "
+        "| \(row.file.scheme.name) | \(row.file.scheme.method) "
           + "| \(fixed(row.likelihood.perplexity ?? .nan, 3)) \(simulated(row.file.scheme))"
           + "| \(fixed(ratio?.ratio ?? .nan, 4)) ± \(fixed(ratio?.standardError ?? .nan, 4)) "
           + "| \(fixed(row.comparison.mean ?? .nan, 4)) | \(fixed((row.comparison.agreement ?? .nan) * 100, 1)) % "
+          + "| \(fixed(row.file.bitsPerWeight, 3)) "
           + "| \(fixed(Double(row.file.byteCount) / 1e6, 1)) | \(fixed(Double(tokenCount) / row.seconds, 0)) |")
     }
     return lines.joined(separator: "\n")
@@ -106,11 +108,12 @@ struct LanguageAccuracy {
         rows.map { row in
           let ratio = row.likelihood.perplexityRatio(to: likelihood)
           return .object([
-            "scheme": .string(row.file.scheme.name), "activations": .string(row.file.scheme.activations.rawValue),
+            "scheme": .string(row.file.scheme.name), "method": .string(row.file.scheme.method),
             "perplexity": value(row.likelihood.perplexity), "perplexityRatio": value(ratio?.ratio),
             "perplexityRatioStandardError": value(ratio?.standardError), "klMean": value(row.comparison.mean),
             "simulatedPerplexity": value(fixture?.perplexity(row.file.scheme)),
             "top1Agreement": value(row.comparison.agreement), "byteCount": .integer(row.file.byteCount),
+            "linearBitsPerWeight": .number(row.file.bitsPerWeight),
             "tokensPerSecond": value(Double(tokenCount) / row.seconds),
           ])
         }),

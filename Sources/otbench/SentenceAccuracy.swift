@@ -41,7 +41,7 @@ struct SentenceAccuracy {
       "| float32 | – | 1 | 1 | \(fixed(Double(sourceByteCount) / 1e6, 1)) |",
     ]
     lines += rows.map { row in
-      "| \(row.file.scheme.name) | \(row.file.scheme.activations.rawValue) | \(fixed(row.mean, 5)) "
+      "| \(row.file.scheme.name) | \(row.file.scheme.method) | \(fixed(row.mean, 5)) "
         + "| \(fixed(row.minimum, 5)) | \(fixed(Double(row.file.byteCount) / 1e6, 1)) |"
     }
     return lines.joined(separator: "\n")
@@ -53,7 +53,7 @@ struct SentenceAccuracy {
       "schemes": .array(
         rows.map { row in
           .object([
-            "scheme": .string(row.file.scheme.name), "activations": .string(row.file.scheme.activations.rawValue),
+            "scheme": .string(row.file.scheme.name), "method": .string(row.file.scheme.method),
             "cosineMean": .number(row.mean), "cosineMinimum": .number(row.minimum),
             "byteCount": .integer(row.file.byteCount),
           ])

@@ -42,13 +42,10 @@ struct SimulatedFixture {
   /// The simulation's perplexity of a scheme; nil: of the float model.
   func perplexity(_ scheme: AccuracyScheme?) -> Double? {
     guard let scheme else { return perplexities?["FP32 of the stored FP16 weights"]?.double }
-    let method: String
-    switch scheme.activations {
-    case .perToken: method = "per-token activations"
-    case .outlierTuneWithoutSymmetrization: method = "OutlierTune without symmetrization"
-    case .outlierTune: method = "OutlierTune"
-    case .float: return nil
-    }
-    return perplexities?["\(method) \(scheme.name)"]?.double
+    let names = [
+      "per-token": "per-token activations", AccuracyScheme.unsymmetrized: "OutlierTune without symmetrization",
+      "outliertune": "OutlierTune",
+    ]
+    return names[scheme.method].flatMap { perplexities?["\($0) \(scheme.name)"]?.double }
   }
 }

@@ -18,24 +18,8 @@ struct FileSummary {
     return Double(container.storedByteCount(of: tensor) * 8) / Double(tensor.shape.elementCount)
   }
 
-  /// Weights of the blocks' linears.
-  var linears: [StoredTensor] {
-    container.tensors.filter { tensor in
-      guard tensor.scheme != nil else { return false }
-      guard file.graph != nil else { return true }
-      guard let use = file.uses[tensor.name] else { return false }
-      return use.role == .weight && use.linearRole == .block
-    }
-  }
-
   private func sums(_ tensors: [StoredTensor]) -> (elements: Int, bytes: Int) {
     tensors.reduce((0, 0)) { ($0.0 + $1.shape.elementCount, $0.1 + container.storedByteCount(of: $1)) }
-  }
-
-  /// Bits per weight of the blocks' linears on disk, scales and zero points included.
-  var linearBitsPerWeight: Double {
-    let total = sums(linears)
-    return Double(total.bytes * 8) / Double(max(total.elements, 1))
   }
 
   private var sourceByteCount: Int {
@@ -51,7 +35,7 @@ struct FileSummary {
     let source = sourceByteCount
     let ratio = source > 0 ? fixed(Double(size) / Double(source) * 100, 1) : "–"
     return "\(byteText(size)), \(ratio) % of \(byteText(source)); "
-      + "linears \(fixed(linearBitsPerWeight, 3)) bits per weight"
+      + "linears \(fixed(file.linearBitsPerWeight, 3)) bits per weight"
   }
 
   /// The facts of the file in a report, names and values.
@@ -61,10 +45,10 @@ struct FileSummary {
       ("family", text(container.metadata["family"])), ("method", text(container.metadata["method"]?["name"])),
     ]
     var schemes: [String: Int] = [:]
-    for tensor in linears { schemes[tensor.storageDescription, default: 0] += 1 }
+    for tensor in file.blockWeights { schemes[tensor.storageDescription, default: 0] += 1 }
     let byCount = schemes.sorted { ($1.value, $0.key) < ($0.value, $1.key) }
     facts.append(("weights of linears", byCount.map { "\($0.key) (\($0.value))" }.joined(separator: ", ")))
-    facts.append(("bits per weight of linears", fixed(linearBitsPerWeight, 3)))
+    facts.append(("bits per weight of linears", fixed(file.linearBitsPerWeight, 3)))
     facts.append(("size", headline))
     facts.append(("written by", text(container.metadata["producer"])))
     return facts
@@ -77,8 +61,8 @@ struct FileSummary {
       "file": .string(file.path), "byteCount": .integer(container.file.byteCount),
       "sourceByteCount": .integer(sourceByteCount), "tensorCount": .integer(container.tensors.count),
       "storedTensorByteCount": .integer(all.bytes),
-      "linearWeightCount": .integer(sums(linears).elements),
-      "linearBitsPerWeight": .number(linearBitsPerWeight),
+      "linearWeightCount": .integer(sums(file.blockWeights).elements),
+      "linearBitsPerWeight": .number(file.linearBitsPerWeight),
     ]
     for (key, value) in members.members { result[key] = value }
     return .object(result)

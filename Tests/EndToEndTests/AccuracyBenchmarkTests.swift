@@ -17,7 +17,7 @@ import _OTTestSupport
   @Test func aFixtureStandsBesideItsSimulation() throws {
     let json = try Self.run([Fixtures.path("models/opt-mini"), "--windows", "40"])
     let schemes = try #require(json["schemes"]?.array)
-    #expect(schemes.count == 8)
+    #expect(schemes.count == 14)
     var comparedCount = 0
     for scheme in schemes {
       let perplexity = try #require(scheme["perplexity"]?.double)
@@ -58,7 +58,7 @@ import _OTTestSupport
       ])
       #expect(json["sentences"]?.integer == 2)
       let schemes = try #require(json["schemes"]?.array)
-      #expect(schemes.count == 6)
+      #expect(schemes.count == 9)
       for scheme in schemes {
         let (mean, minimum) = (scheme["cosineMean"]?.double ?? 0, scheme["cosineMinimum"]?.double ?? 0)
         #expect(minimum <= mean && mean <= 1 + 1e-6 && minimum > 0.8, "\(scheme)")

@@ -48,11 +48,11 @@ def compare(programs, text, rounds, name, folder, prompt, decode, kinds=("Q8_0",
             "otq W6A16, groups of 128": ["--bits", "6", "--weights-only", "--group-size", "128"],
         }
         if text != SAMPLE:
-            more["otq W8A8 OutlierTune"] = ["--bits", "8"]
-            more["otq W6A8 OutlierTune"] = ["--bits", "6", "--activation-bits", "8"]
+            more["otq W8A8 best"] = ["--bits", "8"]
+            more["otq W6A8 best"] = ["--bits", "6"]
         others = {}
         for label, options in more.items():
-            calibration = [] if "OutlierTune" in label else ["--no-calibration"]
+            calibration = [] if "best" in label else ["--no-calibration"]
             path, _ = programs.otconvert(folder, f"{name}-other{len(others)}", *options, calibration=calibration)
             others[label] = path
         accuracies = accuracy(programs, text, folder, {**files, **others})
