@@ -24,10 +24,17 @@ extension Configuration {
         "family-architecture", "config.json names the architecture '\(other)', which is none of '\(facts.name)'",
         file: file, remedy: "check that config.json belongs to this checkpoint; \(Families.withoutGraph)")
     }
+    try checkCode(of: facts.name)
+  }
+
+  /// Refuses models with code of their own.
+  ///
+  /// - Throws: `Refusal` (`family-code`).
+  func checkCode(of name: String) throws {
     if let code = value("auto_map")?.object, code.keys.contains(where: { $0.hasPrefix("AutoModel") }) {
       throw Refusal(
         "family-code", "the model has code of its own ('auto_map'), of which nothing is known", file: file,
-        remedy: "if it computes what '\(facts.name)' does, remove 'auto_map' from config.json; "
+        remedy: "if it computes what '\(name)' does, remove 'auto_map' from config.json; "
           + Families.withoutGraph)
     }
   }
