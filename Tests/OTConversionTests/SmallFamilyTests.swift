@@ -191,6 +191,93 @@ import _OTTestSupport
     }
   }
 
+  /// Scales and shifts of every site, into norms whose gains are 1 + γ, into parts of fused weights, or on the edge.
+  @Test(arguments: names) func migrationKeepsTheFunction(_ name: String) throws {
+    var generator = SeededGenerator()
+    var graph = try model(name).graph
+    for site in graph.sites {
+      let shared = graph.sharedChannels(of: site)
+      func vector(_ range: ClosedRange<Float>) -> [Float] {
+        let values = (0..<site.size).map { _ in Float.random(in: range, using: &generator) }
+        return shared.map { $0.map { values[$0] } } ?? values
+      }
+      let scale = vector(0.5...2)
+      graph = try graph.migrating(site, by: ChannelTransform(shift: vector(-0.5...0.5), scale: scale))
+    }
+    #expect(graph.transforms.count >= graph.sites.count)
+    let executor = try FloatExecutor(
+      graph: graph, parameters: ParameterReader(Checkpoint.open(path(name)).tensors), threadCount: 2)
+    let found = try error(executor, name)
+    #expect(found < 2e-5, "\(name), seed \(generator.seed): \(found) of the range")
+  }
+
+  /// A member that changes arithmetic and that the family does not read is refused; so is a tensor too many or few.
+  @Test(arguments: names) func whatIsNotReadIsRefused(_ name: String) throws {
+    let isPart = Self.multimodal.contains(name)
+    let read = Set(try readMembers(name))
+    for member in [
+      "embedding_multiplier", "residual_multiplier", "logits_scaling", "attention_multiplier", "attn_logit_softcapping",
+      "final_logit_softcapping", "query_pre_attn_scalar", "no_rope_layers", "use_bidirectional_attention",
+      "attention_chunk_size", "use_qk_norm", "num_experts_per_tok", "clip_qkv", "qkv_bias",
+    ] where !read.contains(member) {
+      let refusal = try #require(
+        #expect(throws: Refusal.self, "\(member)") {
+          try model(name) { configuration in
+            guard isPart, var text = configuration["text_config"]?.object else {
+              configuration[member] = .integer(3)
+              return
+            }
+            text[member] = .integer(3)
+            configuration["text_config"] = .object(text)
+          }
+        })
+      #expect(refusal.rule == "family-member" && refusal.message.contains("'\(member)'"), "\(refusal)")
+    }
+    let checkpoint = try Checkpoint.open(path(name))
+    let configuration = try checkpoint.attachments.json(.configuration)
+    let catalog = TensorCatalog(checkpoint.tensors, file: path(name))
+    let inside = catalog.names.filter { $0.contains("layers.1.") && !$0.hasPrefix("vision") }
+    #expect(inside.count > 5)
+    for lost in inside {
+      var entries = catalog.entries
+      entries[lost] = nil
+      let refusal = try #require(
+        #expect(throws: Refusal.self, "\(lost)") {
+          try Families.model(configuration: configuration, tensors: TensorCatalog(entries))
+        })
+      #expect(refusal.rule == "family-tensors", "\(refusal)")
+      // Of another shape.
+      entries[lost] = TensorCatalog.Entry(shape: try #require(Shape([7, 5])), elementType: .f16)
+      #expect(throws: Refusal.self, "\(lost)") {
+        try Families.model(configuration: configuration, tensors: TensorCatalog(entries))
+      }
+    }
+  }
+
+  /// Members of the kind above that the family understands.
+  private func readMembers(_ name: String) throws -> [String] {
+    switch try model(name).graph.family {
+    case "gemma2": ["attn_logit_softcapping", "final_logit_softcapping", "query_pre_attn_scalar"]
+    case "gemma3": ["final_logit_softcapping", "query_pre_attn_scalar"]
+    case "granite": ["embedding_multiplier", "residual_multiplier", "logits_scaling", "attention_multiplier"]
+    case "smollm3": ["no_rope_layers"]
+    default: []
+    }
+  }
+
+  /// Without config.json the family is told from the names, where these differ from a LLaMA's.
+  @Test(arguments: [
+    ("gemma2", "gemma2"), ("gemma3", "gemma3"), ("phi3", "phi3"), ("olmo2", "olmo2"), ("gemma", "llama"),
+  ])
+  func namesTellTheFamily(_ name: String, _ family: String) throws {
+    let tensors = TensorCatalog(try Checkpoint.open(path(name)).tensors)
+    let graph = try Families.graph(configuration: nil, tensors: tensors)
+    #expect(graph.family == family && !graph.missing.isEmpty)
+    #expect(throws: Refusal.self) {
+      try FloatExecutor(graph: graph, parameters: ParameterReader(Checkpoint.open(path(name)).tensors), threadCount: 1)
+    }
+  }
+
   /// A checkpoint that says to be of another family is right or refused, also without `architectures`.
   @Test(
     arguments: names, ["llama", "mistral", "qwen2", "qwen3", "bert", "gemma", "gemma2", "granite", "olmo2", "phi3"])

@@ -6,10 +6,14 @@ package enum Phi3Family: ModelFamily {
     name: "phi3", modelTypes: ["phi3"], architectures: ["Phi3"], prefixes: ["model.", ""],
     anchor: "embed_tokens.weight",
     signature: ["layers.0.mlp.gate_up_proj.weight", "layers.0.self_attn.qkv_proj.weight"], layers: "layers.",
-    body: ["norm"])
+    body: ["norm"], publishedCode: ["modeling_phi3.Phi3ForCausalLM"])
 
   /// Adds the model's nodes and outputs.
   package static func build(_ builder: inout GraphBuilder) throws {
+    // Phi-4-mini states it: every so many layers see all tokens.
+    guard try builder.configuration.size("full_attn_mod") ?? 1 == 1 else {
+      throw builder.configuration.refusal("'full_attn_mod' is not supported")
+    }
     var decoder = RotaryDecoder()
     decoder.isFused = true
     decoder.epsilon = 1e-5
