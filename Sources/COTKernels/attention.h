@@ -108,21 +108,23 @@ OT_INLINE void multiply_add_all(
 
 // MARK: Attention
 
-/// A block of queries: its first one is `query`, and it is the keys before
-/// `end[r]` that query r sees, of which `last_end` is the greatest.
+/// A block of queries: its first one is `query`, and it is the keys from `begin[r]` on
+/// before `end[r]` that query r sees. Both grow with r.
 struct ot_query_block {
   const struct ot_attention *a;
   size_t query;
-  size_t end[ot_most_queries], last_end;
+  size_t begin[ot_most_queries], end[ot_most_queries];
   float *scores, *sums, *maxima, *tails, *accumulators;
   size_t padded;
 };
 
-/// The mask of the 16 keys from `key` on that a query sees whose keys end at `end`.
-OT_INLINE i32x16 seen_keys(const uint8_t *mask, size_t key_count, size_t key, size_t end) {
+/// The mask of the 16 keys from `key` on that a query sees whose keys are `begin` ..< `end`.
+OT_INLINE i32x16 seen_keys(
+    const uint8_t *mask, size_t key_count, size_t key, size_t begin, size_t end) {
   static const int32_t numbers[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
   size_t left = end > key ? end - key : 0;
-  i32x16 seen = OT_LOAD(i32x16, numbers) < (int32_t)(left < 16 ? left : 16);
+  i32x16 lanes = OT_LOAD(i32x16, numbers), seen = lanes < (int32_t)(left < 16 ? left : 16);
+  if (begin > key) seen &= lanes >= (int32_t)(begin - key < 16 ? begin - key : 16);
   if (mask == NULL || left == 0) return seen;
   size_t known = key_count - key < 16 ? key_count - key : 16;
   u8x16 bytes = OT_LOAD_N(u8x16, mask + key, known, (u8x16){0});
@@ -138,13 +140,14 @@ OT_INLINE void weigh(const struct ot_query_block *b, int r, size_t first, size_t
   f32x16 largest = splat(-__builtin_inff());
   for (size_t v = 0; v < vector_count; v++) {
     f32x16 value = OT_LOAD(f32x16, scores + v * 16) * splat(a->scale);
+    if (a->soft_cap != 0) value = splat(a->soft_cap) * tangent(value / splat(a->soft_cap));
     if (a->slope != 0) {
       i32x16 keys;
       for (int lane = 0; lane < 16; lane++) keys[lane] = (int32_t)(first + v * 16) + lane;
       f32x16 bias = slope * __builtin_convertvector(keys, f32x16);
       value = value + bias;
     }
-    i32x16 seen = seen_keys(a->mask, a->key_count, first + v * 16, b->end[r]);
+    i32x16 seen = seen_keys(a->mask, a->key_count, first + v * 16, b->begin[r], b->end[r]);
     values[v] = blend(seen, value, splat(-__builtin_inff()));
     largest = greater(values[v], largest);
   }
@@ -200,13 +203,19 @@ OT_INLINE void add_seen_values(
       end++;
       if (a->mask == NULL) end = block_end;
     }
-    // The first query sees the fewest keys.
-    size_t common = end < b->end[0] ? end : b->end[0];
-    if (start < common) add_values(b, rows, 0, first, start, common);
-    size_t from = start > b->end[0] ? start : b->end[0];
-    for (int r = 1; r < rows && from < end; r++) {
-      size_t to = end < b->end[r] ? end : b->end[r];
+    // The keys that all queries see, at once: from the last one's first to the first one's last.
+    size_t low = start > b->begin[rows - 1] ? start : b->begin[rows - 1];
+    size_t high = end < b->end[0] ? end : b->end[0];
+    if (low >= high) low = high = end;
+    for (int r = 0; r < rows && start < low; r++) {
+      size_t from = start > b->begin[r] ? start : b->begin[r];
+      size_t to = low < b->end[r] ? low : b->end[r];
       if (from < to) add_values(b, 1, r, first, from, to);
+    }
+    if (low < high) add_values(b, rows, 0, first, low, high);
+    for (int r = 1; r < rows && high < end; r++) {
+      size_t to = end < b->end[r] ? end : b->end[r];
+      if (high < to) add_values(b, 1, r, first, high, to);
     }
     start = end + 1;
   }
@@ -242,13 +251,15 @@ OT_INLINE void attend(struct ot_query_block *b, int rows, size_t query) {
   b->query = query;
   for (int r = 0; r < rows; r++) {
     b->end[r] = a->is_causal ? a->first_position + query + (size_t)r + 1 : a->key_count;
+    b->begin[r] = ot_first_seen(b->end[r], a->window);
     b->maxima[r] = -__builtin_inff();
     OT_STORE(b->sums + r * 16, splat(0));
     for (size_t c = 0; c < b->padded; c += 16)
       OT_STORE(b->accumulators + (size_t)r * b->padded + c, splat(0));
   }
   size_t last_end = b->end[rows - 1], whole = a->head_size / 16 * 16;
-  for (size_t first = 0; first < last_end; first += ot_key_block) {
+  size_t first = b->begin[0] / ot_key_block * ot_key_block;
+  for (; first < last_end; first += ot_key_block) {
     size_t end = last_end - first < ot_key_block ? last_end : first + ot_key_block;
     size_t vector_count = (end - first + 15) / 16;
     multiply_add_all(

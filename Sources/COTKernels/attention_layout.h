@@ -41,6 +41,11 @@ enum {
 /// Value scales below this are as this: 1 / scale stays finite.
 #define OT_SMALLEST_VALUE_SCALE 1e-30f
 
+/// The first key of those before `end` that a query sees with such a window.
+static inline size_t ot_first_seen(size_t end, size_t window) {
+  return window != 0 && end > window ? end - window : 0;
+}
+
 static inline size_t ot_padded_head_size(size_t head_size) { return (head_size + 15) / 16 * 16; }
 
 #endif

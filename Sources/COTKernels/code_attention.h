@@ -7,13 +7,16 @@ OT_INLINE void begin_queries(struct ot_code_queries *b, int rows, size_t query) 
   const struct ot_code_attention *a = b->a;
   b->query = query;
   b->slope = a->slope * OT_LOG2_E;
+  b->cap = a->soft_cap * OT_LOG2_E;
   b->maxima = splat(-__builtin_inff());
   __builtin_memset(b->codes, 0, b->padded * ot_most_queries);
   for (int r = 0; r < rows; r++) {
     size_t i = query + (size_t)r;
     const int8_t *codes = a->q + i * a->q_stride;
     b->end[r] = a->is_causal ? a->first_position + i + 1 : a->key_count;
-    b->factor[r] = a->q_scales[i] * a->scale * OT_LOG2_E;
+    b->begin[r] = ot_first_seen(b->end[r], a->window);
+    b->factor[r] =
+        a->q_scales[i] * a->scale * (a->soft_cap != 0 ? 1 / a->soft_cap : OT_LOG2_E);
     b->start[r] = -OT_KEY_OFFSET * sum(codes, a->head_size);
     b->totals[r] = b->factor[r] * 0;
     for (size_t c = 0; c < a->head_size; c += 4) {
@@ -56,15 +59,17 @@ OT_INLINE void attend_codes(struct ot_code_queries *b, int rows, size_t query) {
   const struct ot_code_attention *a = b->a;
   begin_queries(b, rows, query);
   size_t last_end = b->end[rows - 1], words = (a->head_size + 3) / 4;
-  for (size_t first = 0; first < last_end; first += OT_CODE_BLOCK) {
+  size_t first = b->begin[0] / OT_CODE_BLOCK * OT_CODE_BLOCK;
+  for (; first < last_end; first += OT_CODE_BLOCK) {
     size_t end = last_end - first < OT_CODE_BLOCK ? last_end : first + OT_CODE_BLOCK;
     size_t vector_count = (end - first + 15) / 16;
 #define OT_KEYS(vectors, v)                                                       \
   multiply_keys(b, rows, vectors, a->keys + (first / 16 + v) * words * 64, b->scores + v * 16)
     OT_EACH_VECTORS(rows, vector_count, OT_KEYS)
 #undef OT_KEYS
-    // The first query sees the fewest keys.
-    int sees_all = a->mask == NULL && a->slope == 0 && first + OT_CODE_BLOCK <= b->end[0];
+    // The first query sees the fewest keys at the end, the last one at the start.
+    int sees_all = a->mask == NULL && a->slope == 0 && b->begin[rows - 1] <= first &&
+                   first + OT_CODE_BLOCK <= b->end[0];
     int any_fine = sees_all ? weigh_block(b, rows, first, OT_CODE_BLOCK / 16, 1)
                             : weigh_block(b, rows, first, vector_count, 0);
 #define OT_VALUES(vectors, v)                                                     \

@@ -62,14 +62,15 @@ OT_KERNEL void store_value_codes(
 
 // MARK: Products in registers
 
-/// A block of queries; `end` as in `ot_query_block`.
+/// A block of queries; `begin` and `end` as in `ot_query_block`.
 struct ot_code_queries {
   const struct ot_code_attention *a;
   size_t query;
-  size_t end[ot_most_queries];
-  /// The scores' initial values, and their scales but for the keys' part.
+  size_t begin[ot_most_queries], end[ot_most_queries];
+  /// The scores' initial values, and their scales but for the keys' part; `cap` as in
+  /// scalar_code_attention.c.
   int32_t start[ot_most_queries];
-  float factor[ot_most_queries], slope;
+  float factor[ot_most_queries], slope, cap;
   /// By query: largest score so far, sum of weights.
   f32x16 maxima, totals;
   /// Of the present block, by query: factors for what has been summed and for the

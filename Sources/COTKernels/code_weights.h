@@ -28,15 +28,15 @@ OT_INLINE f32x16 reduced_rows(const f32x16 x[8], int is_sum) {
 #undef OT_HALVED
 #undef OT_LANES
 
-OT_INLINE i32x16 seen_codes(const struct ot_code_attention *a, size_t key, size_t end) {
-  return seen_keys(a->mask, a->key_count, key, end);
+OT_INLINE i32x16 seen_codes(const struct ot_code_queries *b, int r, size_t key) {
+  return seen_keys(b->a->mask, b->a->key_count, key, b->begin[r], b->end[r]);
 }
 
 /// Scales of 16 values, 0 for those that query r does not see.
 OT_INLINE f32x16 seen_scales(
     const struct ot_code_queries *b, const float *scales, int r, size_t key, int sees_all) {
   f32x16 scale = OT_LOAD(f32x16, scales + key);
-  return sees_all ? scale : blend(seen_codes(b->a, key, b->end[r]), scale, splat(0));
+  return sees_all ? scale : blend(seen_codes(b, r, key), scale, splat(0));
 }
 
 /// Finds the largest scale of the values from `first` on that query r sees.
@@ -70,14 +70,14 @@ OT_INLINE void step_weights(
 /// returns their largest by lanes.
 OT_INLINE f32x16 scale_scores(
     const struct ot_code_queries *b, int r, size_t first, size_t vector_count, int sees_all) {
-  const struct ot_code_attention *a = b->a;
-  const float *key_scales = a->key_scales + first;
+  const float *key_scales = b->a->key_scales + first;
   float *scores = b->scores + r * OT_CODE_BLOCK;
   f32x16 factor = splat(b->factor[r]), slope = splat(b->slope);
   f32x16 largest = splat(-__builtin_inff());
   for (size_t v = 0; v < vector_count; v++) {
     f32x16 step = OT_LOAD(f32x16, key_scales + v * 16) * factor;
     f32x16 value = __builtin_convertvector(OT_LOAD(i32x16, scores + v * 16), f32x16) * step;
+    if (b->cap != 0) value = splat(b->cap) * tangent(value);
     if (!sees_all) {
       if (b->slope != 0) {
         i32x16 keys;
@@ -85,7 +85,7 @@ OT_INLINE f32x16 scale_scores(
         f32x16 bias = slope * __builtin_convertvector(keys, f32x16);
         value = value + bias;
       }
-      value = blend(seen_codes(a, first + v * 16, b->end[r]), value, splat(-__builtin_inff()));
+      value = blend(seen_codes(b, r, first + v * 16), value, splat(-__builtin_inff()));
     }
     OT_STORE(scores + v * 16, value);
     largest = greater(value, largest);
@@ -102,7 +102,7 @@ OT_INLINE void weigh_codes(
   f32x16 sum = splat(0), scaled_sum = splat(0);
   for (size_t v = 0; v < vector_count; v++) {
     f32x16 p = decay2(OT_LOAD(f32x16, scores + v * 16) - splat(largest));
-    if (!sees_all) p = blend(seen_codes(b->a, first + v * 16, b->end[r]), p, splat(0));
+    if (!sees_all) p = blend(seen_codes(b, r, first + v * 16), p, splat(0));
     OT_STORE(scores + v * 16, p);
     sum = sum + p;
     scaled_sum = fma_of(p, OT_LOAD(f32x16, steps + v * 16), scaled_sum);

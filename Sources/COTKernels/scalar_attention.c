@@ -35,16 +35,16 @@ void ot_store_keys_scalar(
   }
 }
 
-static int is_seen(const struct ot_attention *a, size_t key) {
-  return a->mask == NULL || a->mask[key] != 0;
+static int is_seen(const struct ot_attention *a, size_t begin, size_t key) {
+  return key >= begin && (a->mask == NULL || a->mask[key] != 0);
 }
 
 static float score(const struct ot_attention *a, const float *q, size_t key) {
-  if (!is_seen(a, key)) return -__builtin_inff();
   const float *k = a->keys + key / 16 * 16 * a->head_size + key % 16;
   float sum = 0;
   for (size_t c = 0; c < a->head_size; c++) sum = fma_of(q[c], k[c * 16], sum);
   sum = sum * a->scale;
+  if (a->soft_cap != 0) sum = a->soft_cap * tangent(sum / a->soft_cap);
   if (a->slope != 0) {
     float bias = a->slope * (float)key;
     sum = sum + bias;
@@ -57,13 +57,15 @@ void ot_attention_scalar(const struct ot_attention *a) {
   for (size_t i = 0; i < a->query_count; i++) {
     size_t position = a->first_position + i;
     size_t end = a->is_causal ? position + 1 : a->key_count;
+    size_t begin = ot_first_seen(end, a->window);
     float maximum = -__builtin_inff(), sums[lane_count] = {0};
     for (size_t c = 0; c < a->head_size; c++) accumulators[c] = 0;
-    for (size_t first = 0; first < end; first += ot_key_block) {
+    for (size_t first = begin / ot_key_block * ot_key_block; first < end; first += ot_key_block) {
       size_t count = end - first < ot_key_block ? end - first : ot_key_block;
       float largest = maximum;
       for (size_t j = 0; j < count; j++) {
-        scores[j] = score(a, a->q + i * a->q_stride, first + j);
+        scores[j] = -__builtin_inff();
+        if (is_seen(a, begin, first + j)) scores[j] = score(a, a->q + i * a->q_stride, first + j);
         if (scores[j] > largest) largest = scores[j];
       }
       // -infinity - -infinity is no number; what has been summed is 0 then.
@@ -75,7 +77,7 @@ void ot_attention_scalar(const struct ot_attention *a) {
       for (size_t j = 0; j < count; j++) {
         float p = decay(scores[j] - reference);
         sums[j % lane_count] = sums[j % lane_count] + p;
-        if (!is_seen(a, first + j)) continue;
+        if (!is_seen(a, begin, first + j)) continue;
         const float *v = a->values + (first + j) * a->value_stride;
         for (size_t c = 0; c < a->head_size; c++)
           accumulators[c] = fma_of(p, v[c], accumulators[c]);

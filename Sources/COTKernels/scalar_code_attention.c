@@ -41,13 +41,16 @@ void ot_store_value_codes_scalar(
 struct query {
   const struct ot_code_attention *a;
   const int8_t *codes;
+  /// The first key that it sees.
+  size_t begin;
   /// q_scale * scale * log2(e), and the slope times log2(e): weights are powers of 2.
-  float factor, slope;
+  /// With a soft cap c instead q_scale * scale / c, and c * log2(e); c is 0 for none.
+  float factor, slope, cap;
   float maximum, total, *accumulators;
 };
 
-static int is_seen(const struct ot_code_attention *a, size_t key) {
-  return a->mask == NULL || a->mask[key] != 0;
+static int is_seen(const struct query *q, size_t key) {
+  return key >= q->begin && (q->a->mask == NULL || q->a->mask[key] != 0);
 }
 
 static float score(const struct query *q, size_t key) {
@@ -56,6 +59,7 @@ static float score(const struct query *q, size_t key) {
   for (size_t c = 0; c < a->head_size; c++)
     sum += q->codes[c] * (a->keys[key_place(key, c, a->head_size)] - 128);
   float value = (float)sum * (a->key_scales[key] * q->factor);
+  if (q->cap != 0) value = q->cap * tangent(value);
   if (q->slope != 0) {
     float bias = q->slope * (float)key;
     value = value + bias;
@@ -71,7 +75,7 @@ static void add_block(struct query *q, size_t first, size_t end) {
   float largest = -__builtin_inff(), largest_scale = OT_SMALLEST_VALUE_SCALE;
   int is_finite = 1;
   for (size_t key = first; key < end; key++) {
-    if (!is_seen(a, key)) continue;
+    if (!is_seen(q, key)) continue;
     float value = scores[key - first] = score(q, key), value_scale = a->value_scales[key];
     if (value > largest) largest = value;
     if (value_scale > largest_scale) largest_scale = value_scale;
@@ -88,7 +92,7 @@ static void add_block(struct query *q, size_t first, size_t end) {
   float step = OT_LARGEST_DIGIT / largest_scale;
   for (size_t key = first; key < end; key++) {
     size_t j = key - first, lane = j % lane_count;
-    float p = is_seen(a, key) ? decay2(scores[j] - largest) : 0;
+    float p = is_seen(q, key) ? decay2(scores[j] - largest) : 0;
     sums[lane] = sums[lane] + p;
     scores[j] = p;
     if (p != 0) scaled_sums[lane] = fma_of(p, a->value_scales[key] * step, scaled_sums[lane]);
@@ -131,15 +135,17 @@ void ot_code_attention_scalar(const struct ot_code_attention *a) {
     struct query q = {
         .a = a,
         .codes = a->q + i * a->q_stride,
-        .factor = a->q_scales[i] * a->scale * OT_LOG2_E,
+        .begin = ot_first_seen(end, a->window),
+        .factor = a->q_scales[i] * a->scale * (a->soft_cap != 0 ? 1 / a->soft_cap : OT_LOG2_E),
         .slope = a->slope * OT_LOG2_E,
+        .cap = a->soft_cap * OT_LOG2_E,
         .maximum = -__builtin_inff(),
         .accumulators = a->scratch,
     };
     // NaN for a query whose scale is.
     q.total = q.factor * 0;
     for (size_t c = 0; c < a->head_size; c++) q.accumulators[c] = 0;
-    for (size_t first = 0; first < end; first += OT_CODE_BLOCK)
+    for (size_t first = q.begin / OT_CODE_BLOCK * OT_CODE_BLOCK; first < end; first += OT_CODE_BLOCK)
       add_block(&q, first, end - first < OT_CODE_BLOCK ? end : first + OT_CODE_BLOCK);
     for (size_t c = 0; c < a->head_size; c++) {
       float value = 0;

@@ -1,4 +1,4 @@
-// The scalar exponentials. A file that includes this turns contraction off.
+// The scalar exponentials and tangent. A file that includes this turns contraction off.
 #ifndef OT_SCALAR_EXPONENTIAL_H
 #define OT_SCALAR_EXPONENTIAL_H
 
@@ -58,6 +58,22 @@ static inline float decay2(float x) {
   p = fma_of(p, r, OT_EXP2_1);
   p = fma_of(p, r, 1.0f);
   return float_of(bits_of(p) + (bits_of(shifted) << 23));
+}
+
+/// The hyperbolic tangent.
+static inline float tangent(float x) {
+  float t = __builtin_fabsf(x), square = x * x;
+  float e = decay(-2.0f * t);
+  float quotient = (e + e) / (1.0f + e);
+  float far = __builtin_copysignf(1.0f - quotient, x);
+  float near = OT_TANH_11;
+  near = fma_of(near, square, OT_TANH_9);
+  near = fma_of(near, square, OT_TANH_7);
+  near = fma_of(near, square, OT_TANH_5);
+  near = fma_of(near, square, OT_TANH_3);
+  near = near * square;
+  near = fma_of(near, x, x);
+  return t > OT_TANH_BOUND ? far : near;
 }
 
 #endif

@@ -25,21 +25,6 @@ static float error_function(float x) {
   return t > OT_ERF_BOUND ? far : near;
 }
 
-static float tangent(float x) {
-  float t = __builtin_fabsf(x), square = x * x;
-  float e = decay(-2.0f * t);
-  float quotient = (e + e) / (1.0f + e);
-  float far = __builtin_copysignf(1.0f - quotient, x);
-  float near = OT_TANH_11;
-  near = fma_of(near, square, OT_TANH_9);
-  near = fma_of(near, square, OT_TANH_7);
-  near = fma_of(near, square, OT_TANH_5);
-  near = fma_of(near, square, OT_TANH_3);
-  near = near * square;
-  near = fma_of(near, x, x);
-  return t > OT_TANH_BOUND ? far : near;
-}
-
 static float activated(enum ot_activation kind, float x) {
   switch (kind) {
     case OT_RELU:

@@ -52,6 +52,13 @@ struct GraphReader {
     return value
   }
 
+  func numbers(_ key: String) throws -> [Double] {
+    try elements(key).map {
+      guard let number = $0.double else { throw refusal("'\(key)' has an entry that is not a number") }
+      return number
+    }
+  }
+
   func flag(_ key: String) throws -> Bool {
     guard let value = value(key)?.bool else { throw refusal("'\(key)' is neither true nor false") }
     return value

@@ -2,7 +2,7 @@ import COTKernels
 import OTFoundation
 
 /// Attention of consecutive queries of one head, of floats or of quantized values:
-/// y = softmax(scale · q·k + slope · position of k) v.
+/// y = softmax(cap(scale · q·k) + slope · position of k) v.
 package struct HeadAttention {
   /// Channels of a query, key or value.
   package var headSize: Int
@@ -16,8 +16,12 @@ package struct HeadAttention {
   package var keyCount: Int
   /// True when a query at position p sees keys 0 ... p only.
   package var isCausal: Bool
+  /// The most keys that a causal query sees, the last ones; 0 for all.
+  package var window = 0
   /// Factor of the scores.
   package var scale: Float
+  /// c of cap(s) = c · tanh(s / c); 0 for s itself.
+  package var softCap: Float = 0
   /// ALiBi's slope; 0 for none.
   package var slope: Float = 0
   /// One byte per key, 0 for those that are not seen; nil: all are. A query that
@@ -28,7 +32,7 @@ package struct HeadAttention {
   /// Elements from result to result.
   package var targetStride: Int
 
-  /// Attention without slope and mask.
+  /// Attention without window, soft cap, slope and mask.
   package init(
     headSize: Int, queryCount: Int, queryStride: Int, firstPosition: Int, keyCount: Int, isCausal: Bool, scale: Float,
     target: UnsafeMutableBufferPointer<Float>, targetStride: Int
@@ -48,6 +52,7 @@ package struct HeadAttention {
   func check(queryElementCount: Int) {
     precondition(headSize > 0 && keyCount > 0 && firstPosition >= 0)
     precondition(!isCausal || firstPosition + queryCount <= keyCount)
+    precondition(window >= 0 && (window == 0 || isCausal), "a window of attention that is not causal")
     precondition(Kernels.holds(queryElementCount, queryCount, headSize, queryStride))
     precondition(Kernels.holds(target.count, queryCount, headSize, targetStride))
     precondition((mask?.count ?? keyCount) >= keyCount, "too short a mask")
@@ -114,8 +119,8 @@ extension Kernels {
     var call = ot_attention(
       q: q, q_stride: head.queryStride, query_count: head.queryCount, keys: keys, values: values,
       value_stride: block.valueStride, key_count: keyCount, head_size: headSize, first_position: head.firstPosition,
-      is_causal: head.isCausal ? 1 : 0, scale: head.scale, slope: head.slope, mask: head.mask?.baseAddress, y: y,
-      y_stride: head.targetStride, scratch: room)
+      is_causal: head.isCausal ? 1 : 0, window: head.window, scale: head.scale, soft_cap: head.softCap,
+      slope: head.slope, mask: head.mask?.baseAddress, y: y, y_stride: head.targetStride, scratch: room)
     table.pointee.attention(&call)
   }
 

@@ -23,6 +23,12 @@ package final class Session {
   private let cache: KeyValueCache
   private let logits: Program.ValueID
   private var batch = Batch()
+  /// The tokens read so far, and behind them some that are forgotten.
+  private var tokens: [Int] = []
+  /// Lengths of sequences beyond which all keys are rotated otherwise.
+  private let rotationLimits: [Int]
+  /// The length of the sequence for which the keys are rotated that are kept; nil: not all for the same.
+  private var rotatedLength: Int?
 
   init(_ engine: Engine, tokenCapacity: Int?) throws {
     let program = engine.fused
@@ -44,11 +50,19 @@ package final class Session {
       workspace.rotaryTables[index].reserve(positionCount: self.tokenCapacity)
     }
     cache = try KeyValueCache(program.attentions, form: engine.cacheForm, tokenCapacity: self.tokenCapacity)
+    rotationLimits = program.rotaries.compactMap { $0.longContext?.length }
+    tokens.reserveCapacity(self.tokenCapacity)
     self.engine = engine
     self.logits = logits
   }
 
-  /// Reads more tokens.
+  /// True when the keys that are kept are rotated as those of a sequence of `length` tokens.
+  private func isRotated(for length: Int) -> Bool {
+    rotationLimits.allSatisfy { limit in rotatedLength.map { ($0 > limit) == (length > limit) } ?? false }
+  }
+
+  /// Reads more tokens. Where the sequence becomes longer than the length at which a model changes its
+  /// rotation (LongRoPE), all are run once more.
   ///
   /// - Parameter body: is given the logits of the last of them, `[vocabulary]`;
   ///   the memory is the session's.
@@ -63,19 +77,17 @@ package final class Session {
       throw Refusal(
         "run-context", "\(tokenCount + tokenIDs.count) tokens are more than the \(tokenCapacity) of this session")
     }
-    let start = tokenCount
-    do {
-      for first in stride(from: 0, to: tokenIDs.count, by: workspace.rowCapacity) {
-        let end = min(first + workspace.rowCapacity, tokenIDs.count)
-        batch.replace(with: tokenIDs[first..<end], firstPosition: start + first)
-        try engine.run(
-          batch, in: workspace, cache: cache, tail: end == tokenIDs.count ? .last : .none, finished: { _ in })
-        tokenCount = start + end
-      }
-    } catch {
-      tokenCount = start
-      throw error
+    tokens.removeLast(tokens.count - tokenCount)
+    tokens += tokenIDs
+    let isRotated = isRotated(for: tokens.count)
+    rotatedLength = nil
+    for first in stride(from: isRotated ? tokenCount : 0, to: tokens.count, by: workspace.rowCapacity) {
+      let end = min(first + workspace.rowCapacity, tokens.count)
+      batch.replace(with: tokens[first..<end], firstPosition: first, sequenceLength: tokens.count)
+      try engine.run(batch, in: workspace, cache: cache, tail: end == tokens.count ? .last : .none, finished: { _ in })
     }
+    tokenCount = tokens.count
+    rotatedLength = tokenCount
     let width = workspace.program.values[logits].channelCount
     let row = workspace.rows(of: logits) + workspace.tailOrigin * width
     return try body(UnsafeBufferPointer(start: row, count: width))

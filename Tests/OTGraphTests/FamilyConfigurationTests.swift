@@ -135,14 +135,19 @@ import Testing
     try expectRefusal("family-configuration", both.with(without: ["rope_theta"]), naming: "contradict")
     let other = try object(#"{"rope_type": "linear", "factor": 3.0, "rope_theta": 500.0}"#)
     try expectRefusal("family-configuration", both.with(["rope_parameters": other]), naming: "contradict")
-    let yarn = try object(#"{"rope_type": "yarn", "factor": 2.0}"#)
-    try expectRefusal("family-configuration", both.with(["rope_scaling": yarn]), naming: "'yarn' are not supported")
+    let yarn = try object(#"{"rope_type": "yarn", "factor": 2.0, "rope_theta": 500.0}"#)
+    #expect(try rotary(both.with(["rope_scaling": yarn])).amplitude > 1)
+    let unknown = try object(#"{"rope_type": "spiral", "factor": 2.0}"#)
+    try expectRefusal(
+      "family-configuration", both.with(["rope_scaling": unknown]), naming: "'spiral' are not supported")
   }
 
   @Test(arguments: [
     (#"{"full_attention": {"rope_theta": 1e6}, "sliding_attention": {"rope_theta": 1e4}}"#, "'full_attention'"),
     (#"{"rope_type": "default", "partial_rotary_factor": 0.5}"#, "partial_rotary_factor"),
-    (#"{"rope_type": "longrope", "short_factor": [1.0]}"#, "'longrope' are not supported"),
+    (#"{"rope_type": "longrope", "short_factor": [1.0]}"#, "'long_factor'"),
+    (#"{"rope_type": "longrope", "short_factor": [1.0, 1.0], "long_factor": [2.0]}"#, "'short_factor'"),
+    (#"{"rope_type": "yarn", "factor": 2.0, "truncate": 1}"#, "truncate"), (#"{"rope_type": "dynamic"}"#, "'factor'"),
     (#"{"rope_type": "linear"}"#, "lacks 'factor'"), (#"{"rope_theta": 1e4, "llama_4_scaling_beta": 0.1}"#, "beta"),
   ])
   func otherRotationsAreRefused(_ parameters: String, _ name: String) throws {
@@ -160,7 +165,8 @@ import Testing
       TinyModel.llama.with(["layer_types": .array(types.map { .string($0) }), "sliding_window": window])
     }
     #expect(try typed(["full_attention", "full_attention"], .null).model().graph.contextLength == 64)
-    // Within the window both kinds see the same.
+    try expectRefusal("family-configuration", typed(["full_attention"], .null), naming: "1 entries for 2 layers")
+    // A llama has no window: within it, what others make of it is the same.
     #expect(try typed(["full_attention", "sliding_attention"], .integer(16)).model().graph.contextLength == 16)
     try expectRefusal("family-configuration", typed(["full_attention", "sliding_attention"], .null), naming: "window")
     try expectRefusal(
@@ -175,9 +181,41 @@ import Testing
       ["model_type": .string("qwen2"), "sliding_window": .integer(16), "max_window_layers": .integer(1)],
       Dictionary(uniqueKeysWithValues: biases))
     let used: [String: JSONValue] = ["use_sliding_window": .bool(true)]
-    #expect(try qwen.model().graph.contextLength == 64)
-    #expect(try qwen.with(used).model().graph.contextLength == 16)
-    #expect(try qwen.with(used).with(["max_window_layers": .integer(2)]).model().graph.contextLength == 64)
+    #expect(try windows(qwen) == [nil, nil])
+    #expect(try windows(qwen.with(used)) == [nil, 16])
+    #expect(try windows(qwen.with(used).with(["max_window_layers": .integer(0)])) == [16, 16])
+    #expect(try windows(qwen.with(used).with(["max_window_layers": .integer(2)])) == [nil, nil])
+    // All that there can be is no window.
+    #expect(try windows(qwen.with(used).with(["sliding_window": .integer(64)])) == [nil, nil])
+    let types: [String: JSONValue] = ["layer_types": .array([.string("sliding_attention"), .string("full_attention")])]
+    #expect(try windows(qwen.with(used).with(types)) == [16, nil])
+    try expectRefusal("family-configuration", qwen.with(types), naming: "window")
+    for tiny in [qwen, qwen.with(used), qwen.with(used).with(types)] {
+      #expect(try tiny.model().graph.contextLength == 64)
+    }
+  }
+
+  /// The windows of both layers.
+  private func windows(_ tiny: TinyModel) throws -> [Int?] {
+    let graph = try tiny.model().graph
+    return graph.nodes.compactMap { node in
+      guard case .attention(let attention) = node.operation else { return nil }
+      return .some(attention.window)
+    }
+  }
+
+  /// All layers of a Mistral slide; where configurations say otherwise, loaders differ, and the window is the limit.
+  @Test func mistralSlides() throws {
+    let mistral = TinyModel.llama.with(["model_type": .string("mistral")])
+    #expect(try windows(mistral) == [nil, nil])
+    let short = mistral.with(["sliding_window": .integer(16)])
+    #expect(try windows(short) == [16, 16])
+    #expect(try short.model().graph.contextLength == 64)
+    #expect(try windows(short.with(["sliding_window": .null])) == [nil, nil])
+    let mixed = short.with([
+      "layer_types": .array([.string("sliding_attention"), .string("full_attention")])
+    ])
+    #expect(try mixed.model().graph.contextLength == 16)
   }
 
   // MARK: Biases and heads

@@ -244,16 +244,17 @@ struct FamilyVariantTests {
   }
 
   @Test(arguments: [
-    ("llama", JSONValue.integer(16), 16), ("llama", .null, 256), ("mistral", .integer(16), 16), ("mistral", .null, 256),
-    ("mistral", .integer(4096), 256),
+    ("llama", JSONValue.integer(16), 16, nil), ("llama", .null, 256, nil), ("mistral", .integer(16), 256, 16),
+    ("mistral", .null, 256, nil), ("mistral", .integer(4096), 256, nil),
   ])
-  func slidingWindowLimitsTheContext(_ type: String, _ window: JSONValue, _ limit: Int) throws {
+  func slidingWindows(_ type: String, _ window: JSONValue, _ limit: Int, _ used: Int?) throws {
     let fixture = Fixture.llama
     let graph = try Families.graph(
       configuration: try configured(
         fixture, ["model_type": .string(type), "sliding_window": window]),
       tensors: try fixture.catalog())
     #expect(graph.contextLength == limit)
+    #expect(try attention(graph).window == used)
   }
 
   // MARK: BERT

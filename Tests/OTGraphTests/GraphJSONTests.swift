@@ -47,18 +47,80 @@ struct GraphJSONTests {
   @Test func scalingOfRotationsSurvives() throws {
     for scaling in [
       Rotary.Scaling.linear(factor: 2.5),
-      .llama3(factor: 8, low: 1, high: 4, contextLength: 8192),
+      .llama3(factor: 8, low: 1, high: 4, contextLength: 8192), .divided(by: [1.0625], amplitude: 1.2),
+      .longrope(short: [1], long: [31.5], contextLength: 4096, amplitude: 1.1902380714238083),
     ] {
-      let attention = Attention(
-        headCount: 2, keyValueHeadCount: 1, headSize: 2, scale: 0.1, isCausal: false,
-        positions: .rotary(Rotary(theta: 500_000, dimensions: 2, scaling: scaling)))
-      let half = Linear(weight: "half", bias: nil, inFeatures: 4, outFeatures: 2, role: .block)
-      let graph = try smallGraph(
-        [
-          Node("half", .linear(half), inputs: ["norm"]),
-          Node("mixed", .attention(attention), inputs: ["first", "half", "half"]),
-        ], site: "mixed")
+      let graph = try mixed(Rotary(theta: 500_000, dimensions: 2, scaling: scaling))
       #expect(try reread(graph) == graph)
+    }
+  }
+
+  /// A graph of an attention with heads of two channels.
+  private func mixed(
+    _ rotary: Rotary, isCausal: Bool = true, window: Int? = nil, softCap: Float? = nil
+  ) throws -> Graph {
+    let attention = Attention(
+      headCount: 2, keyValueHeadCount: 1, headSize: 2, scale: 0.1, softCap: softCap, isCausal: isCausal,
+      window: window, positions: .rotary(rotary))
+    let half = Linear(weight: "half", bias: nil, inFeatures: 4, outFeatures: 2, role: .block)
+    return try smallGraph(
+      [
+        Node("half", .linear(half), inputs: ["norm"]),
+        Node("mixed", .attention(attention), inputs: ["first", "half", "half"]),
+      ], site: "mixed")
+  }
+
+  /// What a reader without windows and caps would misread has a name that it refuses.
+  @Test func windowsAndCapsSurvive() throws {
+    let rotary = Rotary(theta: 100, dimensions: 2)
+    #expect(try mixed(rotary).json.text().contains(#""operation":"attention""#))
+    for (window, cap) in [(4, nil), (nil, 0.3), (1, 50)] as [(Int?, Float?)] {
+      let graph = try mixed(rotary, window: window, softCap: cap)
+      #expect(try reread(graph) == graph)
+      let text = graph.json.text()
+      #expect(text.contains(#""operation":"bounded_attention""#) && !text.contains(#""operation":"attention""#))
+    }
+  }
+
+  @Test func hostileWindowsAndCaps() throws {
+    let rotary = Rotary(theta: 100, dimensions: 2)
+    for window in [0, -1, .max] {
+      #expect(try refusal { _ = try mixed(rotary, window: window) }.rule == "graph-channels", "\(window)")
+    }
+    #expect(try refusal { _ = try mixed(rotary, isCausal: false, window: 4) }.rule == "graph-channels")
+    for cap in [0, -1, .nan, .infinity] as [Float] {
+      #expect(try refusal { _ = try mixed(rotary, softCap: cap) }.rule == "graph-channels", "\(cap)")
+    }
+    let odd: [Rotary.Scaling] = [
+      .divided(by: [], amplitude: 1), .divided(by: [1, 2], amplitude: 1), .divided(by: [0], amplitude: 1),
+      .divided(by: [.nan], amplitude: 1), .divided(by: [1], amplitude: 0),
+      .longrope(short: [1], long: [1, 2], contextLength: 8, amplitude: 1),
+      .longrope(short: [-1], long: [1], contextLength: 8, amplitude: 1),
+      .longrope(short: [1], long: [1], contextLength: 0, amplitude: 1),
+    ]
+    for scaling in odd {
+      let error = try refusal { _ = try mixed(Rotary(theta: 100, dimensions: 2, scaling: scaling)) }
+      #expect(error.rule == "graph-channels", "\(scaling)")
+    }
+  }
+
+  @Test func constantsSurvive() throws {
+    let nodes = [
+      Node("scaled", .scale(Scale(factor: 0.22)), inputs: ["first"]),
+      Node("capped", .softCap(SoftCap(cap: 30)), inputs: ["scaled"]),
+    ]
+    let graph = try smallGraph(nodes, site: "capped")
+    #expect(try reread(graph) == graph)
+    // Neither lets a transform through: it stays on the edge.
+    let site = try #require(graph.site(producedBy: "capped"))
+    #expect(graph.pushability(of: site) == SitePushability(shift: false, scale: false))
+    for factor in [Float.nan, .infinity] {
+      let node = Node("scaled", .scale(Scale(factor: factor)), inputs: ["first"])
+      #expect(try refusal { _ = try smallGraph([node], site: "scaled") }.rule == "graph-channels")
+    }
+    for cap in [Float.nan, .infinity, 0, -2] {
+      let node = Node("capped", .softCap(SoftCap(cap: cap)), inputs: ["first"])
+      #expect(try refusal { _ = try smallGraph([node], site: "capped") }.rule == "graph-channels")
     }
   }
 

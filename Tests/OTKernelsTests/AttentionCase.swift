@@ -14,6 +14,9 @@ struct AttentionCase {
   var isCausal: Bool
   var scale: Float
   var slope: Float = 0
+  /// Most keys that a query sees, the last ones, and the bound that scores are bent to; 0: none.
+  var window = 0
+  var softCap: Float = 0
   var mask: [Bool]?
 
   /// Random queries, keys and values. Causal queries end with the last key.
@@ -68,6 +71,8 @@ struct AttentionCase {
                 firstPosition: firstPosition + range.lowerBound, keyCount: keys.count, isCausal: isCausal,
                 scale: scale, target: y, targetStride: stride)
               head.slope = slope
+              head.window = window
+              head.softCap = softCap
               head.mask = mask == nil ? nil : bytes
               let block = AttentionBlock(head, queries: q, keys: cache, values: v, valueStride: stride)
               scratch.withUnsafeMutableBufferPointer { kernels.attend(block, scratch: $0) }
@@ -87,15 +92,16 @@ struct AttentionCase {
     queries.indices.map { query in
       let position = firstPosition + query
       let seen = keys.indices.filter {
-        (!isCausal || $0 <= position) && (mask?[$0] ?? true)
+        (!isCausal || $0 <= position) && (window == 0 || $0 > position - window) && (mask?[$0] ?? true)
       }
       guard !seen.isEmpty else {
         return keys.indices.contains(position)
           ? values[position].map { Double($0) } : [Double](repeating: 0, count: headSize)
       }
       let scores = seen.map { key in
-        zip(queries[query], keys[key]).map { Double($0) * Double($1) }.reduce(0, +) * Double(scale)
-          + Double(slope) * Double(key)
+        let score = zip(queries[query], keys[key]).map { Double($0) * Double($1) }.reduce(0, +) * Double(scale)
+        let bent = softCap == 0 ? score : Double(softCap) * tanh(score / Double(softCap))
+        return bent + Double(slope) * Double(key)
       }
       let greatest = scores.max() ?? 0
       let weights = scores.map { exp($0 - greatest) }

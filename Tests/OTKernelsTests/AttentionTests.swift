@@ -37,6 +37,29 @@ import _OTTestSupport
     }
   }
 
+  /// Windows of every place among blocks of keys and of queries, with soft caps and without.
+  @Test(arguments: [8, 64]) func windowsAndCaps(headSize: Int) {
+    var generator = SeededGenerator()
+    for (queryCount, keyCount) in [(1, 1), (9, 17), (13, 70), (200, 200), (3, 300)] {
+      for window in [0, 1, 2, 7, 16, 63, 64, 65, 130] {
+        var attention = AttentionCase(
+          queryCount: queryCount, keyCount: keyCount, headSize: headSize, isCausal: true, using: &generator)
+        let context: Comment = "seed \(generator.seed), \(queryCount) queries, \(keyCount) keys, window \(window)"
+        attention.window = window
+        check(attention.result(of: .scalar), attention.expected, context)
+        attention.softCap = 1.5
+        check(attention.result(of: .scalar), attention.expected, context)
+        attention.slope = 0.25
+        attention.mask = (0..<keyCount).map { _ in Bool.random(using: &generator) }
+        check(attention.result(of: .scalar), attention.expected, context)
+      }
+    }
+    // Scores far beyond the cap all become it.
+    var attention = AttentionCase(queryCount: 5, keyCount: 80, headSize: 8, isCausal: false, using: &generator)
+    (attention.scale, attention.softCap) = (1000, 50)
+    check(attention.result(of: .scalar), attention.expected, within: 1e-4, "seed \(generator.seed)")
+  }
+
   /// Scores whose exponentials alone would overflow, and a maximum that grows
   /// from block to block.
   @Test func largeScores() {
@@ -79,6 +102,8 @@ import _OTTestSupport
         headSize: Self.headSizes.randomElement(using: &generator) ?? 1, isCausal: round % 2 == 0,
         using: &generator)
       if round % 3 == 0 { attention.slope = 0.125 }
+      if round % 2 == 0 { attention.window = Int.random(in: 0...keyCount, using: &generator) }
+      if round % 7 < 3 { attention.softCap = Float.random(in: 0.5...4, using: &generator) }
       if round % 4 < 2 {
         let share = Int.random(in: 0...3, using: &generator)
         attention.mask = (0..<keyCount).map { _ in Int.random(in: 0..<3, using: &generator) < share }
@@ -102,9 +127,10 @@ import _OTTestSupport
   @Test(arguments: InstructionSet.available) func pieces(_ set: InstructionSet) throws {
     let kernels = try #require(Kernels(set))
     var generator = SeededGenerator()
-    for headSize in [12, 64] {
-      let attention = AttentionCase(
+    for (headSize, window) in [(12, 0), (64, 0), (64, 3), (12, 20), (64, 64)] {
+      var attention = AttentionCase(
         queryCount: 75, keyCount: 75, headSize: headSize, isCausal: true, using: &generator)
+      attention.window = window
       let whole = attention.result(of: kernels)
       let context: Comment = "seed \(generator.seed), head size \(headSize)"
       var start = 0

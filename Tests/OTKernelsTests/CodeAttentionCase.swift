@@ -75,6 +75,8 @@ struct CodeAttentionCase {
                       firstPosition: shape.firstPosition + range.lowerBound, keyCount: count,
                       isCausal: shape.isCausal, scale: shape.scale, target: y, targetStride: stride)
                     head.slope = shape.slope
+                    head.window = shape.window
+                    head.softCap = shape.softCap
                     head.mask = mask == nil ? nil : bytes
                     let block = CodeAttentionBlock(
                       head, queries: q, queryScales: queryScales, keys: keyCache, values: valueCache,

@@ -35,6 +35,25 @@ import _OTTestSupport
     }
   }
 
+  @Test(arguments: [8, 64]) func windowsAndCaps(headSize: Int) {
+    var generator = SeededGenerator()
+    for (queryCount, keyCount) in [(1, 1), (9, 17), (140, 140), (3, 300)] {
+      for window in [0, 1, 7, 64, 127, 128, 129, 200] {
+        let floats = AttentionCase(
+          queryCount: queryCount, keyCount: keyCount, headSize: headSize, isCausal: true, using: &generator)
+        var attention = CodeAttentionCase(rounding: floats, bits: 8)
+        let context: Comment = "seed \(generator.seed), \(queryCount) queries, \(keyCount) keys, window \(window)"
+        attention.shape.window = window
+        check(attention, context)
+        attention.shape.softCap = 1.5
+        check(attention, context)
+        attention.shape.slope = 0.25
+        attention.shape.mask = (0..<keyCount).map { _ in Bool.random(using: &generator) }
+        check(attention, context)
+      }
+    }
+  }
+
   /// Scores whose exponentials alone would overflow, and a maximum that grows
   /// from block to block.
   @Test func largeScores() {
@@ -133,6 +152,8 @@ import _OTTestSupport
         headSize: Self.headSizes.randomElement(using: &generator) ?? 1, isCausal: round % 2 == 0, using: &generator)
       var attention = CodeAttentionCase(rounding: floats, bits: Int.random(in: 2...8, using: &generator))
       if round % 3 == 0 { attention.shape.slope = 0.125 }
+      if round % 2 == 0 { attention.shape.window = Int.random(in: 0...keyCount, using: &generator) }
+      if round % 7 < 3 { attention.shape.softCap = Float.random(in: 0.5...4, using: &generator) }
       if round % 4 < 2 {
         let share = Int.random(in: 0...3, using: &generator)
         attention.shape.mask = (0..<keyCount).map { _ in Int.random(in: 0..<3, using: &generator) < share }
@@ -149,11 +170,12 @@ import _OTTestSupport
   @Test(arguments: InstructionSet.available) func pieces(_ set: InstructionSet) throws {
     let kernels = try #require(Kernels(set))
     var generator = SeededGenerator()
-    for headSize in [12, 64] {
+    for (headSize, window) in [(12, 0), (64, 0), (64, 3), (12, 130)] {
       let count = 275
       let floats = AttentionCase(
         queryCount: count, keyCount: count, headSize: headSize, isCausal: true, using: &generator)
-      let attention = CodeAttentionCase(rounding: floats, bits: 8)
+      var attention = CodeAttentionCase(rounding: floats, bits: 8)
+      attention.shape.window = window
       let whole = attention.result(of: kernels)
       let context: Comment = "seed \(generator.seed), head size \(headSize)"
       var start = 0

@@ -62,6 +62,10 @@ struct DirectInterpreter {
         }
       case .activation(let kind):
         values[node.name] = inputs[0].map { $0.map { value(kind, $0) } }
+      case .scale(let scale):
+        values[node.name] = inputs[0].map { $0.map { $0 * Double(scale.factor) } }
+      case .softCap(let softCap):
+        values[node.name] = inputs[0].map { $0.map { bent($0, to: softCap.cap) } }
       case .multiply:
         values[node.name] = zip(inputs[0], inputs[1]).map { zip($0, $1).map { $0 * $1 } }
       case .add:
@@ -108,6 +112,12 @@ struct DirectInterpreter {
     }
   }
 
+  /// c·tanh(x / c), tanh(y) = 1 − 2/(e^2y + 1).
+  private func bent(_ x: Double, to cap: Float?) -> Double {
+    guard let cap = cap.map({ Double($0) }) else { return x }
+    return cap - 2 * cap / (exp(2 * x / cap) + 1)
+  }
+
   private func attend(_ attention: Attention, _ inputs: [Rows], mask: [Bool]?) -> Rows {
     let size = attention.headSize
     let group = attention.headCount / attention.keyValueHeadCount
@@ -119,11 +129,18 @@ struct DirectInterpreter {
       guard case .rotary(let rotary) = attention.positions else { return x }
       var result = x
       let half = rotary.dimensions / 2
+      var (divisors, size) = ([Double](repeating: 1, count: half), 1.0)
+      switch rotary.scaling {
+      case .divided(let list, let amplitude): (divisors, size) = (list, amplitude)
+      case .longrope(let short, let long, let length, let amplitude):
+        (divisors, size) = (count > length ? long : short, amplitude)
+      default: divisors = (0..<half).map { pow(rotary.theta, -Double($0) / Double(half)) / rotary.frequencies[$0] }
+      }
       for i in 0..<half {
         // A complex number times e^(iφ).
-        let angle = Double(position) * rotary.frequencies[i]
-        result[i] = x[i] * cos(angle) - x[i + half] * sin(angle)
-        result[i + half] = x[i] * sin(angle) + x[i + half] * cos(angle)
+        let angle = Double(position) * pow(rotary.theta, -Double(i) / Double(half)) / divisors[i]
+        result[i] = (x[i] * cos(angle) - x[i + half] * sin(angle)) * size
+        result[i + half] = (x[i] * sin(angle) + x[i + half] * cos(angle)) * size
       }
       return result
     }
@@ -135,12 +152,13 @@ struct DirectInterpreter {
       for i in 0..<count {
         let query = turned(queries[i], i)
         let visible = (0..<count).filter { j in
-          (!attention.isCausal || j <= i) && (mask?[j] ?? true)
+          (!attention.isCausal || j <= i) && i - j < attention.window ?? .max && (mask?[j] ?? true)
         }
         let scores = visible.map { j in
           var score =
             zip(query, turned(keys[j], j)).map { $0 * $1 }.reduce(0, +)
             * Double(attention.scale)
+          score = bent(score, to: attention.softCap)
           // Distances instead of positions: a row's softmax does not tell them apart.
           if case .alibi = attention.positions {
             score -= DirectInterpreter.slopes(attention.headCount)[index] * Double(i - j)

@@ -12,7 +12,8 @@ import _OTTestSupport
 
   /// A graph of one attention between linears.
   static func graph(
-    heads: Int, groups: Int, headSize: Int, isCausal: Bool, positions: Attention.Positions
+    heads: Int, groups: Int, headSize: Int, isCausal: Bool, window: Int? = nil, softCap: Float? = nil,
+    positions: Attention.Positions
   ) throws -> Graph {
     let width = heads * headSize
     func linear(_ name: String, _ input: Int, _ output: Int, bias: Bool) -> Operation {
@@ -22,8 +23,8 @@ import _OTTestSupport
           outFeatures: output, role: .block))
     }
     let attention = Attention(
-      headCount: heads, keyValueHeadCount: groups, headSize: headSize, isCausal: isCausal,
-      positions: positions)
+      headCount: heads, keyValueHeadCount: groups, headSize: headSize, softCap: softCap, isCausal: isCausal,
+      window: window, positions: positions)
     return try Graph(
       family: "test",
       nodes: [
@@ -74,6 +75,8 @@ import _OTTestSupport
     let description: String
     let heads, groups, headSize: Int
     let isCausal: Bool
+    var window: Int?
+    var softCap: Float?
     let positions: Attention.Positions
   }
 
@@ -103,18 +106,39 @@ import _OTTestSupport
     Case(
       description: "alibi 13", heads: 13, groups: 13, headSize: 2, isCausal: false,
       positions: .alibi),
+    Case(
+      description: "window, alibi", heads: 4, groups: 4, headSize: 8, isCausal: true, window: 5, positions: .alibi),
+    Case(
+      description: "window, cap, rotary", heads: 6, groups: 2, headSize: 8, isCausal: true, window: 9, softCap: 0.25,
+      positions: .rotary(Rotary(theta: 10000, dimensions: 8))),
+    Case(
+      description: "cap, both ways", heads: 2, groups: 1, headSize: 8, isCausal: false, softCap: 0.5,
+      positions: .none),
+    Case(
+      description: "rotary, divided", heads: 2, groups: 2, headSize: 8, isCausal: true,
+      positions: .rotary(Rotary(theta: 500, dimensions: 6, scaling: .divided(by: [1, 1.5, 4], amplitude: 1.25)))),
+    Case(
+      description: "rotary, longrope, short", heads: 2, groups: 2, headSize: 8, isCausal: true,
+      positions: .rotary(Rotary(theta: 500, dimensions: 6, scaling: longrope(37)))),
+    Case(
+      description: "rotary, longrope, long", heads: 2, groups: 2, headSize: 8, isCausal: true,
+      positions: .rotary(Rotary(theta: 500, dimensions: 6, scaling: longrope(36)))),
   ]
+
+  static func longrope(_ length: Int) -> Rotary.Scaling {
+    .longrope(short: [1, 1.5, 4], long: [2, 3, 10], contextLength: length, amplitude: 1.25)
+  }
 
   @Test(arguments: cases) func attentionAgreesWithDirectLoops(_ test: Case) throws {
     var generator = SeededGenerator()
     let graph = try Self.graph(
-      heads: test.heads, groups: test.groups, headSize: test.headSize, isCausal: test.isCausal,
-      positions: test.positions)
+      heads: test.heads, groups: test.groups, headSize: test.headSize, isCausal: test.isCausal, window: test.window,
+      softCap: test.softCap, positions: test.positions)
     let parameters = try Self.parameters(graph, seed: generator.seed)
     let tokens = (0..<37).map { _ in Int.random(in: 0..<Self.vocabulary, using: &generator) }
     try Self.expectAgreement(graph, parameters, tokens, seed: generator.seed)
-    // The first token stays visible, so that every row has a key.
-    let mask = tokens.indices.map { $0 == 0 || Bool.random(using: &generator) }
+    // The first token of each window's length stays visible, so that every row has a key.
+    let mask = tokens.indices.map { $0 % (test.window ?? .max) == 0 || Bool.random(using: &generator) }
     try Self.expectAgreement(graph, parameters, tokens, mask: mask, seed: generator.seed)
   }
 
@@ -186,7 +210,9 @@ import _OTTestSupport
         Node("b", .channelSlice(part(1)), inputs: ["rms"]),
         Node("c", .channelSlice(part(2)), inputs: ["rms"]),
         Node("function", .activation(kind), inputs: ["a"]),
-        Node("product", .multiply, inputs: ["function", "b"]),
+        Node("scaled", .scale(Scale(factor: -1.75)), inputs: ["b"]),
+        Node("capped", .softCap(SoftCap(cap: 0.75)), inputs: ["scaled"]),
+        Node("product", .multiply, inputs: ["function", "capped"]),
         Node("affine", .affine, inputs: ["c"]),
         Node(
           "project",

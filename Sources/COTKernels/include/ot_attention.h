@@ -6,7 +6,7 @@
 #include <stdint.h>
 
 /// Attention of consecutive queries of one head:
-/// y = softmax(scale * (q . k) + slope * position of k) v.
+/// y = softmax(cap(scale * (q . k)) + slope * position of k) v.
 ///
 /// Keys are taken in blocks of 64 positions from 0 on, with a running maximum
 /// and sum, so a query's result depends only on itself and the keys it sees: it
@@ -25,7 +25,11 @@ struct ot_attention {
   /// there must be; otherwise all keys are seen.
   size_t first_position;
   int is_causal;
+  /// Most keys that a causal query sees, the last ones; 0 for all.
+  size_t window;
   float scale;
+  /// cap(s) = soft_cap * tanh(s / soft_cap); 0 for s itself.
+  float soft_cap;
   /// ALiBi; 0 for none.
   float slope;
   /// Per key, 0 for one that is not seen. A query that sees none gets the value
@@ -40,7 +44,7 @@ struct ot_attention {
 /// Attention as `ot_attention` says, of codes -127 ... 127 with one step per
 /// token: q = q_scales[query] * code, likewise keys and values. Products of codes
 /// are summed exactly, with scores so:
-///   (float)(sum of codes' products) * (key_scales[t] * (q_scales[i] * scale)) +
+///   cap((float)(sum of codes' products) * (key_scales[t] * (q_scales[i] * scale))) +
 ///   slope * t.
 ///
 /// Keys are taken in blocks of OT_CODE_BLOCK positions from 0 on. Weights are first
@@ -67,7 +71,8 @@ struct ot_code_attention {
   /// As in `ot_attention`.
   size_t first_position;
   int is_causal;
-  float scale, slope;
+  size_t window;
+  float scale, soft_cap, slope;
   const uint8_t *_Nullable mask;
   float *_Nonnull y;
   size_t y_stride;

@@ -24,10 +24,22 @@ extension Configuration {
         "family-architecture", "config.json names the architecture '\(other)', which is none of '\(facts.name)'",
         file: file, remedy: "check that config.json belongs to this checkpoint; \(Families.withoutGraph)")
     }
-    if let code = value("auto_map")?.object, code.keys.contains(where: { $0.hasPrefix("AutoModel") }) {
+    try checkCode(of: facts.name, known: facts.publishedCode)
+  }
+
+  /// Refuses models with code of their own, but for `known` code.
+  ///
+  /// - Throws: `Refusal` (`family-code`).
+  func checkCode(of name: String, known: [String] = []) throws {
+    let code = value("auto_map")?.object?.members.filter { $0.key.hasPrefix("AutoModel") } ?? []
+    // Before "--" stands the repository that has it.
+    let isKnown = code.allSatisfy { member in
+      known.contains { member.value.string == $0 || member.value.string?.hasSuffix("--\($0)") == true }
+    }
+    if !isKnown {
       throw Refusal(
         "family-code", "the model has code of its own ('auto_map'), of which nothing is known", file: file,
-        remedy: "if it computes what '\(facts.name)' does, remove 'auto_map' from config.json; "
+        remedy: "if it computes what '\(name)' does, remove 'auto_map' from config.json; "
           + Families.withoutGraph)
     }
   }

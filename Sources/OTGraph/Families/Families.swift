@@ -14,6 +14,8 @@ package enum Families {
   /// Every family.
   package static let all: [any ModelFamily.Type] = [
     OPTFamily.self, BLOOMFamily.self, LLaMAFamily.self, BERTFamily.self, GPT2Family.self, Qwen3Family.self,
+    GemmaFamily.self, Gemma2Family.self, Gemma3Family.self, Phi3Family.self, OLMo2Family.self, GraniteFamily.self,
+    SmolLM3Family.self,
   ]
 
   /// The graph of a checkpoint, without the warnings; as `model` gives it.
@@ -36,9 +38,10 @@ package enum Families {
   package static func model(
     configuration: JSONValue?, tensors: TensorCatalog, override: String? = nil, configurationFile: String? = nil
   ) throws -> FamilyModel {
-    let configuration = try Configuration(configuration, file: configurationFile ?? tensors.file)
-    if let refusal = QuantizedSource.refusal(configuration, tensors) { throw refusal }
+    let whole = try Configuration(configuration, file: configurationFile ?? tensors.file)
+    if let refusal = QuantizedSource.refusal(whole, tensors) { throw refusal }
     try TensorAccount.checkAdapters(tensors)
+    let configuration = try TextPart.configuration(in: whole) ?? whole
     let family = try family(configuration, tensors, override: override)
     let facts = family.facts
     try configuration.checkArchitectures(of: facts)
@@ -52,7 +55,7 @@ package enum Families {
     try configuration.checkMembers(family: facts.name)
     let account = try TensorAccount(of: names, facts: facts, graph: graph, builder: builder)
     var warnings = names.warnings + account.warnings
-    if configuration.isPresent && configuration.value("architectures") == nil {
+    if whole.isPresent && whole.value("architectures") == nil {
       warnings.append(
         "config.json names no architecture: that the model is a '\(facts.name)' is told by its type alone")
     }

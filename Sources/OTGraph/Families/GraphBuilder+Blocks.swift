@@ -12,6 +12,8 @@ extension GraphBuilder {
     /// Of queries, keys and values.
     var inputBias = Bias.optional
     var outputBias = Bias.optional
+    /// The module whose weight has those of queries, keys and values one below the other.
+    var fused: String?
     /// Operations on queries and keys before the attention scores: a builder, the name of their linear,
     /// its value, the channels of that.
     var between: ((inout GraphBuilder, String, String, Int) -> String)?
@@ -37,14 +39,19 @@ extension GraphBuilder {
   mutating func attention(
     _ name: String, _ input: String, _ block: AttentionBlock, linears: (String, String, String, String)
   ) -> String {
-    var queries = linear(linears.0, input, block.hidden, block.querySize, bias: block.inputBias)
-    var keys = linear(linears.1, input, block.hidden, block.keyValueSize, bias: block.inputBias)
-    let values = linear(linears.2, input, block.hidden, block.keyValueSize, bias: block.inputBias)
+    let sizes = [block.querySize, block.keyValueSize, block.keyValueSize]
+    let names = [linears.0, linears.1, linears.2]
+    let weights = block.fused.map { parts(of: "\($0).weight", sizes, columnCount: block.hidden) }
+    let inputs = names.indices.map { index in
+      linear(
+        names[index], input, block.hidden, sizes[index], weight: weights?[index], bias: block.inputBias)
+    }
+    var (queries, keys) = (inputs[0], inputs[1])
     if let between = block.between {
       queries = between(&self, linears.0, queries, block.querySize)
       keys = between(&self, linears.1, keys, block.keyValueSize)
     }
-    let mixed = add(name, .attention(block.attention), queries, keys, values)
+    let mixed = add(name, .attention(block.attention), queries, keys, inputs[2])
     return linear(linears.3, mixed, block.querySize, block.hidden, bias: block.outputBias)
   }
 
@@ -54,6 +61,8 @@ extension GraphBuilder {
     let inner: Int
     let kind: ActivationKind
     let bias: Bias
+    /// The module whose weight has those of gate and up one below the other.
+    var fused: String?
   }
 
   /// `second(act(first(input)))`.
@@ -65,8 +74,10 @@ extension GraphBuilder {
 
   /// `down(act(gate(input)) ⊙ up(input))`, with the names of LLaMA behind `prefix`.
   mutating func gatedMLP(_ prefix: String, _ input: String, _ mlp: MLP) -> String {
-    let gate = linear(prefix + "gate_proj", input, mlp.hidden, mlp.inner, bias: mlp.bias)
-    let up = linear(prefix + "up_proj", input, mlp.hidden, mlp.inner, bias: mlp.bias)
+    let weights = mlp.fused.map { parts(of: "\($0).weight", [mlp.inner, mlp.inner], columnCount: mlp.hidden) }
+    let gate = linear(
+      prefix + "gate_proj", input, mlp.hidden, mlp.inner, weight: weights?[0], bias: mlp.bias)
+    let up = linear(prefix + "up_proj", input, mlp.hidden, mlp.inner, weight: weights?[1], bias: mlp.bias)
     let active = add(prefix + "act_fn", .activation(mlp.kind), gate)
     let gated = add(prefix + "gated", .multiply, active, up)
     return linear(prefix + "down_proj", gated, mlp.inner, mlp.hidden, bias: mlp.bias)

@@ -78,6 +78,16 @@ package struct GraphBuilder {
     return source
   }
 
+  /// Parts of a tensor that stand one below the other, `[sizes[i], columnCount]` each, which fill it.
+  mutating func parts(of name: String, _ sizes: [Int], columnCount: Int) -> [SourceTensor] {
+    let whole = required(.named(name), [sizes.reduce(0, +), columnCount])
+    var first = 0
+    return sizes.map { size in
+      defer { first += size }
+      return .rows(of: whole, first..<first + size)
+    }
+  }
+
   /// A parameter that the model may have.
   mutating func optional(_ source: SourceTensor, _ dimensions: [Int]) -> SourceTensor? {
     guard tensors[source.name] != nil else { return nil }
@@ -170,20 +180,27 @@ package struct GraphBuilder {
     return add(name, .layerNorm(norm), input)
   }
 
-  /// An RMSNorm called `name`; it has a gain alone.
-  mutating func rmsNorm(_ name: String, _ input: String, size: Int, epsilon: Float) -> String {
-    let norm = Norm(gamma: required("\(name).weight", [size]), beta: nil, epsilon: epsilon, size: size)
+  /// An RMSNorm called `name`; it has a gain alone, `<name>.weight` plus `offset`.
+  mutating func rmsNorm(
+    _ name: String, _ input: String, size: Int, epsilon: Float, offset: Float = 0
+  ) -> String {
+    let norm = Norm(gamma: gain(name, size, offset), beta: nil, epsilon: epsilon, size: size)
     return add(name, .rmsNorm(norm), input)
   }
 
-  /// An RMSNorm called `name` over each head: its gain, `<name>.weight`, has the channels of one.
+  /// An RMSNorm called `name` over each head: its gain, `<name>.weight` plus `offset`, has the channels of one.
   mutating func headNorm(
-    _ name: String, _ input: String, headSize: Int, headCount: Int, epsilon: Float
+    _ name: String, _ input: String, headSize: Int, headCount: Int, epsilon: Float, offset: Float = 0
   ) -> String {
     let norm = Norm(
-      gamma: required("\(name).weight", [headSize]), beta: nil, epsilon: epsilon, size: headCount * headSize,
+      gamma: gain(name, headSize, offset), beta: nil, epsilon: epsilon, size: headCount * headSize,
       groupSize: headSize)
     return add(name, .rmsNorm(norm), input)
+  }
+
+  private mutating func gain(_ name: String, _ size: Int, _ offset: Float) -> SourceTensor {
+    let weight = SourceTensor.named("\(name).weight")
+    return required(offset == 0 ? weight : .plus(weight, offset), [size])
   }
 
   // MARK: The result

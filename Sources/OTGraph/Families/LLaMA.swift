@@ -12,13 +12,42 @@ package enum LLaMAFamily: ModelFamily {
     let configuration = builder.configuration
     let attentionBias = try GraphBuilder.Bias(configuration, "attention_bias")
     let mlpBias = try GraphBuilder.Bias(configuration, "mlp_bias")
-    let decoder =
-      switch try configuration.text("model_type") {
-      case "mistral":
-        RotaryDecoder(inputBias: .unstated, outputBias: .unstated, mlpBias: .unstated, window: .always)
-      case "qwen2": RotaryDecoder(inputBias: .required, outputBias: .denied, window: .whereUsed)
-      default: RotaryDecoder(inputBias: attentionBias, outputBias: attentionBias, mlpBias: mlpBias)
-      }
+    var decoder: RotaryDecoder
+    switch try configuration.text("model_type") {
+    case "mistral":
+      decoder = RotaryDecoder(inputBias: .unstated, outputBias: .unstated, mlpBias: .unstated)
+      decoder.windows = mistralWindows
+    case "qwen2":
+      decoder = RotaryDecoder(inputBias: .required, outputBias: .denied)
+      decoder.windows = { try $0.qwenWindows(count: $1) }
+    default:
+      decoder = RotaryDecoder(inputBias: attentionBias, outputBias: attentionBias, mlpBias: mlpBias)
+      decoder.windows = llamaWindows
+    }
     try decoder.build(&builder)
+  }
+
+  /// All layers slide. With `layer_types`, which transformers ignores here and others do not, a sequence may not
+  /// be longer than the window.
+  @Sendable private static func mistralWindows(_ configuration: Configuration, _ count: Int) throws -> LayerWindows {
+    _ = try configuration.flag("use_sliding_window")
+    let window = try configuration.window()
+    let types = try configuration.layerTypes(count: count)
+    var windows = try configuration.windows(types ?? [], window)
+    windows.windows = [Int?](repeating: window, count: count)
+    if types?.contains(.full) == true { windows.contextLimit = window }
+    return windows
+  }
+
+  /// A llama has no window: where one is stated, transformers ignores it and others do not, so that a sequence may
+  /// not be longer.
+  @Sendable private static func llamaWindows(_ configuration: Configuration, _ count: Int) throws -> LayerWindows {
+    let isUsed = try configuration.flag("use_sliding_window") ?? true
+    let window = isUsed ? try configuration.window(usual: nil) : nil
+    _ = configuration.value("sliding_window")
+    _ = try configuration.windows(configuration.layerTypes(count: count) ?? [], window)
+    var windows = LayerWindows(none: count)
+    windows.contextLimit = window
+    return windows
   }
 }

@@ -38,4 +38,6 @@ package struct FamilyFacts: Sendable {
   let layers: String
   /// Beginnings, behind the prefix, of what takes part in the arithmetic beside the layers.
   let body: [String]
+  /// Code of their own that published checkpoints name (`auto_map`: `module.Class`) and that computes the same.
+  var publishedCode: [String] = []
 }

@@ -10,18 +10,24 @@ package enum Qwen3Family: ModelFamily {
 
   /// Adds the model's nodes and outputs.
   package static func build(_ builder: inout GraphBuilder) throws {
-    let configuration = builder.configuration
-    let bias = try GraphBuilder.Bias(configuration, "attention_bias")
+    let bias = try GraphBuilder.Bias(builder.configuration, "attention_bias")
+    var decoder = RotaryDecoder(inputBias: bias, outputBias: bias)
+    decoder.windows = { try $0.qwenWindows(count: $1) }
+    decoder.between = RotaryDecoder.headNorms(builder)
+    try decoder.build(&builder)
+  }
+}
+
+extension RotaryDecoder {
+  /// Norms over each head of queries and keys, `q_norm` and `k_norm`, to whose gains `offset` is added.
+  static func headNorms(_ builder: GraphBuilder, offset: Float = 0) -> Between {
     // Without a configuration, a head is as wide as its norm.
     let found = builder.tensors.dimensions(builder.prefix + "layers.0.self_attn.q_norm.weight")?.first ?? 0
-    var decoder = RotaryDecoder(inputBias: bias, outputBias: bias, window: .whereUsed)
-    decoder.between = { builder, linear, value, channelCount, headSize, epsilon in
+    return { builder, linear, value, channelCount, headSize, epsilon in
       let size = headSize > 0 ? headSize : found
       return builder.headNorm(
         String(linear.dropLast("proj".count)) + "norm", value, headSize: size,
-        headCount: size > 0 ? channelCount / size : 0,
-        epsilon: epsilon)
+        headCount: size > 0 ? channelCount / size : 0, epsilon: epsilon, offset: offset)
     }
-    try decoder.build(&builder)
   }
 }

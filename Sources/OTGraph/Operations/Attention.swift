@@ -15,8 +15,12 @@ package struct Attention: Sendable, Hashable {
   package let headSize: Int
   /// Factor of the products of queries and keys, usually `1/√headSize`.
   package let scale: Float
+  /// Where there is one, c of `c·tanh(score / c)`, which is taken of each scaled product.
+  package let softCap: Float?
   /// True when a token sees no later one.
   package let isCausal: Bool
+  /// The most tokens that a token sees, itself and the last ones before it; nil: all before it.
+  package let window: Int?
   /// The encoding of positions.
   package let positions: Positions
 
@@ -34,14 +38,16 @@ package struct Attention: Sendable, Hashable {
 
   /// Attention with known heads and, unless given, the scale `1/√headSize`.
   package init(
-    headCount: Int, keyValueHeadCount: Int, headSize: Int, scale: Float? = nil,
-    isCausal: Bool, positions: Positions
+    headCount: Int, keyValueHeadCount: Int, headSize: Int, scale: Float? = nil, softCap: Float? = nil,
+    isCausal: Bool, window: Int? = nil, positions: Positions
   ) {
     self.headCount = headCount
     self.keyValueHeadCount = keyValueHeadCount
     self.headSize = headSize
     self.scale = scale ?? (headSize > 0 ? 1 / Float(headSize).squareRoot() : 0)
+    self.softCap = softCap
     self.isCausal = isCausal
+    self.window = window
     self.positions = positions
   }
 
@@ -50,7 +56,8 @@ package struct Attention: Sendable, Hashable {
 }
 
 extension Attention: OperationBody {
-  var name: String { "attention" }
+  /// Readers that do not know the two members refuse the second name.
+  var name: String { window == nil && softCap == nil ? "attention" : "bounded_attention" }
   var kind: Operation.Kind { .attention }
   var inputCount: Int { 3 }
   var needsTokens: Bool { true }
@@ -71,6 +78,11 @@ extension Attention: OperationBody {
       inputs[0] == headCount * headSize && inputs[2] == keyValueHeadCount * headSize,
       "the heads do not fill queries, keys and values")
     try OperationFault.require(scale.isFinite && scale > 0, "the scale is \(scale)")
+    if let softCap { try OperationFault.require(softCap.isFinite && softCap > 0, "the soft cap is \(softCap)") }
+    if let window {
+      try OperationFault.requireSizes(window)
+      try OperationFault.require(isCausal, "has a window, but is not causal")
+    }
     if case .rotary(let rotary) = positions { try rotary.validate(headSize: headSize) }
     return inputs[0]
   }
@@ -119,7 +131,9 @@ extension Attention: OperationBody {
     object["keyValueHeadCount"] = .integer(keyValueHeadCount)
     object["headSize"] = .integer(headSize)
     object["scale"] = .number(scale.shortestDouble)
+    object["softCap"] = softCap.map { .number($0.shortestDouble) }
     object["isCausal"] = .bool(isCausal)
+    object["window"] = window.map { .integer($0) }
     object["positions"] = positions.json
   }
 
@@ -127,7 +141,9 @@ extension Attention: OperationBody {
     self.init(
       headCount: try reader.integer("headCount"), keyValueHeadCount: try reader.integer("keyValueHeadCount"),
       headSize: try reader.integer("headSize"), scale: Float(try reader.number("scale")),
-      isCausal: try reader.flag("isCausal"), positions: try Positions(reader: reader.child("positions")))
+      softCap: reader.has("softCap") ? Float(try reader.number("softCap")) : nil,
+      isCausal: try reader.flag("isCausal"), window: try reader.optionalSize("window"),
+      positions: try Positions(reader: reader.child("positions")))
   }
 }
 

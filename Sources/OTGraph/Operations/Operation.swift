@@ -26,6 +26,10 @@ package enum Operation: Sendable, Hashable {
   case channelSlice(ChannelSlice)
   /// An element-wise function. Input: one value.
   case activation(ActivationKind)
+  /// The product of each channel and one constant. Input: one value.
+  case scale(Scale)
+  /// `c·tanh(x / c)`. Input: one value.
+  case softCap(SoftCap)
   /// The product of two values; the first is the gate, the second is what it gates.
   case multiply
   /// The sum of two values.
@@ -51,6 +55,8 @@ package enum Operation: Sendable, Hashable {
     case .attention(let attention): attention
     case .channelSlice(let slice): slice
     case .activation(let kind): kind
+    case .scale(let scale): scale
+    case .softCap(let softCap): softCap
     case .multiply: Multiply()
     case .add: Add()
     case .firstToken: FirstToken()
@@ -69,9 +75,11 @@ package enum Operation: Sendable, Hashable {
     case "linear": self = .linear(try Linear(reader: reader))
     case "layer_norm": self = .layerNorm(try Norm(reader: reader))
     case "rms_norm": self = .rmsNorm(try Norm(reader: reader))
-    case "attention": self = .attention(try Attention(reader: reader))
+    case "attention", "bounded_attention": self = .attention(try Attention(reader: reader))
     case "head_slice": self = .channelSlice(try ChannelSlice(reader: reader))
     case "activation": self = .activation(try ActivationKind(reader: reader))
+    case "scale": self = .scale(try Scale(reader: reader))
+    case "soft_cap": self = .softCap(try SoftCap(reader: reader))
     case "multiply": self = .multiply
     case "add": self = .add
     case "first_token": self = .firstToken
@@ -90,7 +98,7 @@ extension Operation {
     case embedding, linear, norm, attention, slice, activation
     /// The product of a gate and what it gates.
     case gate
-    case sum, firstToken
+    case scale, sum, firstToken
     /// A node that migration puts on an edge; the linears behind it make up for its change.
     case edge
   }

@@ -20,6 +20,12 @@ package struct Rotary: Sendable, Hashable {
     /// Llama 3: wavelengths above `contextLength/low` are divided by `factor`,
     /// those below `contextLength/high` are kept, between them it is blended.
     case llama3(factor: Double, low: Double, high: Double, contextLength: Int)
+    /// The frequency of pair `i` is divided by entry `i` of the list, and queries and keys are multiplied by
+    /// `amplitude`: YaRN.
+    case divided(by: [Double], amplitude: Double)
+    /// The same with the list `short` for sequences of up to `contextLength` tokens and `long` for longer ones:
+    /// LongRoPE (Ding et al., arXiv:2402.13753). All tokens of a sequence are rotated alike.
+    case longrope(short: [Double], long: [Double], contextLength: Int, amplitude: Double)
   }
 
   /// A rotation of `dimensions` channels of each head.
@@ -29,7 +35,8 @@ package struct Rotary: Sendable, Hashable {
     self.scaling = scaling
   }
 
-  /// Angle per position, in radians, of each of the `dimensions/2` pairs.
+  /// Angle per position, in radians, of each of the `dimensions/2` pairs; in sequences of up to
+  /// `longContext` tokens, where longer ones have others.
   ///
   /// Computed in double precision, with the formulas of the models' original
   /// implementations.
@@ -46,8 +53,23 @@ package struct Rotary: Sendable, Hashable {
         if wavelength > length / low { return plain / factor }
         let blend = (length / wavelength - low) / (high - low)
         return (1 - blend) * plain / factor + blend * plain
+      case .divided(let divisors, _), .longrope(let divisors, _, _, _): return plain / divisors[pair]
       }
     }
+  }
+
+  /// The factor of the rotated channels.
+  package var amplitude: Double {
+    switch scaling {
+    case .divided(_, let amplitude), .longrope(_, _, _, let amplitude): amplitude
+    case .none, .linear, .llama3: 1
+    }
+  }
+
+  /// The length of sequences beyond which the frequencies are others, and the rotation by these; nil: none is.
+  package var longContext: (length: Int, rotary: Rotary)? {
+    guard case .longrope(_, let long, let length, let amplitude) = scaling else { return nil }
+    return (length, Rotary(theta: theta, dimensions: dimensions, scaling: .divided(by: long, amplitude: amplitude)))
   }
 }
 
@@ -63,12 +85,25 @@ extension Rotary {
     case .linear(let factor): factors.append(factor)
     case .llama3(let factor, let low, let high, let contextLength):
       factors += [factor, low, high, high - low, Double(contextLength)]
+    case .divided(let divisors, let amplitude):
+      try check(divisors)
+      factors += divisors + [amplitude]
+    case .longrope(let short, let long, let contextLength, let amplitude):
+      try check(short)
+      try check(long)
+      factors += short + long + [Double(contextLength), amplitude]
     }
     try OperationFault.require(
       factors.allSatisfy { $0.isFinite && $0 > 0 }, "the rotation's numbers are unusable")
   }
 
+  private func check(_ divisors: [Double]) throws {
+    try OperationFault.require(
+      divisors.count == dimensions / 2, "\(divisors.count) divisors are not those of \(dimensions) channels")
+  }
+
   var json: JSONValue {
+    func list(_ numbers: [Double]) -> JSONValue { .array(numbers.map { .number($0) }) }
     var object: JSONObject = [
       "kind": .string("rotary"), "theta": .number(theta), "dimensions": .integer(dimensions),
     ]
@@ -80,6 +115,15 @@ extension Rotary {
       object["scaling"] = .object([
         "kind": .string("llama3"), "factor": .number(factor), "lowFrequencyFactor": .number(low),
         "highFrequencyFactor": .number(high), "originalContextLength": .integer(contextLength),
+      ])
+    case .divided(let divisors, let amplitude):
+      object["scaling"] = .object([
+        "kind": .string("divided"), "divisors": list(divisors), "amplitude": .number(amplitude),
+      ])
+    case .longrope(let short, let long, let contextLength, let amplitude):
+      object["scaling"] = .object([
+        "kind": .string("longrope"), "shortDivisors": list(short), "longDivisors": list(long),
+        "originalContextLength": .integer(contextLength), "amplitude": .number(amplitude),
       ])
     }
     return .object(object)
@@ -105,6 +149,12 @@ extension Rotary.Scaling {
       self = .llama3(
         factor: try scaling.number("factor"), low: try scaling.number("lowFrequencyFactor"),
         high: try scaling.number("highFrequencyFactor"), contextLength: try scaling.integer("originalContextLength"))
+    case "divided":
+      self = .divided(by: try scaling.numbers("divisors"), amplitude: try scaling.number("amplitude"))
+    case "longrope":
+      self = .longrope(
+        short: try scaling.numbers("shortDivisors"), long: try scaling.numbers("longDivisors"),
+        contextLength: try scaling.integer("originalContextLength"), amplitude: try scaling.number("amplitude"))
     case let kind: throw scaling.refusal("'\(kind)' is not known")
     }
   }

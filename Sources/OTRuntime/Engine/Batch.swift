@@ -13,6 +13,8 @@ struct Batch {
 
   private(set) var tokenIDs: [Int] = []
   private(set) var positions: [Int] = []
+  /// Of each row the tokens of its sequence, those of other batches included.
+  private(set) var sequenceLengths: [Int] = []
   private(set) var tokenTypeIDs: [Int] = []
   /// 1 for tokens that may be attended to; nil where all may.
   private(set) var mask: [UInt8]?
@@ -21,8 +23,8 @@ struct Batch {
   private(set) var productBlocks: [Range<Int>] = []
 
   var rowCount: Int { tokenIDs.count }
-  /// Positions that the longest sequence has come to.
-  var longest: Int { segments.reduce(0) { max($0, $1.firstPosition + $1.rows.count) } }
+  /// Tokens of the longest sequence.
+  var longest: Int { sequenceLengths.max() ?? 0 }
 
   /// A batch of whole sequences.
   ///
@@ -38,7 +40,9 @@ struct Batch {
           throw Refusal("run-input-length", "\(count) \(what) for \(sequence.tokenIDs.count) tokens")
         }
       }
-      append(sequence.tokenIDs[...], firstPosition: 0, tokenTypeIDs: sequence.tokenTypeIDs)
+      append(
+        sequence.tokenIDs[...], firstPosition: 0, sequenceLength: sequence.tokenIDs.count,
+        tokenTypeIDs: sequence.tokenTypeIDs)
     }
     productBlocks = TokenSequence.productBlocks(lengths: sequences.map(\.tokenIDs.count)).map { block in
       segments[block.lowerBound].rows.lowerBound..<segments[block.upperBound - 1].rows.upperBound
@@ -52,21 +56,26 @@ struct Batch {
   /// A batch to be filled piece by piece.
   init() {}
 
-  /// Makes `tokenIDs`, from position `firstPosition` on, all that the batch holds.
-  mutating func replace(with tokenIDs: ArraySlice<Int>, firstPosition: Int) {
+  /// Makes `tokenIDs`, from position `firstPosition` on of a sequence of `sequenceLength` tokens, all that
+  /// the batch holds.
+  mutating func replace(with tokenIDs: ArraySlice<Int>, firstPosition: Int, sequenceLength: Int) {
     self.tokenIDs.removeAll(keepingCapacity: true)
     positions.removeAll(keepingCapacity: true)
+    sequenceLengths.removeAll(keepingCapacity: true)
     tokenTypeIDs.removeAll(keepingCapacity: true)
     segments.removeAll(keepingCapacity: true)
     productBlocks.removeAll(keepingCapacity: true)
-    append(tokenIDs, firstPosition: firstPosition, tokenTypeIDs: nil)
+    append(tokenIDs, firstPosition: firstPosition, sequenceLength: sequenceLength, tokenTypeIDs: nil)
     productBlocks.append(0..<tokenIDs.count)
   }
 
-  private mutating func append(_ tokens: ArraySlice<Int>, firstPosition: Int, tokenTypeIDs types: [Int]?) {
+  private mutating func append(
+    _ tokens: ArraySlice<Int>, firstPosition: Int, sequenceLength: Int, tokenTypeIDs types: [Int]?
+  ) {
     let first = tokenIDs.count
     tokenIDs += tokens
     positions += firstPosition..<firstPosition + tokens.count
+    for _ in tokens { sequenceLengths.append(sequenceLength) }
     if let types {
       tokenTypeIDs += types
     } else {

@@ -147,6 +147,8 @@ extension Pass {
         target: results, targetStride: width),
       segment: index, rows: rows, keyValueHead: head / (attention.headCount / attention.keyValueHeadCount),
       place: place)
+    part.head.window = attention.window ?? 0
+    part.head.softCap = attention.softCap ?? 0
     part.head.slope = stage.slopes?[head] ?? 0
     guard let mask = batch.mask else { return body(part) }
     mask.withUnsafeBufferPointer {

@@ -17,6 +17,8 @@ extension OTGraph.Operation {
     case .attention(let attention): attention.lower(node, into: &compiler)
     case .channelSlice(let slice): compiler.append(node) { SliceStep(slice, $0[0], to: $1) }
     case .activation(let kind): compiler.append(node) { ActivationStep(kind, $0[0], to: $1) }
+    case .scale(let scale): compiler.append(node) { ScaleStep(scale, $0[0], to: $1) }
+    case .softCap(let softCap): compiler.append(node) { SoftCapStep(softCap, $0[0], to: $1) }
     case .multiply: compiler.append(node) { MultiplyStep($0[0], $0[1], to: $1) }
     case .add: compiler.append(node) { AddStep($0[0], $0[1], to: $1) }
     case .firstToken: FirstRowsStage.lower(node, into: &compiler)

@@ -18,16 +18,15 @@ final class RotaryStep: RowStep {
   func run(_ pass: Pass, _ block: RowBlock) {
     let table = pass.workspace.rotaryTables[index]
     let kernels = pass.kernels
-    table.cosines.withUnsafeBufferPointer { cosines in
-      table.sines.withUnsafeBufferPointer { sines in
-        pass.eachRow(block, from, to) { row, x, y in
-          _ = y.update(fromContentsOf: x)
-          let start = pass.batch.positions[row] * table.pairCount
-          let angles = start..<start + table.pairCount
-          kernels.rotate(
-            y, headSize: headSize, cosines: UnsafeBufferPointer(rebasing: cosines[angles]),
-            sines: UnsafeBufferPointer(rebasing: sines[angles]))
-        }
+    table.withAngles { usual, long in
+      pass.eachRow(block, from, to) { row, x, y in
+        _ = y.update(fromContentsOf: x)
+        let angles = pass.batch.sequenceLengths[row] > table.limit ? long : usual
+        let start = pass.batch.positions[row] * table.pairCount
+        let range = start..<start + table.pairCount
+        kernels.rotate(
+          y, headSize: headSize, cosines: UnsafeBufferPointer(rebasing: angles.cosines[range]),
+          sines: UnsafeBufferPointer(rebasing: angles.sines[range]))
       }
     }
   }
@@ -36,32 +35,74 @@ final class RotaryStep: RowStep {
 /// Cosines and sines of a rotary embedding by position.
 struct RotaryTable {
   let pairCount: Int
-  private let frequencies: [Float]
-  private(set) var cosines: [Float] = []
-  private(set) var sines: [Float] = []
+  /// Longer sequences have another rotation.
+  let limit: Int
+  private var usual: Angles
+  private var long: Angles?
 
   /// As in the models' original implementations, frequencies and angles are rounded to float32.
   init(_ rotary: Rotary) {
-    frequencies = rotary.frequencies.map { Float($0) }
+    usual = Angles(rotary)
+    long = rotary.longContext.map { Angles($0.rotary) }
+    limit = rotary.longContext?.length ?? .max
     pairCount = rotary.dimensions / 2
   }
 
   mutating func reserve(positionCount: Int) {
-    cosines.reserveCapacity(positionCount * pairCount)
-    sines.reserveCapacity(positionCount * pairCount)
+    usual.reserve(positionCount: positionCount)
+    long?.reserve(positionCount: positionCount)
   }
 
   /// Makes the table hold positions 0..<`positionCount` at least.
   mutating func extend(to positionCount: Int) {
-    guard pairCount > 0 else { return }
-    var position = cosines.count / pairCount
-    while position < positionCount {
-      for frequency in frequencies {
-        let angle = Float(position) * frequency
-        cosines.append(cosf(angle))
-        sines.append(sinf(angle))
+    usual.extend(to: positionCount)
+    if positionCount > limit { long?.extend(to: positionCount) }
+  }
+
+  /// Cosines and sines, `[position][pair]`.
+  typealias Pointers = (cosines: UnsafeBufferPointer<Float>, sines: UnsafeBufferPointer<Float>)
+
+  /// Calls `body` with the usual angles and those of long sequences.
+  func withAngles(_ body: (Pointers, Pointers) -> Void) {
+    usual.withPointers { usual in
+      guard let long else { return body(usual, usual) }
+      long.withPointers { body(usual, $0) }
+    }
+  }
+
+  private struct Angles {
+    private let frequencies: [Float]
+    private let amplitude: Float
+    private var cosines: [Float] = []
+    private var sines: [Float] = []
+
+    init(_ rotary: Rotary) {
+      frequencies = rotary.frequencies.map { Float($0) }
+      amplitude = Float(rotary.amplitude)
+    }
+
+    func withPointers(_ body: (Pointers) -> Void) {
+      cosines.withUnsafeBufferPointer { cosines in
+        sines.withUnsafeBufferPointer { body((cosines, $0)) }
       }
-      position += 1
+    }
+
+    mutating func reserve(positionCount: Int) {
+      cosines.reserveCapacity(positionCount * frequencies.count)
+      sines.reserveCapacity(positionCount * frequencies.count)
+    }
+
+    mutating func extend(to positionCount: Int) {
+      guard !frequencies.isEmpty else { return }
+      var position = cosines.count / frequencies.count
+      while position < positionCount {
+        for frequency in frequencies {
+          let angle = Float(position) * frequency
+          cosines.append(cosf(angle) * amplitude)
+          sines.append(sinf(angle) * amplitude)
+        }
+        position += 1
+      }
     }
   }
 }
