@@ -26,7 +26,7 @@ struct AddedToken {
     stripsRight = try section.bool("rstrip", default: false)
     isSpecial = try section.bool("special", default: false)
     isNormalized = try section.bool("normalized", default: !isSpecial)
-    spelling = isNormalized ? normalizer?.normalize(content) ?? content : content
+    spelling = isNormalized ? try normalizer?.normalize(content) ?? content : content
   }
 }
 

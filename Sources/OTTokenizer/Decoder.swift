@@ -53,7 +53,7 @@ indirect enum Decoder: Sendable {
     case .bytePair(let suffix):
       return tokens.enumerated().map { index, token in
         let isLast = index == tokens.count - 1
-        return SplitPattern.literal(suffix).replacing(in: token, with: isLast ? [] : [" "])
+        return Self.replacing(.literal(suffix), in: token, with: isLast ? [] : [" "])
       }
     case .metaspace(let metaspace): return metaspace.decode(tokens)
     case .byteFallback: return Self.joinFallbackBytes(tokens)
@@ -66,8 +66,15 @@ indirect enum Decoder: Sendable {
         return Array(rest.dropLast(trailing))
       }
     case .replace(let pattern, let content):
-      return tokens.map { pattern.replacing(in: $0, with: content) }
+      return tokens.map { Self.replacing(pattern, in: $0, with: content) }
     }
+  }
+
+  /// The token with every match replaced; as it is where the pattern tries too many ways.
+  private static func replacing(_ pattern: SplitPattern, in token: [Unicode.Scalar], with content: [Unicode.Scalar])
+    -> [Unicode.Scalar]
+  {
+    (try? pattern.replacing(in: token, with: content)) ?? token
   }
 
   /// Reads the byte alphabet; a token not written in it stands for itself.
@@ -123,6 +130,6 @@ indirect enum Decoder: Sendable {
 
   private static func cleanUp(_ token: [Unicode.Scalar]) -> [Unicode.Scalar] {
     guard token.contains(" ") else { return token }
-    return cleanUps.reduce(token) { $1.pattern.replacing(in: $0, with: $1.content) }
+    return cleanUps.reduce(token) { replacing($1.pattern, in: $0, with: $1.content) }
   }
 }

@@ -41,12 +41,15 @@ indirect enum Normalizer: Sendable {
     }
   }
 
-  func normalize(_ text: [Unicode.Scalar]) -> [Unicode.Scalar] {
+  func normalize(_ text: [Unicode.Scalar]) throws(Refusal) -> [Unicode.Scalar] {
     switch self {
-    case .sequence(let steps): return steps.reduce(text) { $1.normalize($0) }
+    case .sequence(let steps):
+      var text = text
+      for step in steps { text = try step.normalize(text) }
+      return text
     case .unicode(let form): return form.normalize(text)
     case .lowercase: return Self.lowercased(text)
-    case .replace(let pattern, let content): return pattern.replacing(in: text, with: content)
+    case .replace(let pattern, let content): return try pattern.replacing(in: text, with: content)
     case .prepend(let prefix): return text.isEmpty ? text : prefix + text
     case .strip(let left, let right):
       var rest = text[...]

@@ -17,11 +17,11 @@ enum SplitPattern: Sendable {
     }
   }
 
-  /// The matches in `text`, in order, none empty.
-  func matches(in text: [Unicode.Scalar]) -> [Range<Int>] {
+  /// The matches in `text`, in order; those of a regular expression may be empty.
+  func matches(in text: [Unicode.Scalar]) throws(Refusal) -> [Range<Int>] {
     switch self {
     case .regex(let expression):
-      return expression.matches(in: text)
+      return try expression.matches(in: text)
     case .scalar(let isMatch):
       return text.indices.filter { isMatch(text[$0]) }.map { $0..<$0 + 1 }
     case .literal(let literal):
@@ -41,8 +41,10 @@ enum SplitPattern: Sendable {
   }
 
   /// `text` with every match replaced.
-  func replacing(in text: [Unicode.Scalar], with content: [Unicode.Scalar]) -> [Unicode.Scalar] {
-    let matches = matches(in: text)
+  func replacing(in text: [Unicode.Scalar], with content: [Unicode.Scalar]) throws(Refusal)
+    -> [Unicode.Scalar]
+  {
+    let matches = try matches(in: text)
     guard !matches.isEmpty else { return text }
     var result: [Unicode.Scalar] = []
     var position = 0

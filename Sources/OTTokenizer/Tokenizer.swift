@@ -91,16 +91,17 @@ extension Tokenizer {
   /// - Parameter addSpecialTokens: whether to add what the file's
   ///   post-processor puts around a text (`[CLS]` … `[SEP]`, `<s>`). Special
   ///   tokens written in the text are found in any case.
+  /// - Throws: `Refusal` `tokenizer-regex-limit` for a pattern that tries too many ways.
   /// - Complexity: O(n log n) in the length of the text.
-  package func encode(_ text: String, addSpecialTokens: Bool) -> [Int] {
+  package func encode(_ text: String, addSpecialTokens: Bool) throws(Refusal) -> [Int] {
     var ids = addSpecialTokens ? postProcessor.leading : []
     let whole = Piece(text: Array(text.unicodeScalars), isFirst: true)
     for part in addedTokens.splitRaw(whole) {
       switch part {
       case .token(let id): ids.append(id)
       case .text(var piece):
-        piece.text = normalizer?.normalize(piece.text) ?? piece.text
-        encode(normalized: piece, into: &ids)
+        piece.text = try normalizer?.normalize(piece.text) ?? piece.text
+        try encode(normalized: piece, into: &ids)
       }
     }
     return addSpecialTokens ? ids + postProcessor.trailing : ids
@@ -108,16 +109,16 @@ extension Tokenizer {
 
   /// The token ids of UTF-8 text; each maximal part that is no UTF-8 counts as
   /// one U+FFFD.
-  package func encode(_ bytes: some Collection<UInt8>, addSpecialTokens: Bool) -> [Int] {
-    encode(String(decoding: bytes, as: UTF8.self), addSpecialTokens: addSpecialTokens)
+  package func encode(_ bytes: some Collection<UInt8>, addSpecialTokens: Bool) throws(Refusal) -> [Int] {
+    try encode(String(decoding: bytes, as: UTF8.self), addSpecialTokens: addSpecialTokens)
   }
 
-  private func encode(normalized whole: Piece, into ids: inout [Int]) {
+  private func encode(normalized whole: Piece, into ids: inout [Int]) throws(Refusal) {
     for part in addedTokens.splitNormalized(whole) {
       switch part {
       case .token(let id): ids.append(id)
       case .text(let piece):
-        for word in preTokenizer?.split(piece) ?? [piece] where !word.text.isEmpty {
+        for word in try preTokenizer?.split(piece) ?? [piece] where !word.text.isEmpty {
           model.encode(word.text, into: &ids)
         }
       }
