@@ -74,7 +74,7 @@ indirect enum Decoder: Sendable {
   private static func replacing(_ pattern: SplitPattern, in token: [Unicode.Scalar], with content: [Unicode.Scalar])
     -> [Unicode.Scalar]
   {
-    (try? pattern.replacing(in: token, with: content)) ?? token
+    (try? pattern.replacing(in: token, with: content).text) ?? token
   }
 
   /// Reads the byte alphabet; a token not written in it stands for itself.
@@ -109,11 +109,8 @@ indirect enum Decoder: Sendable {
       bytes = []
     }
     for token in tokens {
-      if token.count == 6, token.starts(with: "<0x".unicodeScalars), token[5] == ">",
-        let high = Character(token[3]).hexDigitValue, let low = Character(token[4]).hexDigitValue,
-        token[3].isASCII, token[4].isASCII
-      {
-        bytes.append(UInt8(high * 16 + low))
+      if let byte = fallbackByte(token) {
+        bytes.append(byte)
       } else {
         flush()
         result.append(token)
@@ -121,6 +118,24 @@ indirect enum Decoder: Sendable {
     }
     flush()
     return result
+  }
+
+  /// The byte that a token `<0x..>` stands for.
+  static func fallbackByte(_ token: [Unicode.Scalar]) -> UInt8? {
+    guard token.count == 6, token.starts(with: "<0x".unicodeScalars), token[5] == ">",
+      let high = Character(token[3]).hexDigitValue, let low = Character(token[4]).hexDigitValue,
+      token[3].isASCII, token[4].isASCII
+    else { return nil }
+    return UInt8(high * 16 + low)
+  }
+
+  /// True when it joins tokens `<0x..>` into characters.
+  var joinsBytes: Bool {
+    switch self {
+    case .sequence(let steps): steps.contains(where: \.joinsBytes)
+    case .byteFallback: true
+    default: false
+    }
   }
 
   private static let cleanUps: [(pattern: SplitPattern, content: [Unicode.Scalar])] = [

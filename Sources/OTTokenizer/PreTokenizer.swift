@@ -4,7 +4,7 @@ import OTFoundation
 struct Piece {
   var text: [Unicode.Scalar]
   /// True when the text begins with this piece.
-  let isFirst: Bool
+  var isFirst: Bool
 }
 
 /// Splits text into the words of the model: `pre_tokenizer` of tokenizer.json.

@@ -40,12 +40,12 @@ enum SplitPattern: Sendable {
     }
   }
 
-  /// `text` with every match replaced.
+  /// `text` with every match replaced, and whether there was one at its beginning.
   func replacing(in text: [Unicode.Scalar], with content: [Unicode.Scalar]) throws(Refusal)
-    -> [Unicode.Scalar]
+    -> (text: [Unicode.Scalar], isAtStart: Bool)
   {
     let matches = try matches(in: text)
-    guard !matches.isEmpty else { return text }
+    guard let first = matches.first else { return (text, false) }
     var result: [Unicode.Scalar] = []
     var position = 0
     for match in matches {
@@ -53,7 +53,7 @@ enum SplitPattern: Sendable {
       result += content
       position = match.upperBound
     }
-    return result + text[position...]
+    return (result + text[position...], first.lowerBound == 0 && !first.isEmpty)
   }
 }
 

@@ -62,7 +62,7 @@ struct Golden {
 @Suite struct GoldenTests {
   static let styles = [
     "bert", "bert-cased", "bloom", "llama2", "llama3", "metaspace-unknown", "mistral", "o200k",
-    "opt", "qwen2", "suffix",
+    "opt", "qwen2", "suffix", "unigram", "unigram-bytes", "wordlevel",
   ]
 
   @Test(arguments: styles) func everyStyleGivesTheIDsOfTheReference(style: String) throws {
