@@ -15,6 +15,7 @@ package struct AddedToken: Sendable, Equatable {
   /// True when decoding can leave it out.
   var isSpecial: Bool
 
+  /// A token that counts everywhere and takes no white space with it.
   package init(_ content: String, isSpecial: Bool, isNormalized: Bool? = nil) {
     self.content = content
     self.isSpecial = isSpecial
@@ -42,6 +43,7 @@ package struct AddedToken: Sendable, Equatable {
     ])
   }
 
+  /// True when content and every property are the same.
   package static func == (left: Self, right: Self) -> Bool {
     // Strings are equal when they only look alike.
     TokenText(left.content) == TokenText(right.content) && left.isSingleWord == right.isSingleWord

@@ -58,7 +58,8 @@ struct BytePairModel {
       let pair: [String]
       if let text = entry.json.string {
         if text.hasPrefix("#version") { continue }
-        pair = text.split(separator: " ", omittingEmptySubsequences: false).map(String.init)
+        // Not as characters: a mark after the space makes one of both.
+        pair = text.unicodeScalars.split(separator: " ", omittingEmptySubsequences: false).map { String($0) }
       } else {
         pair = entry.json.array?.compactMap(\.string) ?? []
       }

@@ -118,6 +118,14 @@ extension Tokenizer {
     return addSpecialTokens ? ids + postProcessor.trailing : ids
   }
 
+  /// The token ids of a text to continue: special tokens go before it, unless it begins with them.
+  ///
+  /// - Throws: as `encode`.
+  package func encodePrompt(_ text: String) throws(Refusal) -> [Int] {
+    let ids = try encode(text, addSpecialTokens: false)
+    return (ids.starts(with: postProcessor.leading) ? [] : postProcessor.leading) + ids + postProcessor.trailing
+  }
+
   /// The token ids of UTF-8 text; each maximal part that is no UTF-8 counts as
   /// one U+FFFD.
   package func encode(_ bytes: some Collection<UInt8>, addSpecialTokens: Bool) throws(Refusal) -> [Int] {

@@ -35,6 +35,15 @@ private func parse(_ text: String) throws -> JSONObject {
     #expect(try tokenizer.encode("bcb", addSpecialTokens: true) == [1, 2, 1])
   }
 
+  /// A space and the mark behind it look like one character.
+  @Test func mergesWithMarks() throws {
+    let tokenizer = try makeTokenizer(model: [
+      "vocab": .object(["a": .integer(0), "\u{301}": .integer(1), "a\u{301}": .integer(2)]),
+      "merges": .array([.string("a \u{301}")]),
+    ])
+    #expect(try tokenizer.encode("a\u{301}", addSpecialTokens: false) == [2])
+  }
+
   /// The merges one at a time, each over the whole word, as the paper says.
   @Test func mergesAsThePlainAlgorithm() throws {
     let merges = [("b", "c"), ("a", "b"), ("ab", "a"), ("c", "a"), ("bc", "bc"), ("aba", "bc"), ("a", "a")]
