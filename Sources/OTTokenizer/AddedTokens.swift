@@ -72,8 +72,9 @@ struct AddedTokens {
   init(_ lists: [[AddedToken]], to vocabulary: Vocabulary, normalizer: Normalizer?) throws(Refusal) {
     for list in lists {
       var next = max(vocabulary.count, (ids.values.max() ?? -1) + 1)
-      for token in list where !token.content.isEmpty && !byID.values.contains(token) {
+      for token in list where !token.content.isEmpty {
         let text = TokenText(token.content)
+        if let id = ids[text], byID[id] == token { continue }
         let id = ids[text] ?? vocabulary[text] ?? next
         if id == next, ids[text] == nil, vocabulary[text] == nil { next += 1 }
         ids[text] = id

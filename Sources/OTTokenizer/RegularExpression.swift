@@ -80,8 +80,7 @@ final class RegularExpression: @unchecked Sendable {
       }
       return scalar
     }
-    let deadline = Self.processorTime + Self.leastTime + Self.timePerByte * Double(search.bytes.count)
-    while position <= search.bytes.count, let match = try next(search, from: position, deadline) {
+    while position <= search.bytes.count, let match = try next(search, from: position) {
       guard !match.isEmpty || match.upperBound != end else {
         position = search.boundary(from: position + 1)
         continue
@@ -89,20 +88,13 @@ final class RegularExpression: @unchecked Sendable {
       let start = scalars(before: match.lowerBound)
       matches.append(start..<scalars(before: match.upperBound))
       (position, end) = (match.upperBound, match.upperBound)
-      if matches.count & 0xFF == 0, Self.processorTime > deadline { throw limit("it takes too long") }
+      if matches.count & 0xFF == 0, search.isLate { throw limit("it takes too long") }
     }
     return matches
   }
 
-  /// Seconds that the processor has worked for this thread.
-  private static var processorTime: Double {
-    var time = timespec()
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time)
-    return Double(time.tv_sec) + Double(time.tv_nsec) * 1e-9
-  }
-
   /// The first match from `position` on.
-  private func next(_ search: Search, from position: Int, _ deadline: Double) throws(Refusal) -> Range<Int>? {
+  private func next(_ search: Search, from position: Int) throws(Refusal) -> Range<Int>? {
     var start = position
     var retryLimit = Self.firstRetryLimit
     var tryCount = 0
@@ -123,7 +115,7 @@ final class RegularExpression: @unchecked Sendable {
       case ONIGERR_MATCH_STACK_LIMIT_OVER: throw limit("a match is too long")
       default: throw limit("error \(status)")
       }
-      if Self.processorTime > deadline { throw limit("it takes too long") }
+      if search.isLate { throw limit("it takes too long") }
     }
   }
 
@@ -135,6 +127,8 @@ final class RegularExpression: @unchecked Sendable {
   private final class Search {
     let bytes: [UInt8]
     private let compiled: OnigRegex
+    /// The processor's time until which a text may take; nil before the first look at the clock.
+    private var deadline: Double?
     private let region: UnsafeMutablePointer<OnigRegion>
     private let limits: OpaquePointer
 
@@ -164,6 +158,16 @@ final class RegularExpression: @unchecked Sendable {
     deinit {
       onig_region_free(region, 1)
       onig_free_match_param(limits)
+    }
+
+    /// True once the text has taken too much of the processor's time.
+    var isLate: Bool {
+      var time = timespec()
+      clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time)
+      let now = Double(time.tv_sec) + Double(time.tv_nsec) * 1e-9
+      if let deadline { return now > deadline }
+      deadline = now + RegularExpression.leastTime + RegularExpression.timePerByte * Double(bytes.count)
+      return false
     }
 
     /// The first place from `position` on at which a character begins, or the end.
