@@ -20,6 +20,7 @@ let package = Package(
     .systemLibrary(name: "COpenBLAS", pkgConfig: "openblas", providers: [.apt(["libopenblas-dev"])]),
     .systemLibrary(name: "CMalloc"),
     .systemLibrary(name: "CCrypto", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
+    .systemLibrary(name: "COniguruma", pkgConfig: "oniguruma", providers: [.apt(["libonig-dev"])]),
     .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
     // Declarations alone: `otbench kernels` looks for the library when it runs.
     .systemLibrary(name: "CDNNL"),
@@ -36,7 +37,7 @@ let package = Package(
     .target(name: "OTGraph", dependencies: ["OTFoundation", "OTJSON", "OTTensor"]),
     .target(
       name: "OTContainer", dependencies: ["CZlib", "CZstd", "OTFoundation", "OTJSON", "OTKernels", "OTTensor"]),
-    .target(name: "OTTokenizer", dependencies: ["OTFoundation", "OTJSON"]),
+    .target(name: "OTTokenizer", dependencies: ["COniguruma", "OTFoundation", "OTJSON"]),
     .target(
       name: "OTText", dependencies: ["CZstd", "OTFoundation", "OTJSON", "OTTokenizer"],
       exclude: ["Resources/README.md"],

@@ -96,11 +96,11 @@ package struct Conversion: Sendable {
     return !(options.rounding ?? methods.last?.weightDefaults.rounding ?? NearestRounding()).needs.isEmpty
   }
 
-  /// True when the model can be run on text: its graph is complete, and a `config.json` and a
-  /// `tokenizer.json` are beside it.
+  /// True when the model can be run on text: its graph is complete, and a `config.json` and the files
+  /// of a tokenizer are beside it.
   package var canBeCalibrated: Bool {
     graph.map(\.missing.isEmpty) == true && model.attachments[.configuration] != nil
-      && model.attachments[.tokenizer] != nil
+      && model.hasTokenizer
   }
 
   // MARK: Planning

@@ -50,7 +50,9 @@ package struct Converter: Sendable {
     freeByteCount: (_ folder: String) -> Int? = Converter.freeByteCount(in:)
   ) throws -> ConversionTimes {
     let files = try attachedFiles()
-    let model = plan.exported(files: files.map { ExportedFile(name: $0.name, $0.file) })
+    let made = try madeTokenizer().map { ExportedFile(name: "tokenizer.json", bytes: $0) }
+    let model = plan.exported(
+      files: files.map { ExportedFile(name: $0.name, $0.file) } + (made.map { [$0] } ?? []))
     let tensors = try writer.accept(model)
     try checkSpace(
       beside: writer.output.path, leastByteCount: writer.leastByteCount(of: tensors),
@@ -75,6 +77,15 @@ package struct Converter: Sendable {
     times.hash = digests.time
     try timed(&times.write) { try writer.commit(metadata(sources: sources)) }
     return times
+  }
+
+  /// The tokenizer.json of a model with older files; nil where it has one, or files that are not read.
+  private func madeTokenizer() throws -> [UInt8]? {
+    do {
+      return try plan.model.madeTokenizer()
+    } catch let refusal as Refusal where refusal.rule == "tokenizer-unsupported" {
+      return nil
+    }
   }
 
   private func attachedFiles() throws -> [(name: String, file: MappedFile)] {

@@ -82,10 +82,41 @@ package enum Model: Sendable {
     }
   }
 
-  /// The model's tokenizer; nil where it has no `tokenizer.json`.
+  /// The model's tokenizer, with what its configuration adds; nil where it has no files of one.
   ///
-  /// - Throws: as `Tokenizer` throws.
-  package func tokenizer() throws -> Tokenizer? {
-    try json(.tokenizer).map { try Tokenizer(json: $0, file: attachmentPath(.tokenizer)) }
+  /// - Throws: as `TokenizerFiles.tokenizer`.
+  package func tokenizer() throws -> Tokenizer? { try tokenizerFiles.tokenizer() }
+
+  /// The files of its tokenizer.
+  fileprivate var tokenizerFiles: TokenizerFiles {
+    TokenizerFiles(
+      json: { name in try ModelAttachments.Kind(rawValue: name).flatMap { try json($0) } },
+      bytes: { name in
+        guard let kind = ModelAttachments.Kind(rawValue: name) else { return nil }
+        switch self {
+        case .packed(let model): return try model.container.attachment(name)
+        case .source(let model):
+          return model.attachments[kind].map { file in withExtendedLifetime(file) { Array(file.bytes) } }
+        }
+      },
+      path: { name in ModelAttachments.Kind(rawValue: name).map(attachmentPath) ?? path })
+  }
+}
+
+extension SourceModel {
+  /// True where files of a tokenizer lie beside the checkpoint.
+  package var hasTokenizer: Bool {
+    let forms: [[ModelAttachments.Kind]] = [
+      [.tokenizer], [.sentencePiece], [.spiece], [.sentencePieceBPE], [.wordVocabulary, .merges], [.vocabulary],
+    ]
+    return forms.contains { $0.allSatisfy { attachments[$0] != nil } }
+  }
+
+  /// The tokenizer.json that is made of older files; nil where there is one, or no other.
+  ///
+  /// - Throws: as `TokenizerFiles.translation`.
+  package func madeTokenizer() throws -> [UInt8]? {
+    guard attachments[.tokenizer] == nil else { return nil }
+    return try Model.source(self).tokenizerFiles.translation().map { Array($0.json.text().utf8) }
   }
 }

@@ -107,7 +107,7 @@ public struct LanguageModel: Sendable {
   package func tokenizer() throws(Refusal) -> Tokenizer {
     guard let tokenizer = try refusing(lazyTokenizer.get) else {
       throw Refusal(
-        "tokenizer-missing", "has no tokenizer.json, so it cannot read text", file: file.path,
+        "tokenizer-missing", "has no tokenizer, so it cannot read text", file: file.path,
         remedy: "put the model's tokenizer.json beside the checkpoint (and convert it again)")
     }
     return tokenizer

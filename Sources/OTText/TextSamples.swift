@@ -55,8 +55,8 @@ package struct TextSamples: Sendable {
     let length = sampleLength(contextLength: contextLength)
     let tokens =
       paths.isEmpty
-      ? TokenSampling.samples(
-        ofDocuments: try SampleText.documents(), tokenizer: tokenizer, count: count, length: length, seed: seed)
+      ? try TokenSampling.samples(
+        ofDocuments: SampleText.documents(), tokenizer: tokenizer, count: count, length: length, seed: seed)
       : try TokenSampling.samples(of: paths, tokenizer: tokenizer, count: count, length: length, seed: seed)
     try TextSamples.check(tokens, vocabularySize: vocabularySize, file: paths.first)
     let found = tokens.map(\.count).max() ?? 0

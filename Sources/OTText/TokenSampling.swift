@@ -52,17 +52,19 @@ package enum TokenSampling {
       }
     }
     let documents = try documents(reservoir.finish(), files, maximumByteCount: budget)
-    let samples = samples(ofDocuments: documents, tokenizer: tokenizer, count: count, length: length, seed: seed)
+    let samples = try samples(ofDocuments: documents, tokenizer: tokenizer, count: count, length: length, seed: seed)
     guard !samples.isEmpty else { throw empty(paths) }
     return samples
   }
 
   /// Samples of documents that are in memory, as `samples(of:)` draws them;
   /// none when the documents have no tokens.
+  ///
+  /// - Throws: as `Tokenizer.encode`.
   package static func samples(
     ofDocuments documents: [String], tokenizer: Tokenizer, count: Int, length: Int, seed: UInt64
-  ) -> [[Int]] {
-    let tokens = tokens(of: documents, tokenizer)
+  ) throws -> [[Int]] {
+    let tokens = try tokens(of: documents, tokenizer)
     guard !tokens.isEmpty else { return [] }
     var generator = SplitMix64(seed: seed ^ 0x6F74_712D_7361_6D70)
     let around = tokenizer.specialTokens
@@ -98,14 +100,14 @@ package enum TokenSampling {
         try file.forEachPiece(byteCount: windowPieceByteCount) { piece in
           let text = try file.text(piece.bytes, byteOffset: piece.byteOffset)
           if isFirst { begin() }
-          tokens += tokenizer.encode(text, addSpecialTokens: isFirst)
+          tokens += try tokenizer.encode(text, addSpecialTokens: isFirst)
           isFirst = false
           return !isEnough()
         }
       case .lines:
         try file.forEachDocument { text in
           begin()
-          tokens += tokenizer.encode(text, addSpecialTokens: tokens.isEmpty)
+          tokens += try tokenizer.encode(text, addSpecialTokens: tokens.isEmpty)
           return !isEnough()
         }
       }
@@ -173,12 +175,12 @@ package enum TokenSampling {
     return String(text.unicodeScalars[start..<end])
   }
 
-  private static func tokens(of documents: [String], _ tokenizer: Tokenizer) -> [Int] {
+  private static func tokens(of documents: [String], _ tokenizer: Tokenizer) throws -> [Int] {
     let separator = separator(of: tokenizer)
     var tokens: [Int] = []
     for document in documents {
       if !tokens.isEmpty, let separator { tokens.append(separator) }
-      tokens += tokenizer.encode(document, addSpecialTokens: false)
+      tokens += try tokenizer.encode(document, addSpecialTokens: false)
     }
     return tokens
   }

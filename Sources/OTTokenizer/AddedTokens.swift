@@ -2,80 +2,102 @@ import OTFoundation
 import OTJSON
 
 /// A token that is found in the text before the model sees it.
-struct AddedToken {
-  let id: Int
-  let content: [Unicode.Scalar]
-  /// The text that is looked for and that decoding gives: the normalized content of a
-  /// token that is found in normalized text.
-  let spelling: [Unicode.Scalar]
+package struct AddedToken: Sendable, Equatable {
+  /// The text of the token in the vocabulary.
+  package let content: String
   /// True when it counts only where no word goes on at its sides.
-  let isSingleWord: Bool
+  var isSingleWord = false
   /// True when it takes the white space at its left and right with it.
-  let stripsLeft: Bool
-  let stripsRight: Bool
+  var stripsLeft = false
+  var stripsRight = false
   /// True when it is looked for in the normalized text.
-  let isNormalized: Bool
+  var isNormalized: Bool
   /// True when decoding can leave it out.
-  let isSpecial: Bool
+  var isSpecial: Bool
 
-  fileprivate init(_ section: TokenizerSection, normalizer: Normalizer?) throws {
-    id = try section.count("id")
-    content = try section.scalars("content")
+  /// A token that counts everywhere and takes no white space with it.
+  package init(_ content: String, isSpecial: Bool, isNormalized: Bool? = nil) {
+    self.content = content
+    self.isSpecial = isSpecial
+    self.isNormalized = isNormalized ?? !isSpecial
+  }
+
+  init(_ section: TokenizerSection) throws {
+    content = try section.string("content")
     isSingleWord = try section.bool("single_word", default: false)
     stripsLeft = try section.bool("lstrip", default: false)
     stripsRight = try section.bool("rstrip", default: false)
     isSpecial = try section.bool("special", default: false)
     isNormalized = try section.bool("normalized", default: !isSpecial)
-    spelling = isNormalized ? normalizer?.normalize(content) ?? content : content
+    guard content.unicodeScalars.count <= AddedTokens.longestContent else {
+      throw section.refusal("tokenizer-unsupported", "is longer than \(AddedTokens.longestContent) characters")
+    }
+  }
+
+  /// An entry of `added_tokens`.
+  func json(id: Int) -> JSONValue {
+    .object([
+      "id": .integer(id), "content": .string(content), "single_word": .bool(isSingleWord),
+      "lstrip": .bool(stripsLeft), "rstrip": .bool(stripsRight), "normalized": .bool(isNormalized),
+      "special": .bool(isSpecial),
+    ])
+  }
+
+  /// True when content and every property are the same.
+  package static func == (left: Self, right: Self) -> Bool {
+    // Strings are equal when they only look alike.
+    TokenText(left.content) == TokenText(right.content) && left.isSingleWord == right.isSingleWord
+      && left.stripsLeft == right.stripsLeft && left.stripsRight == right.stripsRight
+      && left.isNormalized == right.isNormalized && left.isSpecial == right.isSpecial
   }
 }
 
 /// The added tokens of a tokenizer.
 struct AddedTokens {
   /// Longer added tokens are refused, so that finding them stays linear.
-  private static let longestContent = 1024
+  static let longestContent = 1024
 
-  let byID: [Int: AddedToken]
-  let byText: [TokenText: AddedToken]
-  private let raw: TokenTrie
-  private let normalized: TokenTrie
+  private(set) var byID: [Int: AddedToken] = [:]
+  /// The text that each is looked for by and decodes to: normalized where it is found in normalized text.
+  private(set) var spellings: [Int: [Unicode.Scalar]] = [:]
+  private(set) var ids: [TokenText: Int] = [:]
+  /// Every content that was special once.
+  private var special: Set<TokenText> = []
+  private var raw = TokenTrie()
+  private var normalized = TokenTrie()
 
-  /// Reads `added_tokens`. A token of the vocabulary must have its id there.
-  init(_ root: TokenizerSection, vocabulary: Vocabulary, normalizer: Normalizer?) throws {
-    var byID: [Int: AddedToken] = [:]
-    var byText: [TokenText: AddedToken] = [:]
-    var raw = TokenTrie()
-    var normalized = TokenTrie()
-    let sections = root.optional("added_tokens") == nil ? [] : try root.sections("added_tokens")
-    let tokens = try sections.map { section in
-      let token = try AddedToken(section, normalizer: normalizer)
-      guard token.content.count <= Self.longestContent else {
-        throw section.refusal(
-          "tokenizer-unsupported", "is longer than \(Self.longestContent) characters")
+  /// Adds tokens to those of a vocabulary, one list after the other, as the reference does: a token that is in
+  /// the vocabulary has its id there, others get the ids from the vocabulary's count on, whatever the file
+  /// says; one that is added again takes the later list's properties.
+  init(_ lists: [[AddedToken]], to vocabulary: Vocabulary, normalizer: Normalizer?) throws(Refusal) {
+    for list in lists {
+      var next = max(vocabulary.count, (ids.values.max() ?? -1) + 1)
+      for token in list where !token.content.isEmpty {
+        let text = TokenText(token.content)
+        if let id = ids[text], byID[id] == token { continue }
+        let id = ids[text] ?? vocabulary[text] ?? next
+        if id == next, ids[text] == nil, vocabulary[text] == nil { next += 1 }
+        ids[text] = id
+        byID[id] = token
+        if token.isSpecial { special.insert(text) }
       }
-      if let id = vocabulary[TokenText(token.content)], id != token.id {
-        throw section.refusal(
-          "tokenizer-vocabulary", "has id \(token.id) here and \(id) in the vocabulary")
-      }
-      return token
     }
     // Where two are spelled alike, the special one is found.
-    for token in tokens.filter(\.isSpecial) + tokens.filter({ !$0.isSpecial })
-    where !token.content.isEmpty {
-      byID[token.id] = token
-      let text = TokenText(token.content)
-      if byText[text] == nil { byText[text] = token }
+    let order = byID.sorted { ($0.value.isSpecial ? 0 : 1, $0.key) < ($1.value.isSpecial ? 0 : 1, $1.key) }
+    for (id, token) in order {
+      let content = Array(token.content.unicodeScalars)
+      let spelling = token.isNormalized ? try normalizer?.normalize(content) ?? content : content
+      spellings[id] = spelling
       if token.isNormalized {
-        normalized.insert(token.spelling, id: token.id)
+        normalized.insert(spelling, id: id)
       } else {
-        raw.insert(token.spelling, id: token.id)
+        raw.insert(spelling, id: id)
       }
     }
-    self.byID = byID
-    self.byText = byText
-    self.raw = raw
-    self.normalized = normalized
   }
+
+  /// True when decoding can leave the token out.
+  func isSpecial(_ id: Int) -> Bool { byID[id].map { special.contains(TokenText($0.content)) } ?? false }
 
   /// A part of the text between added tokens, or the id of an added token.
   enum Part {
@@ -129,7 +151,7 @@ struct AddedTokens {
 }
 
 /// Finds the longest of several texts that begins at a place.
-private struct TokenTrie {
+struct TokenTrie {
   private struct Node {
     var children: [Unicode.Scalar: Int] = [:]
     var id: Int?

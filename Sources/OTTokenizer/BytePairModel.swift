@@ -23,8 +23,7 @@ struct BytePairModel {
   private var merges: [UInt64: Merge] = [:]
   private let unknownID: Int?
   private let fusesUnknown: Bool
-  /// Tokens `<0x00>` … `<0xFF>`; empty without byte fall back.
-  private var byteIDs: [Int?] = []
+  private let byteTokens: ByteTokens?
   /// True when a word that is a token is taken whole, whatever the merges say.
   private let ignoresMerges: Bool
   private let prefix: [Unicode.Scalar]
@@ -47,12 +46,7 @@ struct BytePairModel {
     } else {
       unknownID = nil
     }
-    if try model.bool("byte_fallback", default: false) {
-      byteIDs = (0..<256).map { byte in
-        let digits = String(byte, radix: 16, uppercase: true)
-        return vocabulary[TokenText("<0x\(byte < 16 ? "0" : "")\(digits)>")]
-      }
-    }
+    byteTokens = try model.bool("byte_fallback", default: false) ? ByteTokens(vocabulary) : nil
     try readMerges(model)
   }
 
@@ -64,7 +58,8 @@ struct BytePairModel {
       let pair: [String]
       if let text = entry.json.string {
         if text.hasPrefix("#version") { continue }
-        pair = text.split(separator: " ", omittingEmptySubsequences: false).map(String.init)
+        // Not as characters: a mark after the space makes one of both.
+        pair = text.unicodeScalars.split(separator: " ", omittingEmptySubsequences: false).map { String($0) }
       } else {
         pair = entry.json.array?.compactMap(\.string) ?? []
       }
@@ -110,14 +105,11 @@ struct BytePairModel {
         ids.append(id)
         continue
       }
-      if !byteIDs.isEmpty {
-        let bytes = characterText(word, index).bytes.map { byteIDs[Int($0)] }
-        if !bytes.contains(nil) {
-          // An unknown token that waits to be fused stays behind the bytes,
-          // as in the reference.
-          ids.append(contentsOf: bytes.compactMap { $0 })
-          continue
-        }
+      if let bytes = byteTokens?.ids(of: characterText(word, index).bytes) {
+        // An unknown token that waits to be fused stays behind the bytes,
+        // as in the reference.
+        ids += bytes
+        continue
       }
       if hasPendingUnknown, !fusesUnknown, let unknownID { ids.append(unknownID) }
       hasPendingUnknown = unknownID != nil

@@ -53,7 +53,7 @@ indirect enum Decoder: Sendable {
     case .bytePair(let suffix):
       return tokens.enumerated().map { index, token in
         let isLast = index == tokens.count - 1
-        return SplitPattern.literal(suffix).replacing(in: token, with: isLast ? [] : [" "])
+        return Self.replacing(.literal(suffix), in: token, with: isLast ? [] : [" "])
       }
     case .metaspace(let metaspace): return metaspace.decode(tokens)
     case .byteFallback: return Self.joinFallbackBytes(tokens)
@@ -66,8 +66,15 @@ indirect enum Decoder: Sendable {
         return Array(rest.dropLast(trailing))
       }
     case .replace(let pattern, let content):
-      return tokens.map { pattern.replacing(in: $0, with: content) }
+      return tokens.map { Self.replacing(pattern, in: $0, with: content) }
     }
+  }
+
+  /// The token with every match replaced; as it is where the pattern tries too many ways.
+  private static func replacing(_ pattern: SplitPattern, in token: [Unicode.Scalar], with content: [Unicode.Scalar])
+    -> [Unicode.Scalar]
+  {
+    (try? pattern.replacing(in: token, with: content).text) ?? token
   }
 
   /// Reads the byte alphabet; a token not written in it stands for itself.
@@ -102,11 +109,8 @@ indirect enum Decoder: Sendable {
       bytes = []
     }
     for token in tokens {
-      if token.count == 6, token.starts(with: "<0x".unicodeScalars), token[5] == ">",
-        let high = Character(token[3]).hexDigitValue, let low = Character(token[4]).hexDigitValue,
-        token[3].isASCII, token[4].isASCII
-      {
-        bytes.append(UInt8(high * 16 + low))
+      if let byte = fallbackByte(token) {
+        bytes.append(byte)
       } else {
         flush()
         result.append(token)
@@ -116,6 +120,24 @@ indirect enum Decoder: Sendable {
     return result
   }
 
+  /// The byte that a token `<0x..>` stands for.
+  static func fallbackByte(_ token: [Unicode.Scalar]) -> UInt8? {
+    guard token.count == 6, token.starts(with: "<0x".unicodeScalars), token[5] == ">",
+      let high = Character(token[3]).hexDigitValue, let low = Character(token[4]).hexDigitValue,
+      token[3].isASCII, token[4].isASCII
+    else { return nil }
+    return UInt8(high * 16 + low)
+  }
+
+  /// True when it joins tokens `<0x..>` into characters.
+  var joinsBytes: Bool {
+    switch self {
+    case .sequence(let steps): steps.contains(where: \.joinsBytes)
+    case .byteFallback: true
+    default: false
+    }
+  }
+
   private static let cleanUps: [(pattern: SplitPattern, content: [Unicode.Scalar])] = [
     (" .", "."), (" ?", "?"), (" !", "!"), (" ,", ","), (" ' ", "'"), (" n't", "n't"),
     (" 'm", "'m"), (" do not", " don't"), (" 's", "'s"), (" 've", "'ve"), (" 're", "'re"),
@@ -123,6 +145,6 @@ indirect enum Decoder: Sendable {
 
   private static func cleanUp(_ token: [Unicode.Scalar]) -> [Unicode.Scalar] {
     guard token.contains(" ") else { return token }
-    return cleanUps.reduce(token) { $1.pattern.replacing(in: $0, with: $1.content) }
+    return cleanUps.reduce(token) { replacing($1.pattern, in: $0, with: $1.content) }
   }
 }

@@ -10,6 +10,8 @@ indirect enum Normalizer: Sendable {
   case strip(left: Bool, right: Bool)
   case stripAccents
   case byteLevel
+  case characterMap(CharacterMap)
+  case nmt
   case bert(cleansText: Bool, separatesChinese: Bool, stripsAccents: Bool, lowercases: Bool)
 
   init(_ section: TokenizerSection) throws {
@@ -30,6 +32,8 @@ indirect enum Normalizer: Sendable {
         right: try section.bool("strip_right", default: true))
     case "StripAccents": self = .stripAccents
     case "ByteLevel": self = .byteLevel
+    case "Precompiled": self = .characterMap(try CharacterMap(section))
+    case "Nmt": self = .nmt
     case "BertNormalizer":
       let lowercases = try section.bool("lowercase", default: true)
       self = .bert(
@@ -41,25 +45,47 @@ indirect enum Normalizer: Sendable {
     }
   }
 
-  func normalize(_ text: [Unicode.Scalar]) -> [Unicode.Scalar] {
+  func normalize(_ text: [Unicode.Scalar]) throws(Refusal) -> [Unicode.Scalar] {
+    var keepsStart = true
+    return try normalize(text, &keepsStart)
+  }
+
+  /// - Parameter keepsStart: made false where the first character is left out: the reference then takes what
+  ///   remains for no beginning of a text.
+  func normalize(_ text: [Unicode.Scalar], _ keepsStart: inout Bool) throws(Refusal) -> [Unicode.Scalar] {
+    guard let first = text.first else { return text }
     switch self {
-    case .sequence(let steps): return steps.reduce(text) { $1.normalize($0) }
+    case .sequence(let steps):
+      var text = text
+      for step in steps { text = try step.normalize(text, &keepsStart) }
+      return text
     case .unicode(let form): return form.normalize(text)
     case .lowercase: return Self.lowercased(text)
-    case .replace(let pattern, let content): return pattern.replacing(in: text, with: content)
-    case .prepend(let prefix): return text.isEmpty ? text : prefix + text
+    case .replace(let pattern, let content):
+      let (replaced, isAtStart) = try pattern.replacing(in: text, with: content)
+      if isAtStart, content.isEmpty { keepsStart = false }
+      return replaced
+    case .prepend(let prefix): return prefix + text
     case .strip(let left, let right):
       var rest = text[...]
       if left { rest = rest.drop(while: \.properties.isWhitespace) }
+      if rest.count < text.count { keepsStart = false }
       if right {
         while let last = rest.last, last.properties.isWhitespace { rest.removeLast() }
       }
       return Array(rest)
-    case .stripAccents: return text.filter { !$0.isCombiningMark }
+    case .stripAccents:
+      if first.isCombiningMark { keepsStart = false }
+      return text.filter { !$0.isCombiningMark }
     case .byteLevel: return ByteAlphabet.spell(text)
+    case .characterMap(let map): return map.normalize(text, &keepsStart)
+    case .nmt:
+      if Self.cleaned(first) == nil { keepsStart = false }
+      return text.compactMap(Self.cleaned)
     case .bert(let cleansText, let separatesChinese, let stripsAccents, let lowercases):
       var text = text
       if cleansText {
+        if first.isCleanedControl { keepsStart = false }
         text = text.filter { !$0.isCleanedControl }
         text = text.map { $0.properties.isWhitespace ? " " : $0 }
       }
@@ -70,6 +96,15 @@ indirect enum Normalizer: Sendable {
         text = NormalizationForm.nfd.normalize(text).filter { !$0.isStrippedAccent }
       }
       return lowercases ? Self.lowercased(text) : text
+    }
+  }
+
+  /// The rules that SentencePiece calls nmt: nil for control characters, a space for line ends and other blanks.
+  private static func cleaned(_ scalar: Unicode.Scalar) -> Unicode.Scalar? {
+    switch scalar.value {
+    case 0x1...0x8, 0xB, 0xE...0x1F, 0x7F, 0x8F, 0x9F: nil
+    case 0x9, 0xA, 0xC, 0xD, 0x1680, 0x200B...0x200F, 0x2028, 0x2029, 0x2581, 0xFEFF, 0xFFFD: " "
+    default: scalar
     }
   }
 

@@ -4,7 +4,7 @@ import OTFoundation
 struct Piece {
   var text: [Unicode.Scalar]
   /// True when the text begins with this piece.
-  let isFirst: Bool
+  var isFirst: Bool
 }
 
 /// Splits text into the words of the model: `pre_tokenizer` of tokenizer.json.
@@ -39,7 +39,7 @@ indirect enum PreTokenizer: Sendable {
       let isIndividual = try section.bool("individual_digits", default: false)
       // Unlike the patterns, this takes numbers of every version of Unicode.
       self = .split(
-        .scalar { CharacterCategories.number.contains(.init($0.properties.generalCategory)) },
+        .scalar { $0.properties.generalCategory.isNumber },
         isIndividual ? .isolated : .contiguous, isInverted: false)
     case "Whitespace":
       self = .sequence([Self.whitespace, Self.wordOrSymbols])
@@ -68,23 +68,27 @@ indirect enum PreTokenizer: Sendable {
   private static let wordOrSymbols = PreTokenizer.split(
     .scalar(\.isWord), .contiguous, isInverted: false)
 
-  func split(_ piece: Piece) -> [Piece] {
+  func split(_ piece: Piece) throws(Refusal) -> [Piece] {
     switch self {
     case .sequence(let steps):
       var pieces = [piece]
-      for step in steps { pieces = pieces.flatMap(step.split) }
+      for step in steps {
+        var parts: [Piece] = []
+        for piece in pieces { parts += try step.split(piece) }
+        pieces = parts
+      }
       return pieces
     case .split(let pattern, let behavior, let isInverted):
-      return piece.split(pattern, behavior, isInverted: isInverted)
+      return try piece.split(pattern, behavior, isInverted: isInverted)
     case .byteLevel(let addsPrefixSpace, let splits):
       var piece = piece
       if addsPrefixSpace, let first = piece.text.first, first != " " {
         piece.text.insert(" ", at: 0)
       }
-      let words = splits ? piece.split(Self.wordsOfGPT2, .isolated) : [piece]
+      let words = splits ? try piece.split(Self.wordsOfGPT2, .isolated) : [piece]
       return words.map { Piece(text: ByteAlphabet.spell($0.text), isFirst: $0.isFirst) }
     case .metaspace(let metaspace):
-      return metaspace.split(piece)
+      return try metaspace.split(piece)
     }
   }
 }
@@ -92,10 +96,10 @@ indirect enum PreTokenizer: Sendable {
 extension Piece {
   func split(
     _ pattern: SplitPattern, _ behavior: SplitBehavior, isInverted: Bool = false
-  ) -> [Piece] {
-    let matches = pattern.matches(in: text)
+  ) throws(Refusal) -> [Piece] {
+    let matches = try pattern.matches(in: text)
     if matches.isEmpty && !isInverted { return [self] }
-    return behavior.split(count: text.count, at: matches, isInverted: isInverted).map {
+    return behavior.split(count: text.count, at: matches, isInverted: isInverted).filter { !$0.isEmpty }.map {
       Piece(text: Array(text[$0]), isFirst: isFirst && $0.lowerBound == 0)
     }
   }
@@ -126,7 +130,7 @@ struct Metaspace {
     self.scheme = scheme
   }
 
-  func split(_ piece: Piece) -> [Piece] {
+  func split(_ piece: Piece) throws(Refusal) -> [Piece] {
     var piece = piece
     piece.text = piece.text.map { $0 == " " ? replacement : $0 }
     let prepends = scheme == .always || (scheme == .first && piece.isFirst)
@@ -134,7 +138,7 @@ struct Metaspace {
       piece.text.insert(replacement, at: 0)
     }
     guard splits else { return [piece] }
-    return piece.split(.literal([replacement]), .mergedWithNext)
+    return try piece.split(.literal([replacement]), .mergedWithNext)
   }
 
   /// Turns the tokens of a text back: the first loses its space.

@@ -1,187 +1,198 @@
-/// A regular expression as tokenizers use it to split text.
+import COniguruma
+import Foundation
+import OTFoundation
+
+/// A regular expression in the syntax of Oniguruma, run by that library: it is the engine of
+/// the reference, so every pattern that a tokenizer.json can hold has the reference's matches.
 ///
-/// The first alternative that matches wins and quantifiers are greedy, as in
-/// the engine of the reference, whose results it gives. What it lacks, it
-/// refuses: back references, look-behind, lazy quantifiers, and an unbounded
-/// quantifier on anything but one character.
-///
-/// The patterns of published tokenizers take linear time, and so do patterns
-/// whose repetitions overlap. No pattern takes exponential time: a match tries
-/// no place of the pattern twice at the same character.
-struct RegularExpression: Sendable {
-  enum Instruction: Sendable {
-    case one(set: Int)
-    /// As many of `set` as there are, at least `minimum`.
-    case run(set: Int, minimum: Int, maximum: Int, isPossessive: Bool)
-    /// Goes on at `first`; when that fails, at `second`.
-    case split(first: Int, second: Int)
-    case jump(Int)
-    /// Goes on at `end` when the program after this does (not) match here.
-    case look(end: Int, isNegative: Bool)
-    case lineStart
-    case lineEnd
-    case accept
+/// Pattern and text are untrusted. Nesting is bounded when the pattern is compiled, the stack of a
+/// match when it runs. Time is bounded, too: the library counts steps back, not steps, so it is
+/// asked for one place and few steps back at a time, and a clock is looked at in between. (The end of
+/// its range of places is the end of the text to it, so it cannot search a part of a text.)
+final class RegularExpression: @unchecked Sendable {
+  /// Groups that may nest in a pattern.
+  private static let deepestNesting: UInt32 = 64
+  /// Longer patterns are refused; the longest of published tokenizers has 1,500 bytes.
+  private static let longestPattern = 1 << 16
+  /// Places to go back to that a match may remember, of some 50 bytes each.
+  private static let deepestStack: UInt32 = 1 << 22
+  /// Steps back that a match may take at first, and at most (the library's own limit).
+  private static let (firstRetryLimit, lastRetryLimit): (UInt, UInt) = (1 << 10, 10_000_000)
+  /// Time of the processor for a text, in seconds: many times what published patterns take.
+  private static let (leastTime, timePerByte) = (1.0, 2e-6)
+
+  private static let preparation = ot_onig_prepare(deepestNesting)
+
+  /// The compiled pattern, which is not changed any more: threads may share it.
+  private let compiled: OnigRegex
+  private let pattern: String
+
+  /// Compiles `pattern`.
+  ///
+  /// - Throws: `Refusal` `tokenizer-regex` for a pattern that is malformed or too deeply nested.
+  init(_ pattern: String, in section: TokenizerSection) throws(Refusal) {
+    func refusal(_ why: String) -> Refusal {
+      section.refusal("tokenizer-regex", "the pattern '\(pattern.prefix(200))' is refused: \(why)")
+    }
+    guard Self.preparation == ONIG_NORMAL else { throw refusal("the library for patterns does not start") }
+    var bytes = Array(pattern.utf8)
+    guard bytes.count <= Self.longestPattern else { throw refusal("more than \(Self.longestPattern) bytes") }
+    // It would be true at every place, not only at the first of a search.
+    guard !pattern.contains("\\G") else { throw refusal("\\G is not supported") }
+    // An empty array has no address.
+    bytes.append(0)
+    var regex: OnigRegex?
+    var message = [UInt8](repeating: 0, count: Int(ONIG_MAX_ERROR_MESSAGE_LEN))
+    let status = ot_onig_compile(&regex, bytes, bytes.count - 1, &message)
+    guard status == ONIG_NORMAL, let regex else {
+      throw refusal(String(decoding: message.prefix { $0 != 0 }, as: UTF8.self))
+    }
+    compiled = regex
+    self.pattern = pattern
   }
 
-  /// Places that are remembered from one start to the next, about 32 MB.
-  private static let longestMemory = 1 << 20
+  /// Compiles a pattern that is part of this package.
+  convenience init(builtIn pattern: String) {
+    do {
+      try self.init(pattern, in: TokenizerSection(json: .null, path: "", file: ""))
+    } catch {
+      preconditionFailure("a pattern of this package does not compile: \(error)")
+    }
+  }
 
-  let program: [Instruction]
-  let sets: [ScalarSet]
+  deinit { onig_free(compiled) }
 
-  /// The matches in `text`, leftmost first, none empty.
-  func matches(in text: [Unicode.Scalar]) -> [Range<Int>] {
-    var matcher = Matcher(expression: self)
+  /// The matches in `text`, leftmost first. An empty one counts, unless it is where the one
+  /// before ends, as in the reference; an empty text has none.
+  ///
+  /// - Throws: `Refusal` `tokenizer-regex-limit` for a pattern that tries too many ways or takes too long.
+  func matches(in text: [Unicode.Scalar]) throws(Refusal) -> [Range<Int>] {
+    if text.isEmpty { return [] }
+    guard let search = Search(compiled, text) else { throw limit("memory is short") }
     var matches: [Range<Int>] = []
-    var position = 0
-    // Where no match began, what was tried has failed for the starts that follow, too.
-    var tried: Set<Int> = []
-    text.withUnsafeBufferPointer { text in
-      while position < text.count {
-        let end = matcher.match(text, from: position, at: 0, tried: &tried)
-        if end != nil || tried.count > Self.longestMemory { tried.removeAll() }
-        if let end, end > position {
-          matches.append(position..<end)
-          position = end
-        } else {
-          position += 1
-        }
+    var (position, end) = (0, -1)
+    // Where a byte offset is, in scalars: offsets only rise.
+    var (byte, scalar) = (0, 0)
+    func scalars(before offset: Int) -> Int {
+      while byte < offset {
+        if search.bytes[byte] & 0xC0 != 0x80 { scalar += 1 }
+        byte += 1
       }
+      return scalar
+    }
+    while position <= search.bytes.count, let match = try next(search, from: position) {
+      guard !match.isEmpty || match.upperBound != end else {
+        position = search.boundary(from: position + 1)
+        continue
+      }
+      let start = scalars(before: match.lowerBound)
+      matches.append(start..<scalars(before: match.upperBound))
+      (position, end) = (match.upperBound, match.upperBound)
+      if matches.count & 0xFF == 0, search.isLate { throw limit("it takes too long") }
     }
     return matches
   }
-}
 
-/// Runs a program with a stack of places to go back to.
-private struct Matcher {
-  private struct Retry {
-    let instruction: Int
-    /// Positions from which to try, the last one first.
-    let first: Int
-    var last: Int
-    /// True when they are places within a `Run`, whose memory they share.
-    var isWithinRun = false
-  }
-
-  /// The characters of a set that follow one another around some place, and from
-  /// where in there it is known that going on leads to no match.
-  private struct Run {
-    /// The place at which they were met; text before it has not been looked at.
-    var start = -1
-    var end = -1
-    /// From here to `end`, both included, all has been tried.
-    var failed = 0
-  }
-
-  /// From this many retries on, places tried are remembered.
-  private static let patience = 1024
-
-  let expression: RegularExpression
-  private var retries: [Retry] = []
-  /// The last run that each instruction has met. Nothing behind an instruction
-  /// leads back to it, so what has failed there fails for every later start, too.
-  private var runs: [Run]
-  /// Before this, what was tried may be what has led to a match.
-  private var matchedEnd = 0
-
-  init(expression: RegularExpression) {
-    self.expression = expression
-    runs = [Run](repeating: Run(), count: expression.program.count)
-  }
-
-  /// The end of the run of `set` that `first` lies in.
-  private mutating func endOfRun(
-    _ instruction: Int, of set: Int, from first: Int, in text: UnsafeBufferPointer<Unicode.Scalar>
-  ) -> Int {
-    let run = runs[instruction]
-    if run.start <= first, first <= run.end { return run.end }
-    let members = expression.sets[set]
-    var position = first
-    while position < text.count, position != run.start, members.contains(text[position]) { position += 1 }
-    if position == run.start {
-      runs[instruction].start = first
-    } else {
-      runs[instruction] = Run(start: first, end: position, failed: position + 1)
-    }
-    return runs[instruction].end
-  }
-
-  /// The end of the match that starts at `start`. Recursion is as deep as the
-  /// look-aheads of the pattern are nested, which its parser bounds.
-  ///
-  /// - Parameter tried: places that lead to no match; grows by those tried here.
-  mutating func match(
-    _ text: UnsafeBufferPointer<Unicode.Scalar>, from start: Int, at entry: Int, tried: inout Set<Int>
-  ) -> Int? {
-    let base = retries.count
-    defer { retries.removeSubrange(base...) }
-    var retryCount = 0
-    var position = start
-    var instruction = entry
-    let expression = expression
-    /// False where it is known that going on leads to no match.
-    func goesOn() -> Bool {
-      retryCount < Self.patience && tried.isEmpty
-        || tried.insert(position * expression.program.count + instruction).inserted
-    }
+  /// The first match from `position` on.
+  private func next(_ search: Search, from position: Int) throws(Refusal) -> Range<Int>? {
+    var start = position
+    var retryLimit = Self.firstRetryLimit
+    var tryCount = 0
     while true {
-      var isMatch = true
-      switch expression.program[instruction] {
-      case .one(let set):
-        isMatch = position < text.count && expression.sets[set].contains(text[position])
-        position += 1
-        instruction += 1
-      case .run(let set, let minimum, let maximum, let isPossessive):
-        let first = position
-        let end = endOfRun(instruction, of: set, from: first, in: text)
-        let isWhole = !isPossessive && end - first <= maximum
-        position = end - first <= maximum ? end : first + maximum
-        if isWhole { position = min(end, max(runs[instruction].failed, matchedEnd) - 1) }
-        isMatch = position - first >= minimum
-        if isMatch, isWhole { runs[instruction].failed = position }
-        instruction += 1
-        if isMatch, !isPossessive, position - first > minimum {
-          retries.append(
-            Retry(
-              instruction: instruction, first: first + minimum, last: position - 1, isWithinRun: isWhole))
-        }
-        isMatch = isMatch && goesOn()
-      case .split(let first, let second):
-        retries.append(Retry(instruction: second, first: position, last: position))
-        instruction = first
-        isMatch = goesOn()
-      case .jump(let target):
-        instruction = target
-      case .look(let end, let isNegative):
-        var triedAhead: Set<Int> = []
-        let found = match(text, from: position, at: instruction + 1, tried: &triedAhead) != nil
-        isMatch = found != isNegative
-        instruction = end
-      case .lineStart:
-        isMatch = position == 0 || text[position - 1] == "\n"
-        instruction += 1
-      case .lineEnd:
-        isMatch = position == text.count || text[position] == "\n"
-        instruction += 1
-      case .accept:
-        matchedEnd = max(matchedEnd, position + 1)
-        return position
+      let status = search.run(at: start, retryLimit: retryLimit)
+      switch status {
+      case 0...:
+        guard let match = search.match else { throw limit("the library gives no place") }
+        return match
+      case ONIG_MISMATCH:
+        guard start < search.bytes.count else { return nil }
+        start = search.boundary(from: start + 1)
+        tryCount += 1
+        if tryCount & 0x3F != 0 { continue }
+      case ONIGERR_RETRY_LIMIT_IN_MATCH_OVER where retryLimit < Self.lastRetryLimit:
+        retryLimit = min(retryLimit * 4, Self.lastRetryLimit)
+      case ONIGERR_RETRY_LIMIT_IN_MATCH_OVER: throw limit("it tries too many ways")
+      case ONIGERR_MATCH_STACK_LIMIT_OVER: throw limit("a match is too long")
+      default: throw limit("error \(status)")
       }
-      while !isMatch {
-        guard retries.count > base else { return nil }
-        let top = retries.count - 1
-        instruction = retries[top].instruction
-        position = retries[top].last
-        let isWithinRun = retries[top].isWithinRun
-        if position > retries[top].first {
-          retries[top].last -= 1
+      if search.isLate { throw limit("it takes too long") }
+    }
+  }
+
+  private func limit(_ why: String) -> Refusal {
+    Refusal("tokenizer-regex-limit", "the pattern '\(pattern.prefix(200))' was stopped: \(why)")
+  }
+
+  /// A text that is being searched, in UTF-8.
+  private final class Search {
+    let bytes: [UInt8]
+    private let compiled: OnigRegex
+    /// The processor's time until which a text may take; nil before the first look at the clock.
+    private var deadline: Double?
+    private let region: UnsafeMutablePointer<OnigRegion>
+    private let limits: OpaquePointer
+
+    init?(_ compiled: OnigRegex, _ text: [Unicode.Scalar]) {
+      guard let region = onig_region_new() else { return nil }
+      guard let limits = onig_new_match_param() else {
+        onig_region_free(region, 1)
+        return nil
+      }
+      onig_initialize_match_param(limits)
+      onig_set_match_stack_limit_size_of_match_param(limits, RegularExpression.deepestStack)
+      self.compiled = compiled
+      self.region = region
+      self.limits = limits
+      var bytes: [UInt8] = []
+      bytes.reserveCapacity(text.count + text.count / 8)
+      for scalar in text {
+        if scalar.isASCII {
+          bytes.append(UInt8(scalar.value))
         } else {
-          retries.removeLast()
+          bytes.append(contentsOf: scalar.inOldUnicode.utf8)
         }
-        if isWithinRun { runs[instruction - 1].failed = position }
-        retryCount += 1
-        isMatch = goesOn()
       }
+      self.bytes = bytes
+    }
+
+    deinit {
+      onig_region_free(region, 1)
+      onig_free_match_param(limits)
+    }
+
+    /// True once the text has taken too much of the processor's time.
+    var isLate: Bool {
+      var time = timespec()
+      clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time)
+      let now = Double(time.tv_sec) + Double(time.tv_nsec) * 1e-9
+      if let deadline { return now > deadline }
+      deadline = now + RegularExpression.leastTime + RegularExpression.timePerByte * Double(bytes.count)
+      return false
+    }
+
+    /// The first place from `position` on at which a character begins, or the end.
+    func boundary(from position: Int) -> Int {
+      var position = position
+      while position < bytes.count, bytes[position] & 0xC0 == 0x80 { position += 1 }
+      return position
+    }
+
+    /// Looks for a match that begins at a place; its length, or an error.
+    func run(at place: Int, retryLimit: UInt) -> Int32 {
+      onig_set_retry_limit_in_match_of_match_param(limits, retryLimit)
+      return bytes.withUnsafeBufferPointer { bytes in
+        guard let start = bytes.baseAddress else { return ONIG_MISMATCH }
+        return onig_match_with_param(
+          compiled, start, start + bytes.count, start + place, region, OnigOptionType(ONIG_OPTION_NONE), limits)
+      }
+    }
+
+    /// The match of the last run.
+    var match: Range<Int>? {
+      guard region.pointee.num_regs > 0, let begins = region.pointee.beg, let ends = region.pointee.end
+      else { return nil }
+      let (start, end) = (Int(begins[0]), Int(ends[0]))
+      return 0 <= start && start <= end && end <= bytes.count ? start..<end : nil
     }
   }
 }

@@ -17,11 +17,11 @@ enum SplitPattern: Sendable {
     }
   }
 
-  /// The matches in `text`, in order, none empty.
-  func matches(in text: [Unicode.Scalar]) -> [Range<Int>] {
+  /// The matches in `text`, in order; those of a regular expression may be empty.
+  func matches(in text: [Unicode.Scalar]) throws(Refusal) -> [Range<Int>] {
     switch self {
     case .regex(let expression):
-      return expression.matches(in: text)
+      return try expression.matches(in: text)
     case .scalar(let isMatch):
       return text.indices.filter { isMatch(text[$0]) }.map { $0..<$0 + 1 }
     case .literal(let literal):
@@ -40,10 +40,12 @@ enum SplitPattern: Sendable {
     }
   }
 
-  /// `text` with every match replaced.
-  func replacing(in text: [Unicode.Scalar], with content: [Unicode.Scalar]) -> [Unicode.Scalar] {
-    let matches = matches(in: text)
-    guard !matches.isEmpty else { return text }
+  /// `text` with every match replaced, and whether there was one at its beginning.
+  func replacing(in text: [Unicode.Scalar], with content: [Unicode.Scalar]) throws(Refusal)
+    -> (text: [Unicode.Scalar], isAtStart: Bool)
+  {
+    let matches = try matches(in: text)
+    guard let first = matches.first else { return (text, false) }
     var result: [Unicode.Scalar] = []
     var position = 0
     for match in matches {
@@ -51,7 +53,7 @@ enum SplitPattern: Sendable {
       result += content
       position = match.upperBound
     }
-    return result + text[position...]
+    return (result + text[position...], first.lowerBound == 0 && !first.isEmpty)
   }
 }
 

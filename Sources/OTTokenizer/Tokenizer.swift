@@ -11,8 +11,8 @@ import OTJSON
 /// ```
 ///
 /// Models: byte-pair encoding (byte-level or with Metaspace and byte fall
-/// back) and WordPiece. The file's `truncation` and `padding` are not applied;
-/// see `maximumLength`. Unigram models are refused.
+/// back), Unigram, WordPiece and WordLevel. The file's `truncation` and `padding`
+/// are not applied; see `maximumLength`.
 package struct Tokenizer: Sendable {
   let normalizer: Normalizer?
   let preTokenizer: PreTokenizer?
@@ -30,12 +30,14 @@ package struct Tokenizer: Sendable {
 
   /// Builds a tokenizer from a parsed `tokenizer.json`.
   ///
-  /// - Parameter file: named in errors.
+  /// - Parameters:
+  ///   - file: named in errors.
+  ///   - additions: tokens to add to those of the file, list by list.
   /// - Throws: `Refusal` `tokenizer-syntax` (a member missing or of the wrong
   ///   kind), `tokenizer-unsupported` (a component this type lacks),
   ///   `tokenizer-regex` (a pattern it cannot run) or `tokenizer-vocabulary`
   ///   (tokens or merges that contradict each other).
-  package init(json: JSONValue, file: String) throws {
+  package init(json: JSONValue, file: String, adding additions: [[AddedToken]] = []) throws {
     let root = TokenizerSection(json: json, path: "", file: file)
     guard json.object != nil else {
       throw root.refusal("tokenizer-syntax", "is not a tokenizer: no JSON object")
@@ -43,7 +45,12 @@ package struct Tokenizer: Sendable {
     normalizer = try root.optional("normalizer").map(Normalizer.init)
     preTokenizer = try root.optional("pre_tokenizer").map(PreTokenizer.init)
     model = try TokenModel(try root.section("model"))
-    addedTokens = try AddedTokens(root, vocabulary: model.vocabulary, normalizer: normalizer)
+    let listed = try (root.optional("added_tokens") == nil ? [] : root.sections("added_tokens")).map { section in
+      // It must be there, and says nothing: see AddedTokens.
+      _ = try section.count("id")
+      return try AddedToken(section)
+    }
+    addedTokens = try AddedTokens([listed] + additions, to: model.vocabulary, normalizer: normalizer)
     postProcessor = try root.optional("post_processor").map(PostProcessor.init) ?? PostProcessor()
     decoder = try root.optional("decoder").map(Decoder.init)
     maximumLength = try root.optional("truncation").map { try $0.count("max_length") }
@@ -66,13 +73,13 @@ extension Tokenizer {
   /// The id of a token, spelled as in the vocabulary: `Ġthe`, `[CLS]`.
   package func id(of token: String) -> Int? {
     let text = TokenText(token)
-    return addedTokens.byText[text]?.id ?? model.vocabulary[text]
+    return addedTokens.ids[text] ?? model.vocabulary[text]
   }
 
   /// The spelling of a token in the vocabulary (of an added token, as it is
   /// found in the text); nil for an id without token.
   package func token(_ id: Int) -> String? {
-    if let token = addedTokens.byID[id] { return String(String.UnicodeScalarView(token.spelling)) }
+    if let spelling = addedTokens.spellings[id] { return String(String.UnicodeScalarView(spelling)) }
     return model.vocabulary.text(id)
   }
 
@@ -80,7 +87,7 @@ extension Tokenizer {
   package var specialTokens: (leading: [Int], trailing: [Int]) { (postProcessor.leading, postProcessor.trailing) }
 
   /// True when decoding can leave the token out.
-  package func isSpecial(_ id: Int) -> Bool { addedTokens.byID[id]?.isSpecial ?? false }
+  package func isSpecial(_ id: Int) -> Bool { addedTokens.isSpecial(id) }
 }
 
 // MARK: - Encoding
@@ -91,34 +98,47 @@ extension Tokenizer {
   /// - Parameter addSpecialTokens: whether to add what the file's
   ///   post-processor puts around a text (`[CLS]` … `[SEP]`, `<s>`). Special
   ///   tokens written in the text are found in any case.
+  /// - Throws: `Refusal` `tokenizer-regex-limit` for a pattern that tries too many ways.
   /// - Complexity: O(n log n) in the length of the text.
-  package func encode(_ text: String, addSpecialTokens: Bool) -> [Int] {
+  package func encode(_ text: String, addSpecialTokens: Bool) throws(Refusal) -> [Int] {
     var ids = addSpecialTokens ? postProcessor.leading : []
     let whole = Piece(text: Array(text.unicodeScalars), isFirst: true)
     for part in addedTokens.splitRaw(whole) {
       switch part {
       case .token(let id): ids.append(id)
       case .text(var piece):
-        piece.text = normalizer?.normalize(piece.text) ?? piece.text
-        encode(normalized: piece, into: &ids)
+        if let normalizer {
+          var keepsStart = true
+          piece.text = try normalizer.normalize(piece.text, &keepsStart)
+          piece.isFirst = piece.isFirst && keepsStart
+        }
+        try encode(normalized: piece, into: &ids)
       }
     }
     return addSpecialTokens ? ids + postProcessor.trailing : ids
   }
 
-  /// The token ids of UTF-8 text; each maximal part that is no UTF-8 counts as
-  /// one U+FFFD.
-  package func encode(_ bytes: some Collection<UInt8>, addSpecialTokens: Bool) -> [Int] {
-    encode(String(decoding: bytes, as: UTF8.self), addSpecialTokens: addSpecialTokens)
+  /// The token ids of a text to continue: special tokens go before it, unless it begins with them.
+  ///
+  /// - Throws: as `encode`.
+  package func encodePrompt(_ text: String) throws(Refusal) -> [Int] {
+    let ids = try encode(text, addSpecialTokens: false)
+    return (ids.starts(with: postProcessor.leading) ? [] : postProcessor.leading) + ids + postProcessor.trailing
   }
 
-  private func encode(normalized whole: Piece, into ids: inout [Int]) {
+  /// The token ids of UTF-8 text; each maximal part that is no UTF-8 counts as
+  /// one U+FFFD.
+  package func encode(_ bytes: some Collection<UInt8>, addSpecialTokens: Bool) throws(Refusal) -> [Int] {
+    try encode(String(decoding: bytes, as: UTF8.self), addSpecialTokens: addSpecialTokens)
+  }
+
+  private func encode(normalized whole: Piece, into ids: inout [Int]) throws(Refusal) {
     for part in addedTokens.splitNormalized(whole) {
       switch part {
       case .token(let id): ids.append(id)
       case .text(let piece):
-        for word in preTokenizer?.split(piece) ?? [piece] where !word.text.isEmpty {
-          model.encode(word.text, into: &ids)
+        for word in try preTokenizer?.split(piece) ?? [piece] where !word.text.isEmpty {
+          try model.encode(word.text, into: &ids)
         }
       }
     }
@@ -139,5 +159,13 @@ extension Tokenizer {
     }
     let parts = decoder?.decode(tokens) ?? [Array(tokens.joined(separator: [" "]))]
     return String(String.UnicodeScalarView(parts.joined()))
+  }
+
+  /// True for a token that stands for a byte, which decoding joins with the bytes around it.
+  func isFallbackByte(_ id: Int) -> Bool {
+    guard decoder?.joinsBytes == true, addedTokens.byID[id] == nil, let token = model.vocabulary.text(id) else {
+      return false
+    }
+    return Decoder.fallbackByte(Array(token.unicodeScalars)) != nil
   }
 }

@@ -5,6 +5,8 @@
 struct TokenText: Hashable {
   let bytes: [UInt8]
 
+  init(bytes: [UInt8]) { self.bytes = bytes }
+
   init(_ text: String) { bytes = Array(text.utf8) }
 
   init(_ scalars: some Sequence<Unicode.Scalar>) {
@@ -39,34 +41,39 @@ struct Vocabulary {
   /// Reads the member `vocab` of a model: `{token: id}`.
   init(_ model: TokenizerSection) throws {
     let members = try model.object("vocab").members
-    var tokens: [(id: Int32, place: Int)] = []
-    tokens.reserveCapacity(members.count)
-    for (place, member) in members.enumerated() {
-      guard let id = member.value.integer, (0...Int(Int32.max)).contains(id) else {
-        throw model.refusal("tokenizer-vocabulary", "token '\(member.key.prefix(80))' has no valid id")
-      }
-      tokens.append((Int32(id), place))
-    }
-    tokens.sort { $0 < $1 }
+    self.init(
+      try members.map { member in
+        guard let id = member.value.integer, (0...Int(Int32.max)).contains(id) else {
+          throw model.refusal("tokenizer-vocabulary", "token '\(member.key.prefix(80))' has no valid id")
+        }
+        return (member.key, Int32(id))
+      })
+  }
+
+  /// Takes tokens with ids that are not negative; a text that occurs twice stands for its last id.
+  init(_ members: [(text: String, id: Int32)]) {
+    let tokens = members.enumerated().map { (id: $1.id, place: $0) }.sorted { $0 < $1 }
     // Half of the slots at least stay empty: a search ends soon.
     var slotCount = 2
     while slotCount < 2 * tokens.count { slotCount *= 2 }
     slots = [Int32](repeating: -1, count: slotCount)
-    bytes.reserveCapacity(members.reduce(0) { $0 + $1.key.utf8.count })
+    bytes.reserveCapacity(members.reduce(0) { $0 + $1.text.utf8.count })
     starts.reserveCapacity(tokens.count + 1)
     ids.reserveCapacity(tokens.count)
     for (id, place) in tokens {
-      let text = members[place].key
+      let text = members[place].text
       bytes.append(contentsOf: text.utf8)
       starts.append(bytes.count)
       ids.append(id)
-      // No text occurs twice: the JSON would have been refused.
       slots[slot(of: ids.count - 1)] = Int32(ids.count - 1)
       let scalars = text.unicodeScalars
       longestTokenLength = max(longestTokenLength, scalars.count)
       if scalars.count == 1, let scalar = scalars.first { scalarIDs[scalar] = Int(id) }
     }
   }
+
+  /// Number of tokens.
+  var count: Int { ids.count }
 
   var largestID: Int { ids.last.map { Int($0) } ?? -1 }
 
@@ -105,5 +112,85 @@ struct Vocabulary {
       slot = (slot + 1) & (slots.count - 1)
     }
     return slot
+  }
+}
+
+/// The tokens of a vocabulary in the order of their bytes, so that those that begin alike lie together.
+struct TokenPrefixes {
+  private let vocabulary: Vocabulary
+  /// Places of the tokens in the vocabulary; of equal ones, the last comes last.
+  private let order: [Int32]
+  /// Where in `order` the tokens lie that begin with each byte.
+  private let firsts: [Range<Int>]
+
+  init(_ vocabulary: Vocabulary) {
+    let order = vocabulary.sortedPlaces()
+    var counts = [Int](repeating: 0, count: 256)
+    var emptyCount = 0
+    for place in order {
+      let token = vocabulary.range(of: place)
+      if token.isEmpty { emptyCount += 1 } else { counts[Int(vocabulary.byte(token.lowerBound))] += 1 }
+    }
+    var start = emptyCount
+    firsts = counts.map { count in
+      defer { start += count }
+      return start..<start + count
+    }
+    self.order = order
+    self.vocabulary = vocabulary
+  }
+
+  /// Calls `body` with id and length in bytes of every token that the text from `start` on begins with,
+  /// the shortest first.
+  ///
+  /// - Complexity: O(l log n) for the longest token's length l and n tokens.
+  func forEachPrefix(of text: [UInt8], from start: Int, _ body: (_ id: Int, _ length: Int) -> Void) {
+    guard start < text.count else { return }
+    var range = firsts[Int(text[start])]
+    var depth = 1
+    while let first = range.first {
+      let token = vocabulary.range(of: order[first])
+      if token.count == depth {
+        // Of equal tokens the last counts.
+        var last = first
+        while last + 1 < range.upperBound, vocabulary.range(of: order[last + 1]).count == depth { last += 1 }
+        body(vocabulary.id(of: order[last]), depth)
+        range = last + 1..<range.upperBound
+      }
+      guard start + depth < text.count else { return }
+      let byte = text[start + depth]
+      let low = partition(range) { vocabulary.byte(vocabulary.range(of: $0).lowerBound + depth) >= byte }
+      let high = partition(low..<range.upperBound) {
+        vocabulary.byte(vocabulary.range(of: $0).lowerBound + depth) > byte
+      }
+      range = low..<high
+      depth += 1
+    }
+  }
+
+  /// The first place of a range from which on `isAbove` holds.
+  private func partition(_ range: Range<Int>, _ isAbove: (Int32) -> Bool) -> Int {
+    var (low, high) = (range.lowerBound, range.upperBound)
+    while low < high {
+      let middle = (low + high) / 2
+      if isAbove(order[middle]) { high = middle } else { low = middle + 1 }
+    }
+    return low
+  }
+}
+
+extension Vocabulary {
+  fileprivate func range(of place: Int32) -> Range<Int> { starts[Int(place)]..<starts[Int(place) + 1] }
+  fileprivate func byte(_ index: Int) -> UInt8 { bytes[index] }
+  fileprivate func id(of place: Int32) -> Int { Int(ids[Int(place)]) }
+
+  fileprivate func sortedPlaces() -> [Int32] {
+    bytes.withUnsafeBufferPointer { bytes in
+      ids.indices.map { Int32($0) }.sorted { left, right in
+        let (first, second) = (range(of: left), range(of: right))
+        let (a, b) = (bytes[first], bytes[second])
+        return a.lexicographicallyPrecedes(b) || (first.count == second.count && left < right && a.elementsEqual(b))
+      }
+    }
   }
 }

@@ -47,35 +47,3 @@ struct WordPieceModel {
     }
   }
 }
-
-/// A model that turns words into tokens.
-enum TokenModel {
-  case bytePair(BytePairModel)
-  case wordPiece(WordPieceModel)
-
-  init(_ section: TokenizerSection) throws {
-    // Files older than the member `type` are told by their other members.
-    let type =
-      try section.optionalString("type")
-      ?? (section.optional("merges") == nil ? "WordPiece" : "BPE")
-    switch type {
-    case "BPE": self = .bytePair(try BytePairModel(section))
-    case "WordPiece": self = .wordPiece(try WordPieceModel(section))
-    default: throw section.unsupported("a model of type '\(type)'")
-    }
-  }
-
-  var vocabulary: Vocabulary {
-    switch self {
-    case .bytePair(let model): model.vocabulary
-    case .wordPiece(let model): model.vocabulary
-    }
-  }
-
-  func encode(_ word: [Unicode.Scalar], into ids: inout [Int]) {
-    switch self {
-    case .bytePair(let model): model.encode(word, into: &ids)
-    case .wordPiece(let model): model.encode(word, into: &ids)
-    }
-  }
-}

@@ -119,7 +119,7 @@ struct CalibrateCommand: ParsableCommand {
     }
     guard let tokenizer = try Model.source(source).tokenizer() else {
       throw Refusal(
-        "tokenizer-missing", "has no tokenizer.json beside it, so that text cannot be read", file: model,
+        "tokenizer-missing", "has no tokenizer beside it, so that text cannot be read", file: model,
         remedy: "put the model's tokenizer.json beside it, or give tokens with --ids")
     }
     return try settings.samples(tokenizer: tokenizer, graph: graph)

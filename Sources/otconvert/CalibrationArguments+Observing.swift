@@ -41,7 +41,7 @@ extension CalibrationArguments {
     else {
       guard !isAsked else {
         throw Refusal(
-          "calibration-impossible", "cannot be calibrated: a config.json and a tokenizer.json are needed beside it",
+          "calibration-impossible", "cannot be calibrated: a config.json and a tokenizer are needed beside it",
           file: conversion.model.path, remedy: hasText ? "leave out --text" : "give --statistics, or --method per-token"
         )
       }

@@ -24,7 +24,7 @@ struct ConvertCommand: ParsableCommand {
         otconvert llama/ llama.otq --bits 6 --statistics stats.safetensors
         otconvert llama/ llama.otq --bits 6 --text pile.jsonl.zst --samples 256
 
-      Without statistics, a model with a config.json and a tokenizer.json is
+      Without statistics, a model with a config.json and a tokenizer is
       calibrated first: on --text, else on a sample that comes with the program.
       """)
 

@@ -17,6 +17,7 @@ struct OTConvert: ParsableCommand {
         otconvert inspect model.otq
         otconvert unpack model.otq model-restored.safetensors
         otconvert run model.otq --prompt "In the beginning"
+        otconvert tokenize model.otq --text "In the beginning"
         otconvert plan llama-7b/ --bits 6
         otconvert calibrate llama-7b/ --text pile.jsonl.zst -o stats.safetensors
 
@@ -26,7 +27,8 @@ struct OTConvert: ParsableCommand {
     subcommands: [
       ConvertCommand.self, InspectCommand.self, VerifyCommand.self, UnpackCommand.self, ExportCommand.self,
       PlanCommand.self,
-      CalibrateCommand.self, EvalCommand.self, RunCommand.self, EmbedCommand.self, DemoCommand.self,
+      CalibrateCommand.self, EvalCommand.self, RunCommand.self, EmbedCommand.self, TokenizeCommand.self,
+      DemoCommand.self,
     ],
     defaultSubcommand: ConvertCommand.self)
 

@@ -5,7 +5,7 @@ import OTJSON
 
 /// The options of printing; all commands print through this.
 struct OutputArguments: ParsableArguments {
-  @Flag(help: "Print nothing but errors, and the results of --json, run and embed.")
+  @Flag(help: "Print nothing but errors, and the results of --json, run, embed and tokenize.")
   var quiet = false
 
   @Flag(help: "Print the result as JSON on standard output.")

@@ -59,7 +59,7 @@ struct VerificationTextArguments: ParsableArguments {
     }
     guard let tokenizer = try source.file.model.tokenizer() else {
       throw Refusal(
-        "tokenizer-missing", "has no tokenizer.json beside it, so that text cannot be read", file: source.file.path,
+        "tokenizer-missing", "has no tokenizer beside it, so that text cannot be read", file: source.file.path,
         remedy: "put the model's tokenizer.json beside it, or give tokens with --ids")
     }
     var samples = TextSamples()

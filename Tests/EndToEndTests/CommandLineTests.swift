@@ -34,7 +34,8 @@ import _OTTestSupport
       .filter { $0.hasPrefix("  ") && !$0.hasPrefix("   ") }.compactMap {
         $0.split(separator: " ").first.map(String.init)
       }
-    #expect(Set(commands).isSuperset(of: ["convert", "run", "eval", "embed", "calibrate", "verify", "demo"]))
+    #expect(
+      Set(commands).isSuperset(of: ["convert", "run", "eval", "embed", "calibrate", "verify", "tokenize", "demo"]))
     for command in commands {
       let outcome = try Tool.run(command, "--help")
       #expect(outcome.status == 0, "\(command)")

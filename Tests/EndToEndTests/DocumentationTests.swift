@@ -5,7 +5,7 @@ import _OTTestSupport
 /// The tool's articles and its help name the same options.
 @Suite struct DocumentationTests {
   static let commands = [
-    "convert", "inspect", "verify", "unpack", "export", "plan", "calibrate", "eval", "run", "embed", "demo",
+    "convert", "inspect", "verify", "unpack", "export", "plan", "calibrate", "eval", "run", "embed", "tokenize", "demo",
   ]
 
   /// The options in a text: `--bits` of `--bits 2…8`.

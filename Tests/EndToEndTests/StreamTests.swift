@@ -89,7 +89,7 @@ import _OTTestSupport
       for name in ["model.safetensors", "config.json"] {
         try FileManager.default.copyItem(atPath: "\(Self.model)/\(name)", toPath: "\(folder)/\(name)")
       }
-      try Data("{\"version\": \"1.0\", \"model\": {\"type\": \"Unigram\"}}".utf8)
+      try Data("{\"version\": \"1.0\", \"model\": {\"type\": \"Trigram\"}}".utf8)
         .write(to: URL(fileURLWithPath: folder + "/tokenizer.json"))
       let loud = try Tool.run(folder, folder + "/m.otq")
       #expect(loud.status == 0 && loud.errors.contains("warning: not calibrated"), "\(loud.errors)")

@@ -85,7 +85,7 @@ extension LanguageModel {
     // As sentence-transformers does; some tokenizers see white space.
     while text.first?.isWhitespace ?? false { text.removeFirst() }
     while text.last?.isWhitespace ?? false { text.removeLast() }
-    let content = tokenizer.encode(
+    let content = try tokenizer.encode(
       recipe.lowercases ? text.lowercased() : String(text), addSpecialTokens: false)
     let special = tokenizer.specialTokens
     let room = recipe.maximumTokenCount.map { max(0, $0 - special.leading.count - special.trailing.count) }

@@ -30,9 +30,8 @@ package final class GenerationLoop {
   package init(_ model: LanguageModel, tokenIDs: [Int], options: GenerationOptions) throws(Refusal) {
     sampler = try Self.check(model, tokenIDs: tokenIDs, options: options)
     let tokenizer = try model.tokenizer()
-    stream = TokenTextStream(tokenizer)
     // Spaces between prompt and continuation depend on the tokens before.
-    for id in tokenIDs.suffix(16) { _ = stream.append(id) }
+    stream = TokenTextStream(tokenizer, after: tokenIDs.suffix(16))
     stopStrings = StopStrings(options.stopStrings)
     endTokenIDs = try model.endTokenIDs()
     let limit = min(model.contextLength ?? .max, Self.greatestCapacity)

@@ -36,7 +36,7 @@ extension LanguageModel {
   package func promptTokenIDs(_ prompt: String) throws(Refusal) -> [Int] {
     try GenerationLoop.checkCausal(self)
     guard !prompt.isEmpty else { throw GenerationLoop.emptyPrompt }
-    return try encode(prompt)
+    return try tokenizer().encodePrompt(prompt)
   }
 
   /// The tokens that end a text.
