@@ -22,7 +22,8 @@ struct TensorProduction: Sendable {
     self.parameters = parameters
     if case .quantized(let scheme, _) = tensor.content, let view = planned.view {
       quantizer = try WeightQuantizer(
-        planned.rows(of: view), scheme: scheme, rounding: planned.rounding, threadCount: threadCount)
+        planned.rows(of: view), scheme: scheme, rounding: planned.rounding,
+        inputZero: planned.use?.inputZero ?? 0, threadCount: threadCount)
     } else {
       quantizer = nil
     }

@@ -14,6 +14,8 @@ package struct WeightQuantizer: Sendable {
   /// The rule that makes weights quantized values.
   package let rounding: any WeightRounding
   let rows: TransformedRows
+  /// The code of 0 of what the weight multiplies: `ActivationQuantization.static`.
+  let inputZero: Int
   /// The one choice for the whole weight, when the scheme is per tensor.
   let tensorStep: StepChoice?
 
@@ -32,9 +34,10 @@ package struct WeightQuantizer: Sendable {
   ///   tensor as `quantize(rows:)`.
   package init(
     _ rows: TransformedRows, scheme: QuantizationScheme, rounding: any WeightRounding = NearestRounding(),
-    threadCount: Int = 1
+    inputZero: Int = 0, threadCount: Int = 1
   ) throws {
     self.rows = rows
+    self.inputZero = inputZero
     let view = rows.view
     guard view.shape.rank == 2 else {
       throw Refusal(
@@ -109,7 +112,10 @@ extension WeightQuantizer {
     let transformEnd = ContinuousClock.now
     for index in 0..<part.count {
       let number = part.lowerBound + index
-      try quantize(row: number, row(index, of: scratch), into: row(index, of: values), &result)
+      let lost = try quantize(row: number, row(index, of: scratch), into: row(index, of: values), &result)
+      if index < products.count {
+        products[index] += Float(Double(inputZero) * lost) * (rows.output.scale?[number] ?? 1)
+      }
       // After the weights, so that a weight that is not finite is named itself.
       if index < products.count, !products[index].isFinite { throw shiftRefusal(row: number) }
     }
@@ -119,10 +125,11 @@ extension WeightQuantizer {
     result.times.quantize += transformEnd.duration(to: .now)
   }
 
+  /// Σ(W' − Ŵ') of the row, where a code stands for 0; else 0.
   private func quantize(
     row: Int, _ weights: UnsafeMutableBufferPointer<Float>, into values: UnsafeMutableBufferPointer<UInt8>,
     _ result: inout QuantizedRows
-  ) throws {
+  ) throws -> Double {
     var steps: [StepChoice] = []
     var groupSize = max(weights.count, 1)
     if let tensorStep {
@@ -137,10 +144,17 @@ extension WeightQuantizer {
       steps = [try chooseStep(row: row, column: 0, UnsafeBufferPointer(weights))]
     }
     if tensorStep == nil { for step in steps { append(step, to: &result) } }
+    // Rounding may change the weights.
+    let sum = inputZero == 0 ? 0 : weights.reduce(0) { $0 + Double($1) }
     rounding.round(
       WeightRow(
         row: row, weights: weights, steps: steps, groupSize: groupSize, scheme: scheme, kernels: rows.kernels),
       into: values, addingErrorTo: &result.statistics)
+    guard inputZero != 0 else { return 0 }
+    return values.enumerated().reduce(sum) { rest, element in
+      let step = steps[element.offset / groupSize]
+      return rest - Double(step.scale) * Double(Int(element.element) - step.zeroPoint)
+    }
   }
 }
 

@@ -87,7 +87,7 @@ struct PlanCommand: ParsableCommand {
       switch graph.activations[site.producer] ?? .float {
       case .float: counts["float", default: 0] += 1
       case .dynamic(let bits): counts["int\(bits), a scale per token", default: 0] += 1
-      case .static(let bits): counts["int\(bits), static scales in the weights", default: 0] += 1
+      case .static(let bits, _): counts["int\(bits), static scales in the weights", default: 0] += 1
       }
     }
     let affines = graph.nodes.filter { if case .affine = $0.operation { true } else { false } }.count
