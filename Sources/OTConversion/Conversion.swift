@@ -91,10 +91,10 @@ package struct Conversion: Sendable {
   }
 
   /// True when the model can be run on text: its graph is complete, and a `config.json` and a
-  /// `tokenizer.json` are beside it.
-  package var canBeCalibrated: Bool {
+  /// `tokenizer.json` are beside it; the latter is not needed for tokens.
+  package func canBeCalibrated(onTokens: Bool = false) -> Bool {
     graph.map(\.missing.isEmpty) == true && model.attachments[.configuration] != nil
-      && model.attachments[.tokenizer] != nil
+      && (onTokens || model.attachments[.tokenizer] != nil)
   }
 
   // MARK: Planning

@@ -29,14 +29,16 @@ struct PlanCommand: ParsableCommand {
 
   func run() throws {
     let conversion = try self.conversion.conversion(of: input, threadCount: 1)
-    let calibrates = !conversion.needs.isEmpty && conversion.canBeCalibrated
+    let calibrates = !conversion.needs.isEmpty && conversion.canBeCalibrated(onTokens: calibration.ids != nil)
     let plan = try conversion.plan(assumingPerToken: calibrates)
     let alternatives = try PlanCommand.alternatives(conversion, assumingPerToken: calibrates)
     // They are in the JSON.
     if !messages.json { plan.warnings.forEach(messages.warn) }
     let calibrationByteCount =
       calibrates
-      ? try calibration.settings(threadCount: 1).byteCount(on: conversion.model, kinds: conversion.needs) : nil
+      ? try calibration.settings(threadCount: 1).byteCount(
+        on: conversion.model, kinds: conversion.needs,
+        lengths: conversion.graph.flatMap { try calibration.tokens($0)?.tokens.map(\.count) }) : nil
     try messages.result(
       textReport(plan, calibrationByteCount, alternatives), json: jsonReport(plan, calibrationByteCount, alternatives))
   }
