@@ -9,6 +9,7 @@ extension SiteObservations {
     guard !transform.isIdentity else { return self }
     var result = SiteObservations(
       ranges: ranges?.transformed(by: transform), foreignScales: foreignScales?.transformed(by: transform))
+    result.sampleRanges = sampleRanges?.map { $0.transformed(by: transform) }
     result.moments = moments?.transformed(by: transform)
     result.rows = rows?.transformed(by: transform)
     result.wholeSamples = wholeSamples?.transformed(by: transform)
@@ -21,10 +22,17 @@ extension SiteRanges {
   func transformed(by transform: ChannelTransform) -> SiteRanges {
     let count = Double(sampleCount)
     return SiteRanges(
-      extremes: ChannelRanges(minima: transform.applied(to: minima), maxima: transform.applied(to: maxima)),
+      extremes: extremes.transformed(by: transform),
       midpointSum: midpointSum.enumerated().map { channel, sum in
         (sum - count * Double(transform.shift?[channel] ?? 0)) / Double(transform.scale?[channel] ?? 1)
       }, sampleCount: sampleCount)
+  }
+}
+
+extension ChannelRanges {
+  /// The ranges of (x − z) ⊘ s.
+  func transformed(by transform: ChannelTransform) -> ChannelRanges {
+    ChannelRanges(minima: transform.applied(to: minima), maxima: transform.applied(to: maxima))
   }
 }
 

@@ -32,6 +32,7 @@ final class SiteObservers {
       let observers = kinds.map { kind -> any SiteObserver in
         switch kind {
         case .ranges: RangeObserver(channelCount: site.size)
+        case .sampleRanges: SampleRangeObserver(channelCount: site.size)
         case .moments: MomentObserver(channelCount: site.size, threadCount: threadCount)
         case .rows:
           RowObserver(channelCount: site.size, choice: choices[kind] ?? RowChoice(), storingTo: \.rows)
@@ -93,7 +94,7 @@ extension ObservationKind {
   /// The rows that are kept of samples of these lengths; nil where none are.
   fileprivate func choice(lengths: [Int]) -> RowChoice? {
     switch self {
-    case .ranges, .moments: nil
+    case .ranges, .sampleRanges, .moments: nil
     case .rows(let count): RowChoice(rowCount: count, lengths: lengths)
     case .wholeSamples(let count): RowChoice(sampleCount: count, lengths: lengths)
     }
@@ -104,6 +105,7 @@ extension ObservationKind {
     let count: Int? =
       switch self {
       case .ranges: 0
+      case .sampleRanges: lengths.count.multipliedChecked(by: channelCount)?.multipliedChecked(by: 8)
       case .moments: MomentObserver.byteCount(channelCount: channelCount)
       case .rows, .wholeSamples:
         choice(lengths: lengths)?.rowCount.multipliedChecked(by: channelCount)?.multipliedChecked(by: 4)

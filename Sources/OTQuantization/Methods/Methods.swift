@@ -4,7 +4,8 @@ import OTFoundation
 package enum Methods {
   /// Every method.
   package static let all: [any QuantizationMethod.Type] = [
-    PerToken.self, WeightsOnly.self, OutlierTune.self, Hadamard.self, SmoothQuant.self,
+    PerToken.self, WeightsOnly.self, OutlierTune.self, Hadamard.self, SmoothQuant.self, MinMax.self, Percentile.self,
+    OMSE.self,
   ]
 
   /// Their names, for texts.
