@@ -5,7 +5,7 @@ package enum Methods {
   /// Every method.
   package static let all: [any QuantizationMethod.Type] = [
     PerToken.self, WeightsOnly.self, OutlierTune.self, Hadamard.self, SmoothQuant.self, MinMax.self, Percentile.self,
-    OMSE.self, OutlierSuppression.self, OutlierSuppressionPlus.self,
+    OMSE.self, OutlierSuppression.self, OutlierSuppressionPlus.self, FPTQ.self, AWQ.self,
   ]
 
   /// Their names, for texts.
