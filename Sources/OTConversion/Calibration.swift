@@ -94,15 +94,17 @@ package struct Calibration: Sendable {
     return plan
   }
 
-  /// Memory in bytes that calibrating takes beside the mapped source, if the
-  /// text has all samples; no weight is read.
+  /// Memory in bytes that calibrating takes beside the mapped source; no weight is read.
   ///
+  /// - Parameter lengths: tokens of each sample; nil: as of a text that has all samples.
   /// - Throws: as `run`.
-  package func byteCount(on model: SourceModel, kinds: Set<ObservationKind> = [.ranges]) throws -> Int {
+  package func byteCount(
+    on model: SourceModel, kinds: Set<ObservationKind> = [.ranges], lengths: [Int]? = nil
+  ) throws -> Int {
     try Refusal.naming(model.checkpoint.files.first?.path) {
       let graph = try model.graph()
       let length = text.sampleLength(contextLength: graph.contextLength)
-      let lengths = [Int](repeating: length, count: text.count)
+      let lengths = lengths ?? [Int](repeating: length, count: text.count)
       let pass = CalibrationPass(kinds)
       return try calibrator(model, graph, lengths: lengths, pass).byteCount(lengths: lengths, pass: pass)
     }

@@ -97,10 +97,10 @@ package struct Conversion: Sendable {
   }
 
   /// True when the model can be run on text: its graph is complete, and a `config.json` and the files
-  /// of a tokenizer are beside it.
-  package var canBeCalibrated: Bool {
+  /// of a tokenizer are beside it; the latter are not needed for tokens.
+  package func canBeCalibrated(onTokens: Bool = false) -> Bool {
     graph.map(\.missing.isEmpty) == true && model.attachments[.configuration] != nil
-      && model.hasTokenizer
+      && (onTokens || model.hasTokenizer)
   }
 
   // MARK: Planning

@@ -43,7 +43,7 @@ struct TensorProduction: Sendable {
     }
     quantizer = try WeightQuantizer(
       planned.rows(of: view), scheme: scheme, rounding: planned.rounding.fitted(to: SiteObservations()),
-      threadCount: threadCount)
+      inputZero: planned.use?.inputZero ?? 0, threadCount: threadCount)
     self.rounded = nil
   }
 

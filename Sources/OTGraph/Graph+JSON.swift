@@ -105,11 +105,15 @@ extension Node {
 
 extension ActivationQuantization {
   fileprivate var json: JSONValue {
+    var object: JSONObject = [:]
     switch self {
-    case .float: .object(["kind": .string("float")])
-    case .dynamic(let bits): .object(["kind": .string("dynamic"), "bits": .integer(bits)])
-    case .static(let bits): .object(["kind": .string("static"), "bits": .integer(bits)])
+    case .float: object["kind"] = .string("float")
+    case .dynamic: object["kind"] = .string("dynamic")
+    case .static: object["kind"] = .string("static")
     }
+    if let bits { object["bits"] = .integer(bits) }
+    if zero != 0 { object["zero"] = .integer(zero) }
+    return .object(object)
   }
 
   fileprivate init(json: JSONValue, node: String, file: String?) throws {
@@ -117,7 +121,8 @@ extension ActivationQuantization {
     switch try reader.string("kind") {
     case "float": self = .float
     case "dynamic": self = .dynamic(bits: try reader.integer("bits"))
-    case "static": self = .static(bits: try reader.integer("bits"))
+    case "static":
+      self = .static(bits: try reader.integer("bits"), zero: try reader.optionalInteger("zero") ?? 0)
     case let kind: throw reader.refusal("'\(kind)' is not known")
     }
   }

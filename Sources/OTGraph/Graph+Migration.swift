@@ -18,6 +18,10 @@ extension Graph {
   ///   share a value head (`graph-shared-channels`), and for a weight that is
   ///   tied to another node's (`graph-tied`).
   package func migrating(_ site: Site, by transform: ChannelTransform) throws -> Graph {
+    try migrating(site, by: transform, staysOnEdge: false)
+  }
+
+  private func migrating(_ site: Site, by transform: ChannelTransform, staysOnEdge: Bool) throws -> Graph {
     try check(site)
     if let fault = transform.fault(channelCount: site.size) {
       throw Refusal("graph-transform", "the site '\(site.producer)': \(fault)")
@@ -25,7 +29,9 @@ extension Graph {
     if transform.isIdentity { return self }
     try refuseTiedWeights(of: site)
 
-    let path = pushPath(to: site.producer, readers: site.consumers, shift: transform.shift != nil)
+    let path =
+      staysOnEdge && !site.isNormFed
+      ? nil : pushPath(to: site.producer, readers: site.consumers, shift: transform.shift != nil)
     var transforms = self.transforms
     guard let path else {
       let name = freeName("\(site.producer).affine")
@@ -51,13 +57,13 @@ extension Graph {
   /// - Throws: `Refusal` with rule `graph-rotation` for a site that is rotated already or
   ///   whose channels are no multiple of the block size, or as with a `ChannelTransform`.
   package func migrating(_ site: Site, by transform: SiteTransform) throws -> Graph {
-    guard let rotation = transform.rotation else { return try migrating(site, by: transform.channels) }
+    let moved = try migrating(site, by: transform.channels, staysOnEdge: transform.staysOnEdge)
+    guard let rotation = transform.rotation else { return moved }
     try check(site)
     if let fault = rotation.fault(channelCount: site.size) {
       throw Refusal("graph-rotation", "the site '\(site.producer)': \(fault)")
     }
     try refuseTiedWeights(of: site)
-    let moved = try migrating(site, by: transform.channels)
     guard let producer = moved[site.consumers[0]]?.inputs[0], let site = moved.site(producedBy: producer) else {
       preconditionFailure("migration keeps the linears of a site")
     }

@@ -25,8 +25,9 @@ package enum ActivationQuantization: Sendable, Hashable {
   /// One scale per token, found when the model runs.
   case dynamic(bits: Int)
   /// Scales found by calibration and folded into the weights: a code is the
-  /// value rounded and clamped.
-  case `static`(bits: Int)
+  /// value rounded and clamped. `zero` is the code that stands for 0 where a range is not symmetric:
+  /// the part −zero · scale of the value's shift is taken back with the weights as they are rounded.
+  case `static`(bits: Int, zero: Int = 0)
 }
 
 /// A model as a list of typed operations in execution order, whose parameters
@@ -166,15 +167,21 @@ extension ActivationQuantization {
     switch self {
     case .float: "float"
     case .dynamic(let bits): "dynamic int\(bits)"
-    case .static(let bits): "static int\(bits)"
+    case .static(let bits, _): "static int\(bits)"
     }
+  }
+
+  /// The code that stands for 0; 0 where none is another's.
+  var zero: Int {
+    guard case .static(_, let zero) = self else { return 0 }
+    return zero
   }
 
   /// Bits of the integers; nil where the activation stays in floating point.
   package var bits: Int? {
     switch self {
     case .float: nil
-    case .dynamic(let bits), .static(let bits): bits
+    case .dynamic(let bits), .static(let bits, _): bits
     }
   }
 }

@@ -38,6 +38,8 @@ struct GraphReader {
     return value
   }
 
+  func optionalInteger(_ key: String) throws -> Int? { value(key) == nil ? nil : try integer(key) }
+
   func optionalSize(_ key: String) throws -> Int? {
     guard value(key) != nil else { return nil }
     let size = try integer(key)

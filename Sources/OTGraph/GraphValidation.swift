@@ -157,12 +157,13 @@ extension Graph {
       guard isSiteProducer(name) else {
         throw Refusal("graph-activation", "'\(name)' feeds no linear of a block", file: file)
       }
-      switch quantization {
-      case .float: break
-      case .dynamic(let bits), .static(let bits):
-        guard (2...8).contains(bits) else {
-          throw Refusal("graph-activation", "'\(name)' has \(bits) bits, not 2...8", file: file)
-        }
+      guard let bits = quantization.bits else { continue }
+      guard (2...8).contains(bits) else {
+        throw Refusal("graph-activation", "'\(name)' has \(bits) bits, not 2...8", file: file)
+      }
+      let largest = 1 << (bits - 1)
+      guard (-largest..<largest).contains(quantization.zero) else {
+        throw Refusal("graph-activation", "'\(name)' has no code \(quantization.zero) for 0", file: file)
       }
     }
   }

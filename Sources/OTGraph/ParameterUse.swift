@@ -9,7 +9,7 @@ import OTTensor
 /// | role | value |
 /// | --- | --- |
 /// | weight | `R(w · s_in[column]) / s_out[row]`, `w` read as `tensor` says; `R` rotates the row where the input is rotated |
-/// | bias | `((b + W·z_in) − z_out) / s_out`, `W` the checkpoint's own weight |
+/// | bias | `((b + W·z_in) − z_out) / s_out`, `W` the checkpoint's own weight; `+ zero · Σ(W' − Ŵ')` where the input's code of 0 is `zero` and the transformed weight W' is rounded to Ŵ' |
 /// | gamma | `γ / s_out`; ones where `tensor` is nil |
 /// | beta | `(β − z_out) / s_out`; zeros where `tensor` is nil |
 /// | table | as it is |
@@ -37,6 +37,8 @@ package struct ParameterUse: Sendable, Hashable {
   package let input: ChannelTransform
   /// The rotation of the node's input after that, for the weight of a linear.
   package let inputRotation: Rotation?
+  /// The code of 0 of the node's input, for the weight or bias of a linear.
+  package let inputZero: Int
   /// The transform of the node's value: along a weight's rows, a vector's entries.
   package let output: ChannelTransform
   /// For the bias of a linear, the weight that `W·z_in` needs.
@@ -91,7 +93,9 @@ extension Graph {
       return ParameterUse(
         tensor: parameter.tensor, outputName: outputName, node: node.name, role: parameter.role, shape: shape,
         input: parameter.linear == nil ? .identity : input,
-        inputRotation: parameter.role == .weight ? node.inputs.first.flatMap(rotation(ofValue:)) : nil, output: output,
+        inputRotation: parameter.role == .weight ? node.inputs.first.flatMap(rotation(ofValue:)) : nil,
+        inputZero: parameter.linear == nil ? 0 : node.inputs.first.flatMap { activations[$0]?.zero } ?? 0,
+        output: output,
         weightTensor: parameter.role == .bias ? parameter.linear?.weight : nil,
         linearRole: parameter.linear?.role)
     }

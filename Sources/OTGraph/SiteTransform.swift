@@ -4,11 +4,15 @@ package struct SiteTransform: Sendable, Hashable {
   package var channels: ChannelTransform
   /// Applied to what shift and scale give; stays on the edge. nil: none.
   package var rotation: Rotation?
+  /// True when shift and scale stay on the edge, too, where no norm takes them: rows of weights that share
+  /// one step with other rows would suffer.
+  package var staysOnEdge: Bool
 
   /// A transform.
-  package init(_ channels: ChannelTransform, rotation: Rotation? = nil) {
+  package init(_ channels: ChannelTransform, rotation: Rotation? = nil, staysOnEdge: Bool = false) {
     self.channels = channels
     self.rotation = rotation
+    self.staysOnEdge = staysOnEdge
   }
 
   /// A transform by its parts.

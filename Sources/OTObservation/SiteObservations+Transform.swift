@@ -10,6 +10,7 @@ extension SiteObservations {
     var result = SiteObservations(
       ranges: ranges?.transformed(by: transform), foreignScales: foreignScales?.transformed(by: transform))
     result.channelMoments = channelMoments?.transformed(by: transform)
+    result.sampleRanges = sampleRanges?.map { $0.transformed(by: transform) }
     result.moments = moments?.transformed(by: transform)
     result.rows = rows?.transformed(by: transform)
     result.wholeSamples = wholeSamples?.transformed(by: transform)
@@ -22,10 +23,17 @@ extension SiteRanges {
   func transformed(by transform: ChannelTransform) -> SiteRanges {
     let count = Double(sampleCount)
     return SiteRanges(
-      extremes: ChannelRanges(minima: transform.applied(to: minima), maxima: transform.applied(to: maxima)),
+      extremes: extremes.transformed(by: transform),
       midpointSum: midpointSum.enumerated().map { channel, sum in
         (sum - count * Double(transform.shift?[channel] ?? 0)) / Double(transform.scale?[channel] ?? 1)
       }, sampleCount: sampleCount)
+  }
+}
+
+extension ChannelRanges {
+  /// The ranges of (x − z) ⊘ s.
+  func transformed(by transform: ChannelTransform) -> ChannelRanges {
+    ChannelRanges(minima: transform.applied(to: minima), maxima: transform.applied(to: maxima))
   }
 }
 

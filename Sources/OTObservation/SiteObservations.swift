@@ -4,6 +4,8 @@ package enum ObservationKind: Sendable, Hashable {
   case ranges
   /// Sums and sums of squares of each channel: `SiteObservations.channelMoments`.
   case channelMoments
+  /// Least and greatest value of each channel in each sample: `SiteObservations.sampleRanges`.
+  case sampleRanges
   /// Sums of the products of channels: `SiteObservations.moments`.
   case moments
   /// Rows at even distances over all samples, at most so many: `SiteObservations.rows`.
@@ -19,6 +21,8 @@ package struct SiteObservations: Sendable, Equatable {
   package var ranges: SiteRanges?
   /// Sums and sums of squares of each channel.
   package var channelMoments: ChannelMoments?
+  /// Ranges of the channels in each sample.
+  package var sampleRanges: [ChannelRanges]?
   /// Second moments of the channels.
   package var moments: SecondMoments?
   /// Rows from all samples.
@@ -36,9 +40,8 @@ package struct SiteObservations: Sendable, Equatable {
 
   /// Channels of the site; nil where nothing is known.
   package var channelCount: Int? {
-    ranges?.channelCount ?? channelMoments?.channelCount ?? moments?.channelCount ?? rows?.channelCount ?? wholeSamples?
-      .channelCount
-      ?? foreignScales?.absoluteMaximum.count
+    ranges?.channelCount ?? sampleRanges?.first?.minima.count ?? channelMoments?.channelCount ?? moments?.channelCount
+      ?? rows?.channelCount ?? wholeSamples?.channelCount ?? foreignScales?.absoluteMaximum.count
   }
 
   /// max|x| of each channel, measured here or by another tool; nil where it is not known.
@@ -58,16 +61,17 @@ package struct SiteObservations: Sendable, Equatable {
     }
     let ranges = merge(ranges, other.ranges) { $0.merged(with: $1) }
     let channelMoments = merge(channelMoments, other.channelMoments) { $0.merged(with: $1) }
+    let sampleRanges = merge(sampleRanges, other.sampleRanges) { $0 + $1 }
     let moments = merge(moments, other.moments) { $0.merged(with: $1) }
     let rows = merge(rows, other.rows) { $0.merged(with: $1) }
     let samples = merge(wholeSamples, other.wholeSamples) { $0.merged(with: $1) }
     // What another tool measured says too little of its samples to be joined.
     let scales = merge(foreignScales, other.foreignScales) { $0 == $1 ? $0 : nil }
-    guard ranges.isSound, channelMoments.isSound, moments.isSound, rows.isSound, samples.isSound, scales.isSound else {
-      return nil
-    }
+    guard ranges.isSound, sampleRanges.isSound, channelMoments.isSound, moments.isSound, rows.isSound, samples.isSound,
+      scales.isSound
+    else { return nil }
     var result = SiteObservations(ranges: ranges.part, foreignScales: scales.part)
-    result.channelMoments = channelMoments.part
+    (result.sampleRanges, result.channelMoments) = (sampleRanges.part, channelMoments.part)
     (result.moments, result.rows, result.wholeSamples) = (moments.part, rows.part, samples.part)
     return result
   }

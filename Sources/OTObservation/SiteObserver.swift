@@ -33,6 +33,7 @@ final class SiteObservers {
         switch kind {
         case .ranges: RangeObserver(channelCount: site.size)
         case .channelMoments: ChannelMomentObserver(channelCount: site.size)
+        case .sampleRanges: SampleRangeObserver(channelCount: site.size)
         case .moments: MomentObserver(channelCount: site.size, threadCount: threadCount)
         case .rows:
           RowObserver(channelCount: site.size, choice: choices[kind] ?? RowChoice(), storingTo: \.rows)
@@ -94,7 +95,7 @@ extension ObservationKind {
   /// The rows that are kept of samples of these lengths; nil where none are.
   fileprivate func choice(lengths: [Int]) -> RowChoice? {
     switch self {
-    case .ranges, .channelMoments, .moments: nil
+    case .ranges, .sampleRanges, .channelMoments, .moments: nil
     case .rows(let count): RowChoice(rowCount: count, lengths: lengths)
     case .wholeSamples(let count): RowChoice(sampleCount: count, lengths: lengths)
     }
@@ -105,6 +106,7 @@ extension ObservationKind {
     let count: Int? =
       switch self {
       case .ranges, .channelMoments: 0
+      case .sampleRanges: lengths.count.multipliedChecked(by: channelCount)?.multipliedChecked(by: 8)
       case .moments: MomentObserver.byteCount(channelCount: channelCount)
       case .rows, .wholeSamples:
         choice(lengths: lengths)?.rowCount.multipliedChecked(by: channelCount)?.multipliedChecked(by: 4)

@@ -13,7 +13,8 @@ package struct QuantizedRows: Sendable {
   package var scales: [Float] = []
   /// Zero points beside the scales; empty when the scheme is symmetric.
   package var zeroPoints: [UInt8] = []
-  /// W·shift of the rows of the original weight, where the transform has a shift.
+  /// W·shift of the rows of the original weight, where the transform has a shift; with
+  /// zero · Σ(W' − Ŵ') · s_out of the row where a code of the input stands for 0.
   package var shiftProduct: [Float]?
   /// The error of quantizing them.
   package var statistics = ErrorStatistics()

@@ -15,6 +15,12 @@ package struct SequentialRounding: Sendable {
   /// Called with the sites done and in all.
   package typealias Progress = (_ doneCount: Int, _ totalCount: Int) -> Void
 
+  /// A weight that was rounded, and its product with the shift of what it reads, which the bias takes up.
+  private struct Pending {
+    let weight: QuantizedWeight
+    let shiftProduct: [Float]?
+  }
+
   private let graph: Graph
   private let parameters: ParameterReader
   private let weights: [String: WeightPlan]
@@ -50,7 +56,7 @@ package struct SequentialRounding: Sendable {
     var rounded = RoundedWeights(in: scratch)
     var values: [String: [Matrix]] = [:]
     // Weights in memory: of linears that have not been passed yet.
-    var pending: [String: QuantizedWeight] = [:]
+    var pending: [String: Pending] = [:]
     let sites = graph.sites.filter { $0.consumers.contains { weights[$0]?.scheme != nil } }
     progress?(0, sites.count)
     for (index, site) in sites.enumerated() {
@@ -61,10 +67,14 @@ package struct SequentialRounding: Sendable {
       for use in site.consumers.flatMap(graph.parameterUses(of:)) where use.role == .weight {
         guard let scheme = weights[use.node]?.scheme(for: use.shape) else { continue }
         let rows = try WeightQuantizer(
-          parameters.rows(of: use), scheme: scheme, rounding: rounding, threadCount: threadCount
+          parameters.rows(of: use), scheme: scheme, rounding: rounding, inputZero: use.inputZero,
+          threadCount: threadCount
         ).quantizeAll(threadCount: threadCount)
         if !rule.needs.isEmpty { try rounded.add(rows, of: use.node, scheme: scheme) }
-        if index < sites.count - 1 { pending[use.node] = try QuantizedWeight(rows, use.shape, scheme) }
+        if index < sites.count - 1 {
+          pending[use.node] = Pending(
+            weight: try QuantizedWeight(rows, use.shape, scheme), shiftProduct: rows.shiftProduct)
+        }
       }
       progress?(index + 1, sites.count)
     }
@@ -74,7 +84,7 @@ package struct SequentialRounding: Sendable {
   /// Runs the samples on to a site and observes it; `values` are then those that the rest needs.
   private func advance(
     to site: Site, for rule: any RoundingRule, _ samples: [[Int]], from values: inout [String: [Matrix]],
-    _ pending: [String: QuantizedWeight]
+    _ pending: [String: Pending]
   ) throws -> SiteObservations {
     var pass = CalibrationPass(rule.needs)
     pass.sites = [site.producer]
@@ -82,8 +92,10 @@ package struct SequentialRounding: Sendable {
     pass.kept = frontier(at: site)
     let part = try GraphPart(of: graph, from: Set(values.keys), until: pass.kept)
     let executor = try QuantizedExecutor(
-      graph: graph, parameters: PartParameters(parameters, nodes: Set(part.nodes.map(\.name))), weights: pending,
-      threadCount: threadCount)
+      graph: graph,
+      parameters: PartParameters(
+        parameters, nodes: Set(part.nodes.map(\.name)), shiftProducts: pending.compactMapValues(\.shiftProduct)),
+      weights: pending.mapValues(\.weight), threadCount: threadCount)
     let calibrator = Calibrator(executor: executor, parameterByteCount: nil, maximumByteCount: maximumByteCount)
     let outcome = try calibrator.run(samples, pass: pass)
     values = outcome.values
@@ -139,14 +151,22 @@ extension QuantizedWeight {
 struct PartParameters: ParameterSource {
   private let parameters: ParameterReader
   private let nodes: Set<String>
+  /// W·z of linears whose weights are rounded, for their biases.
+  private let shiftProducts: [String: [Float]]
 
-  init(_ parameters: ParameterReader, nodes: Set<String>) {
+  init(_ parameters: ParameterReader, nodes: Set<String>, shiftProducts: [String: [Float]]) {
     self.parameters = parameters
     self.nodes = nodes
+    self.shiftProducts = shiftProducts
   }
 
   func read(_ use: ParameterUse, rows: Range<Int>, into target: UnsafeMutableBufferPointer<Float>) throws {
     guard nodes.contains(use.node) else { return target.update(repeating: 0) }
+    if use.role == .bias, let product = shiftProducts[use.node] {
+      _ = target.update(
+        fromContentsOf: try parameters.vector(use, rows: rows, shiftProduct: Array(product[rows])))
+      return
+    }
     try parameters.read(use, rows: rows, into: target)
   }
 }

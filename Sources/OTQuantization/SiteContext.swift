@@ -18,6 +18,8 @@ package struct SiteContext: Sendable {
   /// Tries plans on kept rows.
   package let trial: SiteTrial
 
+  private let parameters: ParameterReader
+
   /// The context of a site of `graph`.
   package init(
     _ site: Site, in graph: Graph, request: SiteRequest, observed: SiteObservations, parameters: ParameterReader,
@@ -27,6 +29,7 @@ package struct SiteContext: Sendable {
     self.graph = graph
     self.request = request
     self.observed = observed
+    self.parameters = parameters
     weights = SiteWeights(of: site, in: graph, parameters)
     trial = SiteTrial(of: site, in: graph, observed, parameters, threadCount: threadCount)
   }
@@ -34,6 +37,26 @@ package struct SiteContext: Sendable {
   /// For each channel, the first of those that must have its shift and scale because they share a
   /// value channel; nil where every channel is free.
   package var sharedChannels: [Int]? { graph.sharedChannels(of: site) }
+
+  /// The node that gives the site's value; those that migration put on the edge are looked through.
+  private var origin: Node? { graph[graph.nodeBeforeEdge(site.producer)] }
+
+  /// True when a LayerNorm gives the site's value.
+  package var isFedByLayerNorm: Bool {
+    guard case .layerNorm? = origin?.operation else { return false }
+    return true
+  }
+
+  /// γ of the norm that gives the site's value, as methods before have left it; nil where none does.
+  ///
+  /// - Throws: as `ParameterReader`.
+  package func normGain() throws -> [Float]? {
+    guard site.isNormFed, let origin,
+      let use = graph.parameterUses(of: origin.name).first(where: { $0.role == .gamma }),
+      use.shape.elementCount == site.size
+    else { return nil }
+    return try parameters.vector(use, rows: 0..<site.size)
+  }
 
   /// The refusal of a site about which too little is known.
   package var missingStatistics: Refusal {

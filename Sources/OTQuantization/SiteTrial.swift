@@ -5,6 +5,7 @@ import OTModel
 import OTObservation
 import OTRuntime
 import OTTensor
+import Synchronization
 
 /// The error of a plan's outputs against those of floats, over all outputs and kept rows.
 package struct TrialError: Sendable, Hashable {
@@ -29,6 +30,11 @@ package struct SiteTrial: Sendable {
     case linears
     /// At the attention that reads these linears; at the linears where none does.
     case attention
+    /// At the attention, or the product of a gate and what it gates, that reads these linears; at the
+    /// linears where neither does.
+    case junction
+    /// At the linear that reads what `junction` is; at the linears where there is none.
+    case module
   }
 
   private let site: Site
@@ -36,6 +42,7 @@ package struct SiteTrial: Sendable {
   private let observed: SiteObservations
   private let parameters: ParameterReader
   private let threadCount: Int
+  private let references = References()
 
   init(
     of site: Site, in graph: Graph, _ observed: SiteObservations, _ parameters: ParameterReader, threadCount: Int
@@ -47,27 +54,30 @@ package struct SiteTrial: Sendable {
     self.threadCount = threadCount
   }
 
-  /// The error of a plan on the site's kept rows: `rows` at the linears, `wholeSamples` through attention.
+  /// The error of a plan on the site's kept rows: `rows` at the linears, `wholeSamples` beyond.
   ///
   /// - Throws: `Refusal` with rule `trial-rows` where no such rows were observed, or as migration,
   ///   the quantizer and executors throw.
   package func error(of plan: SitePlan, through depth: Depth = .linears) throws -> TrialError {
-    guard let kept = depth == .attention ? observed.wholeSamples : observed.rows ?? observed.wholeSamples else {
+    guard let kept = depth == .linears ? observed.rows ?? observed.wholeSamples : observed.wholeSamples else {
       throw Refusal("trial-rows", "no rows of '\(site.producer)' were kept to try plans on")
     }
     let values = kept.matrices
     let ends = ends(depth)
-    let source = try FloatExecutor(
-      graph: graph, parameters: part(of: graph, until: ends), threadCount: threadCount)
-    let expected = try run(source, values, until: ends)
+    let expected = try references.results(depth) {
+      let source = try FloatExecutor(
+        graph: graph, parameters: part(of: graph, until: ends), threadCount: threadCount)
+      return try run(source, values, until: ends)
+    }
 
     var tried = try graph.migrating(site, by: plan.transform)
     let isPushed = tried.transforms[site.producer] != graph.transforms[site.producer]
     // Migration may put nodes before the linears: they name the site then.
     let producer = site.consumers.first.flatMap { tried[$0]?.inputs.first } ?? site.producer
     tried = try tried.quantizing([producer: plan.activation])
+    let (weights, shiftProducts) = try weights(of: tried, plan.weight)
     let executor = try QuantizedExecutor(
-      graph: tried, parameters: part(of: tried, until: ends), weights: weights(of: tried, plan.weight),
+      graph: tried, parameters: part(of: tried, until: ends, shiftProducts), weights: weights,
       threadCount: threadCount)
     let given =
       isPushed
@@ -92,21 +102,24 @@ package struct SiteTrial: Sendable {
   // MARK: The part that is run
 
   private func ends(_ depth: Depth) -> [String] {
-    guard depth == .attention else { return site.consumers }
+    guard depth != .linears else { return site.consumers }
     var ends: [String] = []
     for linear in site.consumers {
-      let end = attention(behind: linear) ?? linear
+      var end = junction(behind: linear, depth) ?? linear
+      if depth == .module, end != linear { end = self.linear(behind: end) ?? end }
       if !ends.contains(end) { ends.append(end) }
     }
     return ends
   }
 
-  /// The attention that reads a projection, through what lies between them: slices, norms of heads.
-  private func attention(behind linear: String) -> String? {
+  /// What joins a projection with others, through what lies between them: slices, norms of heads, the
+  /// function of a gate.
+  private func junction(behind linear: String, _ depth: Depth) -> String? {
     var names = graph.consumers(of: linear)
     while let name = names.popLast(), let operation = graph[name]?.operation {
       switch operation {
       case .attention: return name
+      case .multiply where depth != .attention: return name
       case .linear, .add: continue
       default: names += graph.consumers(of: name)
       }
@@ -114,9 +127,18 @@ package struct SiteTrial: Sendable {
     return nil
   }
 
-  private func part(of graph: Graph, until ends: [String]) throws -> PartParameters {
+  private func linear(behind name: String) -> String? {
+    graph.consumers(of: name).first {
+      if case .linear? = graph[$0]?.operation { true } else { false }
+    }
+  }
+
+  private func part(
+    of graph: Graph, until ends: [String], _ shiftProducts: [String: [Float]] = [:]
+  ) throws -> PartParameters {
     PartParameters(
-      parameters, nodes: Set(try GraphPart(of: graph, from: [site.producer], until: ends).nodes.map(\.name)))
+      parameters, nodes: Set(try GraphPart(of: graph, from: [site.producer], until: ends).nodes.map(\.name)),
+      shiftProducts: shiftProducts)
   }
 
   private func run(_ executor: some Executor, _ values: [Matrix], until ends: [String]) throws -> [ExecutionResult] {
@@ -124,14 +146,33 @@ package struct SiteTrial: Sendable {
       values.map { TokenSequence(length: $0.rowCount) }, from: [site.producer: values], until: ends, observe: nil)
   }
 
-  private func weights(of graph: Graph, _ plan: WeightPlan) throws -> [String: QuantizedWeight] {
+  private func weights(
+    of graph: Graph, _ plan: WeightPlan
+  ) throws -> (weights: [String: QuantizedWeight], shiftProducts: [String: [Float]]) {
     var weights: [String: QuantizedWeight] = [:]
+    var shiftProducts: [String: [Float]] = [:]
     for use in site.consumers.flatMap(graph.parameterUses(of:)) where use.role == .weight {
       guard let scheme = plan.scheme(for: use.shape) else { continue }
-      let rows = try WeightQuantizer(parameters.rows(of: use), scheme: scheme, threadCount: threadCount)
-        .quantizeAll(threadCount: threadCount)
+      let rows = try WeightQuantizer(
+        parameters.rows(of: use), scheme: scheme, inputZero: use.inputZero, threadCount: threadCount
+      ).quantizeAll(threadCount: threadCount)
       weights[use.node] = try QuantizedWeight(rows, use.shape, scheme)
+      shiftProducts[use.node] = rows.shiftProduct
     }
-    return weights
+    return (weights, shiftProducts)
+  }
+}
+
+/// What the float model gives at each depth, run once for all trials of a site.
+private final class References: Sendable {
+  private let made = Mutex<[SiteTrial.Depth: [ExecutionResult]]>([:])
+
+  func results(_ depth: SiteTrial.Depth, _ make: () throws -> [ExecutionResult]) throws -> [ExecutionResult] {
+    try made.withLock { made in
+      if let results = made[depth] { return results }
+      let results = try make()
+      made[depth] = results
+      return results
+    }
   }
 }

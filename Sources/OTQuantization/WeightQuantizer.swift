@@ -14,6 +14,8 @@ package struct WeightQuantizer: Sendable {
   /// The rule that makes weights quantized values.
   package let rounding: any WeightRounding
   let rows: TransformedRows
+  /// The code of 0 of what the weight multiplies: `ActivationQuantization.static`.
+  let inputZero: Int
   /// The one choice for the whole weight, when the scheme is per tensor.
   let tensorStep: StepChoice?
 
@@ -32,9 +34,10 @@ package struct WeightQuantizer: Sendable {
   ///   tensor as `quantize(rows:)`.
   package init(
     _ rows: TransformedRows, scheme: QuantizationScheme, rounding: any WeightRounding = NearestRounding(),
-    threadCount: Int = 1
+    inputZero: Int = 0, threadCount: Int = 1
   ) throws {
     self.rows = rows
+    self.inputZero = inputZero
     let view = rows.view
     guard view.shape.rank == 2 else {
       throw Refusal(
@@ -110,16 +113,24 @@ extension WeightQuantizer {
     var steps: [StepChoice] = []
     for index in 0..<part.count {
       steps += try chooseSteps(row: part.lowerBound + index, UnsafeBufferPointer(row(index, of: scratch)))
-      // After the weights, so that a weight that is not finite is named itself.
-      if index < products.count, !products[index].isFinite { throw shiftRefusal(row: part.lowerBound + index) }
     }
     for step in steps { append(step, to: &result) }
-    rounding.round(
-      WeightBlock(
-        firstRow: part.lowerBound, rowCount: part.count, columnCount: columnCount, weights: scratch,
-        steps: tensorStep.map { [$0] } ?? steps, groupSize: scheme.groupSize(columnCount: columnCount), scheme: scheme,
-        kernels: rows.kernels),
-      into: values, addingErrorTo: &result.statistics)
+    let block = WeightBlock(
+      firstRow: part.lowerBound, rowCount: part.count, columnCount: columnCount, weights: scratch,
+      steps: tensorStep.map { [$0] } ?? steps, groupSize: scheme.groupSize(columnCount: columnCount), scheme: scheme,
+      kernels: rows.kernels)
+    // Rounding may change the weights.
+    let sums = inputZero == 0 ? [] : (0..<part.count).map { row($0, of: scratch).reduce(0) { $0 + Double($1) } }
+    rounding.round(block, into: values, addingErrorTo: &result.statistics)
+    for index in products.indices {
+      let number = part.lowerBound + index
+      if inputZero != 0 {
+        let lost = sums[index] - block.sum(ofRow: index, row(index, of: values))
+        products[index] += Float(Double(inputZero) * lost) * (rows.output.scale?[number] ?? 1)
+      }
+      // After the weights, so that a weight that is not finite is named itself.
+      if !products[index].isFinite { throw shiftRefusal(row: number) }
+    }
     result.shiftProduct?.append(contentsOf: products)
     result.times.read += start.duration(to: readEnd)
     result.times.transform += readEnd.duration(to: transformEnd)

@@ -28,13 +28,6 @@ struct CalibrateCommand: ParsableCommand {
   @Argument(help: "The checkpoint.", completion: .file()) var model: String?
   @OptionGroup(title: "Calibration") var calibration: CalibrationArguments
   @Option(
-    help: ArgumentHelp(
-      "Tokens instead of text: a safetensors file with int64 input_ids [samples, tokens].", valueName: "file"),
-    completion: .file())
-  var ids: String?
-  @Option(help: ArgumentHelp("The tensor of --ids to read. [default: input_ids]", valueName: "name"))
-  var tensor: String?
-  @Option(
     parsing: .upToNextOption,
     help: ArgumentHelp("Files of statistics of one model, to be put together.", valueName: "file"),
     completion: .file())
@@ -50,16 +43,15 @@ struct CalibrateCommand: ParsableCommand {
   mutating func validate() throws {
     if merge.isEmpty {
       guard model != nil else { throw ValidationError("Missing the checkpoint, or --merge with files.") }
-      guard calibration.text.isEmpty != (ids == nil) else {
+      guard calibration.isGiven else {
         throw ValidationError("Give either --text with files of text or --ids with a file of tokens.")
       }
     } else {
-      guard model == nil, calibration.text.isEmpty, ids == nil else {
+      guard model == nil, !calibration.isGiven else {
         throw ValidationError("--merge takes files of statistics alone.")
       }
       guard merge.count > 1 else { throw ValidationError("--merge needs two files or more.") }
     }
-    guard tensor == nil || ids != nil else { throw ValidationError("--tensor needs --ids.") }
     if let family, !Families.all.contains(where: { $0.name == family }) {
       throw ValidationError("--family must be one of \(Families.all.map { $0.name }.joined(separator: ", ")).")
     }
@@ -68,7 +60,7 @@ struct CalibrateCommand: ParsableCommand {
   func run() throws {
     let start = Date()
     let statistics: ModelObservations
-    var inputs = FileIdentity.all(calibration.text + [ids] + merge)
+    var inputs = calibration.inputs + FileIdentity.all(merge)
     let source = try model.map { try SourceModel(path: $0, family: family) }
     inputs += source?.checkpoint.inputs ?? []
     // Before time goes into what cannot be written.
@@ -106,17 +98,7 @@ struct CalibrateCommand: ParsableCommand {
   private func samples(
     _ source: SourceModel, _ graph: Graph, _ settings: Calibration
   ) throws -> Calibration.Samples {
-    if let ids {
-      let tokens = try TokenWindows(
-        path: ids, tensor: tensor, context: calibration.length, option: "--length", limit: nil, graphs: [graph])
-      let file = try MappedFile(path: ids)
-      let record = FileRecord(
-        name: URL(fileURLWithPath: ids).lastPathComponent, byteCount: file.byteCount,
-        sha256: try SHA256Digest.hex(of: file))
-      return Calibration.Samples(
-        tokens: tokens.windows,
-        run: CalibrationRun(texts: [record], sampleCount: tokens.windows.count, length: tokens.length, seed: nil))
-    }
+    if let tokens = try calibration.tokens(graph) { return tokens }
     guard let tokenizer = try Model.source(source).tokenizer() else {
       throw Refusal(
         "tokenizer-missing", "has no tokenizer beside it, so that text cannot be read", file: model,

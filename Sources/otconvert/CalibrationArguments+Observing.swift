@@ -14,6 +14,10 @@ extension CalibrationArguments {
   ) throws -> (plan: ConversionPlan, isCalibrated: Bool) {
     let settings = self.settings(threadCount: threadCount)
     guard let samples = try samples(for: conversion, settings, messages) else { return (try conversion.plan(), false) }
+    messages.note(
+      "calibrating on \(samples.tokens.count) samples of \(samples.run.length) tokens of "
+        + samples.run.texts.map(\.name).joined(separator: ", "))
+    if isGiven, let note = samples.note { messages.warn(note) }
     var observed: ModelObservations?
     if !conversion.needs.isEmpty {
       let progress = messages.progress("calibrating", unit: .tokens)
@@ -33,26 +37,25 @@ extension CalibrationArguments {
   private func samples(
     for conversion: Conversion, _ settings: Calibration, _ messages: OutputArguments
   ) throws -> Calibration.Samples? {
-    let hasText = !text.isEmpty
-    guard hasText || !conversion.needs.isEmpty || conversion.roundsOnText else { return nil }
-    let isAsked = hasText || !conversion.options.methods.isEmpty || conversion.options.rounding != nil
-    guard conversion.canBeCalibrated, let graph = conversion.graph,
-      let tokenizer = try tokenizer(conversion.model, isAsked: isAsked, messages)
-    else {
-      guard !isAsked else {
-        throw Refusal(
-          "calibration-impossible", "cannot be calibrated: a config.json and a tokenizer are needed beside it",
-          file: conversion.model.path, remedy: hasText ? "leave out --text" : "give --statistics, or --method per-token"
-        )
-      }
+    let isNeeded = !conversion.needs.isEmpty || conversion.roundsOnText
+    guard isGiven || isNeeded else { return nil }
+    if !isNeeded, conversion.graph != nil {
+      messages.warn("the text is not read: there is nothing to measure for the method")
       return nil
     }
-    let samples = try settings.samples(tokenizer: tokenizer, graph: graph)
-    messages.note(
-      "calibrating on \(samples.tokens.count) samples of \(samples.run.length) tokens of "
-        + samples.run.texts.map(\.name).joined(separator: ", "))
-    if hasText, let note = samples.note { messages.warn(note) }
-    return samples
+    let isAsked = isGiven || !conversion.options.methods.isEmpty || conversion.options.rounding != nil
+    if conversion.canBeCalibrated(onTokens: ids != nil), let graph = conversion.graph {
+      if let samples = try tokens(graph) { return samples }
+      if let tokenizer = try tokenizer(conversion.model, isAsked: isAsked, messages) {
+        return try settings.samples(tokenizer: tokenizer, graph: graph)
+      }
+    }
+    guard isAsked else { return nil }
+    throw Refusal(
+      "calibration-impossible",
+      "cannot be calibrated: a config.json \(ids == nil ? "and a tokenizer are" : "is") needed beside it",
+      file: conversion.model.path,
+      remedy: isGiven ? "leave out \(ids == nil ? "--text" : "--ids")" : "give --statistics, or --method per-token")
   }
 
   /// The model's tokenizer; nil, and a warning, for one of a kind that is not read.

@@ -1,6 +1,10 @@
 import ArgumentParser
+import Foundation
 import OTConversion
 import OTFoundation
+import OTGraph
+import OTModel
+import OTObservation
 
 /// A count of bytes: `800M`, `4G`, powers of 1000.
 struct ByteCount: ExpressibleByArgument {
@@ -25,6 +29,14 @@ struct CalibrationArguments: ParsableArguments {
     completion: .file())
   var text: [String] = []
 
+  @Option(
+    help: ArgumentHelp(
+      "Tokens instead of text: a safetensors file with int64 input_ids [samples, tokens].", valueName: "file"),
+    completion: .file())
+  var ids: String?
+  @Option(help: ArgumentHelp("The tensor of --ids to read. [default: input_ids]", valueName: "name"))
+  var tensor: String?
+
   @Option(help: ArgumentHelp("Samples to draw from the text.", valueName: "N")) var samples = 128
 
   @Option(
@@ -39,9 +51,33 @@ struct CalibrationArguments: ParsableArguments {
       valueName: "bytes"))
   var maxMemory: ByteCount?
 
+  /// True when text or tokens are given to calibrate on.
+  var isGiven: Bool { !text.isEmpty || ids != nil }
+
+  /// The files of text and of tokens.
+  var inputs: [FileIdentity] { FileIdentity.all(text + [ids]) }
+
   mutating func validate() throws {
+    guard text.isEmpty || ids == nil else { throw ValidationError("--text and --ids exclude each other.") }
+    guard tensor == nil || ids != nil else { throw ValidationError("--tensor needs --ids.") }
     guard (1...1_000_000).contains(samples) else { throw ValidationError("--samples must be 1 to 1000000.") }
     if let length, !(1...1_000_000).contains(length) { throw ValidationError("--length must be 1 to 1000000.") }
+  }
+
+  /// The samples of the file of tokens; nil where none is given.
+  ///
+  /// - Throws: as `TokenWindows`.
+  func tokens(_ graph: Graph) throws -> Calibration.Samples? {
+    guard let ids else { return nil }
+    let tokens = try TokenWindows(
+      path: ids, tensor: tensor, context: length, option: "--length", limit: nil, graphs: [graph])
+    let file = try MappedFile(path: ids)
+    let record = FileRecord(
+      name: URL(fileURLWithPath: ids).lastPathComponent, byteCount: file.byteCount,
+      sha256: try SHA256Digest.hex(of: file))
+    return Calibration.Samples(
+      tokens: tokens.windows,
+      run: CalibrationRun(texts: [record], sampleCount: tokens.windows.count, length: tokens.length, seed: nil))
   }
 
   func settings(threadCount: Int) -> Calibration {

@@ -23,9 +23,11 @@ struct ConvertCommand: ParsableCommand {
           --exclude 'layers\\.0\\.'
         otconvert llama/ llama.otq --bits 6 --statistics stats.safetensors
         otconvert llama/ llama.otq --bits 6 --text pile.jsonl.zst --samples 256
+        otconvert opt/ opt.otq --bits 6 --weight-scheme symmetric \\
+          --method os,ratio=0.99 --ids ids.safetensors
 
-      Without statistics, a model with a config.json and a tokenizer is
-      calibrated first: on --text, else on a sample that comes with the program.
+      Without statistics, a model with a config.json and a tokenizer is calibrated
+      first: on --text or --ids, else on a sample that comes with the program.
       """)
 
   @Argument(help: "The checkpoint.", completion: .file()) var input: String
@@ -37,8 +39,8 @@ struct ConvertCommand: ParsableCommand {
   @OptionGroup var messages: OutputArguments
 
   func validate() throws {
-    guard calibration.text.isEmpty || conversion.calibrates || conversion.rounding != nil else {
-      throw ValidationError("--text is for calibrating: leave out the options that keep a model from it.")
+    guard !calibration.isGiven || conversion.calibrates || conversion.rounding != nil else {
+      throw ValidationError("--text and --ids are for calibrating: leave out the options that keep a model from it.")
     }
   }
 
@@ -48,7 +50,7 @@ struct ConvertCommand: ParsableCommand {
     conversion.warnings.forEach(messages.warn)
     // Before time goes into calibrating for a file that cannot be written.
     let inputs =
-      conversion.model.checkpoint.inputs + FileIdentity.all(self.conversion.statisticsPaths + calibration.text)
+      conversion.model.checkpoint.inputs + FileIdentity.all(self.conversion.statisticsPaths) + calibration.inputs
     try AtomicFile.check([output], force: force, inputs: inputs)
     let (plan, isCalibrated) = try calibration.plan(for: conversion, beside: output, threads.threads, messages)
     var calibrationSeconds: Double?

@@ -52,7 +52,7 @@ struct ExportCommand: ParsableCommand {
     guard let format = Writers.named(to) else { return }
     switch try Model(path: input, family: conversion.family) {
     case .packed(let file):
-      guard !conversion.decides, calibration.text.isEmpty else {
+      guard !conversion.decides, !calibration.isGiven else {
         throw Refusal(
           "export-options", "is packed: what a conversion does to it has been decided", file: input,
           remedy: "leave out the options of a conversion, or export the checkpoint")

@@ -29,14 +29,16 @@ struct PlanCommand: ParsableCommand {
 
   func run() throws {
     let conversion = try self.conversion.conversion(of: input, threadCount: 1)
-    let calibrates = !conversion.needs.isEmpty && conversion.canBeCalibrated
+    let calibrates = !conversion.needs.isEmpty && conversion.canBeCalibrated(onTokens: calibration.ids != nil)
     let plan = try conversion.plan(assumingPerToken: calibrates)
     let alternatives = try PlanCommand.alternatives(conversion, assumingPerToken: calibrates)
     // They are in the JSON.
     if !messages.json { plan.warnings.forEach(messages.warn) }
     let calibrationByteCount =
       calibrates
-      ? try calibration.settings(threadCount: 1).byteCount(on: conversion.model, kinds: conversion.needs) : nil
+      ? try calibration.settings(threadCount: 1).byteCount(
+        on: conversion.model, kinds: conversion.needs,
+        lengths: conversion.graph.flatMap { try calibration.tokens($0)?.tokens.map(\.count) }) : nil
     try messages.result(
       textReport(plan, calibrationByteCount, alternatives), json: jsonReport(plan, calibrationByteCount, alternatives))
   }
@@ -87,7 +89,7 @@ struct PlanCommand: ParsableCommand {
       switch graph.activations[site.producer] ?? .float {
       case .float: counts["float", default: 0] += 1
       case .dynamic(let bits): counts["int\(bits), a scale per token", default: 0] += 1
-      case .static(let bits): counts["int\(bits), static scales in the weights", default: 0] += 1
+      case .static(let bits, _): counts["int\(bits), static scales in the weights", default: 0] += 1
       }
     }
     let affines = graph.nodes.filter { if case .affine = $0.operation { true } else { false } }.count

@@ -48,6 +48,9 @@ import _OTTestSupport
         return try #require(JSONValue.parse(outcome.output)["perplexity"]?.double)
       }
       let ours = try perplexity("a.otq", ["--statistics", statistics])
+      // Tokens serve a conversion as they serve a file of statistics.
+      let direct = try perplexity("e.otq", ["--ids", goldens, "--tensor", "calibration_ids"])
+      #expect(abs(direct / ours - 1) < 1e-9)
       let theirs = try perplexity(
         "b.otq",
         [
@@ -59,6 +62,19 @@ import _OTTestSupport
       let theirsWithout = try perplexity("d.otq", ["--act-scales", Self.model + "/act_scales.pt"])
       #expect(abs(without / theirsWithout - 1) < 2e-3)
       #expect(try Tool.run("verify", folder + "/a.otq", "--reference", Self.model).status == 0)
+    }
+  }
+
+  /// Biases are corrected where the integers of 0 are not 0, and verification knows by what.
+  @Test(arguments: [[], ["--per-tensor"], ["--group-size", "32"]]) func staticRangesVerify(_ options: [String]) throws {
+    try withTemporaryFolder { folder in
+      let goldens = Self.model + "/goldens.safetensors"
+      let file = folder + "/m.otq"
+      let arguments = ["convert", Self.model, file, "--bits", "6", "--method", "minmax", "--ids", goldens]
+      let converted = try Tool.finish(Tool.process(arguments + ["--tensor", "calibration_ids"] + options))
+      #expect(converted.status == 0, "\(converted.errors)")
+      let outcome = try Tool.run("verify", file, "--reference", Self.model)
+      #expect(outcome.status == 0, "\(outcome.output)\(outcome.errors)")
     }
   }
 
@@ -212,7 +228,8 @@ import _OTTestSupport
       ["calibrate", Self.model, "--text", "a.txt"],
       ["calibrate", Self.model, "--text", "a.txt", "--ids", "b", "-o", "x"],
       [Self.model, "x", "--statistics", "s", "--weights-only"],
-      [Self.model, "x", "--no-calibration", "--text", "a.txt"],
+      [Self.model, "x", "--no-calibration", "--text", "a.txt"], [Self.model, "x", "--no-calibration", "--ids", "i"],
+      [Self.model, "x", "--text", "a.txt", "--ids", "i"], [Self.model, "x", "--tensor", "t"],
       [Self.model, "x", "--text", "a.txt", "--max-memory", "much"], ["eval", Self.model],
       [Self.model, "x", "--act-scales", "a", "--no-symmetrization"],
     ] {

@@ -37,8 +37,10 @@ struct GraphJSONTests {
       graph = try graph.migrating(
         site, by: ChannelTransform(shift: pushesShift ? shift : nil, scale: scales))
     }
-    let kinds: [ActivationQuantization] = [.float, .dynamic(bits: 6), .static(bits: 8)]
-    let activations = graph.sites.enumerated().map { ($1.producer, kinds[$0 % 3]) }
+    let kinds: [ActivationQuantization] = [
+      .float, .dynamic(bits: 6), .static(bits: 8), .static(bits: 6, zero: -32),
+    ]
+    let activations = graph.sites.enumerated().map { ($1.producer, kinds[$0 % 4]) }
     graph = try graph.quantizing(Dictionary(uniqueKeysWithValues: activations))
     #expect(!graph.transforms.isEmpty)
     #expect(try reread(graph) == graph, "seed \(generator.seed)")
@@ -197,6 +199,14 @@ struct GraphJSONTests {
       "graph-activation"
     ),
     (#""activations": {}"#, #""activations": {"table": {"kind": "static"}}"#, "graph-json"),
+    (
+      #""activations": {}"#, #""activations": {"table": {"kind": "static", "bits": 8, "zero": 128}}"#,
+      "graph-activation"
+    ),
+    (
+      #""activations": {}"#, #""activations": {"table": {"kind": "static", "bits": 8, "zero": 0.5}}"#,
+      "graph-json"
+    ),
     (#""activations": {}"#, #""activations": {"table": {"kind": "x"}}"#, "graph-json"),
     (#""family""#, #""vocabularySize": 0, "family""#, "graph-json"),
     (#""family""#, #""contextLength": 9223372036854775807, "family""#, "graph-json"),

@@ -24,5 +24,9 @@ import Testing
     #expect(rule("outliertune,symmetrize=true,symmetrize=true") == "method-option")
     #expect(rule("per-token,") == "method-option")
     #expect(rule("hadamard,block=48") == "method-option")
+    #expect(rule("osplus,activations=int8") == "method-option")
+    #expect(rule("percentile,rows=0") == "method-option")
+    #expect(rule("percentile,rows=1.5") == "method-option")
+    #expect(rule("smoothquant,search=true,alpha=0.5") == "method-option")
   }
 }

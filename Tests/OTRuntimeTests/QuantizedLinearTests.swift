@@ -111,7 +111,7 @@ import _OTTestSupport
   ) -> [Double] {
     switch quantization {
     case .float: return x.map(Double.init)
-    case .static(let bits):
+    case .static(let bits, _):
       let largest = Float(1 << (bits - 1) - 1)
       return x.map { Double(min(max($0.rounded(.toNearestOrEven), -largest - 1), largest)) }
     case .dynamic(let bits):

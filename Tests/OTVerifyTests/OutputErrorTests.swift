@@ -41,6 +41,8 @@ import _OTTestSupport
     let cosine = dot / norm(reference.map(Double.init)) / norm(model.map(Double.init))
     #expect(abs(error.relativeError - relative) < 1e-12, "seed \(random.seed)")
     #expect(abs(error.cosine - cosine) < 1e-12, "seed \(random.seed)")
+    let mean = differences.map { $0 * $0 }.reduce(0, +) / Double(rows * channels)
+    #expect(abs(error.meanSquaredError / mean - 1) < 1e-9, "seed \(random.seed)")
     // 20 dB are a factor of 10.
     #expect(abs(error.sqnrDecibels + 20 * logarithm10(relative)) < 1e-9, "seed \(random.seed)")
     #expect(error.rowCount == rows)

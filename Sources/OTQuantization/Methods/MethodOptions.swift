@@ -72,6 +72,30 @@ package struct MethodOptions: Sendable {
     return value
   }
 
+  /// Takes an integer.
+  ///
+  /// - Throws: `Refusal` with rule `method-option` where it is none, or outside `range`.
+  package mutating func integer(_ key: String, in range: ClosedRange<Int>, default standard: Int) throws -> Int {
+    guard let text = values.removeValue(forKey: key) else { return standard }
+    guard let value = Int(text), range.contains(value) else {
+      throw refusal("'\(key)' is '\(text)', not an integer from \(range.lowerBound) to \(range.upperBound)")
+    }
+    return value
+  }
+
+  /// Takes one of the names of `Choice`.
+  ///
+  /// - Throws: `Refusal` with rule `method-option` where it is none of them.
+  package mutating func choice<Choice: CaseIterable & RawRepresentable<String>>(
+    _ key: String, default standard: Choice
+  ) throws -> Choice {
+    guard let text = values.removeValue(forKey: key) else { return standard }
+    guard let value = Choice(rawValue: text) else {
+      throw refusal("'\(key)' is '\(text)', not one of \(Choice.allCases.map(\.rawValue).joined(separator: ", "))")
+    }
+    return value
+  }
+
   /// - Throws: `Refusal` with rule `method-option` for options that nobody took.
   func refuseRest() throws {
     guard let key = values.keys.min() else { return }

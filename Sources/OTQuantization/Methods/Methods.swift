@@ -2,7 +2,8 @@
 package enum Methods {
   /// Every method.
   package static let all: [any QuantizationMethod.Type] = [
-    Best.self, PerToken.self, WeightsOnly.self, OutlierTune.self, Hadamard.self, SmoothQuant.self,
+    Best.self, PerToken.self, WeightsOnly.self, OutlierTune.self, Hadamard.self, SmoothQuant.self, MinMax.self,
+    Percentile.self, OMSE.self, OutlierSuppression.self, OutlierSuppressionPlus.self, FPTQ.self, AWQ.self,
   ]
 
   /// Their names, for texts.

@@ -27,6 +27,14 @@ package struct WeightBlock {
   package func step(row: Int, column: Int) -> StepChoice {
     steps.count == 1 ? steps[0] : steps[row * scheme.groupCount(columnCount: columnCount) + column / groupSize]
   }
+
+  /// The sum of the weights that quantized values of a row stand for, in float64; `row` counts from 0 in this block.
+  func sum(ofRow row: Int, _ values: UnsafeMutableBufferPointer<UInt8>) -> Double {
+    values.enumerated().reduce(0) { sum, element in
+      let step = step(row: row, column: element.offset)
+      return sum + Double(step.scale) * Double(Int(element.element) - step.zeroPoint)
+    }
+  }
 }
 
 /// Makes weights quantized values.

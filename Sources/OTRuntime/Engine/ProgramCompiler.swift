@@ -144,7 +144,7 @@ struct ProgramCompiler {
     guard linear.role == .block else { return .limbs }
     switch graph.activations[producer] ?? .float {
     case .float: return .limbs
-    case .static(let bits): return .static(bits: bits)
+    case .static(let bits, _): return .static(bits: bits)
     case .dynamic(let bits): return .dynamic(bits: bits)
     }
   }

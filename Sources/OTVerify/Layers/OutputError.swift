@@ -97,6 +97,9 @@ extension OutputError {
   private var squaredError: Double { squaredErrors.reduce(0, +) }
   private var square: Double { squares.reduce(0, +) }
 
+  /// The mean of (y − ŷ)² over all rows and channels; 0 of none.
+  package var meanSquaredError: Double { rowCount == 0 ? 0 : squaredError / Double(rowCount * squares.count) }
+
   /// ‖y − ŷ‖ / ‖y‖ over all rows and channels: 0 where both are 0, infinite
   /// where y alone is, NaN where a value is.
   package var relativeError: Double {

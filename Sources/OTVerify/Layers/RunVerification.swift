@@ -155,7 +155,7 @@ private final class Observation {
     if observesSites, activities[name] != nil {
       activities[name]?.packedHistogram.add(values)
       activities[name]?.valueCount += values.count
-      if case .static(let bits)? = graph.activations[name] {
+      if case .static(let bits, _)? = graph.activations[name] {
         activities[name]?.clippedCount += clippedCount(values, bits: bits)
       }
     }

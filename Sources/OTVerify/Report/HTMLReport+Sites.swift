@@ -74,7 +74,7 @@ extension HTMLReport {
   }
 
   private func stepChart(_ site: SiteFinding) -> [Markup] {
-    guard case .static(let bits) = site.quantization else { return [] }
+    guard case .static(let bits, _) = site.quantization else { return [] }
     let limit = Double(1 << (bits - 1))
     let chart = RangeChart(
       title: "Range of each channel of \(site.site.producer) in steps",

@@ -49,7 +49,8 @@ extension LayerFinding {
     var entry: JSONObject = [
       "name": .string(name), "kind": .string(kind.rawValue), "scheme": .string(scheme),
       "block": place.block.map { .integer($0) } ?? .null, "relativeError": .finite(error.relativeError),
-      "cosine": .finite(error.cosine), "sqnrDecibels": .finite(error.sqnrDecibels),
+      "meanSquaredError": .finite(error.meanSquaredError), "cosine": .finite(error.cosine),
+      "sqnrDecibels": .finite(error.sqnrDecibels),
     ]
     if let worst = error.worstChannel {
       entry["worstChannel"] = .object([

@@ -168,7 +168,10 @@ struct TensorComparison {
   }
 
   private func evaluated(_ tensor: StoredTensor, _ use: ParameterUse, _ type: ElementType) throws -> TensorFinding {
-    let expected = try parameters.values(of: use, rows: 0..<tensor.shape.rowCount)
+    var expected = try parameters.values(of: use, rows: 0..<tensor.shape.rowCount)
+    if use.role == .bias, use.inputZero != 0, let weight = file.container[use.weightOutputName], weight.scheme != nil {
+      for (row, product) in try zeroProduct(use, weight).enumerated() { expected[row] += product }
+    }
     let actual = try file.container.floats(of: file.container[tensor.name] ?? tensor)
     // float16 keeps 11 bits, bfloat16 8.
     let allowed =
@@ -187,6 +190,29 @@ struct TensorComparison {
     return result(
       tensor, maximum: worst,
       faults: isWithin ? [] : ["differs from the source by \(worst) of its largest value, \(allowed) are allowed"])
+  }
+
+  /// zero · Σ(W' − Ŵ') of the rows of a linear whose input has a code for 0.
+  private func zeroProduct(_ bias: ParameterUse, _ weight: StoredTensor) throws -> [Float] {
+    guard let use = file.uses[weight.name] else { return [] }
+    let rows = try parameters.rows(of: use)
+    let scales = try file.container.scales(of: weight)
+    let zeroPoints = try file.container.zeroPoints(of: weight)
+    let step = ChunkEncoder.rowTilesPerChunk(weight.layout)
+    var products: [Float] = []
+    for first in stride(from: 0, to: weight.layout.rowTileCount, by: step) {
+      let tiles = first..<min(first + step, weight.layout.rowTileCount)
+      let range = weight.layout.rows(of: tiles)
+      let source = rows.values(rows: range)
+      rows.view.release(range)
+      let stored = try file.container.dequantized(weight, rowTiles: tiles, scales: scales, zeroPoints: zeroPoints)
+      for start in stride(from: 0, to: source.count, by: max(rows.rowElementCount, 1)) {
+        var sum = 0.0
+        for index in start..<start + rows.rowElementCount { sum += Double(source[index]) - Double(stored[index]) }
+        products.append(Float(Double(bias.inputZero) * sum))
+      }
+    }
+    return products
   }
 
   private func haveSameBytes(_ a: TensorView, _ b: TensorView) -> Bool {
