@@ -105,7 +105,7 @@ package struct Calibration: Sendable {
         "calibration-memory", "samples of \(lengths.max() ?? 0) tokens take at least \(least) bytes",
         remedy: "give as much with --max-memory, or choose a smaller --length")
     }
-    let room = maximumByteCount ?? max(least, Int(clamping: ProcessInfo.processInfo.physicalMemory / 2))
+    let room = maximumByteCount ?? max(least, Machine.memoryByteCount / 2)
     let byteCount = model.checkpoint.tensors.reduce(0) { $0 + $1.shape.elementCount * 4 }
     // Kept in memory where they leave as much again for values.
     guard byteCount < room / 2, room - byteCount >= least else {

@@ -1,4 +1,6 @@
 import COpenBLAS
+import Foundation
+import OTFoundation
 
 /// The only place that calls the BLAS.
 ///
@@ -6,7 +8,44 @@ import COpenBLAS
 /// blocks that do not depend on the number of threads, and so get the same
 /// result for every number of threads.
 package enum BLAS {
-  private static let singleThreaded: Void = openblas_set_num_threads(1)
+  /// The library, loaded when it is first needed.
+  private static let loaded: Result<ot_blas_library, Refusal> = {
+    var library = ot_blas_library()
+    if let fault = ot_blas_load(&library) {
+      return .failure(
+        Refusal(
+          "blas-missing", "OpenBLAS, which multiplies floats, cannot be loaded: \(String(cString: fault))",
+          remedy: "install it (Debian: libopenblas0)"))
+    }
+    library.set_thread_count?(1)
+    return .success(library)
+  }()
+
+  /// Address space that the library takes for each thread that multiplies.
+  private static let bufferByteCount = 1 << 27
+
+  /// Loads the library, for those who can say that it is not there, or has no room.
+  ///
+  /// - Parameter threadCount: threads that will multiply at a time.
+  /// - Throws: `Refusal` with rule `blas-missing` or `blas-memory`.
+  package static func load(threadCount: Int) throws {
+    _ = try loaded.get()
+    // Where its buffers find no room, the library would try again for ever.
+    let byteCount = (threadCount + 1) * bufferByteCount
+    let space = mmap(nil, byteCount, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
+    guard let space, space != MAP_FAILED else {
+      throw Refusal(
+        "blas-memory",
+        "multiplying floats takes \(byteCount >> 20) MiB of address space, more than the process may still have",
+        remedy: "raise the limit (ulimit -v), or use fewer --threads")
+    }
+    munmap(space, byteCount)
+  }
+
+  private static var library: ot_blas_library {
+    guard case .success(let library) = loaded else { preconditionFailure("an executor loads the BLAS first") }
+    return library
+  }
 
   /// A matrix, row-major; `stride` elements from one row to the next.
   struct Operand {
@@ -25,19 +64,19 @@ package enum BLAS {
   static func multiplyTransposed(
     m: Int, n: Int, k: Int, _ a: Operand, _ b: Operand, adds: Bool, into c: UnsafeMutablePointer<Float>, stride: Int
   ) {
-    _ = singleThreaded
+    let library = library
+    let (order, asItIs, transposed) = (Int32(OT_BLAS_ROW_MAJOR), Int32(OT_BLAS_AS_IT_IS), Int32(OT_BLAS_TRANSPOSED))
     guard m <= fewRowCount, let x = a.base else {
-      return cblas_sgemm(
-        CblasRowMajor, CblasNoTrans, CblasTrans, blasint(m), blasint(n), blasint(k), 1,
-        a.base, blasint(a.stride), b.base, blasint(b.stride), adds ? 1 : 0, c, blasint(stride))
+      library.sgemm?(
+        order, asItIs, transposed, Int32(m), Int32(n), Int32(k), 1, a.base, Int32(a.stride), b.base,
+        Int32(b.stride), adds ? 1 : 0, c, Int32(stride))
+      return
     }
     for row in 0..<m {
       let y = c + row * stride
       // Not left to a factor of 0: NaN times 0 is NaN.
       if !adds { y.update(repeating: 0, count: n) }
-      cblas_sgemv(
-        CblasRowMajor, CblasNoTrans, blasint(n), blasint(k), 1, b.base, blasint(b.stride),
-        x + row * a.stride, 1, 1, y, 1)
+      library.sgemv?(order, asItIs, Int32(n), Int32(k), 1, b.base, Int32(b.stride), x + row * a.stride, 1, 1, y, 1)
     }
   }
 
@@ -49,9 +88,8 @@ package enum BLAS {
     m: Int, n: Int, k: Int, _ a: UnsafePointer<Double>, _ b: UnsafePointer<Double>, stride: Int,
     to c: UnsafeMutablePointer<Double>
   ) {
-    _ = singleThreaded
-    cblas_dgemm(
-      CblasRowMajor, CblasTrans, CblasNoTrans, blasint(m), blasint(n), blasint(k), 1,
-      a, blasint(stride), b, blasint(stride), 1, c, blasint(stride))
+    library.dgemm?(
+      Int32(OT_BLAS_ROW_MAJOR), Int32(OT_BLAS_TRANSPOSED), Int32(OT_BLAS_AS_IT_IS), Int32(m), Int32(n), Int32(k), 1,
+      a, Int32(stride), b, Int32(stride), 1, c, Int32(stride))
   }
 }

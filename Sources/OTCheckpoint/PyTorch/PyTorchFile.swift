@@ -1,4 +1,3 @@
-import Foundation
 import OTFoundation
 import OTTensor
 
@@ -32,7 +31,7 @@ package struct PyTorchFile: Sendable {
   /// - Throws: `Refusal` with a rule `zip-…`, `pickle-…`, `legacy-…` or `pytorch-…`.
   package init(
     mapping: MappedFile, verifiesStorages: Bool = true,
-    threadCount: Int = ProcessInfo.processInfo.activeProcessorCount
+    threadCount: Int = Machine.processorCount
   ) throws {
     guard PyTorchFile.recognizes(mapping) else { throw PyTorchFile.unrecognized(mapping) }
     let contents =
