@@ -15,6 +15,8 @@ package struct PyTorchFile: Sendable {
   package let warnings: [String]
   /// Paths of the first values that are no tensors, at most 16.
   package let otherPaths: [String]
+  /// The key under which the file of a training has the model, where it has tensors of an optimizer or the like beside it.
+  package let modelKey: String?
 
   /// True when the file starts like one of `torch.save`.
   package static func recognizes(_ mapping: MappedFile) -> Bool {
@@ -52,6 +54,7 @@ package struct PyTorchFile: Sendable {
     }
     warnings = contents.warnings
     otherPaths = paths.otherPaths
+    modelKey = paths.modelKey
   }
 }
 
