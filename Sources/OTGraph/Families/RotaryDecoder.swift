@@ -33,6 +33,10 @@ struct RotaryDecoder {
       try configuration.size("intermediate_size") ?? tensors.matrix(layer0 + "mlp.gate_proj.weight").rows
     let epsilon = try configuration.epsilon("rms_norm_eps") ?? 1e-6
     let kind = try configuration.activation("hidden_act") ?? .silu
+    try configuration.refuseUnnamed(
+      where: kind != .silu, "has another activation than SiLU, as Gemma has", architecture: "LlamaForCausalLM")
+    try configuration.refuseUnnamed(
+      where: configuration.contains("use_bias"), "has 'use_bias', as Ernie 4.5 has", architecture: "LlamaForCausalLM")
     let mlp = GraphBuilder.MLP(hidden: hidden, inner: inner, kind: kind, bias: mlpBias)
     let attention = try attention(builder, hidden: hidden, layer0: layer0)
     let (heads, groups, headSize) = (attention.headCount, attention.keyValueHeadCount, attention.headSize)
