@@ -20,6 +20,12 @@ package struct Calibration: Sendable {
   /// Calibration on the sample that comes with the package.
   package init() {}
 
+  /// The fewest tokens that may decide about a model's activations.
+  ///
+  /// A static scale is a channel's greatest value: over n tokens, one token in n of the texts to come is
+  /// expected to go beyond it, and is clipped in every channel where it does.
+  package static let leastTokenCount = 128
+
   /// Samples of tokens, and the record of how they were drawn.
   package struct Samples: Sendable {
     /// Token IDs of each sample.
@@ -53,6 +59,38 @@ package struct Calibration: Sendable {
       }
     let run = CalibrationRun(texts: texts, sampleCount: drawn.tokens.count, length: drawn.length, seed: text.seed)
     return Samples(tokens: drawn.tokens, run: run, note: drawn.note)
+  }
+
+  /// Checks that samples have the tokens that observations need.
+  ///
+  /// - Throws: `Refusal` with rule `calibration-tokens`.
+  package func check(_ samples: Samples) throws {
+    let tokenCount = samples.tokens.reduce(0) { $0 + $1.count }
+    guard tokenCount < Calibration.leastTokenCount else { return }
+    let asked = text.count.multipliedChecked(by: text.length ?? TextSamples.standardLength) ?? .max
+    throw Calibration.tooFew(
+      tokenCount, file: text.paths.first,
+      remedy: asked < Calibration.leastTokenCount
+        ? "raise --samples or --length"
+        : "give more text, or leave out --text for the sample that comes with the program")
+  }
+
+  /// Checks that statistics are of as many tokens as deciding by them needs.
+  ///
+  /// - Throws: `Refusal` with rule `calibration-tokens`.
+  static func check(_ statistics: ModelObservations) throws {
+    // Other tools' files do not say.
+    guard !statistics.runs.isEmpty, statistics.mostTokenCount < leastTokenCount else { return }
+    throw tooFew(
+      statistics.mostTokenCount, file: statistics.file?.path,
+      remedy: "calibrate on more text, and merge the statistics with 'otconvert calibrate --merge'")
+  }
+
+  private static func tooFew(_ tokenCount: Int, file: String?, remedy: String) -> Refusal {
+    Refusal(
+      "calibration-tokens",
+      "\(tokenCount) tokens are too few to calibrate on: ranges of activations need \(leastTokenCount) or more",
+      file: file, remedy: remedy)
   }
 
   /// Runs samples through a checkpoint in float32.

@@ -1,8 +1,10 @@
+import OTCheckpoint
 import OTFoundation
 import OTGraph
 import OTModel
 import OTObservation
 import OTQuantization
+import OTTokenizer
 
 /// One model on its way into a file: opened, its graph built, then observed, planned and written.
 ///
@@ -57,6 +59,7 @@ package struct Conversion: Sendable {
       guard foreign == nil, statistics == nil else {
         throw Refusal("statistics-no-graph", "activation statistics need a model of a known family")
       }
+        try Calibration.check(statistics)
       given = nil
     }
     self.model = model
@@ -90,11 +93,32 @@ package struct Conversion: Sendable {
     return options.isWeightsOnly ? [] : OutlierTune().needs
   }
 
-  /// True when the model can be run on text: its graph is complete, and a `config.json` and a
-  /// `tokenizer.json` are beside it.
-  package var canBeCalibrated: Bool {
-    graph.map(\.missing.isEmpty) == true && model.attachments[.configuration] != nil
-      && model.attachments[.tokenizer] != nil
+  /// The graph and the tokenizer with which the model is run on text.
+  ///
+  /// - Throws: `Refusal` with rule `calibration-impossible` that names the file that is missing or
+  ///   does not say enough; as `Tokenizer` throws.
+  package func runnable() throws -> (graph: Graph, tokenizer: Tokenizer) {
+    func impossible(_ kind: ModelAttachments.Kind, _ message: String, _ remedy: String) -> Refusal {
+      Refusal(
+        "calibration-impossible", "\(message), so the model cannot be run on text",
+        file: model.checkpoint.attachments.directory.appendingPathComponent(kind.rawValue), remedy: remedy)
+    }
+    guard let graph else {
+      throw Refusal(
+        "calibration-impossible", "is of no known family, so it cannot be run on text", file: model.path)
+    }
+    guard model.attachments[.configuration] != nil else {
+      throw impossible(.configuration, "is not there", "put the model's config.json beside the checkpoint")
+    }
+    guard graph.missing.isEmpty else {
+      throw impossible(
+        .configuration, "does not tell \(graph.missing.joined(separator: ", "))",
+        "use the config.json that belongs to the checkpoint")
+    }
+    guard let tokenizer = try Model.source(model).tokenizer() else {
+      throw impossible(.tokenizer, "is not there", "put the model's tokenizer.json beside the checkpoint")
+    }
+    return (graph, tokenizer)
   }
 
   // MARK: Planning

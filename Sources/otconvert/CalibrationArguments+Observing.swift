@@ -1,6 +1,6 @@
 import OTConversion
 import OTFoundation
-import OTModel
+import OTGraph
 import OTObservation
 import OTTokenizer
 
@@ -13,19 +13,10 @@ extension CalibrationArguments {
     let hasText = !text.isEmpty
     guard hasText || !conversion.needs.isEmpty else { return nil }
     let isAsked = hasText || !conversion.options.methods.isEmpty
-    guard conversion.canBeCalibrated, let graph = conversion.graph,
-      let tokenizer = try tokenizer(conversion.model, isAsked: isAsked, messages)
-    else {
-      guard !isAsked else {
-        throw Refusal(
-          "calibration-impossible", "cannot be calibrated: a config.json and a tokenizer.json are needed beside it",
-          file: conversion.model.path, remedy: hasText ? "leave out --text" : "give --statistics, or --method per-token"
-        )
-      }
-      return nil
-    }
+    guard let (graph, tokenizer) = try runnable(conversion, isAsked: isAsked, warn: messages.warn) else { return nil }
     let settings = self.settings(threadCount: threadCount)
     let samples = try settings.samples(tokenizer: tokenizer, graph: graph)
+    try settings.check(samples)
     messages.note(
       "calibrating on \(samples.tokens.count) samples of \(samples.run.length) tokens of "
         + samples.run.texts.map(\.name).joined(separator: ", "))
@@ -36,14 +27,18 @@ extension CalibrationArguments {
       on: conversion.model, samples: samples, kinds: conversion.needs, progress: progress.update)
   }
 
-  /// The model's tokenizer; nil, and a warning, for one of a kind that is not read.
-  private func tokenizer(_ model: SourceModel, isAsked: Bool, _ messages: OutputArguments) throws -> Tokenizer? {
+  /// The graph and tokenizer to calibrate with; nil, and a warning that names what is missing, where the
+  /// model cannot be run on text and nobody asked for it.
+  func runnable(
+    _ conversion: Conversion, isAsked: Bool, warn: (String) -> Void
+  ) throws -> (graph: Graph, tokenizer: Tokenizer)? {
     do {
-      return try Model.source(model).tokenizer()
+      return try conversion.runnable()
     } catch let refusal as Refusal
-      where !isAsked && ["tokenizer-unsupported", "tokenizer-regex"].contains(refusal.rule)
+      where !isAsked
+      && ["calibration-impossible", "tokenizer-unsupported", "tokenizer-regex"].contains(refusal.rule)
     {
-      messages.warn("not calibrated, activations get one scale per token: \(refusal)")
+      warn("not calibrated, activations get one scale per token: \(refusal)")
       return nil
     }
   }
