@@ -28,7 +28,8 @@ package struct Conversion: Sendable {
   /// - Parameters:
   ///   - foreign: files of other tools.
   ///   - statistics: observations of this package; they are used where there are no files.
-  /// - Throws: `Refusal` with a rule `family-…`, `graph-…`, `statistics-…`, `scales-…` or `tensor-type`.
+  /// - Throws: `Refusal` with a rule `family-…`, `graph-…`, `statistics-…`, `scales-…`, `json-…`, `file-is-…`,
+  ///   `calibration-tokens`, `pattern-no-match` or `tensor-type`.
   package init(
     _ model: SourceModel, options: ConversionOptions, foreign: ForeignStatistics? = nil,
     statistics: ModelObservations? = nil
@@ -47,6 +48,7 @@ package struct Conversion: Sendable {
       if !graph.missing.isEmpty {
         warnings.append(
           "the file can be unpacked but not run: \(graph.missing.joined(separator: ", ")) not known"
+    try options.checkPatterns(graph, tensors: checkpoint.tensors, file: model.path)
             + (model.attachments[.configuration] == nil ? " (no config.json beside the checkpoint)" : ""))
       }
       if foreign == nil, let statistics {
