@@ -42,26 +42,30 @@ package struct Conversion: Sendable {
           "tensor-type", "elements of type \(view.elementType.rawValue) cannot be converted", file: view.file.path,
           tensor: view.name, remedy: "convert the checkpoint to F32, F16 or BF16 first")
     }
+    // Before work goes into a file that could not be used.
+    for kind in ModelAttachments.Kind.allCases {
+      if let file = model.attachments[kind] { try ModelAttachments.check(file, as: kind) }
+    }
     var warnings = checkpoint.warnings
     graph = try Conversion.graph(of: model, options, &warnings)
+    try options.checkPatterns(graph, tensors: checkpoint.tensors, file: model.path)
     if let graph {
       if !graph.missing.isEmpty {
         warnings.append(
           "the file can be unpacked but not run: \(graph.missing.joined(separator: ", ")) not known"
-    try options.checkPatterns(graph, tensors: checkpoint.tensors, file: model.path)
             + (model.attachments[.configuration] == nil ? " (no config.json beside the checkpoint)" : ""))
       }
       if foreign == nil, let statistics {
         // Observed just now on this checkpoint where there is no file.
         let sources = statistics.file.map { _ in checkpoint.files.map { ($0.name, $0.mapped.byteCount) } }
         try statistics.check(against: graph, sources: sources)
+        try Calibration.check(statistics)
       }
       given = try foreign?.observations(of: graph) ?? statistics
     } else {
       guard foreign == nil, statistics == nil else {
         throw Refusal("statistics-no-graph", "activation statistics need a model of a known family")
       }
-        try Calibration.check(statistics)
       given = nil
     }
     self.model = model

@@ -92,7 +92,7 @@ package struct Converter: Sendable {
 
   private func attachedFiles() throws -> [(name: String, file: MappedFile)] {
     try ModelAttachments.Kind.allCases.compactMap { kind in
-      try plan.checkpoint.attachments.file(kind).map { (kind.rawValue, $0) }
+      try plan.checkpoint.attachments.file(kind).map { (plan.checkpoint.attachments.name(of: kind), $0) }
     }
   }
 
