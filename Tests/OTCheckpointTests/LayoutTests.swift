@@ -152,6 +152,21 @@ import _OTTestSupport
     #expect(refusal?.remedy?.contains("uncompressed") == false)
   }
 
+  /// A file that is no checkpoint is judged by the reader of its name's format.
+  @Test(arguments: [
+    ("m.bin", "pytorch-lfs", "version https://git-lfs.github.com/spec/v1\n"),
+    ("m.pt", "pytorch-other-format", "<html>"),
+    ("m.safetensors", "safetensors-is-html", "<html>"), ("m", "safetensors-is-gguf", "GGUF\u{3}\0\0\0"),
+    ("m.pt", "legacy-tar", String(repeating: "a", count: 257) + "ustar\u{0}00"),
+  ])
+  func otherFilesByName(_ name: String, _ rule: String, _ text: String) throws {
+    try withTemporaryFolder { folder in
+      try write(text, "\(folder)/\(name)")
+      let refusal = try refusal { _ = try Checkpoint.open("\(folder)/\(name)") }
+      #expect(refusal?.rule == rule && refusal?.remedy != nil, "\(name)")
+    }
+  }
+
   /// The pooling module and the list of modules, wherever sentence-transformers has put them.
   @Test(arguments: ["", "0_Transformer"], ["1_Pooling", "3_Mean"])
   func modulesOfSentenceTransformers(_ transformer: String, _ pooling: String) throws {

@@ -34,9 +34,9 @@ extension Checkpoint {
     let isPyTorch =
       switch FileContent(file.bytes) {
       case .zip, .pickle: true
+      case .safetensors: false
       // What is neither has its fault named by the reader of its name's format.
-      case .unknown, .empty: ModelFolder.pyTorchSuffixes.contains(where: file.path.hasSuffix)
-      default: false
+      default: ModelFolder.pyTorchSuffixes.contains(where: file.path.hasSuffix)
       }
     let files = [SourceFile(file)]
     if isPyTorch {

@@ -15,7 +15,8 @@ extension PyTorchFile {
     return Refusal(
       rule, content == .unknown ? "is not \(wanted)" : "is \(content.name), not \(wanted)", file: mapping.path,
       byteOffset: 0,
-      remedy: content == .unknown
+      // Tar is PyTorch's oldest serialization, too.
+      remedy: content == .unknown || content == .tar
         ? "load it in PyTorch and save the state dict with torch.save" : content.remedy)
   }
 }
