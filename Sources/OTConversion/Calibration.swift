@@ -21,6 +21,12 @@ package struct Calibration: Sendable {
   /// Calibration on the sample that comes with the package.
   package init() {}
 
+  /// The fewest tokens that may decide about a model's activations.
+  ///
+  /// A static scale is a channel's greatest value: over n tokens, one token in n of the texts to come is
+  /// expected to go beyond it, and is clipped in every channel where it does.
+  package static let leastTokenCount = 128
+
   /// Samples of tokens, and the record of how they were drawn.
   package struct Samples: Sendable {
     /// Token IDs of each sample.
@@ -56,6 +62,38 @@ package struct Calibration: Sendable {
     return Samples(tokens: drawn.tokens, run: run, note: drawn.note)
   }
 
+  /// Checks that samples have the tokens that observations need.
+  ///
+  /// - Throws: `Refusal` with rule `calibration-tokens`.
+  package func check(_ samples: Samples) throws {
+    let tokenCount = samples.tokens.reduce(0) { $0 + $1.count }
+    guard tokenCount < Calibration.leastTokenCount else { return }
+    let asked = text.count.multipliedChecked(by: text.length ?? TextSamples.standardLength) ?? .max
+    throw Calibration.tooFew(
+      tokenCount, file: text.paths.first,
+      remedy: asked < Calibration.leastTokenCount
+        ? "raise --samples or --length"
+        : "give more text, or leave out --text for the sample that comes with the program")
+  }
+
+  /// Checks that statistics are of as many tokens as deciding by them needs.
+  ///
+  /// - Throws: `Refusal` with rule `calibration-tokens`.
+  static func check(_ statistics: ModelObservations) throws {
+    // Other tools' files do not say.
+    guard !statistics.runs.isEmpty, statistics.mostTokenCount < leastTokenCount else { return }
+    throw tooFew(
+      statistics.mostTokenCount, file: statistics.file?.path,
+      remedy: "calibrate on more text, and merge the statistics with 'otconvert calibrate --merge'")
+  }
+
+  private static func tooFew(_ tokenCount: Int, file: String?, remedy: String) -> Refusal {
+    Refusal(
+      "calibration-tokens",
+      "\(tokenCount) tokens are too few to calibrate on: ranges of activations need \(leastTokenCount) or more",
+      file: file, remedy: remedy)
+  }
+
   /// Runs samples through a checkpoint in float32.
   ///
   /// - Parameters:
@@ -88,7 +126,7 @@ package struct Calibration: Sendable {
     plan.rounded = try Refusal.naming(plan.checkpoint.files.first?.path) {
       try SequentialRounding(
         graph: graph, parameters: plan.model.parameters, weights: plan.recipe.weights, threadCount: threadCount,
-        maximumByteCount: maximumByteCount ?? Int(clamping: ProcessInfo.processInfo.physicalMemory / 2)
+        maximumByteCount: maximumByteCount ?? Machine.memoryByteCount / 2
       ).run(samples.tokens, into: ScratchFile(in: folder), progress: progress)
     }
     return plan
@@ -126,7 +164,7 @@ package struct Calibration: Sendable {
         "calibration-memory", "samples of \(lengths.max() ?? 0) tokens take at least \(least) bytes",
         remedy: "give as much with --max-memory, or choose a smaller --length")
     }
-    let room = maximumByteCount ?? max(least, Int(clamping: ProcessInfo.processInfo.physicalMemory / 2))
+    let room = maximumByteCount ?? max(least, Machine.memoryByteCount / 2)
     let byteCount = model.checkpoint.tensors.reduce(0) { $0 + $1.shape.elementCount * 4 }
     // Kept in memory where they leave as much again for values.
     guard byteCount < room / 2, room - byteCount >= least else {

@@ -1,8 +1,10 @@
+import OTCheckpoint
 import OTFoundation
 import OTGraph
 import OTModel
 import OTObservation
 import OTQuantization
+import OTTokenizer
 
 /// One model on its way into a file: opened, its graph built, then observed, planned and written.
 ///
@@ -26,7 +28,8 @@ package struct Conversion: Sendable {
   /// - Parameters:
   ///   - foreign: files of other tools.
   ///   - statistics: observations of this package; they are used where there are no files.
-  /// - Throws: `Refusal` with a rule `family-…`, `graph-…`, `statistics-…`, `scales-…` or `tensor-type`.
+  /// - Throws: `Refusal` with a rule `family-…`, `graph-…`, `statistics-…`, `scales-…`, `json-…`, `file-is-…`,
+  ///   `calibration-tokens`, `pattern-no-match` or `tensor-type`.
   package init(
     _ model: SourceModel, options: ConversionOptions, foreign: ForeignStatistics? = nil,
     statistics: ModelObservations? = nil
@@ -39,8 +42,13 @@ package struct Conversion: Sendable {
           "tensor-type", "elements of type \(view.elementType.rawValue) cannot be converted", file: view.file.path,
           tensor: view.name, remedy: "convert the checkpoint to F32, F16 or BF16 first")
     }
+    // Before work goes into a file that could not be used.
+    for kind in ModelAttachments.Kind.allCases {
+      if let file = model.attachments[kind] { try ModelAttachments.check(file, as: kind) }
+    }
     var warnings = checkpoint.warnings
     graph = try Conversion.graph(of: model, options, &warnings)
+    try options.checkPatterns(graph, tensors: checkpoint.tensors, file: model.path)
     if let graph {
       if !graph.missing.isEmpty {
         warnings.append(
@@ -51,6 +59,7 @@ package struct Conversion: Sendable {
         // Observed just now on this checkpoint where there is no file.
         let sources = statistics.file.map { _ in checkpoint.files.map { ($0.name, $0.mapped.byteCount) } }
         try statistics.check(against: graph, sources: sources)
+        try Calibration.check(statistics)
       }
       given = try foreign?.observations(of: graph) ?? statistics
     } else {
@@ -96,11 +105,41 @@ package struct Conversion: Sendable {
     return !(options.rounding ?? methods.last?.weightDefaults.rounding ?? NearestRounding()).needs.isEmpty
   }
 
-  /// True when the model can be run on text: its graph is complete, and a `config.json` and the files
-  /// of a tokenizer are beside it; the latter are not needed for tokens.
-  package func canBeCalibrated(onTokens: Bool = false) -> Bool {
-    graph.map(\.missing.isEmpty) == true && model.attachments[.configuration] != nil
-      && (onTokens || model.hasTokenizer)
+  /// The graph with which the model is run on tokens.
+  ///
+  /// - Throws: `Refusal` with rule `calibration-impossible` that names the file that is missing or
+  ///   does not say enough.
+  package func runnableGraph() throws -> Graph {
+    guard let graph else {
+      throw Refusal(
+        "calibration-impossible", "is of no known family, so it cannot be run on text", file: model.path)
+    }
+    guard model.attachments[.configuration] != nil else {
+      throw impossible(.configuration, "is not there", "put the model's config.json beside the checkpoint")
+    }
+    guard graph.missing.isEmpty else {
+      throw impossible(
+        .configuration, "does not tell \(graph.missing.joined(separator: ", "))",
+        "use the config.json that belongs to the checkpoint")
+    }
+    return graph
+  }
+
+  private func impossible(_ kind: ModelAttachments.Kind, _ message: String, _ remedy: String) -> Refusal {
+    Refusal(
+      "calibration-impossible", "\(message), so the model cannot be run on text",
+      file: model.checkpoint.attachments.directory.appendingPathComponent(kind.rawValue), remedy: remedy)
+  }
+
+  /// The graph and the tokenizer with which the model is run on text.
+  ///
+  /// - Throws: as `runnableGraph`, also for a tokenizer that is missing; as `Tokenizer` throws.
+  package func runnable() throws -> (graph: Graph, tokenizer: Tokenizer) {
+    let graph = try runnableGraph()
+    guard let tokenizer = try Model.source(model).tokenizer() else {
+      throw impossible(.tokenizer, "is not there", "put the model's tokenizer.json beside the checkpoint")
+    }
+    return (graph, tokenizer)
   }
 
   // MARK: Planning

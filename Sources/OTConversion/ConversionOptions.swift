@@ -3,23 +3,6 @@ import OTJSON
 import OTQuantization
 import OTTensor
 
-/// A regular expression over names, as the user wrote it.
-package struct NamePattern: Sendable {
-  /// The expression.
-  package let text: String
-  private nonisolated(unsafe) let regex: Regex<AnyRegexOutput>
-
-  /// Nil when `text` is no regular expression.
-  package init?(_ text: String) {
-    guard let regex = try? Regex(text) else { return nil }
-    self.text = text
-    self.regex = regex
-  }
-
-  /// True when the expression is found anywhere in `name`.
-  package func matches(_ name: String) -> Bool { (try? regex.firstMatch(in: name)) ?? nil != nil }
-}
-
 /// The options of a conversion.
 package struct ConversionOptions: Sendable {
   /// Bits of the weights of blocks, 2 … 8.

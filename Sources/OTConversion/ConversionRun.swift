@@ -13,6 +13,8 @@ struct ConversionRun<Writer: ModelWriter> {
 
   /// The time of each phase; hashing is left to others.
   private(set) var times = ConversionTimes()
+  /// Names of tensors that were stored though not all of their elements are finite.
+  private(set) var notFinite: [String] = []
   private let plan: ConversionPlan
   private let writer: Writer
   private let sources: [TensorProduction]
@@ -52,6 +54,7 @@ struct ConversionRun<Writer: ModelWriter> {
       let block = try job.isSmall ? small(source, encoder) : made
       times += block.times
       if let encoded = block.encoded { try timed(&times.write) { try writer.write(encoded, of: source.tensor) } }
+      if !block.isFinite, notFinite.last != source.tensor.name { notFinite.append(source.tensor.name) }
       if let product = block.shiftProduct, let node = source.tensor.use?.node {
         shiftProducts[node, default: []] += product
       }
@@ -90,6 +93,7 @@ private struct ConversionJob: Sendable {
 private struct ConversionBlock<Encoder: TensorEncoder>: Sendable {
   var encoded: Encoder.Encoded?
   var shiftProduct: [Float]?
+  var isFinite = true
   var times = ConversionTimes()
 
   init() {}
@@ -115,7 +119,7 @@ private struct ConversionBlock<Encoder: TensorEncoder>: Sendable {
       encoded = try timed(&times.encode) { try encoder.encode(quantized, of: source.tensor) }
       return
     }
-    encoded = try timed(&times.encode) {
+    (encoded, isFinite) = try timed(&times.encode) {
       try source.withPlainRows(rows, shiftProduct: shiftProduct) {
         try encoder.encode($0, rows: rows, of: source.tensor)
       }

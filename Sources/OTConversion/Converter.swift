@@ -20,22 +20,29 @@ package struct Converter: Sendable {
   /// The plan that is carried out.
   package let plan: ConversionPlan
 
+  /// The course of a conversion.
+  package struct Outcome: Sendable {
+    /// The time of each phase.
+    package let times: ConversionTimes
+    /// Warnings for the user of what was found in the tensors, a line each.
+    package let warnings: [String]
+  }
+
   /// A converter for a plan.
   package init(_ plan: ConversionPlan) { self.plan = plan }
 
   /// Writes an `.otq` file; it appears whole or not at all.
   ///
-  /// - Returns: where the time went.
   /// - Throws: `Refusal` with a rule `output-…`, `weight-…`, `parameter-…` or `file-…`.
   @discardableResult
-  package func run(to path: String, force: Bool = false, progress: Progress? = nil) throws -> ConversionTimes {
+  package func run(to path: String, force: Bool = false, progress: Progress? = nil) throws -> Outcome {
     try run(to: path, force: force, progress: progress, freeByteCount: Converter.freeByteCount(in:))
   }
 
   /// The same with another way to ask a folder's file system for its free bytes.
   package func run(
     to path: String, force: Bool = false, progress: Progress? = nil, freeByteCount: (_ folder: String) -> Int?
-  ) throws -> ConversionTimes {
+  ) throws -> Outcome {
     var output = ExportOutput(path: path, force: force, inputs: plan.inputs)
     output.compression = plan.options.compression
     return try run(into: OTQWriter(output), progress: progress, freeByteCount: freeByteCount)
@@ -48,7 +55,7 @@ package struct Converter: Sendable {
   package func run(
     into writer: some ModelWriter, progress: Progress? = nil,
     freeByteCount: (_ folder: String) -> Int? = Converter.freeByteCount(in:)
-  ) throws -> ConversionTimes {
+  ) throws -> Outcome {
     let files = try attachedFiles()
     let made = try madeTokenizer().map { ExportedFile(name: "tokenizer.json", bytes: $0) }
     let model = plan.exported(
@@ -76,7 +83,13 @@ package struct Converter: Sendable {
     var times = run.times
     times.hash = digests.time
     try timed(&times.write) { try writer.commit(metadata(sources: sources)) }
-    return times
+    return Outcome(times: times, warnings: warnings(notFinite: run.notFinite))
+  }
+
+  private func warnings(notFinite names: [String]) -> [String] {
+    guard let first = names.first else { return [] }
+    let others = names.count > 1 ? ", as \(names.count - 1) others do" : ""
+    return ["tensor '\(Refusal.printable(first))', which is not run, holds NaN or infinity\(others)"]
   }
 
   /// The tokenizer.json of a model with older files; nil where it has one, or files that are not read.
@@ -90,7 +103,7 @@ package struct Converter: Sendable {
 
   private func attachedFiles() throws -> [(name: String, file: MappedFile)] {
     try ModelAttachments.Kind.allCases.compactMap { kind in
-      try plan.checkpoint.attachments.file(kind).map { (kind.rawValue, $0) }
+      try plan.checkpoint.attachments.file(kind).map { (plan.checkpoint.attachments.name(of: kind), $0) }
     }
   }
 

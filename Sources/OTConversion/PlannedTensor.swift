@@ -38,6 +38,9 @@ package struct PlannedTensor: Sendable {
   /// The rule that makes its weights quantized values, where they become such.
   package var rounding: any RoundingRule = NearestRounding()
 
+  /// True when the model needs its elements: NaN and infinity in it are refused, elsewhere named.
+  package var requiresFinite = true
+
   /// True when it is the weight of a linear inside a block.
   package var isBlockWeight: Bool { use?.role == .weight && use?.linearRole == .block }
 

@@ -43,10 +43,11 @@ struct TensorPlanner {
       let target = aliases[name].flatMap { target in
         planned.first { $0.outputName == target && $0.keepsElements }
       }
-      planned.append(
-        PlannedTensor(
-          outputName: name, shape: view.shape, view: view, use: nil,
-          treatment: target.map { .alias(of: $0.outputName) } ?? .unchanged))
+      var tensor = PlannedTensor(
+        outputName: name, shape: view.shape, view: view, use: nil,
+        treatment: target.map { .alias(of: $0.outputName) } ?? .unchanged)
+      tensor.requiresFinite = false
+      planned.append(tensor)
     }
     return planned
   }
@@ -60,7 +61,10 @@ struct TensorPlanner {
         if let target = aliases[view.name] { .alias(of: target) } else {
           quantized(view, bits.flatMap { options.scheme(bits: $0) }) ?? .unchanged
         }
-      return PlannedTensor(outputName: view.name, shape: view.shape, view: view, use: nil, treatment: treatment)
+      var tensor = PlannedTensor(outputName: view.name, shape: view.shape, view: view, use: nil, treatment: treatment)
+      // Which of the others the model needs is not known: masks hold infinities.
+      tensor.requiresFinite = view.shape.rank == 2
+      return tensor
     }
   }
 

@@ -77,16 +77,33 @@ struct TensorProduction: Sendable {
   /// Calls `body` with rows of a plain tensor as elements of its type.
   ///
   /// - Parameter shiftProduct: as `ParameterReader.vector` takes it.
+  /// - Returns: the result of `body`, and whether all elements are finite; they are where the model needs them.
   /// - Throws: `Refusal` with a rule `weight-…`, `parameter-…` or `value-overflow`; what `body` throws.
   func withPlainRows<Result>(
     _ rows: Range<Int>, shiftProduct: [Float]?, _ body: (UnsafeRawBufferPointer) throws -> Result
-  ) throws -> Result {
+  ) throws -> (result: Result, isFinite: Bool) {
     guard let type = tensor.plainType else { preconditionFailure("not plain") }
-    if let view, isCopied(view, as: type) { return try view.withRowBytes(rows, body) }
+    func isFinite(_ index: Int?, _ value: @autoclosure () -> String) throws -> Bool {
+      guard let index else { return true }
+      guard !planned.requiresFinite else {
+        throw Refusal(
+          "weight-not-finite", "element \(rows.lowerBound * tensor.shape.rowElementCount + index) is \(value())",
+          file: view?.file.path, tensor: tensor.name, remedy: "repair the checkpoint")
+      }
+      return false
+    }
+    if let view, isCopied(view, as: type) {
+      return try view.withRowBytes(rows) { bytes in
+        let isFinite = try isFinite(type.firstNonFinite(in: bytes), "NaN or infinite")
+        return (try body(bytes), isFinite)
+      }
+    }
     let floats = try floats(rows, shiftProduct)
-    try check(floats, firstElement: rows.lowerBound * tensor.shape.rowElementCount)
-    return try FloatBytes.with(
+    let index = floats.withUnsafeBufferPointer { Kernels.current.range($0) }.firstNonFinite
+    let finite = try isFinite(index, index.map { "\(floats[$0])" } ?? "")
+    let result = try FloatBytes.with(
       floats, as: type, of: tensor.name, in: view?.file.path, remedy: "keep it in another type of float", body)
+    return (result, finite)
   }
 
   private func isCopied(_ view: TensorView, as type: ElementType) -> Bool {
@@ -104,13 +121,5 @@ struct TensorProduction: Sendable {
     }
     guard let view else { return [] }
     return try TransformedRows(view: view).values(rows: rows)
-  }
-
-  private func check(_ floats: [Float], firstElement: Int) throws {
-    let range = floats.withUnsafeBufferPointer { Kernels.current.range($0) }
-    guard let index = range.firstNonFinite else { return }
-    throw Refusal(
-      "weight-not-finite", "element \(firstElement + index) is \(floats[index])", file: view?.file.path,
-      tensor: tensor.name, remedy: "repair the checkpoint")
   }
 }

@@ -31,9 +31,6 @@ final class OutputFolder {
       throw Refusal("output-no-parent", "its folder does not exist", file: path, remedy: "create the folder first")
     }
     guard let type = kind(path) else { return }
-    guard force else {
-      throw Refusal("output-exists", "exists already", file: path, remedy: "use --force to replace it")
-    }
     guard type == .typeDirectory else {
       throw Refusal("output-not-regular", "is no folder", file: path, remedy: "choose another output")
     }
@@ -50,6 +47,10 @@ final class OutputFolder {
           "output-is-input", "holds '\(file)', one of the files being read", file: path, remedy: "choose another output"
         )
       }
+    }
+    // Last: only where it helps.
+    guard force else {
+      throw Refusal("output-exists", "exists already", file: path, remedy: "use --force to replace it")
     }
   }
 

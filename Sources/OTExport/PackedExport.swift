@@ -25,10 +25,11 @@ package struct PackedExport: Sendable {
     (self.file, self.isRestored, self.threadCount) = (file, isRestored, threadCount)
   }
 
-  /// Names of parameters that migration created and that the source's layout
-  /// cannot hold: RMSNorm and LLaMA's linears have no bias.
+  /// Names of the linears' biases that migration created, which the source's layout cannot hold: LLaMA's
+  /// linears have none. Norms' biases and explicit shifts and scales are undone and leave nothing.
   package var leftOut: [String] {
-    file.container.tensors.filter { $0.source == nil && file.uses[$0.name] != nil }.map(\.name)
+    file.container.tensors.filter { $0.source == nil && file.uses[$0.name].map { $0.role == .bias } == true }
+      .map(\.name)
   }
 
   /// The description of the model for writers; with transforms undone it has no graph, since migration changed that.

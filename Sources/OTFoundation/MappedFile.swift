@@ -44,6 +44,19 @@ package struct FileIdentity: Sendable, Hashable {
     self.init(status)
   }
 
+  /// Where the symbolic link at `path` leads, if that is nowhere; nil for all else.
+  package static func deadLink(_ path: String) -> String? {
+    var status = stat()
+    guard lstat(path, &status) == 0, status.st_mode & S_IFMT == S_IFLNK, FileIdentity(path: path) == nil else {
+      return nil
+    }
+    return withUnsafeTemporaryAllocation(byteCount: Int(PATH_MAX), alignment: 1) { buffer in
+      guard let base = buffer.baseAddress else { return "" }
+      let count = readlink(path, base.assumingMemoryBound(to: CChar.self), buffer.count)
+      return String(decoding: buffer.prefix(max(count, 0)), as: UTF8.self)
+    }
+  }
+
   /// The identities of what there is at `paths`.
   package static func all(_ paths: [String?]) -> [FileIdentity] {
     paths.compactMap { $0.flatMap { FileIdentity(path: $0) } }
@@ -76,10 +89,15 @@ package final class MappedFile: @unchecked Sendable {
     // O_NONBLOCK: opening a FIFO must not wait for a writer.
     let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
     guard descriptor >= 0 else {
-      let reason = String(cString: strerror(errno))
+      let code = errno
+      if code == ENOENT, let target = FileIdentity.deadLink(path) {
+        throw Refusal(
+          "file-missing", "is a link to '\(target)', which is not there", file: path,
+          remedy: "download the file that it leads to, or remove the link")
+      }
       throw Refusal(
-        errno == ENOENT ? "file-missing" : "file-unreadable",
-        "cannot be opened: \(reason)", file: path)
+        code == ENOENT ? "file-missing" : "file-unreadable", "cannot be opened: \(String(cString: strerror(code)))",
+        file: path)
     }
     var status = stat()
     guard fstat(descriptor, &status) == 0 else {

@@ -39,6 +39,11 @@ package struct OutputTarget: ~Copyable {
     guard !path.isEmpty else {
       throw Refusal("output-not-regular", "has an empty name", file: "the output", remedy: "give the name of a file")
     }
+    guard path != "-" else {
+      throw Refusal(
+        "output-not-regular", "is not the name of a file: a file is written whole, never to a stream", file: path,
+        remedy: "give the name of a file")
+    }
     guard !name.isEmpty, name != ".", name != ".." else {
       throw Refusal(
         "output-not-regular", "is the name of a directory", file: path, remedy: "give the name of a file")
@@ -73,11 +78,15 @@ package struct OutputTarget: ~Copyable {
       if errno == ENOENT { return }
       throw unwritable(code: errno)
     }
-    let kind = status.st_mode & S_IFMT
-    guard kind == S_IFREG || kind == S_IFLNK else {
+    let isLink = status.st_mode & S_IFMT == S_IFLNK
+    // Of a link, what it leads to decides: to replace a link to a pipe would send nothing through it.
+    if isLink, fstatat(directory, name, &status, 0) != 0 { status.st_mode = S_IFREG }
+    guard status.st_mode & S_IFMT == S_IFREG else {
       throw Refusal(
-        "output-not-regular", "is a directory, device, pipe or socket, not a file", file: path,
-        remedy: "choose another output")
+        "output-not-regular",
+        isLink
+          ? "is a link to a directory, device, pipe or socket, not to a file"
+          : "is a directory, device, pipe or socket, not a file", file: path, remedy: "choose another output")
     }
     if !force { throw existsRefusal }
   }

@@ -59,7 +59,9 @@ struct JSONScanner {
       throw Refusal("json-too-large", "JSON of \(bytes.count) bytes exceeds \(limits.byteCount)", file: file)
     }
     if bytes.count >= 3, bytes[0] == 0xEF, bytes[1] == 0xBB, bytes[2] == 0xBF {
-      throw failure("json-bom", "JSON begins with a byte order mark", at: 0)
+      var refusal = failure("json-bom", "JSON begins with a byte order mark", at: 0)
+      refusal.remedy = "save it as UTF-8 without one: tail -c +4 FILE"
+      throw refusal
     }
   }
 
@@ -173,10 +175,22 @@ struct JSONScanner {
     case UInt8(ascii: "t"): try scanWord("true")
     case UInt8(ascii: "f"): try scanWord("false")
     case UInt8(ascii: "n"): try scanWord("null")
+    case UInt8(ascii: "-") where bytes[position...].starts(with: "-Infinity".utf8): throw noValue()
     case UInt8(ascii: "-"), UInt8(ascii: "0")...UInt8(ascii: "9"): try scanNumber()
-    default: throw failure("json-syntax", "no JSON value starts here", at: position)
+    default: throw noValue()
     }
     return .commaOrEnd
+  }
+
+  /// The refusal of what is next and no value: NaN and infinity, as Python writes them, by name.
+  private func noValue() -> Refusal {
+    for word in ["NaN", "Infinity", "-Infinity", "None", "True", "False"]
+    where bytes[position...].starts(with: word.utf8) {
+      var refusal = failure("json-syntax", "'\(word)' is Python's, not JSON", at: position)
+      refusal.remedy = "write a number, true, false or null in its place"
+      return refusal
+    }
+    return failure("json-syntax", "no JSON value starts here", at: position)
   }
 
   private mutating func scanWord(_ word: StaticString) throws {

@@ -62,8 +62,29 @@ extension JSONValue {
   }
 
   /// Reads and parses a whole file.
+  ///
+  /// - Throws: `Refusal` with a rule `json-is-…` for a file of another kind; as `parse(_:limits:file:baseOffset:)`.
   package static func parse(contentsOf file: MappedFile, limits: JSONLimits = .configuration) throws -> JSONValue {
-    try parse(file.bytes, limits: limits, file: file.path)
+    try checkKind(of: file)
+    return try parse(file.bytes, limits: limits, file: file.path)
+  }
+
+  /// Checks that a whole file is JSON, keeping nothing of it.
+  ///
+  /// - Throws: as `parse(contentsOf:)`.
+  package static func check(contentsOf file: MappedFile, limits: JSONLimits = .configuration) throws {
+    try checkKind(of: file)
+    var scanner = JSONScanner(file.bytes, limits: limits, file: file.path, baseOffset: 0)
+    try scanner.scan()
+  }
+
+  /// - Throws: `Refusal` with a rule `json-is-…`.
+  private static func checkKind(of file: MappedFile) throws {
+    let content = FileContent(file.bytes)
+    // What begins as an object may be one; other JSON has no beginning of its own.
+    guard content == .json || content == .unknown else {
+      throw content.refusal(reader: "json", wanted: "JSON", file: file.path)
+    }
   }
 
   /// Recursion is as deep as the scanner allowed.

@@ -52,11 +52,17 @@ package enum Model: Sendable {
   package func json(_ kind: ModelAttachments.Kind) throws -> JSONValue? {
     switch self {
     case .packed(let model):
-      try model.container.attachment(kind.rawValue)?.withUnsafeBytes {
+      try model.container.attachment(name(of: kind, in: model))?.withUnsafeBytes {
         try JSONValue.parse($0, limits: .configuration, file: attachmentPath(kind))
       }
     case .source(let model): try model.attachments[kind].map { try JSONValue.parse(contentsOf: $0) }
     }
+  }
+
+  /// The name of an attached file: a pooling module's is where the list of modules has it.
+  private func name(of kind: ModelAttachments.Kind, in model: PackedModel) throws -> String {
+    guard kind == .pooling, let modules = try json(.sentenceModules) else { return kind.rawValue }
+    return SentenceModules(modules).poolingName ?? kind.rawValue
   }
 
   private func attachmentPath(_ kind: ModelAttachments.Kind) -> String {

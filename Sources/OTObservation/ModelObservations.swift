@@ -29,6 +29,13 @@ package struct ModelObservations: Sendable {
   /// Samples of all runs.
   package var sampleCount: Int { runs.reduce(0) { $0 + $1.sampleCount } }
 
+  /// The most tokens that all runs can have had.
+  package var mostTokenCount: Int {
+    runs.reduce(0) { sum, run in
+      run.sampleCount.multipliedChecked(by: run.length).flatMap(sum.addingChecked) ?? .max
+    }
+  }
+
   /// The union of both, as one run over both texts would observe it.
   ///
   /// - Throws: `Refusal` with rule `statistics-other-model` where they are not

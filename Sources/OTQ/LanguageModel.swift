@@ -1,4 +1,3 @@
-import Foundation
 import OTFoundation
 import OTGraph
 import OTModel
@@ -52,7 +51,7 @@ public struct LanguageModel: Sendable {
           file: file.path)
       }
     }
-    let threadCount = threadCount ?? ProcessInfo.processInfo.activeProcessorCount
+    let threadCount = threadCount ?? Machine.processorCount
     self.file = file
     executor = try refusing(naming: file.path) { () -> any Executor in
       let graph = try file.model.graph()
@@ -65,7 +64,7 @@ public struct LanguageModel: Sendable {
         let byteCount = source.checkpoint.tensors.reduce(0.0) { $0 + Double($1.shape.elementCount) * 4 }
         return try FloatExecutor(
           graph: graph, parameters: source.parameters, threadCount: threadCount,
-          cachesParameters: byteCount < Double(ProcessInfo.processInfo.physicalMemory) / 2)
+          cachesParameters: byteCount < Double(Machine.memoryByteCount) / 2)
       }
     }
     lazyTokenizer = OnDemand {

@@ -1,4 +1,3 @@
-import Foundation
 import OTFoundation
 import OTModel
 
@@ -65,7 +64,7 @@ public struct ModelFile: Sendable {
   public func verify(threadCount: Int? = nil) throws(Refusal) {
     guard case .packed(let file) = model else { return }
     try refusing {
-      try file.container.verify(threadCount: threadCount ?? ProcessInfo.processInfo.activeProcessorCount)
+      try file.container.verify(threadCount: threadCount ?? Machine.processorCount)
     }
   }
 }

@@ -52,6 +52,7 @@ package struct SequentialRounding: Sendable {
   package func run(
     _ samples: [[Int]], into scratch: ScratchFile, progress: Progress? = nil
   ) throws -> RoundedWeights {
+    try BLAS.load(threadCount: threadCount)
     let samples = samples.filter { !$0.isEmpty }
     var rounded = RoundedWeights(in: scratch)
     var values: [String: [Matrix]] = [:]

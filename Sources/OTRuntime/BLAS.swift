@@ -1,4 +1,6 @@
 import COpenBLAS
+import Foundation
+import OTFoundation
 
 /// The only place that calls the BLAS.
 ///
@@ -6,7 +8,44 @@ import COpenBLAS
 /// blocks that do not depend on the number of threads, and so get the same
 /// result for every number of threads.
 package enum BLAS {
-  private static let singleThreaded: Void = openblas_set_num_threads(1)
+  /// The library, loaded when it is first needed.
+  private static let loaded: Result<ot_blas_library, Refusal> = {
+    var library = ot_blas_library()
+    if let fault = ot_blas_load(&library) {
+      return .failure(
+        Refusal(
+          "blas-missing", "OpenBLAS, which multiplies floats, cannot be loaded: \(String(cString: fault))",
+          remedy: "install it (Debian: libopenblas0)"))
+    }
+    library.set_thread_count?(1)
+    return .success(library)
+  }()
+
+  /// Address space that the library takes for each thread that multiplies.
+  private static let bufferByteCount = 1 << 27
+
+  /// Loads the library, for those who can say that it is not there, or has no room.
+  ///
+  /// - Parameter threadCount: threads that will multiply at a time.
+  /// - Throws: `Refusal` with rule `blas-missing` or `blas-memory`.
+  package static func load(threadCount: Int) throws {
+    _ = try loaded.get()
+    // Where its buffers find no room, the library would try again for ever.
+    let byteCount = (threadCount + 1) * bufferByteCount
+    let space = mmap(nil, byteCount, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
+    guard let space, space != MAP_FAILED else {
+      throw Refusal(
+        "blas-memory",
+        "multiplying floats takes \(byteCount >> 20) MiB of address space, more than the process may still have",
+        remedy: "raise the limit (ulimit -v), or use fewer --threads")
+    }
+    munmap(space, byteCount)
+  }
+
+  private static var library: ot_blas_library {
+    guard case .success(let library) = loaded else { preconditionFailure("an executor loads the BLAS first") }
+    return library
+  }
 
   /// A matrix, row-major; `stride` elements from one row to the next.
   package struct Operand {
@@ -28,19 +67,19 @@ package enum BLAS {
   package static func multiplyTransposed(
     m: Int, n: Int, k: Int, _ a: Operand, _ b: Operand, adds: Bool, into c: UnsafeMutablePointer<Float>, stride: Int
   ) {
-    _ = singleThreaded
+    let library = library
+    let (order, asItIs, transposed) = (Int32(OT_BLAS_ROW_MAJOR), Int32(OT_BLAS_AS_IT_IS), Int32(OT_BLAS_TRANSPOSED))
     guard m <= fewRowCount, let x = a.base else {
-      return cblas_sgemm(
-        CblasRowMajor, CblasNoTrans, CblasTrans, blasint(m), blasint(n), blasint(k), 1,
-        a.base, blasint(a.stride), b.base, blasint(b.stride), adds ? 1 : 0, c, blasint(stride))
+      library.sgemm?(
+        order, asItIs, transposed, Int32(m), Int32(n), Int32(k), 1, a.base, Int32(a.stride), b.base,
+        Int32(b.stride), adds ? 1 : 0, c, Int32(stride))
+      return
     }
     for row in 0..<m {
       let y = c + row * stride
       // Not left to a factor of 0: NaN times 0 is NaN.
       if !adds { y.update(repeating: 0, count: n) }
-      cblas_sgemv(
-        CblasRowMajor, CblasNoTrans, blasint(n), blasint(k), 1, b.base, blasint(b.stride),
-        x + row * a.stride, 1, 1, y, 1)
+      library.sgemv?(order, asItIs, Int32(n), Int32(k), 1, b.base, Int32(b.stride), x + row * a.stride, 1, 1, y, 1)
     }
   }
 
@@ -52,10 +91,9 @@ package enum BLAS {
     m: Int, n: Int, k: Int, _ a: UnsafePointer<Float>, _ b: UnsafePointer<Float>, stride: Int,
     into c: UnsafeMutablePointer<Float>
   ) {
-    _ = singleThreaded
-    cblas_sgemm(
-      CblasRowMajor, CblasTrans, CblasNoTrans, blasint(m), blasint(n), blasint(k), 1,
-      a, blasint(stride), b, blasint(stride), 0, c, blasint(n))
+    library.sgemm?(
+      Int32(OT_BLAS_ROW_MAJOR), Int32(OT_BLAS_TRANSPOSED), Int32(OT_BLAS_AS_IT_IS), Int32(m), Int32(n), Int32(k), 1,
+      a, Int32(stride), b, Int32(stride), 0, c, Int32(n))
   }
 
   /// The upper factor R of A = RᵀR, in place: of `matrix`, `[n, n]` and symmetric, only the half that
@@ -65,10 +103,10 @@ package enum BLAS {
   /// - Precondition: `n` fits in 32 bits.
   package static func factorize(_ matrix: inout [Double], n: Int) -> Bool {
     precondition(matrix.count == n * n)
-    _ = singleThreaded
     guard n > 0 else { return true }
-    var (size, info) = (blasint(n), blasint(0))
-    matrix.withUnsafeMutableBufferPointer { dpotrf_("U", &size, $0.baseAddress, &size, &info) }
+    var (size, info) = (Int32(n), Int32(0))
+    let library = library
+    matrix.withUnsafeMutableBufferPointer { library.dpotrf?("U", &size, $0.baseAddress, &size, &info) }
     return info == 0
   }
 }

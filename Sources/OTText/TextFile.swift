@@ -26,10 +26,17 @@ package struct TextFile: Sendable {
 
   /// Opens a file; its name says how it is to be read.
   ///
-  /// - Throws: `Refusal` with rule `text-kind` for another name, or a rule `file-…`.
+  /// - Throws: `Refusal` with rule `text-kind` for another name, a rule `text-is-…` for what is no text, or
+  ///   a rule `file-…`.
   package init(path: String) throws {
-    let isCompressed = path.hasSuffix(".zst")
-    let name = isCompressed ? String(path.dropLast(4)) : path
+    file = try MappedFile(path: path)
+    let content = FileContent(file.bytes)
+    switch content {
+    case .json, .html, .zstd, .unknown, .empty: break
+    default: throw content.refusal(reader: "text", wanted: "text", file: path)
+    }
+    let name = path.hasSuffix(".zst") ? String(path.dropLast(4)) : path
+    isCompressed = content == .zstd || path.hasSuffix(".zst")
     if name.hasSuffix(".txt") {
       layout = .plain
     } else if name.hasSuffix(".jsonl") {
@@ -39,8 +46,6 @@ package struct TextFile: Sendable {
         "text-kind", "is not called .txt, .txt.zst, .jsonl or .jsonl.zst", file: path,
         remedy: "rename it after what it holds")
     }
-    self.isCompressed = isCompressed
-    file = try MappedFile(path: path)
   }
 
   /// Calls `body` with document after document until it returns false.

@@ -52,7 +52,7 @@ struct AccuracyBenchmark: ParsableCommand {
   @Option(help: ArgumentHelp("Bits of embeddings and the output head: 8 or 16.", valueName: "bits"))
   var embeddingBits = 8
   @Option(help: ArgumentHelp("Threads to use.", valueName: "N"))
-  var threads = ProcessInfo.processInfo.activeProcessorCount
+  var threads = Machine.processorCount
   @Flag(help: "Print JSON.") var json = false
 
   func validate() throws {

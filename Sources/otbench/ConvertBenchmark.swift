@@ -20,7 +20,7 @@ struct ConvertBenchmark: ParsableCommand {
 
   @Argument(help: "Checkpoints to convert.") var models: [String] = []
   @Option(help: "Counted runs of each, after one that is not.") var runs = 5
-  @Option(help: "Threads of a conversion.") var threads = ProcessInfo.processInfo.activeProcessorCount
+  @Option(help: "Threads of a conversion.") var threads = Machine.processorCount
   @Option(help: "Bits of the weights (repeatable).") var bits: [Int] = [6, 8]
   @Flag(help: "Also a generated LLaMA checkpoint of 4 GB.") var large = false
   @Option(help: "Folder for outputs and the generated checkpoint.") var folder = NSTemporaryDirectory()

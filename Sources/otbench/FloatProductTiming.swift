@@ -4,9 +4,15 @@ import OTTensor
 
 /// Products of floats by other libraries, on the shapes of ours.
 enum FloatProductTiming {
+  /// OpenBLAS; nil where it is not installed.
+  private static let library: ot_blas_library? = {
+    var library = ot_blas_library()
+    return ot_blas_load(&library) == nil ? library : nil
+  }()
+
   /// Lets both libraries use so many threads.
   static func setThreadCount(_ count: Int) {
-    openblas_set_num_threads(Int32(count))
+    library?.set_thread_count?(Int32(count))
     OneDNN.installed?.setThreadCount(count)
   }
 
@@ -37,7 +43,9 @@ enum FloatProductTiming {
       x.free()
       y.deallocate()
     }
-    let (m, n, k) = (blasint(rowCount), blasint(shape.rowCount), blasint(shape.columnCount))
+    let (m, n, k) = (Int32(rowCount), Int32(shape.rowCount), Int32(shape.columnCount))
+    let (order, asItIs, transposed) = (Int32(OT_BLAS_ROW_MAJOR), Int32(OT_BLAS_AS_IT_IS), Int32(OT_BLAS_TRANSPOSED))
+    guard let library else { preconditionFailure("OpenBLAS is not installed (Debian: libopenblas0)") }
     let (a, w) = (x.bytes.bindMemory(to: Float.self).baseAddress, weights.bytes.bindMemory(to: Float.self))
     var copy = 0
     return timer.measure { repetitionCount in
@@ -45,9 +53,9 @@ enum FloatProductTiming {
         let b = w.baseAddress.map { $0 + copy * elementCount }
         copy = (copy + 1) % copyCount
         if rowCount == 1 {
-          cblas_sgemv(CblasRowMajor, CblasNoTrans, n, k, 1, b, k, a, 1, 0, y, 1)
+          library.sgemv?(order, asItIs, n, k, 1, b, k, a, 1, 0, y, 1)
         } else {
-          cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, m, n, k, 1, a, k, b, k, 0, y, n)
+          library.sgemm?(order, asItIs, transposed, m, n, k, 1, a, k, b, k, 0, y, n)
         }
       }
     }

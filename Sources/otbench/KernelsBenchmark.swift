@@ -1,5 +1,6 @@
 import ArgumentParser
 import Foundation
+import OTFoundation
 import OTJSON
 import OTKernels
 import OTTensor
@@ -19,7 +20,7 @@ struct KernelsBenchmark: ParsableCommand {
         OTQ_ISA=avx2 otbench kernels --shapes 4096x4096 --json
       """)
 
-  @Option(help: "Threads.") var threads = ProcessInfo.processInfo.activeProcessorCount
+  @Option(help: "Threads.") var threads = Machine.processorCount
   @Option(help: "Shapes whose model or size contains this (repeatable).") var shapes: [String] = []
   @Option(help: "Activation rows (repeatable).") var rows: [Int] = [1, 8, 64, 512]
   @Option(help: "Bits of the codes (repeatable).") var bits: [Int] = [8, 6, 4]

@@ -23,7 +23,7 @@ struct LoadBenchmark: ParsableCommand {
 
   @Argument(help: "Packed files, or checkpoints to convert.") var models: [String]
   @Option(help: "Counted runs of each, after one that is not.") var runs = 9
-  @Option(help: "Threads.") var threads = ProcessInfo.processInfo.activeProcessorCount
+  @Option(help: "Threads.") var threads = Machine.processorCount
   @Flag(help: "Also read and check what is used in place.") var check = false
   @Option(help: "Folder for converted files.") var folder = NSTemporaryDirectory()
   @Flag(help: "Print JSON.") var json = false

@@ -27,7 +27,7 @@ struct ModelBenchmark: ParsableCommand {
   @Option(help: "Sentences of a batch, for encoders.") var sentences = 32
   @Option(help: "Tokens of a sentence.") var length = 64
   @Option(help: "Counted runs of each, after one that is not.") var runs = 5
-  @Option(help: "Threads.") var threads = ProcessInfo.processInfo.activeProcessorCount
+  @Option(help: "Threads.") var threads = Machine.processorCount
   @Option(help: "Attention of packed files in integers of N bits, 2 to 8. [default: float]")
   var quantizeAttention: Int?
   @Flag(help: "Print JSON.") var json = false

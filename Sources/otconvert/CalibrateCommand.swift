@@ -86,6 +86,12 @@ struct CalibrateCommand: ParsableCommand {
     let settings = calibration.settings(threadCount: threads.threads)
     let samples = try self.samples(source, graph, settings)
     if let text = samples.note { messages.warn(text) }
+    do {
+      try settings.check(samples)
+    } catch let refusal as Refusal {
+      // Not refused: statistics of several runs are merged.
+      messages.warn("\(refusal.message); 'convert' refuses these statistics unless they are merged with others")
+    }
     let progress = messages.progress("calibrating", unit: .tokens)
     let statistics = try settings.run(
       on: source, samples: samples, progress: progress.update)

@@ -1,7 +1,7 @@
 import Foundation
 import OTConversion
 import OTFoundation
-import OTModel
+import OTGraph
 import OTObservation
 import OTTokenizer
 
@@ -14,6 +14,7 @@ extension CalibrationArguments {
   ) throws -> (plan: ConversionPlan, isCalibrated: Bool) {
     let settings = self.settings(threadCount: threadCount)
     guard let samples = try samples(for: conversion, settings, messages) else { return (try conversion.plan(), false) }
+    try settings.check(samples)
     messages.note(
       "calibrating on \(samples.tokens.count) samples of \(samples.run.length) tokens of "
         + samples.run.texts.map(\.name).joined(separator: ", "))
@@ -43,29 +44,24 @@ extension CalibrationArguments {
       messages.warn("the text is not read: there is nothing to measure for the method")
       return nil
     }
+    if ids != nil, let samples = try tokens(conversion.runnableGraph()) { return samples }
     let isAsked = isGiven || !conversion.options.methods.isEmpty || conversion.options.rounding != nil
-    if conversion.canBeCalibrated(onTokens: ids != nil), let graph = conversion.graph {
-      if let samples = try tokens(graph) { return samples }
-      if let tokenizer = try tokenizer(conversion.model, isAsked: isAsked, messages) {
-        return try settings.samples(tokenizer: tokenizer, graph: graph)
-      }
-    }
-    guard isAsked else { return nil }
-    throw Refusal(
-      "calibration-impossible",
-      "cannot be calibrated: a config.json \(ids == nil ? "and a tokenizer are" : "is") needed beside it",
-      file: conversion.model.path,
-      remedy: isGiven ? "leave out \(ids == nil ? "--text" : "--ids")" : "give --statistics, or --method per-token")
+    guard let (graph, tokenizer) = try runnable(conversion, isAsked: isAsked, warn: messages.warn) else { return nil }
+    return try settings.samples(tokenizer: tokenizer, graph: graph)
   }
 
-  /// The model's tokenizer; nil, and a warning, for one of a kind that is not read.
-  private func tokenizer(_ model: SourceModel, isAsked: Bool, _ messages: OutputArguments) throws -> Tokenizer? {
+  /// The graph and tokenizer to calibrate with; nil, and a warning that names what is missing, where the
+  /// model cannot be run on text and nobody asked for it.
+  func runnable(
+    _ conversion: Conversion, isAsked: Bool, warn: (String) -> Void
+  ) throws -> (graph: Graph, tokenizer: Tokenizer)? {
     do {
-      return try Model.source(model).tokenizer()
+      return try conversion.runnable()
     } catch let refusal as Refusal
-      where !isAsked && ["tokenizer-unsupported", "tokenizer-regex"].contains(refusal.rule)
+      where !isAsked
+      && ["calibration-impossible", "tokenizer-unsupported", "tokenizer-regex"].contains(refusal.rule)
     {
-      messages.warn("not calibrated, activations get one scale per token: \(refusal)")
+      warn("not calibrated, so weights are rounded to nearest and no channel is scaled: \(refusal)")
       return nil
     }
   }

@@ -11,7 +11,7 @@ import OTTensor
 /// The number of a command's threads.
 struct ThreadArguments: ParsableArguments {
   @Option(help: ArgumentHelp("Threads to use.", discussion: "The output does not depend on it.", valueName: "N"))
-  var threads: Int = ProcessInfo.processInfo.activeProcessorCount
+  var threads: Int = Machine.processorCount
 
   mutating func validate() throws {
     guard (1...1024).contains(threads) else { throw ValidationError("--threads must be 1 to 1024.") }

@@ -59,7 +59,9 @@ struct ConvertCommand: ParsableCommand {
       start = Date()
     }
     let progress = messages.progress("converting")
-    let stages = try Converter(plan).run(to: output, force: force, progress: progress.update).stages
+    let outcome = try Converter(plan).run(to: output, force: force, progress: progress.update)
+    outcome.warnings.forEach(messages.warn)
+    let stages = outcome.times.stages
     guard !messages.quiet || messages.json else { return }
     let summary = try FileSummary(PackedModel(path: output))
     let seconds = Date().timeIntervalSince(start)

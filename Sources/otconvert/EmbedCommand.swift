@@ -10,8 +10,9 @@ struct EmbedCommand: ParsableCommand {
     abstract: "Turn sentences into vectors (BERT, sentence-transformers).",
     discussion: """
       MODEL is an .otq file, which runs as packed, or a checkpoint, which runs in
-      float32. Pooling, normalization and the longest sentence are those of its
-      modules.json, 1_Pooling/config.json and sentence_bert_config.json; without
+      float32. Pooling, normalization, the default prompt and the longest sentence
+      are those of its modules.json, its pooling module,
+      config_sentence_transformers.json and sentence_bert_config.json; without
       them, the mean over the tokens, not normalized, as sentence-transformers does.
 
       A line of numbers for each text, in their order; texts come with --text, or
@@ -41,6 +42,10 @@ struct EmbedCommand: ParsableCommand {
     model.file.warnings.forEach(messages.warn)
     let embeddings = try model.embeddings(of: texts) { doneCount in
       messages.status(doneCount == texts.count ? "" : "embedding, \(doneCount) of \(texts.count) texts")
+    }
+    if !embeddings.recipe.otherPrompts.isEmpty {
+      let names = embeddings.recipe.otherPrompts.map { "'\($0)'" }.joined(separator: ", ")
+      messages.warn("the model has prompts that are not put before the texts: \(Refusal.printable(names))")
     }
     if let limit = embeddings.recipe.maximumTokenCount, embeddings.areCut.contains(true) {
       let count = embeddings.areCut.count { $0 }

@@ -72,7 +72,8 @@ struct ExportCommand: ParsableCommand {
       let plan = try calibration.plan(for: conversion, beside: output, threads.threads, messages).plan
       if plan.graph?.transforms.isEmpty ?? true { messages.warn("no method transforms the model: it is only copied") }
       let progress = messages.progress("exporting")
-      _ = try Converter(plan).run(into: format.init(target(plan.inputs)), progress: progress.update)
+      try Converter(plan).run(into: format.init(target(plan.inputs)), progress: progress.update)
+        .warnings.forEach(messages.warn)
     }
     try messages.result(
       "\(output): \(to)", json: .object(["folder": .string(output), "format": .string(to)]))

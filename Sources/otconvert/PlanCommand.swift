@@ -29,18 +29,23 @@ struct PlanCommand: ParsableCommand {
 
   func run() throws {
     let conversion = try self.conversion.conversion(of: input, threadCount: 1)
-    let calibrates = !conversion.needs.isEmpty && conversion.canBeCalibrated(onTokens: calibration.ids != nil)
+    var notes: [String] = []
+    let calibrates =
+      try !conversion.needs.isEmpty
+      && (calibration.ids != nil
+        || calibration.runnable(conversion, isAsked: !conversion.options.methods.isEmpty) { notes.append($0) } != nil)
     let plan = try conversion.plan(assumingPerToken: calibrates)
     let alternatives = try PlanCommand.alternatives(conversion, assumingPerToken: calibrates)
     // They are in the JSON.
-    if !messages.json { plan.warnings.forEach(messages.warn) }
+    if !messages.json { (plan.warnings + notes).forEach(messages.warn) }
     let calibrationByteCount =
       calibrates
       ? try calibration.settings(threadCount: 1).byteCount(
         on: conversion.model, kinds: conversion.needs,
         lengths: conversion.graph.flatMap { try calibration.tokens($0)?.tokens.map(\.count) }) : nil
     try messages.result(
-      textReport(plan, calibrationByteCount, alternatives), json: jsonReport(plan, calibrationByteCount, alternatives))
+      textReport(plan, calibrationByteCount, alternatives),
+      json: jsonReport(plan, notes, calibrationByteCount, alternatives))
   }
 
   private func textReport(
@@ -130,7 +135,7 @@ struct PlanCommand: ParsableCommand {
   }
 
   private func jsonReport(
-    _ plan: ConversionPlan, _ calibrationByteCount: Int?, _ alternatives: [Alternative]
+    _ plan: ConversionPlan, _ notes: [String], _ calibrationByteCount: Int?, _ alternatives: [Alternative]
   ) -> JSONValue {
     let estimate = plan.estimate
     return .object([
@@ -140,7 +145,7 @@ struct PlanCommand: ParsableCommand {
       "loadedByteCount": .integer(estimate.loadedByteCount),
       "conversionMemoryByteCount": .integer(PlanCommand.conversionByteCount),
       "calibrationMemoryByteCount": calibrationByteCount.map { .integer($0) } ?? .null,
-      "warnings": .array(plan.warnings.map { .string($0) }),
+      "warnings": .array((plan.warnings + notes).map { .string($0) }),
       "tensors": .array(
         plan.tensors.map { tensor in
           .object([

@@ -36,7 +36,7 @@ import _OTTestSupport
       try String(repeating: line, count: 20).replacingOccurrences(of: "<unk>", with: "unk")
         .replacingOccurrences(of: " @-@ ", with: "-").write(toFile: plain, atomically: true, encoding: .utf8)
       func perplexity(_ path: String, _ flags: [String]) throws -> Double {
-        let options = ["--samples", "1", "--windows", "1", "--context", "32", "--text", path, "--calibration", path]
+        let options = ["--samples", "4", "--windows", "1", "--context", "32", "--text", path, "--calibration", path]
         let json = try Self.run([Fixtures.path("models/llama-mini")] + options + flags)
         return try #require(json["float"]?["perplexity"]?.double)
       }
@@ -54,7 +54,7 @@ import _OTTestSupport
         + "And the earth was without form . Too short .\n"
       try text.write(toFile: path, atomically: true, encoding: .utf8)
       let json = try Self.run([
-        Fixtures.path("models/bert-mini"), "--text", path, "--samples", "2", "--context", "32",
+        Fixtures.path("models/bert-mini"), "--text", path, "--samples", "8", "--context", "32",
       ])
       #expect(json["sentences"]?.integer == 2)
       let schemes = try #require(json["schemes"]?.array)

@@ -5,6 +5,12 @@ import OTJSON
 import Testing
 import _OTTestSupport
 
+private enum PackedMethod {
+  static func name(of path: String) throws -> String? {
+    try JSONValue.parse(Tool.run("inspect", path, "--json").output)["method"]?["name"]?.string
+  }
+}
+
 /// `calibrate`, `convert --statistics`, conversion that calibrates by itself, and `eval --text`, as a user runs them.
 @Suite struct CalibrationTests {
   private static let model = Fixtures.path("models/opt-mini")
@@ -110,8 +116,8 @@ import _OTTestSupport
       let shipped = try convert("a.otq", ["--samples", "2"])
       #expect(shipped.status == 0 && shipped.output.contains("best, calibrated in"), "\(shipped.errors)")
       #expect(shipped.errors.contains("calibrating on 2 samples of 256 tokens of sample.jsonl of otq"))
-      let given = try convert("b.otq", ["--samples", "2", "--length", "32", "--text", text])
-      #expect(given.errors.contains("calibrating on 2 samples of 32 tokens of text.txt"))
+      let given = try convert("b.otq", ["--samples", "4", "--length", "32", "--text", text])
+      #expect(given.errors.contains("calibrating on 4 samples of 32 tokens of text.txt"))
       let plain = try convert("c.otq", ["--no-calibration"])
       #expect(plain.output.contains("hadamard") && !plain.errors.contains("calibrating"))
       let weights = try convert("d.otq", ["--weights-only"])
@@ -153,7 +159,7 @@ import _OTTestSupport
       let text = try Self.writeText(folder)
       let model = try Self.copy("opt-mini", to: folder)
       let (statistics, other) = (folder + "/s.safetensors", folder + "/t.safetensors")
-      let short = ["--text", text, "--samples", "1", "--length", "16"]
+      let short = ["--text", text, "--samples", "1", "--length", "128"]
       #expect(try Tool.finish(Tool.process(["calibrate", model, "-o", statistics] + short)).status == 0)
       let llama = Fixtures.path("models/llama-mini")
       #expect(try Tool.finish(Tool.process(["calibrate", llama, "-o", other] + short)).status == 0)
@@ -197,6 +203,77 @@ import _OTTestSupport
       try Self.expectRefusal("tokenizer-missing", ["calibrate", model, "--text", text, "-o", output], output: output)
       try Self.expectRefusal("calibration-impossible", [model, output, "--text", text], output: output)
       #expect(try Tool.run(model, output).output.contains("hadamard"))
+    }
+  }
+
+  /// A model that is not calibrated says so, and names the file for whose sake it is not; nobody who
+  /// asked for text or a method gets another file than that.
+  @Test(arguments: [
+    ("tokenizer.json", nil), ("config.json", nil),
+    ("tokenizer.json", "{\"model\": {\"type\": \"Unheard\", \"vocab\": {}}}"),
+  ])
+  func everyWayOutOfCalibrationIsNamed(file: String, content: String?) throws {
+    try Fixture.opt.withCopy([file: content, "pytorch_model.bin": nil]) { folder in
+      let output = folder + "/m.otq"
+      for arguments in [[folder, output], ["plan", folder]] {
+        let outcome = try Tool.finish(Tool.process(arguments))
+        #expect(outcome.status == 0, "\(outcome.errors)")
+        let lines = outcome.errors.split(separator: "\n").filter { $0.hasPrefix("warning: not calibrated") }
+        #expect(lines.count == 1 && lines.allSatisfy { $0.contains("/\(file)") }, "\(outcome.errors)")
+      }
+      #expect(try PackedMethod.name(of: output) == "per-token")
+      try FileManager.default.removeItem(atPath: output)
+      let text = try Self.writeText(folder)
+      for asked in [["--text", text], ["--method", "outliertune"]] {
+        let outcome = try Tool.finish(Tool.process([folder, output] + asked))
+        #expect(outcome.status == 1 && outcome.errors.contains("/\(file)"), "\(outcome.errors)")
+        #expect(!FileManager.default.fileExists(atPath: output))
+      }
+    }
+  }
+
+  /// A link was meant to lead to something.
+  @Test(arguments: ["tokenizer.json", "config.json", "generation_config.json", "model.safetensors"])
+  func linksThatLeadNowhereAreNamed(file: String) throws {
+    try Fixture.opt.withCopy([file: nil, "pytorch_model.bin": nil]) { folder in
+      try FileManager.default.createSymbolicLink(
+        atPath: "\(folder)/\(file)", withDestinationPath: "../../blobs/0123abcd")
+      let outcome = try Tool.run(folder, folder + "/m.otq")
+      #expect(outcome.status == 1 && outcome.errors.contains("/\(file)"), "\(outcome.errors)")
+      #expect(outcome.errors.contains("is a link to '../../blobs/0123abcd', which is not there"), "\(outcome.errors)")
+      // The remedy.
+      try FileManager.default.removeItem(atPath: "\(folder)/\(file)")
+      guard file != "model.safetensors" else { return }
+      #expect(try Tool.run(folder, folder + "/m.otq").status == 0)
+    }
+  }
+
+  /// Ranges of some few tokens are nothing to go by, wherever they come from.
+  @Test func tooFewTokensAreRefused() throws {
+    try withTemporaryFolder { folder in
+      let output = folder + "/m.otq"
+      let (text, word) = (try Self.writeText(folder), folder + "/word.txt")
+      try "In".write(toFile: word, atomically: true, encoding: .utf8)
+      func expect(_ remedy: String, _ options: [String]) throws {
+        try Self.expectRefusal("calibration-tokens", [Self.model, output] + options, output: output)
+        let errors = try Tool.finish(Tool.process([Self.model, output] + options)).errors
+        #expect(errors.contains(remedy), "\(errors)")
+      }
+      try expect("give more text", ["--text", word])
+      try expect("raise --samples", ["--text", text, "--samples", "127", "--length", "1"])
+      try expect("raise --samples", ["--samples", "2", "--length", "63"])
+      #expect(try Tool.run(Self.model, output, "--samples", "2", "--length", "64").status == 0)
+      try FileManager.default.removeItem(atPath: output)
+      // Statistics of that many are kept, since they can be merged, and not used.
+      let files = ["a", "b"].map { "\(folder)/\($0).safetensors" }
+      for (seed, file) in zip(["1", "2"], files) {
+        let outcome = try Tool.run(
+          "calibrate", Self.model, "--text", text, "--samples", "1", "--length", "100", "--seed", seed, "-o", file)
+        #expect(outcome.status == 0 && outcome.errors.contains("merged"), "\(outcome.errors)")
+      }
+      try expect("calibrate --merge", ["--statistics", files[0]])
+      #expect(try Tool.run("calibrate", "--merge", files[0], files[1], "-o", folder + "/c.safetensors").status == 0)
+      #expect(try Tool.run(Self.model, output, "--statistics", folder + "/c.safetensors").status == 0)
     }
   }
 

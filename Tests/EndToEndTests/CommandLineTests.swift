@@ -105,7 +105,7 @@ import _OTTestSupport
       try String(repeating: "In the beginning God created the heaven.\n", count: 40)
         .write(toFile: path("t.txt"), atomically: true, encoding: .utf8)
       try "{\"minimumSqnrDecibels\": {\"6\": 1}}".write(toFile: path("tol.json"), atomically: true, encoding: .utf8)
-      let short = ["--text", path("t.txt"), "--samples", "1", "--length", "16", "--quiet"]
+      let short = ["--text", path("t.txt"), "--samples", "1", "--length", "128", "--quiet"]
       #expect(try Tool.finish(Tool.process(["calibrate", folder, "-o", path("s")] + short)).status == 0)
       #expect(try Tool.run(folder, path("x.otq"), "--bits", "6", "--statistics", path("s"), "--quiet").status == 0)
       let names = try FileManager.default.contentsOfDirectory(atPath: folder)

@@ -95,3 +95,33 @@ import _OTTestSupport
     }
   }
 }
+
+/// Limits that the system sets a process.
+@Suite struct LimitTests {
+  /// Without floats to multiply there is no BLAS, whose threads would not start; with them there is a clear line.
+  @Test(arguments: ["--no-calibration", ""]) func littleAddressSpaceEndsCleanly(option: String) throws {
+    try withTemporaryFolder { folder in
+      let model = Fixtures.path("models/opt-mini")
+      let outcome = try Tool.shell("ulimit -v 200000; exec \"$OTCONVERT\" '\(model)' '\(folder)/m.otq' \(option)")
+      if option.isEmpty {
+        #expect(outcome.status == 1 && outcome.errors.contains("[blas-memory]"), "\(outcome.errors)")
+      } else {
+        #expect(outcome.status == 0, "\(outcome.errors)")
+      }
+    }
+  }
+
+  /// Threads follow the processors that the process may use, and more of them change nothing.
+  @Test func threadsFollowTheProcessors() throws {
+    try withTemporaryFolder { folder in
+      let model = Fixtures.path("models/opt-mini")
+      let bytes = try [("a", ""), ("b", "--threads 16")].map { name, option in
+        let line = "exec taskset -c 0 \"$OTCONVERT\" '\(model)' \(folder)/\(name).otq --samples 4 \(option)"
+        let outcome = try Tool.shell(line)
+        #expect(outcome.status == 0, "\(outcome.errors)")
+        return try contents("\(folder)/\(name).otq")
+      }
+      #expect(bytes[0] == bytes[1])
+    }
+  }
+}

@@ -98,7 +98,7 @@ import _OTTestSupport
     row("pickle-setitem", "on a tensor", Pickle.tensor() + Pickle.text("a") + [0x4E, 0x73]),
     row("pickle-setitem", "odd SETITEMS", [0x7D, 0x28] + Pickle.text("a") + [0x75]),
     row("pickle-append", "on a dictionary", [0x7D, 0x4E, 0x61]),
-    row("pickle-key", "a number", [0x7D] + Pickle.int(1) + [0x4E, 0x73]),
+    row("pickle-key", "a truth value", [0x7D, 0x88, 0x4E, 0x73]),
     row("pickle-key", "twice", Pickle.dictionary([("a", Pickle.none), ("a", Pickle.none)])),
     row(
       "pickle-key", "twice by dotted path",

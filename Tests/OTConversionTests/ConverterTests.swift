@@ -162,6 +162,94 @@ enum FileManagerFile {
     }
   }
 
+  /// In every tensor that the model needs, whatever becomes of it, and in matrices of a model whose needs are
+  /// not known; elsewhere they are named, and stored.
+  @Test(arguments: [ElementType.f32, .f16, .bf16, .f64], [Double.nan, .infinity, -.infinity])
+  func badNumbersInWhatStaysAsItIs(type: ElementType, value: Double) throws {
+    func bytes(_ count: Int, badAt index: Int?) -> [UInt8] {
+      (0..<count).flatMap { element -> [UInt8] in
+        let number = element == index ? value : 0.5
+        return switch type {
+        case .f16: withUnsafeBytes(of: Float16(number).bitPattern.littleEndian, Array.init)
+        case .bf16: withUnsafeBytes(of: UInt16(Float(number).bitPattern >> 16).littleEndian, Array.init)
+        case .f64: withUnsafeBytes(of: number.bitPattern.littleEndian, Array.init)
+        default: withUnsafeBytes(of: Float(number).bitPattern.littleEndian, Array.init)
+        }
+      }
+    }
+    // Too small to be quantized; a vector; a mask, as it may be stored.
+    for (shape, isRefused) in [([4, 4], true), ([5000], false), ([1, 1, 3, 3], false)] {
+      try withTemporaryFolder { folder in
+        var builder = CheckpointBuilder()
+        let count = shape.reduce(1, *)
+        builder.tensors.append(("first", type, [4, 4], bytes(16, badAt: nil)))
+        builder.tensors.append(("second", type, shape, bytes(count, badAt: count - 1)))
+        let checkpoint = try builder.write(to: folder + "/model.safetensors")
+        var options = ConversionOptions()
+        options.isWeightsOnly = true
+        let converter = Converter(try ConversionPlan(checkpoint: checkpoint, options: options))
+        do {
+          let outcome = try converter.run(to: folder + "/m.otq")
+          #expect(!isRefused && outcome.warnings.count == 1 && outcome.warnings[0].contains("'second'"))
+          #expect(
+            try WeightVerification(
+              of: PackedModel(path: folder + "/m.otq"), reference: SourceModel(checkpoint, path: folder)
+            ).hasPassed)
+        } catch let refusal as Refusal {
+          #expect(isRefused && refusal.rule == "weight-not-finite" && refusal.tensor == "second")
+          #expect(refusal.message.contains("element \(count - 1) "))
+        }
+      }
+    }
+  }
+
+  /// Every parameter of a graph, one at a time: norms, biases, tables, and weights that are excluded.
+  @Test(arguments: Fixture.allCases) func badNumbersInEveryParameter(_ fixture: Fixture) throws {
+    let original = try fixture.checkpoint()
+    var options = ConversionOptions()
+    options.embeddingBits = 16
+    options.exclude = [try pattern("[02]")]
+    let source = try #require(original.files.first { $0.name.hasSuffix("safetensors") })
+    let tensors = original.tensors.filter { $0.file.path == source.path }
+    try fixture.withCopy(["pytorch_model.bin": nil]) { folder in
+      for tensor in tensors.indices.filter({ $0 % 5 == 0 }).map({ tensors[$0] }) {
+        var data = try Data(contentsOf: URL(fileURLWithPath: source.path))
+        let size = tensor.elementType.bitWidth / 8
+        let last = tensor.byteOffset + (tensor.shape.elementCount - 1) * size
+        // All bits of the exponent, which ends below the sign: NaN.
+        data[last + size - 1] = 0x7F
+        data[last + size - 2] |= 0xFC
+        let path = "\(folder)/\(source.name)"
+        try FileManager.default.removeItem(atPath: path)
+        try data.write(to: URL(fileURLWithPath: path))
+        let error = #expect(throws: Refusal.self) {
+          try convert(Checkpoint.open(folder), options, to: folder + "/m.otq")
+        }
+        #expect(
+          ["weight-not-finite", "parameter-not-finite"].contains(error?.rule) && error?.tensor == tensor.name,
+          "\(tensor.name): \(error.map(\.description) ?? "")")
+      }
+    }
+  }
+
+  /// Weights below the least normal number are zero to any product, and the file passes its own verification.
+  @Test(arguments: [1e-43, 1e-40, 1e-38]) func weightsTooSmallForAScaleVerify(magnitude: Double) throws {
+    try withTemporaryFolder { folder in
+      var generator = SeededGenerator()
+      var builder = CheckpointBuilder()
+      builder.add(
+        "w", [32, 20], floats: (0..<640).map { _ in Float(Double.random(in: -1...1, using: &generator) * magnitude) })
+      let checkpoint = try builder.write(to: folder + "/model.safetensors")
+      for bits in [4, 6, 8] {
+        var options = ConversionOptions()
+        (options.isWeightsOnly, options.bits) = (true, bits)
+        let file = try convert(checkpoint, options, to: "\(folder)/\(bits).otq")
+        let verification = try WeightVerification(of: file, reference: SourceModel(checkpoint, path: folder))
+        #expect(verification.hasPassed, "\(bits) bits, seed \(generator.seed): \(verification.offenders)")
+      }
+    }
+  }
+
   @Test func unsupportedTypesAreNamed() throws {
     try withTemporaryFolder { folder in
       var builder = CheckpointBuilder()

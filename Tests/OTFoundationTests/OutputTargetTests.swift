@@ -55,6 +55,28 @@ import _OTTestSupport
     }
   }
 
+  /// A link is what it leads to: replaced where that is a file, or nothing, and refused where bytes
+  /// would not go through it. `--force`, which would not help, is not advised.
+  @Test func linksAreWhatTheyLeadTo() throws {
+    try withTemporaryFolder { folder in
+      let manager = FileManager.default
+      try manager.createDirectory(atPath: folder + "/folder", withIntermediateDirectories: false)
+      try #require(mkfifo(folder + "/pipe", 0o600) == 0)
+      let targets = ["folder", "pipe", "/dev/null", "/dev/stdout", "folder-again"]
+      try manager.createSymbolicLink(atPath: folder + "/folder-again", withDestinationPath: "folder")
+      for (index, target) in targets.enumerated() {
+        let link = "\(folder)/link-\(index)"
+        try manager.createSymbolicLink(atPath: link, withDestinationPath: target)
+        for force in [false, true] {
+          let refusal = #expect(throws: Refusal.self) { try OutputTarget(path: link).check(force: force, inputs: []) }
+          #expect(refusal?.rule == "output-not-regular", "\(target)")
+          #expect(refusal?.description.contains("--force") == false)
+        }
+      }
+    }
+    #expect(rule(opening: "-") == "output-not-regular")
+  }
+
   /// A file that is read is never the output, whatever leads to it.
   @Test func inputs() throws {
     try withTemporaryFolder { folder in

@@ -127,6 +127,62 @@ import Testing
     }
   }
 
+  /// Wrappers of single modules leave their word anywhere within names.
+  @Test(arguments: ["_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "_orig_mod."])
+  func namesAreFoundThroughWrappersOfModules(_ part: String) throws {
+    for tiny in TinyModel.all {
+      let plain = try tiny.model()
+      for outer in ["", "module."] {
+        func renamed(_ name: String) -> String {
+          let parts = name.split(separator: ".").map(String.init)
+          guard let index = parts.firstIndex(where: { Int($0) != nil }) else { return outer + name }
+          return outer
+            + (parts[...index] + [part.dropLast() + "." + parts[(index + 1)...].joined(separator: ".")])
+            .joined(separator: ".")
+        }
+        let model = try tiny.model(renamed: renamed)
+        #expect(model.warnings.contains("the names of the tensors are read without '\(part)'"))
+        #expect(model.graph.parameterUses.map(\.shape) == plain.graph.parameterUses.map(\.shape))
+        #expect(Set(model.graph.parameterUses.map(\.outputName)) == Set(try tiny.catalog(renamed: renamed).names))
+      }
+    }
+  }
+
+  /// Of two tied tensors a file may keep either.
+  @Test func theHeadStandsForATiedEmbedding() throws {
+    var tiny = TinyModel.llama.with(["tie_word_embeddings": .bool(true)], [:])
+    tiny.shapes["model.embed_tokens.weight"] = nil
+    for wrapper in ["", "module."] {
+      let model = try tiny.model { wrapper + $0 }
+      #expect(model.graph.outputs["logits"] != nil)
+      let tables = model.graph.parameterUses.filter { $0.role == .table }.map(\.outputName)
+      #expect(tables == [wrapper + "lm_head.weight"])
+      #expect(model.warnings.contains { $0.contains("'\(wrapper)lm_head.weight' alone") }, "\(model.warnings)")
+      #expect(model.graph.unusedTensors(in: try tiny.catalog { wrapper + $0 }).isEmpty)
+    }
+    // Two that are not tied are two.
+    tiny.configuration["tie_word_embeddings"] = .bool(false)
+    #expect(try refusal { _ = try tiny.model() }.message.contains("embed_tokens"))
+  }
+
+  /// Without `architectures` the type alone is little to go by: what other families have is refused, until
+  /// the architecture is stated.
+  @Test(arguments: [
+    (TinyModel.bert, "pad_token_id", JSONValue.integer(1)), (.llama, "hidden_act", .string("gelu_pytorch_tanh")),
+    (.llama, "use_bias", .bool(false)),
+  ])
+  func signsOfOtherFamiliesWithoutAnArchitecture(_ tiny: TinyModel, _ key: String, _ value: JSONValue) throws {
+    var other = tiny.with([key: value], [:])
+    let stated = other.configuration.removeValue(forKey: "architectures")
+    let error = try refusal { _ = try other.model() }
+    #expect(error.rule == "family-architecture" && error.remedy?.contains("\"architectures\": [\"") == true)
+    other.configuration["architectures"] = stated
+    if key != "use_bias" { #expect(try other.model().graph.missing.isEmpty) }
+    other = tiny
+    other.configuration["architectures"] = nil
+    #expect(try other.model().warnings.count == 1)
+  }
+
   @Test func twoModelsInOneCheckpointAreRefused() throws {
     let tiny = TinyModel.llama
     var both = tiny

@@ -1,6 +1,8 @@
+import Foundation
 import OTFoundation
 import OTJSON
 import Testing
+import _OTTestSupport
 
 @Suite struct JSONValueTests {
   static let strict = JSONLimits(byteCount: 1000, depth: 4)
@@ -28,6 +30,35 @@ import Testing
     let error = #expect(throws: Refusal.self) { try parse(Array(text.utf8)) }
     #expect(error?.rule == rule, "\(text)")
     #expect(error?.file == "f.json")
+  }
+
+  /// What Python writes and JSON has not is named, with what to do.
+  @Test(arguments: ["NaN", "Infinity", "-Infinity", "None", "True", "False"])
+  func namesWhatPythonWrites(word: String) {
+    let error = #expect(throws: Refusal.self) { try parse(Array("{\"a\": \(word)}".utf8)) }
+    #expect(error?.rule == "json-syntax" && error?.message.contains("'\(word)'") == true && error?.remedy != nil)
+  }
+
+  /// Files that are no JSON at all are named by what they are.
+  @Test(arguments: [
+    ("json-is-git-lfs-pointer", "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n"),
+    ("json-is-html", "<!DOCTYPE html><html>Not found</html>"), ("json-is-empty", ""),
+    ("json-is-gguf", "GGUF\u{3}\0\0\0"), ("json-truncated", "{"), (nil, "[1]"), (nil, " 1"),
+  ])
+  func filesOfOtherKinds(rule: String?, text: String) throws {
+    try withTemporaryFolder { folder in
+      let path = folder + "/config.json"
+      try Data(text.utf8).write(to: URL(fileURLWithPath: path))
+      let file = try MappedFile(path: path)
+      for read in [{ _ = try JSONValue.parse(contentsOf: file) }, { try JSONValue.check(contentsOf: file) }] {
+        do {
+          try read()
+          #expect(rule == nil)
+        } catch let refusal as Refusal {
+          #expect(refusal.rule == rule && refusal.file == path)
+        }
+      }
+    }
   }
 
   @Test(arguments: [

@@ -147,6 +147,40 @@ import _OTTestSupport
     #expect(try refusedRule { _ = try model.embed("And") } == "embed-modules")
   }
 
+  /// The default prompt goes before every text; others are for the user to know.
+  @Test(arguments: [true, false]) func promptsAreThoseOfTheModel(isPacked: Bool) throws {
+    let prompts = "{\"prompts\": {\"query\": \"in the \", \"passage\": \"and \"}, \"default_prompt_name\": \"query\"}"
+    let files = [
+      "modules.json": Self.modules + "]", "1_Pooling/config.json": "{\"pooling_mode_mean_tokens\": true}",
+      "config_sentence_transformers.json": prompts,
+    ]
+    let model = try Fixture.bert.withCopy(files) { folder in
+      try isPacked ? packModel(at: folder) : LanguageModel(path: folder, threadCount: 1)
+    }
+    let plain = try isPacked ? Fixture.bert.packedModel() : Fixture.bert.model()
+    let embeddings = try model.embeddings(of: ["beginning"])
+    #expect(try embeddings.vectors[0] == plain.embed("in the beginning"))
+    #expect(embeddings.recipe.prompt == "in the " && embeddings.recipe.otherPrompts == ["passage"])
+  }
+
+  /// A model of an older layout: the pooling that is in the folder above is packed, too.
+  @Test func poolingOfTheFolderAboveIsPacked() throws {
+    try withTemporaryFolder { folder in
+      let own = folder + "/0_Transformer"
+      try FileManager.default.createDirectory(atPath: folder + "/2_Pooling", withIntermediateDirectories: true)
+      try FileManager.default.copyItem(atPath: Fixture.bert.folder, toPath: own)
+      let modules = Self.modules.replacingOccurrences(of: "1_Pooling", with: "2_Pooling")
+        .replacingOccurrences(of: "\"path\": \"\"", with: "\"path\": \"0_Transformer\"")
+      try (modules + "]").write(toFile: folder + "/modules.json", atomically: true, encoding: .utf8)
+      try "{\"pooling_mode_cls_token\": true, \"pooling_mode_mean_tokens\": false}"
+        .write(toFile: folder + "/2_Pooling/config.json", atomically: true, encoding: .utf8)
+      for path in [own, folder] {
+        #expect(try packModel(at: path).embeddings(of: ["And"]).recipe.poolings == [.firstToken])
+        #expect(try LanguageModel(path: path).embeddings(of: ["And"]).recipe.poolings == [.firstToken])
+      }
+    }
+  }
+
   @Test func refusals() throws {
     let bert = try Fixture.bert.model()
     #expect(try refusedRule { _ = try bert.embed(["And", " \n"]) } == "embed-empty-text")

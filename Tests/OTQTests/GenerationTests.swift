@@ -3,6 +3,7 @@ import OTFoundation
 import OTJSON
 import OTQ
 import Testing
+import _OTModelSupport
 import _OTTestSupport
 
 @Suite struct GenerationTests {
@@ -173,6 +174,79 @@ import _OTTestSupport
     let pieces = try await task.value
     #expect(pieces.count == 4)
     #expect(pieces.last?.summary?.stopReason == .cancelled)
+  }
+
+  /// A token that any of the model's files names ends a text, and so does a special token that --stop spells.
+  @Test(arguments: [
+    ("generation_config.json", "{\"eos_token_id\": [%, 2047]}"), ("config.json", nil),
+    ("tokenizer_config.json", "{\"eos_token\": \"$\"}"),
+  ])
+  func everySourceOfEndTokensCounts(file: String, content: String?) async throws {
+    let model = try Fixture.llama.model()
+    // The fourth token that comes, named by one file and not by the others.
+    let options = GenerationOptions(maximumTokenCount: 6)
+    let tokens = try await pieces(model.generate(Self.prompt, options: options)).flatMap(\.tokenIDs)
+    let end = tokens[3]
+    try #require(!tokens[..<3].contains(end))
+    let tokenizer = try JSONValue.parse(contentsOf: MappedFile(path: Fixture.llama.path("tokenizer.json")))
+    let vocabulary = try #require(tokenizer["model"]?["vocab"]?.object?.members)
+    let spelling = try #require(vocabulary.first { $0.1.integer == end }?.0)
+    var files = [
+      "generation_config.json": "{\"eos_token_id\": 2046}", "tokenizer_config.json": "{\"eos_token\": \"</s>\"}",
+    ]
+    if let content {
+      let text = JSONValue.string(spelling).text().dropFirst().dropLast()
+      files[file] = content.replacingOccurrences(of: "%", with: "\(end)").replacingOccurrences(of: "$", with: text)
+    } else {
+      var members = try #require(Fixture.llama.configuration().object)
+      members["eos_token_id"] = .integer(end)
+      files[file] = JSONValue.object(members).text()
+    }
+    let ended = try Fixture.llama.withCopy(files) { try LanguageModel(path: $0, threadCount: 2) }
+    let last = try await pieces(ended.generate(Self.prompt, options: options)).last?.summary
+    #expect(last?.stopReason == .endOfText && last?.tokenCount == 4)
+  }
+
+  @Test func aSpelledSpecialTokenStops() async throws {
+    let options = GenerationOptions(maximumTokenCount: 6)
+    let tokens = try await pieces(Fixture.llama.model().generate(Self.prompt, options: options)).flatMap(\.tokenIDs)
+    try #require(!tokens[..<3].contains(tokens[3]))
+    var root = try #require(
+      JSONValue.parse(contentsOf: MappedFile(path: Fixture.llama.path("tokenizer.json"))).object)
+    let vocabulary = try #require(root["model"]?["vocab"]?.object?.members)
+    let spelling = try #require(vocabulary.first { $0.1.integer == tokens[3] }?.0)
+    let added = JSONValue.object([
+      "id": .integer(tokens[3]), "content": .string(spelling), "single_word": .bool(false), "lstrip": .bool(false),
+      "rstrip": .bool(false), "normalized": .bool(false), "special": .bool(true),
+    ])
+    root["added_tokens"] = .array((root["added_tokens"]?.array ?? []) + [added])
+    let model = try Fixture.llama.withCopy(["tokenizer.json": JSONValue.object(root).text()]) {
+      try LanguageModel(path: $0, threadCount: 2)
+    }
+    let prompt = try Fixture.llama.model().encode(Self.prompt)
+    var stopped = options
+    stopped.stopStrings = [spelling]
+    let last = try await pieces(model.generate(tokenIDs: prompt, options: stopped)).last?.summary
+    #expect(last?.stopReason == .stopString && last?.tokenCount == 4)
+  }
+
+  /// A prompt may spell out what the tokenizer puts before it.
+  @Test func thereIsOneBeginningOfText() throws {
+    var root = try #require(
+      JSONValue.parse(contentsOf: MappedFile(path: Fixture.llama.path("tokenizer.json"))).object)
+    let template = """
+      {"type": "TemplateProcessing", "pair": [], "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}},
+       {"Sequence": {"id": "A", "type_id": 0}}], "special_tokens": {"<s>": {"id": "<s>", "ids": [0], "tokens": ["<s>"]}}}
+      """
+    root["post_processor"] = try JSONValue.parse(template)
+    let model = try Fixture.llama.withCopy(["tokenizer.json": JSONValue.object(root).text()]) {
+      try LanguageModel(path: $0)
+    }
+    let plain = try model.promptTokenIDs("And")
+    #expect(plain.first == 0 && plain.count(where: { $0 == 0 }) == 1)
+    #expect(try model.promptTokenIDs("<s>And") == plain)
+    // Two that were written are not one.
+    #expect(try model.promptTokenIDs("<s><s>And") == [0] + plain)
   }
 
   // MARK: Refusals

@@ -21,13 +21,13 @@ import _OTTestSupport
     init(_ fixture: Fixture) throws {
       source = try fixture.source()
       graph = try source.graph()
-      samples = (0..<3).map { sample in (0..<40).map { ($0 * 37 + sample * 101) % 1900 + 4 } }
+      samples = (0..<3).map { sample in (0..<44).map { ($0 * 37 + sample * 101) % 1900 + 4 } }
       var settings = Calibration()
       settings.threadCount = 2
       observed = try settings.run(
         on: source,
         samples: Calibration.Samples(
-          tokens: samples, run: CalibrationRun(texts: [], sampleCount: 3, length: 40, seed: nil)),
+          tokens: samples, run: CalibrationRun(texts: [], sampleCount: 3, length: 44, seed: nil)),
         kinds: [.ranges, .rows(count: 1000), .wholeSamples(count: 10)])
     }
 

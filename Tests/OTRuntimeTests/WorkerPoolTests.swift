@@ -7,7 +7,9 @@ import Testing
 
   @Test(arguments: [1, 2, 3, 8])
   func everyIndexIsDoneOnce(_ threadCount: Int) throws {
-    let pool = WorkerPool(threadCount: threadCount)
+    // Also more than there are processors.
+    let pool = WorkerPool(threadCount: threadCount, processorCount: threadCount)
+    #expect(pool.threadCount == threadCount && WorkerPool(threadCount: 8, processorCount: 3).threadCount == 3)
     for count in [0, 1, 2, 3, 7, 100, 1000] {
       for _ in 0..<20 {
         let done = Mutex([Int](repeating: 0, count: count))
@@ -21,7 +23,7 @@ import Testing
   }
 
   @Test func errorsEndALoopAndNoMore() throws {
-    let pool = WorkerPool(threadCount: 3)
+    let pool = WorkerPool(threadCount: 3, processorCount: 3)
     for _ in 0..<50 {
       #expect(throws: Failure(index: 5)) {
         try pool.run(1000) { _, index in
@@ -36,7 +38,7 @@ import Testing
 
   /// A loop within a loop, and loops of two threads at a time, all end.
   @Test func nestedAndConcurrentLoops() async throws {
-    let pool = WorkerPool(threadCount: 2)
+    let pool = WorkerPool(threadCount: 2, processorCount: 2)
     let count = Atomic(0)
     try pool.run(10) { _, _ in
       try pool.run(10) { worker, _ in

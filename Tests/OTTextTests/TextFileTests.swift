@@ -55,6 +55,24 @@ func write(_ bytes: some Sequence<UInt8>, to path: String) throws {
     }
   }
 
+  /// Named by what they are, whatever they are called.
+  @Test(
+    arguments: ["a.txt", "a.jsonl", "a.jsonl.gz", "a.parquet"],
+    [
+      ("text-is-gzip", [0x1F, 0x8B, 8, 0]), ("text-is-parquet", Array("PAR1".utf8)),
+      ("text-is-git-lfs-pointer", Array("version https://git-lfs.github.com/spec/v1\n".utf8)),
+      ("text-is-utf-16", [0xFF, 0xFE, 0x41, 0]), ("text-is-zip", [0x50, 0x4B, 3, 4]),
+    ] as [(String, [UInt8])])
+  func filesOfOtherKinds(_ name: String, _ kind: (String, [UInt8])) throws {
+    let error = #expect(throws: Refusal.self) { try Self.documents(kind.1, name) }
+    #expect(error?.rule == kind.0 && error?.remedy != nil)
+  }
+
+  /// Compressed or not is told by the bytes.
+  @Test func compressionIsToldByContent() throws {
+    #expect(try Self.documents(zstd(Array("a b".utf8)), "a.txt") == ["a b"])
+  }
+
   /// Several blocks of input and of output, whose borders fall anywhere.
   @Test func longFiles() throws {
     var random = SeededGenerator()
@@ -93,7 +111,7 @@ func write(_ bytes: some Sequence<UInt8>, to path: String) throws {
     Fault(description: "text-kind", name: "a.zst", bytes: [1]),
     Fault(description: "text-utf8", name: "a.txt", bytes: Array("aé".utf8) + [0xFF, 0x61], byteOffset: 3),
     Fault(description: "text-utf8", name: "a.txt", bytes: [0xEF, 0xBB, 0xBF, 0x61, 0xC3], byteOffset: 4),
-    Fault(description: "text-utf8", name: "a.txt", bytes: [0xFF, 0xFE, 0x61, 0], byteOffset: 0),
+    Fault(description: "text-is-utf-16", name: "a.txt", bytes: [0xFF, 0xFE, 0x61, 0], byteOffset: 0),
     Fault(description: "text-field", name: "a.jsonl", bytes: Array("{\"text\":\"a\"}\n{\"t\":1}".utf8), byteOffset: 13),
     Fault(description: "text-field", name: "a.jsonl", bytes: Array("{\"text\":1}".utf8)),
     Fault(description: "text-field", name: "a.jsonl", bytes: Array("[\"text\"]".utf8)),

@@ -1,4 +1,5 @@
 import OTFoundation
+import OTTensor
 
 extension Checkpoint {
   /// Opens a checkpoint: a file of safetensors or of PyTorch, the index of a
@@ -9,18 +10,18 @@ extension Checkpoint {
   /// - Throws: `Refusal`; its rule begins with `file-`, `directory-`, `index-`,
   ///   `json-`, `safetensors-`, `checkpoint-` or one of the PyTorch reader's.
   package static func open(_ path: String) throws -> Checkpoint {
-    var path = path
-    var warnings: [String] = []
-    if let folder = try ModelFolder(path: path) {
-      let choice = try folder.choose()
-      path = path.appendingPathComponent(choice.name)
-      warnings = choice.warnings
+    guard let folder = try ModelFolder(path: path) else {
+      return try Checkpoint(open(MappedFile(path: path)), directory: path.parentPath)
     }
-    let contents = try open(MappedFile(path: path))
-    return try Checkpoint(
-      CheckpointContents(
-        format: contents.format, tensors: contents.tensors, files: contents.files,
-        warnings: warnings + contents.warnings), directory: path.parentPath)
+    let choice = try folder.choose()
+    var contents: CheckpointContents?
+    for name in choice.names {
+      let part = try open(MappedFile(path: folder.path.appendingPathComponent(name)))
+      contents = try contents?.joined(with: part) ?? part
+    }
+    guard var contents else { preconditionFailure("a choice names a file") }
+    contents.warnings = choice.warnings + contents.warnings
+    return try Checkpoint(contents, directory: folder.path)
   }
 
   private static func open(_ file: MappedFile) throws -> CheckpointContents {
@@ -33,15 +34,27 @@ extension Checkpoint {
     let isPyTorch =
       switch FileContent(file.bytes) {
       case .zip, .pickle: true
+      case .safetensors: false
       // What is neither has its fault named by the reader of its name's format.
-      case .unknown: [".bin", ".pt", ".pth"].contains(where: file.path.hasSuffix)
-      case .safetensors, .json, .gguf, .otq, .gitLFSPointer, .html: false
+      default: ModelFolder.pyTorchSuffixes.contains(where: file.path.hasSuffix)
       }
     let files = [SourceFile(file)]
     if isPyTorch {
       let pyTorch = try PyTorchFile(mapping: file)
+      guard let key = pyTorch.modelKey else {
+        return CheckpointContents(
+          format: .pyTorch, tensors: pyTorch.tensors, files: files, warnings: pyTorch.warnings)
+      }
+      let (model, others) = pyTorch.tensors.reduce(into: ([TensorView](), [TensorView]())) { parts, tensor in
+        if tensor.name.hasPrefix(key + ".") { parts.0.append(tensor) } else { parts.1.append(tensor) }
+      }
+      let names = others.prefix(2).map { "'\($0.name)'" }.joined(separator: ", ")
       return CheckpointContents(
-        format: .pyTorch, tensors: pyTorch.tensors, files: files, warnings: pyTorch.warnings)
+        format: .pyTorch, tensors: model, files: files,
+        warnings: pyTorch.warnings + [
+          Refusal.printable(
+            "\(file.path): the model is what '\(key)' holds; \(others.count) tensors beside it are left out: \(names)")
+        ])
     }
     return CheckpointContents(
       format: .safetensors, tensors: try SafetensorsFile(mapping: file).tensors, files: files,

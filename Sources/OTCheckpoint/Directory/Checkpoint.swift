@@ -110,5 +110,20 @@ struct CheckpointContents {
   let format: CheckpointFormat
   let tensors: [TensorView]
   let files: [SourceFile]
-  let warnings: [String]
+  var warnings: [String]
+
+  /// The tensors of both, in this order.
+  ///
+  /// - Throws: `Refusal` with rule `directory-mixed-formats`.
+  func joined(with other: CheckpointContents) throws -> CheckpointContents {
+    guard format == other.format else {
+      throw Refusal(
+        "directory-mixed-formats",
+        "is of format \(other.format.rawValue), the shards before it are of \(format.rawValue)",
+        file: other.files.first?.path)
+    }
+    return CheckpointContents(
+      format: format, tensors: tensors + other.tensors, files: files + other.files,
+      warnings: warnings + other.warnings)
+  }
 }

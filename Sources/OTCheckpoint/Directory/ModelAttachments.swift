@@ -1,3 +1,4 @@
+import Foundation
 import OTFoundation
 import OTJSON
 
@@ -23,22 +24,65 @@ package struct ModelAttachments: Sendable {
     case sentenceModules = "modules.json"
     case pooling = "1_Pooling/config.json"
     case sentenceConfiguration = "sentence_bert_config.json"
+    case chatTemplate = "chat_template.jinja"
+    case chatTemplates = "chat_template.json"
+    case sentencePrompts = "config_sentence_transformers.json"
+
+    /// True for a file of JSON.
+    package var isJSON: Bool { rawValue.hasSuffix(".json") }
   }
 
   /// The model's folder.
   package let directory: String
   /// Paths of the files that are there.
   package let paths: [Kind: String]
+  /// The name of the pooling module's configuration, relative to the folder of `modules.json`.
+  private let poolingName: String
 
-  /// Looks into `directory`.
+  /// Looks into `directory`, and into the folder above for what a model of sentence-transformers has
+  /// beside the folder of its transformer.
   package init(directory: String) {
     self.directory = directory
     var paths: [Kind: String] = [:]
-    for kind in Kind.allCases {
-      let path = directory.appendingPathComponent(kind.rawValue)
-      if FileIdentity(path: path) != nil { paths[kind] = path }
+    func look(for kind: Kind, called name: String, in folder: String) {
+      let path = folder.appendingPathComponent(name)
+      // A link that leads nowhere is named when it is opened: its file was meant to be there.
+      if FileIdentity(path: path) != nil || FileIdentity.deadLink(path) != nil { paths[kind] = path }
+    }
+    for kind in Kind.allCases { look(for: kind, called: kind.rawValue, in: directory) }
+    var modules = SentenceModules(folder: directory)
+    var root = directory
+    if paths[.sentenceModules] == nil, let above = ModelAttachments.modules(above: directory) {
+      (root, modules) = (directory.appendingPathComponent(".."), above)
+      for kind in [Kind.sentenceModules, .sentencePrompts] { look(for: kind, called: kind.rawValue, in: root) }
+    }
+    poolingName = modules?.poolingName ?? Kind.pooling.rawValue
+    if modules != nil {
+      paths[.pooling] = nil
+      look(for: .pooling, called: poolingName, in: root)
     }
     self.paths = paths
+  }
+
+  /// The modules that the folder above lists, where its transformer is the one in `directory`.
+  private static func modules(above directory: String) -> SentenceModules? {
+    guard let modules = SentenceModules(folder: directory.appendingPathComponent("..")) else { return nil }
+    let name = URL(fileURLWithPath: directory).standardizedFileURL.lastPathComponent
+    return modules.transformer == name ? modules : nil
+  }
+
+  /// The name under which a file is packed: its path relative to the model's folder, or to that of its modules.
+  package func name(of kind: Kind) -> String { kind == .pooling ? poolingName : kind.rawValue }
+
+  /// Checks that files can be read as what their names say.
+  ///
+  /// - Throws: `Refusal` with a rule `json-…`, `file-is-git-lfs-pointer` or `file-is-html`.
+  package static func check(_ file: MappedFile, as kind: Kind) throws {
+    if kind.isJSON { return try JSONValue.check(contentsOf: file) }
+    let content = FileContent(file.bytes)
+    guard content != .gitLFSPointer, content != .html || kind == .chatTemplate else {
+      throw content.refusal(reader: "file", wanted: "a \(kind.rawValue)", file: file.path)
+    }
   }
 
   /// Path of a file, or nil when it is not there.

@@ -3,55 +3,160 @@ import OTFoundation
 
 /// A folder in which a checkpoint is looked for.
 struct ModelFolder {
+  /// Endings of the names of files of `torch.save`.
+  static let pyTorchSuffixes = [".bin", ".pt", ".pth", ".ckpt"]
+
   private static let safetensorsNames = ["model.safetensors", "model.safetensors.index.json"]
   private static let pyTorchNames = ["pytorch_model.bin", "pytorch_model.bin.index.json"]
+  /// Beginnings of the names of what trainers keep beside a model.
+  private static let trainingNames = [
+    "training_args", "optimizer", "scheduler", "scaler", "rng_state", "random_states", "trainer_state",
+    "zero_pp_rank", "bf16_zero_pp_rank",
+  ]
+
+  /// The files that hold a model.
+  struct Choice {
+    /// One file, an index, or all shards of a set without an index.
+    let names: [String]
+    var warnings: [String] = []
+  }
 
   let path: String
-  /// Names of all that is in the folder, sorted.
+  /// Names of all that is in the folder and not hidden, sorted.
   let names: [String]
 
+  /// The folder at `path`, the snapshot in it where it is the folder of a model in the cache of
+  /// Hugging Face's hub, or the folder of its transformer where it is a model of sentence-transformers.
+  ///
   /// Nil when `path` is no folder.
   init?(path: String) throws {
-    var isDirectory: ObjCBool = false
-    guard FileManager.default.fileExists(atPath: path, isDirectory: &isDirectory),
-      isDirectory.boolValue
-    else { return nil }
+    var path = path
+    guard var names = try ModelFolder.names(in: path) else { return nil }
+    if let snapshot = try ModelFolder.snapshot(in: path, names), let inner = try ModelFolder.names(in: snapshot) {
+      (path, names) = (snapshot, inner)
+    }
+    if names.contains(SentenceModules.fileName), !names.contains(where: ModelFolder.holdsTensors),
+      let transformer = SentenceModules(folder: path)?.transformer, !transformer.isEmpty,
+      let inner = try ModelFolder.names(in: path.appendingPathComponent(transformer))
+    {
+      (path, names) = (path.appendingPathComponent(transformer), inner)
+    }
     self.path = path
+    self.names = names
+  }
+
+  /// Sorted; hidden files are left out, of which some systems put one beside every file. Nil when there is no folder.
+  private static func names(in path: String) throws -> [String]? {
+    var isDirectory: ObjCBool = false
+    guard FileManager.default.fileExists(atPath: path, isDirectory: &isDirectory), isDirectory.boolValue else {
+      return nil
+    }
     do {
-      names = try FileManager.default.contentsOfDirectory(atPath: path).sorted()
+      return try FileManager.default.contentsOfDirectory(atPath: path).filter { !$0.hasPrefix(".") }.sorted()
     } catch {
       throw Refusal("directory-unreadable", "cannot be listed: \(error)", file: path)
     }
   }
 
-  /// The file that holds the model.
+  private static func holdsTensors(_ name: String) -> Bool {
+    ([".safetensors", ".index.json"] + pyTorchSuffixes).contains(where: name.hasSuffix)
+  }
+
+  /// The snapshot in a folder of the hub's cache, `models--ORGANIZATION--NAME`: the one of `main`, else the only one.
+  private static func snapshot(in path: String, _ names: [String]) throws -> String? {
+    guard names.contains("snapshots"), names.contains("refs") || names.contains("blobs") else { return nil }
+    let folder = path.appendingPathComponent("snapshots")
+    let snapshots = try self.names(in: folder) ?? []
+    let main = try? String(contentsOfFile: path.appendingPathComponent("refs/main"), encoding: .utf8)
+    let wanted = main.map { $0.filter { !$0.isWhitespace } }
+    if let name = snapshots.first(where: { $0 == wanted }) ?? (snapshots.count == 1 ? snapshots[0] : nil) {
+      return folder.appendingPathComponent(name)
+    }
+    throw Refusal(
+      snapshots.isEmpty ? "directory-no-checkpoint" : "directory-ambiguous",
+      "is a folder of the hub's cache with \(snapshots.count) snapshots"
+        + (wanted.map { ", none of which is the one of 'main', '\($0.prefix(64))'" } ?? ""), file: path,
+      remedy: snapshots.isEmpty ? "download the model again" : "give the path of one of its snapshots")
+  }
+
+  // MARK: Choosing
+
+  /// The files that hold the model.
   ///
   /// The usual names come first: other safetensors files may hold anything.
   /// Safetensors is preferred to PyTorch's format, with a warning.
-  func choose() throws -> (name: String, warnings: [String]) {
+  func choose() throws -> Choice {
     let pyTorch = ModelFolder.pyTorchNames.filter(names.contains)
-    if let name = try only(ModelFolder.safetensorsNames.filter(names.contains)) {
-      return (name, pyTorch.map { "\(Refusal.printable(path)): '\($0)' is ignored for '\(name)'" })
+    if let chosen = try only(ModelFolder.safetensorsNames.filter(names.contains)) {
+      return Choice(
+        names: chosen, warnings: pyTorch.map { "\(Refusal.printable(path)): '\($0)' is ignored for '\(chosen[0])'" })
     }
+    try checkLayout()
     let indices = names.filter { $0.hasSuffix(".safetensors.index.json") }
     // The shards of an index are no checkpoints of their own.
     let others = indices.isEmpty ? names.filter { $0.hasSuffix(".safetensors") } : indices
-    if let name = try only(others + pyTorch) { return (name, []) }
+    if let chosen = try only(others + pyTorch) { return Choice(names: chosen) }
     let rest = names.filter { name in
-      [".bin", ".pt", ".pth"].contains(where: name.hasSuffix) && !name.hasPrefix(".")
+      ModelFolder.pyTorchSuffixes.contains(where: name.hasSuffix)
+        && !ModelFolder.trainingNames.contains(where: name.hasPrefix)
     }
-    if let name = try only(rest) { return (name, []) }
-    throw Refusal(
-      "directory-no-checkpoint", "holds no checkpoint: no *.safetensors, index or *.bin",
-      file: path, remedy: "give the path of the file")
+    if let chosen = try only(rest) { return Choice(names: chosen) }
+    throw nothing
   }
 
-  /// The one candidate, or nil when there is none.
-  private func only(_ candidates: [String]) throws -> String? {
-    guard candidates.count > 1 else { return candidates.first }
-    let list = candidates.prefix(4).map { "'\($0)'" }.joined(separator: ", ")
+  /// The one candidate, or all shards of the one set; nil when there is none.
+  private func only(_ candidates: [String]) throws -> [String]? {
+    guard !candidates.isEmpty else { return nil }
+    // What an index lists belongs to it.
+    let listed = try candidates.filter { $0.hasSuffix(".index.json") }
+      .flatMap { try ShardedIndex(MappedFile(path: path.appendingPathComponent($0))).shardNames }
+    let left = candidates.filter { !listed.contains($0) }
+    if let set = try shards(left) { return set }
+    guard left.count > 1 else { return left }
+    let list = left.prefix(4).map { "'\($0)'" }.joined(separator: ", ")
     throw Refusal(
-      "directory-ambiguous", "holds \(candidates.count) candidates for the model: \(list)",
+      "directory-ambiguous", "holds \(left.count) candidates for the model: \(list)",
       file: path, remedy: "give the path of the one to read")
+  }
+
+  /// The files in the order of their numbers where all are shards of one set; nil where they are not.
+  private func shards(_ names: [String]) throws -> [String]? {
+    let numbered = names.compactMap { name in ShardNumber(name).map { (number: $0, name) } }
+    guard let first = numbered.first?.number, numbered.count == names.count,
+      numbered.allSatisfy({ $0.number.prefix == first.prefix && $0.number.count == first.count })
+    else { return nil }
+    let indices = Set(numbered.map(\.number.index))
+    if let missing = (1...first.count).first(where: { !indices.contains($0) }) {
+      throw Refusal(
+        "directory-incomplete-set",
+        "holds \(names.count) of the \(first.count) shards that '\(names[0])' counts: number \(missing) is not there",
+        file: path, remedy: "download all shards")
+    }
+    guard indices.count == names.count, indices.count == first.count else { return nil }
+    return numbered.sorted { $0.number.index < $1.number.index }.map { $0.1 }
+  }
+
+  /// Names the layouts that are not read.
+  private func checkLayout() throws {
+    if names.contains("params.json"), !names.contains("config.json"),
+      names.contains(where: { $0.hasPrefix("consolidated") })
+    {
+      throw Refusal(
+        "directory-other-layout", "holds a model in the layout of its maker: params.json and consolidated weights",
+        file: path, remedy: "convert it to the layout of Hugging Face, with the script that transformers has for it")
+    }
+    if names.contains(where: { $0.hasSuffix(".distcp") }) {
+      throw Refusal(
+        "directory-other-layout", "holds the shards of a distributed checkpoint (*.distcp)", file: path,
+        remedy: "join them with torch.distributed.checkpoint.format_utils.dcp_to_torch_save")
+    }
+  }
+
+  private var nothing: Refusal {
+    // Checkpoints of a training lie in folders of their own.
+    let steps = names.filter { $0.hasPrefix("checkpoint-") || $0.hasPrefix("global_step") }
+    return Refusal(
+      "directory-no-checkpoint", "holds no checkpoint: no *.safetensors, index or *.bin", file: path,
+      remedy: steps.last.map { "give the path of one of its folders, such as '\($0)'" } ?? "give the path of the file")
   }
 }

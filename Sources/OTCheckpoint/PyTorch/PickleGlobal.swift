@@ -6,7 +6,7 @@ import OTTensor
 /// function stands behind any of them.
 struct PickleGlobal: Sendable, Equatable {
   enum Meaning: Sendable, Equatable {
-    case orderedDictionary, defaultDictionary, dictionary, size, parameter
+    case orderedDictionary, defaultDictionary, dictionary, set, size, parameter
     case rebuildTensor, rebuildTensor2, rebuildTensor3, rebuildParameter
     /// A storage class; nil is the untyped one.
     case storage(ElementType?)
@@ -15,7 +15,7 @@ struct PickleGlobal: Sendable, Equatable {
     /// True when it is a class, which NEWOBJ may name.
     var isClass: Bool {
       switch self {
-      case .orderedDictionary, .defaultDictionary, .dictionary, .size, .parameter: true
+      case .orderedDictionary, .defaultDictionary, .dictionary, .set, .size, .parameter: true
       default: false
       }
     }
@@ -46,6 +46,8 @@ struct PickleGlobal: Sendable, Equatable {
       "collections.defaultdict": .defaultDictionary,
       "__builtin__.dict": .dictionary,
       "builtins.dict": .dictionary,
+      "__builtin__.set": .set,
+      "builtins.set": .set,
       "torch.Size": .size,
       "torch.nn.parameter.Parameter": .parameter,
       "torch._utils._rebuild_tensor": .rebuildTensor,

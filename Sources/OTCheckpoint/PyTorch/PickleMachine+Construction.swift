@@ -25,6 +25,13 @@ extension PickleMachine {
     case .dictionary:
       guard values.isEmpty else { throw badArguments(global) }
       return heap.add(PickleContainer(.dictionary))
+    case .set:
+      guard values.count <= 1 else { throw badArguments(global) }
+      guard let argument = values.first else { return heap.add(PickleContainer(.set)) }
+      guard let items = heap.container(argument), items.kind == .list else { throw badArguments(global) }
+      pairCount += items.values.count
+      guard pairCount <= PickleLimits.pairCount else { throw tooLarge("items") }
+      return heap.add(PickleContainer(.set, items.values))
     case .size:
       guard values.count == 1, let dimensions = heap.tuple(values[0]) else {
         throw badArguments(global)

@@ -218,8 +218,13 @@ struct PickleMachine {
   }
 
   mutating func insert(_ key: PickleValue, _ value: PickleValue, into index: Int) throws {
-    guard case .string(let name) = key else {
-      throw refuse("pickle-key", "has a dictionary key that is \(key.kindName), not a string")
+    let name: String
+    switch key {
+    case .string(let text): name = text
+    // Optimizers number their parameters.
+    case .integer(let number): name = String(number)
+    default:
+      throw refuse("pickle-key", "has a dictionary key that is \(key.kindName), not a string or an integer")
     }
     // A long key recalled from the memo would be hashed again and again.
     guard name.utf8.count <= PickleLimits.nameByteCount else {

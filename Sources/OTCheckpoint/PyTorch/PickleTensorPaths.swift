@@ -8,6 +8,12 @@ struct PickleTensorPaths {
   /// Paths of values that are no tensors (numbers, strings, None …), at most 16.
   private(set) var otherPaths: [String] = []
 
+  /// Keys of the root under which trainers keep the model beside the rest of their state.
+  private static let modelKeys = ["state_dict", "model_state_dict", "model", "module"]
+
+  /// The key of the root whose dictionary is the model's, where others than that have tensors, too.
+  private(set) var modelKey: String?
+
   /// A container that is being walked.
   private struct Level {
     let container: Int
@@ -43,6 +49,18 @@ struct PickleTensorPaths {
     guard heap.containers[root].isDictionary else {
       throw refuse("pytorch-root", "holds a list, tuple or set, not a dictionary of tensors")
     }
+    modelKey = findModelKey()
+  }
+
+  private func findModelKey() -> String? {
+    let root = heap.containers[root]
+    func isTensor(_ value: PickleValue) -> Bool { if case .tensor = value { true } else { false } }
+    guard !root.values.contains(where: isTensor) else { return nil }
+    let models = PickleTensorPaths.modelKeys.filter { key in
+      root[key].flatMap(heap.container).map { $0.isDictionary && $0.values.contains(where: isTensor) } ?? false
+    }
+    guard models.count == 1, let key = models.first else { return nil }
+    return tensors.contains { !$0.path.hasPrefix(key + ".") } ? key : nil
   }
 
   private mutating func walk() throws {

@@ -11,8 +11,15 @@ enum PyTorchArchive {
   static func contents(
     _ file: MappedFile, verifiesStorages: Bool, threadCount: Int
   ) throws -> PyTorchContents {
-    let archive = try ZipArchive(file)
-    try refuseOtherKinds(archive)
+    let archive: ZipArchive
+    do {
+      archive = try ZipArchive(file)
+    } catch let refusal as Refusal {
+      // Archives of other kinds are compressed, or have files at their top.
+      try refuseOtherKinds(ZipDirectory(file).names(), file)
+      throw refusal
+    }
+    try refuseOtherKinds(archive.records.map { "archive/\($0.name)" }, file)
     let pickleRecord = try record("data.pkl", archive)
     let version = try record("version", archive)
     let byteOrder = archive["byteorder"]
@@ -51,17 +58,24 @@ enum PyTorchArchive {
       warnings: warnings(unchecked, file))
   }
 
-  private static func refuseOtherKinds(_ archive: ZipArchive) throws {
-    let isScript =
-      archive["constants.pkl"] != nil || archive.records.contains { $0.name.hasPrefix("code/") }
-    let isExport =
-      archive["archive_format"] != nil || archive["serialized_exported_program.json"] != nil
+  /// - Parameter names: of all entries, the archive's folder included.
+  /// - Throws: `Refusal` with rule `pytorch-program` or `pytorch-other-format` for an archive that is no checkpoint.
+  private static func refuseOtherKinds(_ names: [String], _ file: MappedFile) throws {
+    let inner = Set(names.map { String($0[($0.firstIndex(of: "/").map($0.index(after:)) ?? $0.startIndex)...]) })
+    let isScript = inner.contains("constants.pkl") || inner.contains { $0.hasPrefix("code/") }
+    let isExport = inner.contains("archive_format") || inner.contains("serialized_exported_program.json")
     guard !isScript, !isExport else {
       throw Refusal(
         "pytorch-program",
-        "is \(isScript ? "a TorchScript program" : "an exported program (.pt2)"), not a checkpoint",
-        file: archive.file.path, remedy: "save its state dict with torch.save")
+        "is \(isScript ? "a TorchScript program" : "an exported program (.pt2)"), not a checkpoint", file: file.path,
+        remedy: "load it in PyTorch and save its state dict with torch.save")
     }
+    // One that is only incomplete is named by what it lacks.
+    guard !inner.contains("data.pkl"), !inner.contains("version"), let first = names.first else { return }
+    let others = names.count > 1 ? " and \(names.count - 1) other files" : ""
+    throw Refusal(
+      "pytorch-other-format", "is a ZIP archive of '\(first.prefix(200))'\(others), not a file of torch.save",
+      file: file.path, remedy: FileContent.zip.remedy)
   }
 
   private static func record(

@@ -1,4 +1,3 @@
-import Foundation
 import OTFoundation
 import OTTensor
 
@@ -16,6 +15,8 @@ package struct PyTorchFile: Sendable {
   package let warnings: [String]
   /// Paths of the first values that are no tensors, at most 16.
   package let otherPaths: [String]
+  /// The key under which the file of a training has the model, where it has tensors of an optimizer or the like beside it.
+  package let modelKey: String?
 
   /// True when the file starts like one of `torch.save`.
   package static func recognizes(_ mapping: MappedFile) -> Bool {
@@ -32,7 +33,7 @@ package struct PyTorchFile: Sendable {
   /// - Throws: `Refusal` with a rule `zip-…`, `pickle-…`, `legacy-…` or `pytorch-…`.
   package init(
     mapping: MappedFile, verifiesStorages: Bool = true,
-    threadCount: Int = ProcessInfo.processInfo.activeProcessorCount
+    threadCount: Int = Machine.processorCount
   ) throws {
     guard PyTorchFile.recognizes(mapping) else { throw PyTorchFile.unrecognized(mapping) }
     let contents =
@@ -53,6 +54,7 @@ package struct PyTorchFile: Sendable {
     }
     warnings = contents.warnings
     otherPaths = paths.otherPaths
+    modelKey = paths.modelKey
   }
 }
 

@@ -47,6 +47,21 @@ struct ZipDirectory {
     return entries
   }
 
+  /// Names of entries, as far as they can be read, nothing else being checked: to say what an archive is.
+  func names() -> [String] {
+    guard let extent = try? locate() else { return [] }
+    var cursor = FileCursor(file, extent.range)
+    var names: [String] = []
+    while cursor.remaining > 0, cursor.word() == 0x0201_4B50, cursor.take(24) != nil,
+      let nameLength = cursor.half(), let extraLength = cursor.half(), let commentLength = cursor.half(),
+      cursor.take(12) != nil, let name = cursor.take(nameLength), cursor.take(extraLength) != nil,
+      cursor.take(commentLength) != nil
+    {
+      names.append(String(decoding: name, as: UTF8.self))
+    }
+    return names
+  }
+
   // MARK: End records
 
   private func locate() throws -> Extent {

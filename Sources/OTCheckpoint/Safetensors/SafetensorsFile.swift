@@ -31,33 +31,11 @@ package struct SafetensorsFile: Sendable {
   /// Names what else the file is, since its header's length would only be
   /// called absurd.
   private static func checkContent(_ mapping: MappedFile) throws {
-    func refusal(_ kind: String, _ message: String, _ remedy: String) -> Refusal {
-      Refusal("safetensors-is-\(kind)", message, file: mapping.path, byteOffset: 0, remedy: remedy)
-    }
-    switch FileContent(mapping.bytes) {
-    case .safetensors, .unknown: return
-    case .zip:
-      throw refusal(
-        "zip", "is a ZIP archive, not safetensors", "open it as a PyTorch checkpoint")
-    case .pickle:
-      throw refusal(
-        "pickle", "is a Python pickle, not safetensors", "open it as a PyTorch checkpoint")
-    case .json:
-      throw refusal(
-        "json", "is JSON text, not safetensors", "an index is opened by its own path")
-    case .gguf:
-      throw refusal(
-        "gguf", "is a GGUF file, not safetensors", "convert from the original checkpoint")
-    case .otq:
-      throw refusal(
-        "otq", "is a packed .otq file already, not safetensors", "'otconvert unpack' writes safetensors")
-    case .gitLFSPointer:
-      throw refusal(
-        "git-lfs-pointer", "is a Git LFS pointer, not the file it stands for",
-        "run 'git lfs pull' in its repository")
-    case .html:
-      throw refusal(
-        "html", "is a web page, not safetensors", "download the file itself, not its page")
+    let content = FileContent(mapping.bytes)
+    switch content {
+    // Of these the header says more.
+    case .safetensors, .unknown, .empty: return
+    default: throw content.refusal(reader: "safetensors", wanted: "safetensors", file: mapping.path)
     }
   }
 }

@@ -1,8 +1,10 @@
+import OTFoundation
+
 /// The bounds of a safetensors file: see `formats/accepted-safetensors.md`.
 enum SafetensorsLimits {
   /// Bytes of the header's length, which begins the file.
   static let lengthByteCount = 8
-  static let headerByteCount = 100_000_000
+  static let headerByteCount = FileContent.safetensorsHeaderByteCount
   static let tensorCount = 1_000_000
   /// The longest description of one tensor, behind its name.
   static let entryByteCount = 16_384

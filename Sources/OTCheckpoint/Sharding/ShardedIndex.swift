@@ -98,7 +98,7 @@ struct ShardedIndex {
 }
 
 /// The parts of a name such as `model-00001-of-00003.safetensors`.
-private struct ShardNumber {
+struct ShardNumber {
   let prefix: Substring
   let index: Int
   let count: Int

@@ -14,6 +14,10 @@ package enum BERTFamily: ModelFamily {
   /// Adds the model's nodes and outputs.
   package static func build(_ builder: inout GraphBuilder) throws {
     let (configuration, tensors, prefix) = (builder.configuration, builder.tensors, builder.prefix)
+    let padding = configuration.value("pad_token_id")?.integer ?? 0
+    try configuration.refuseUnnamed(
+      where: padding != 0, "pads with token \(padding), behind which the positions of RoBERTa and its kin begin",
+      architecture: "BertModel")
     let embeddings = prefix + "embeddings."
     let table = embeddings + "word_embeddings.weight"
     let found = try tensors.matrix(table)

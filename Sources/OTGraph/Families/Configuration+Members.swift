@@ -45,6 +45,23 @@ extension Configuration {
   }
 }
 
+extension Configuration {
+  /// Refuses a configuration that names no architecture and has what another family's has: its type
+  /// alone may have been written by hand.
+  ///
+  /// - Parameters:
+  ///   - sign: what it has, as the end of "config.json names no architecture, and …".
+  ///   - architecture: one of the family, to be stated where the model is of it.
+  /// - Throws: `Refusal` with rule `family-architecture`.
+  func refuseUnnamed(where isOther: Bool, _ sign: String, architecture: String) throws {
+    guard isPresent, isOther, value("architectures") == nil else { return }
+    throw Refusal(
+      "family-architecture", "config.json names no architecture, and \(sign): it may be of another family", file: file,
+      remedy: "if the model is one, add \"architectures\": [\"\(architecture)\"] to config.json; "
+        + Families.withoutGraph)
+  }
+}
+
 extension FamilyFacts {
   /// True when an architecture has this family's graph, with whatever heads: `LlamaModel`,
   /// `LlamaForCausalLM`, but not `LlamaBiModel`.

@@ -45,7 +45,8 @@ package enum Families {
     let family = try family(configuration, tensors, override: override)
     let facts = family.facts
     try configuration.checkArchitectures(of: facts)
-    let names = try FamilyNames(of: facts, in: tensors)
+    let names = try FamilyNames(
+      of: facts, in: tensors, isTied: configuration.flag("tie_word_embeddings") ?? !configuration.isPresent)
     var builder = GraphBuilder(names.tensors, configuration: configuration, prefix: names.prefix)
     try family.build(&builder)
     try builder.checkTensors()

@@ -1,68 +1,130 @@
 import OTFoundation
 
-/// The place of a family's tensors in a checkpoint: the wrapper's part before all of their names, and the prefix.
+/// The place of a family's tensors in a checkpoint: what tools have put into their names, and the prefix.
 ///
 /// Tools wrap models and with them the names: `module.`, `_orig_mod.`, `model.language_model.`. The family
 /// sees the names without that; the finished graph has the checkpoint's own again.
 struct FamilyNames {
-  /// The checkpoint's tensors, those behind the wrapper under the names without it.
+  /// The checkpoint's tensors under the names that the family knows.
   let tensors: TensorCatalog
   /// One of the family's prefixes.
   let prefix: String
-  private let wrapper: String
+  /// Warnings about the names, for the user.
+  let warnings: [String]
+  /// The checkpoint's name of each tensor that is seen under another one.
+  private let originals: [String: String]
 
+  /// Parts that wrappers of single modules leave within names: anywhere, and behind the model's own wrapper.
+  private static let innerWrappers = (
+    anywhere: ["_fsdp_wrapped_module.", "_checkpoint_wrapped_module."], behind: ["_orig_mod."]
+  )
+  /// The tensor that a file keeps, some of them, of an embedding that is tied to it.
+  private static let head = "lm_head.weight"
+
+  /// - Parameter isTied: false where the configuration says that embedding and output head are two.
   /// - Throws: `Refusal` (`family-tensors`) where the names of the family are behind several wrappers.
-  init(of facts: FamilyFacts, in tensors: TensorCatalog) throws {
-    let places = FamilyNames.places(of: facts, in: tensors)
+  init(of facts: FamilyFacts, in tensors: TensorCatalog, isTied: Bool = true) throws {
+    var names = NameMap(tensors.names)
+    var warnings: [String] = []
+    func leaveOut(_ parts: [String]) {
+      for part in parts where names.seen.contains(where: { $0.contains(part) }) {
+        names.rename { $0.replacing(part, with: "") }
+        warnings.append("the names of the tensors are read without '\(part)'")
+      }
+    }
+    leaveOut(FamilyNames.innerWrappers.anywhere)
+    if isTied, let anchor = FamilyNames.tiedAnchor(of: facts, in: names.seen) {
+      names.rename { $0 == anchor.head ? anchor.table : $0 }
+      warnings.append("the checkpoint has '\(anchor.head)' alone of two tied tensors: it is the embedding, too")
+    }
+    let places = FamilyNames.places(of: facts, in: names.seen)
     guard places.count < 2 else {
       let list = places.prefix(4).map { "'\($0.wrapper)'" }.joined(separator: ", ")
       throw Refusal(
         "family-tensors", "the checkpoint has several models: behind \(list)", file: tensors.file,
         remedy: "save the one to convert alone; \(Families.withoutGraph)")
     }
-    (wrapper, prefix) = places.first ?? ("", facts.prefixes[0])
-    guard let wrapper = places.first?.wrapper, !wrapper.isEmpty else {
-      self.tensors = tensors
-      return
+    let place = places.first ?? ("", facts.prefixes[0])
+    prefix = place.prefix
+    if !place.wrapper.isEmpty {
+      names.rename { $0.hasPrefix(place.wrapper) ? String($0.dropFirst(place.wrapper.count)) : $0 }
+      warnings.append("the names of the tensors are read without '\(place.wrapper)'")
     }
-    var entries = tensors.entries.filter { !$0.key.hasPrefix(wrapper) }
-    for (name, entry) in tensors.entries where name.hasPrefix(wrapper) {
-      entries[String(name.dropFirst(wrapper.count))] = entry
-    }
-    self.tensors = TensorCatalog(entries, file: tensors.file)
-    wrapped = Set(tensors.entries.keys.filter { $0.hasPrefix(wrapper) })
+    leaveOut(FamilyNames.innerWrappers.behind)
+    self.warnings = warnings
+    let originals = names.originals
+    self.originals = originals
+    self.tensors =
+      originals.isEmpty
+      ? tensors
+      : TensorCatalog(
+        Dictionary(
+          names.seen.compactMap { name in tensors[originals[name] ?? name].map { (name, $0) } },
+          uniquingKeysWith: { first, _ in first }), file: tensors.file)
   }
 
-  private var wrapped: Set<String> = []
+  /// The names of a checkpoint's tensors, and what they are seen as.
+  private struct NameMap {
+    private(set) var seen: Set<String>
+    private(set) var originals: [String: String] = [:]
+
+    init(_ names: [String]) { seen = Set(names) }
+
+    /// Changes names; one that would become another tensor's stays.
+    mutating func rename(_ change: (String) -> String) {
+      for name in seen.sorted() {
+        let new = change(name)
+        guard new != name, !seen.contains(new) else { continue }
+        seen.remove(name)
+        seen.insert(new)
+        originals[new] = originals.removeValue(forKey: name) ?? name
+      }
+    }
+  }
+
+  /// The output head that stands for the embedding, and the embedding's name; nil where that is there.
+  private static func tiedAnchor(
+    of facts: FamilyFacts, in names: Set<String>
+  ) -> (head: String, table: String)? {
+    guard facts.anchor.hasSuffix("embed_tokens.weight") || facts.anchor.hasSuffix("wte.weight"),
+      places(of: facts, in: names).isEmpty
+    else { return nil }
+    let heads = names.filter { $0 == head || $0.hasSuffix("." + head) }
+    guard heads.count == 1, let found = heads.first else { return nil }
+    let wrapper = found.dropLast(head.count)
+    let prefix = facts.prefixes.first { prefix in
+      names.contains { $0.hasPrefix(wrapper + prefix + facts.layers + "0.") }
+    }
+    return prefix.map { (found, wrapper + $0 + facts.anchor) }
+  }
 
   /// True when the checkpoint has the names that tell the family.
   static func recognizes(_ tensors: TensorCatalog, _ facts: FamilyFacts) -> Bool {
-    places(of: facts, in: tensors).contains { place in
+    if let names = try? FamilyNames(of: facts, in: tensors) {
+      return facts.signature.allSatisfy { names.tensors[names.prefix + $0] != nil }
+    }
+    // Several models of it: `init` says so.
+    return places(of: facts, in: Set(tensors.names)).contains { place in
       facts.signature.allSatisfy { tensors[place.wrapper + place.prefix + $0] != nil }
     }
   }
 
   /// Places at which the family's anchor is; the one without a wrapper alone where the anchor is there.
-  private static func places(of facts: FamilyFacts, in tensors: TensorCatalog) -> [(wrapper: String, prefix: String)] {
-    for prefix in facts.prefixes where tensors[prefix + facts.anchor] != nil { return [("", prefix)] }
+  private static func places(of facts: FamilyFacts, in names: Set<String>) -> [(wrapper: String, prefix: String)] {
+    for prefix in facts.prefixes where names.contains(prefix + facts.anchor) { return [("", prefix)] }
     for prefix in facts.prefixes {
       let wanted = prefix + facts.anchor
-      let wrappers = tensors.names.filter { $0.hasSuffix("." + wanted) }.map { String($0.dropLast(wanted.count)) }
+      let wrappers = names.filter { $0.hasSuffix("." + wanted) }.map { String($0.dropLast(wanted.count)) }.sorted()
       if !wrappers.isEmpty { return wrappers.map { ($0, prefix) } }
     }
     return []
   }
 
-  /// Warnings about the names, for the user.
-  var warnings: [String] { wrapper.isEmpty ? [] : ["the names of the tensors are read without '\(wrapper)'"] }
-
   /// The graph of the family with the checkpoint's own names of its tensors.
   func restored(_ graph: Graph) throws -> Graph {
-    guard !wrapper.isEmpty else { return graph }
+    guard !originals.isEmpty else { return graph }
     let nodes = graph.nodes.map { node in
-      Node(
-        node.name, node.operation.mapTensors { $0.renamed { wrapped.contains(wrapper + $0) ? wrapper + $0 : $0 } },
-        inputs: node.inputs)
+      Node(node.name, node.operation.mapTensors { $0.renamed { originals[$0] ?? $0 } }, inputs: node.inputs)
     }
     return try graph.replacing(nodes: nodes)
   }

@@ -12,6 +12,11 @@ package enum LLaMAFamily: ModelFamily {
     let configuration = builder.configuration
     let attentionBias = try GraphBuilder.Bias(configuration, "attention_bias")
     let mlpBias = try GraphBuilder.Bias(configuration, "mlp_bias")
+    let kind = try configuration.activation("hidden_act") ?? .silu
+    try configuration.refuseUnnamed(
+      where: kind != .silu, "has another activation than SiLU, as Gemma has", architecture: "LlamaForCausalLM")
+    try configuration.refuseUnnamed(
+      where: configuration.contains("use_bias"), "has 'use_bias', as Ernie 4.5 has", architecture: "LlamaForCausalLM")
     var decoder: RotaryDecoder
     switch try configuration.text("model_type") {
     case "mistral":

@@ -14,8 +14,8 @@ extension LanguageModel {
   /// Vectors of texts, for comparing meanings: the cosine of two is greater the
   /// closer they are. In the order of the texts, all of one size.
   ///
-  /// Pooling, normalization and the most tokens of a text are those of the
-  /// model's `modules.json`, `1_Pooling/config.json` and
+  /// Pooling, normalization, the default prompt and the most tokens of a text are those of the
+  /// model's `modules.json`, its pooling module's `config.json`, `config_sentence_transformers.json` and
   /// `sentence_bert_config.json`; without modules, the mean over the tokens, not
   /// normalized, as sentence-transformers has it. Longer texts are cut. A
   /// vector does not depend on the other texts (a checkpoint's, but for rounding).
@@ -81,7 +81,7 @@ extension LanguageModel {
     guard text.contains(where: { !$0.isWhitespace }) else {
       throw Refusal("embed-empty-text", "text \(number) is empty")
     }
-    var text = Substring(text)
+    var text = Substring(recipe.prompt + text)
     // As sentence-transformers does; some tokenizers see white space.
     while text.first?.isWhitespace ?? false { text.removeFirst() }
     while text.last?.isWhitespace ?? false { text.removeLast() }

@@ -12,8 +12,12 @@ package struct SentenceRecipe: Sendable, Equatable {
   package let maximumTokenCount: Int?
   /// True when a text is made lower case before it is tokenized.
   package let lowercases: Bool
+  /// The text that is put before every text, of the prompt that the model names as its default.
+  package let prompt: String
+  /// Names of prompts that the model has and that are not put before a text unless it has them.
+  package let otherPrompts: [String]
 
-  /// Reads `modules.json`, `1_Pooling/config.json` and
+  /// Reads `modules.json`, the pooling module's `config.json`, `config_sentence_transformers.json` and
   /// `sentence_bert_config.json`. A model without modules gets what
   /// sentence-transformers gives a plain transformer: the mean, not normalized.
   ///
@@ -23,6 +27,7 @@ package struct SentenceRecipe: Sendable, Equatable {
     let file = model.file
     func refusal(_ message: String) -> Refusal { Refusal("embed-modules", message, file: file.path) }
     let modules = try file.model.json(.sentenceModules)
+    (prompt, otherPrompts) = try Self.prompts(file.model.json(.sentencePrompts), refusal)
     var poolings: [SentencePooling] = []
     var isNormalized = false
     if let modules {
@@ -35,8 +40,11 @@ package struct SentenceRecipe: Sendable, Equatable {
         case "Transformer": break
         case "Pooling":
           let path = module["path"]?.string ?? ""
-          guard poolings.isEmpty, path == "1_Pooling", let json = try file.model.json(.pooling) else {
-            throw refusal("its pooling module '\(path)' is not at 1_Pooling, or has no config.json there")
+          guard poolings.isEmpty, let json = try file.model.json(.pooling) else {
+            throw refusal("its pooling module '\(path)' has no config.json, or is one of several")
+          }
+          guard prompt.isEmpty || json["include_prompt"]?.bool ?? true else {
+            throw refusal("pooling without the prompt's tokens is not supported")
           }
           poolings = try Self.poolings(json, refusal)
         case "Normalize": isNormalized = true
@@ -61,6 +69,17 @@ package struct SentenceRecipe: Sendable, Equatable {
     lowercases = configuration?["do_lower_case"]?.bool ?? false
   }
 
+  /// The text of the default prompt, and the names of the others that have a text.
+  private static func prompts(_ json: JSONValue?, _ refusal: (String) -> Refusal) throws -> (String, [String]) {
+    let prompts = json?["prompts"]?.object?.members ?? []
+    let standard = json?["default_prompt_name"]?.string
+    let text = prompts.first { $0.0 == standard }?.1.string
+    guard standard == nil || text != nil else {
+      throw refusal("its default prompt '\(standard ?? "")' is none of its prompts")
+    }
+    return (text ?? "", prompts.filter { $0.0 != standard && $0.1.string.map { !$0.isEmpty } ?? false }.map(\.0))
+  }
+
   private static func poolings(_ json: JSONValue, _ refusal: (String) -> Refusal) throws -> [SentencePooling] {
     if let mode = json["pooling_mode"]?.string {
       guard let pooling = SentencePooling.allCases.first(where: { $0.name == mode }) else {
@@ -74,7 +93,7 @@ package struct SentenceRecipe: Sendable, Equatable {
       key.hasPrefix("pooling_mode_") && value == .bool(true) && !known.contains(key)
     }
     if let unknown { throw refusal("pooling '\(unknown.key)' is not supported") }
-    guard !chosen.isEmpty else { throw refusal("1_Pooling/config.json asks for no pooling") }
+    guard !chosen.isEmpty else { throw refusal("its pooling module asks for no pooling") }
     return chosen
   }
 

@@ -13,6 +13,7 @@ package final class GenerationLoop {
   private let promptTokenIDs: [Int]
   private let options: GenerationOptions
   private let endTokenIDs: Set<Int>
+  private let stopTokenIDs: Set<Int>
   private let session: Session
   /// The model's.
   private let path: String
@@ -33,6 +34,9 @@ package final class GenerationLoop {
     // Spaces between prompt and continuation depend on the tokens before.
     stream = TokenTextStream(tokenizer, after: tokenIDs.suffix(16))
     stopStrings = StopStrings(options.stopStrings)
+    // Special tokens are no part of the text, in which a stop string is looked for.
+    let stops = options.stopStrings.compactMap(tokenizer.id(of:)).filter(tokenizer.isSpecial)
+    stopTokenIDs = Set(stops)
     endTokenIDs = try model.endTokenIDs()
     let limit = min(model.contextLength ?? .max, Self.greatestCapacity)
     let (sum, overflow) = tokenIDs.count.addingReportingOverflow(max(options.maximumTokenCount, 0))
@@ -100,6 +104,7 @@ package final class GenerationLoop {
     if tokenCount == 0 { promptSeconds = time } else { seconds += time }
     tokenCount += 1
     if endTokenIDs.contains(token) { return finish(.endOfText, [token]) }
+    if stopTokenIDs.contains(token) { return finish(.stopString, [token]) }
     let found = stopStrings.append(stream.append(token))
     if found.isFound { return finish(.stopString, [token], text: found.text, dropsRest: true) }
     if tokenCount == options.maximumTokenCount { return finish(.tokenCount, [token], text: found.text) }

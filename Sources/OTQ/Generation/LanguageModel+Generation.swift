@@ -6,9 +6,10 @@ extension LanguageModel {
   /// Continues a text.
   ///
   /// Special tokens are put before it as the tokenizer has it. The text ends at
-  /// a token that ends texts (`generation_config.json`, else `config.json`,
-  /// else the tokenizer's `eos_token`), at a stop string, after
-  /// `maximumTokenCount` tokens or at the end of the context.
+  /// a token that ends texts (any that `generation_config.json`, `config.json` or
+  /// the tokenizer's `eos_token` names), at a stop string, after
+  /// `maximumTokenCount` tokens or at the end of the context. A stop string that is
+  /// the spelling of a special token ends the text at that token.
   ///
   /// - Throws: ``Refusal`` with rule `run-not-causal` for a model that cannot
   ///   continue a text, `tokenizer-…`, `generate-empty-prompt`, `run-context`
@@ -39,21 +40,19 @@ extension LanguageModel {
     return try tokenizer().encodePrompt(prompt)
   }
 
-  /// The tokens that end a text.
+  /// The tokens that end a text: all that any of the model's files names.
   func endTokenIDs() throws(Refusal) -> Set<Int> {
-    let configured = try refusing { () -> Set<Int> in
+    let tokenizer = try tokenizer()
+    return try refusing {
+      var ids: Set<Int> = []
       for kind in [ModelAttachments.Kind.generationConfiguration, .configuration] {
         // One, or several.
         let value = try file.model.json(kind)?["eos_token_id"]
-        let ids = value?.integer.map { [$0] } ?? value?.array?.compactMap(\.integer) ?? []
-        if !ids.isEmpty { return Set(ids) }
+        ids.formUnion(value?.integer.map { [$0] } ?? value?.array?.compactMap(\.integer) ?? [])
       }
-      return []
+      let token = try file.model.json(.tokenizerConfiguration)?["eos_token"]
+      if let id = (token?.string ?? token?["content"]?.string).flatMap(tokenizer.id(of:)) { ids.insert(id) }
+      return ids
     }
-    guard configured.isEmpty else { return configured }
-    let tokenizer = try tokenizer()
-    let token = try refusing { try file.model.json(.tokenizerConfiguration)?["eos_token"] }
-    let spelling = token?.string ?? token?["content"]?.string
-    return Set(spelling.flatMap(tokenizer.id(of:)).map { [$0] } ?? [])
   }
 }

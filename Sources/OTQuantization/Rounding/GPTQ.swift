@@ -45,8 +45,10 @@ package struct GPTQ: RoundingRule {
   ///
   /// A matrix that is singular in spite of the damping is damped ten times as much, up to the mean
   /// of the diagonal itself.
-  /// - Throws: `Refusal` with rule `rounding-moments` where there are no moments, or they are not finite.
+  /// - Throws: `Refusal` with rule `rounding-moments` where there are no moments, or they are not finite,
+  ///   or as `BLAS.load`.
   package func fitted(to observed: SiteObservations) throws -> any WeightRounding {
+    try BLAS.load(threadCount: 1)
     guard let moments = observed.moments else {
       throw Refusal("rounding-moments", "GPTQ needs the second moments of what a weight multiplies")
     }

@@ -24,11 +24,15 @@ final class Engine: Sendable {
   private let packed: [String: PackedMatrix]
 
   /// - Parameter packed: the weights that are multiplied in integers, by the name of their linear.
-  /// - Throws: as `ProgramCompiler.program`.
+  /// - Throws: as `ProgramCompiler.program`; `Refusal` with a rule `blas-…` where floats are multiplied.
   init(
     graph: Graph, parameters: any ParameterSource, packed: [String: PackedMatrix], threadCount: Int,
     kernels: Kernels, attentionBits: Int? = nil
   ) throws {
+    let multipliesFloats = graph.nodes.contains { node in
+      if case .linear = node.operation { packed[node.name] == nil } else { false }
+    }
+    if multipliesFloats { try BLAS.load(threadCount: min(max(1, threadCount), Machine.processorCount)) }
     self.graph = graph
     self.parameters = parameters
     self.kernels = kernels

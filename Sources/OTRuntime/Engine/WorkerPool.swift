@@ -7,14 +7,15 @@ import Synchronization
 /// A thread that has just worked looks for the next loop for some microseconds before
 /// it goes to sleep: between two products of a token there is no time to wake it.
 package final class WorkerPool: Sendable {
-  /// Threads that work on a loop, the caller's included.
+  /// Threads that work on a loop, the caller's included; no more than there are processors for
+  /// them, since one that waits its turn would keep the others waiting.
   package let threadCount: Int
 
   private let team: Team
 
   /// A pool of at least one thread and at most 1,024.
-  package init(threadCount: Int) {
-    self.threadCount = min(max(1, threadCount), 1024)
+  package init(threadCount: Int, processorCount: Int = Machine.processorCount) {
+    self.threadCount = min(max(1, threadCount), processorCount, 1024)
     team = Team()
     for worker in 1..<self.threadCount {
       let team = team

@@ -132,8 +132,12 @@ struct TensorComparison {
         error.codeCounts[code] += 1
         let step = scheme.granularity == .perTensor ? 0 : row * groupCount + column / groupSize
         let difference = Double(value) - Double(scales[step]) * Double(code - Int(zeroPoints[step]))
-        error.squaredError += difference * difference
-        error.squares += Double(value) * Double(value)
+        // Where the scale is the least that there is, the weights are below what it can tell apart: they
+        // are zero to any product, and the half step bounds them.
+        if scales[step] > .leastNormalMagnitude {
+          error.squaredError += difference * difference
+          error.squares += Double(value) * Double(value)
+        }
         let inSteps = abs(difference) / Double(scales[step])
         // A weight beyond the range is stored at its end: clipped, not wrong.
         let isClipped =
