@@ -55,7 +55,8 @@ private enum PackedMethod {
       }
       let ours = try perplexity("a.otq", ["--statistics", statistics])
       // Tokens serve a conversion as they serve a file of statistics.
-      let direct = try perplexity("e.otq", ["--ids", goldens, "--tensor", "calibration_ids"])
+      let direct = try perplexity(
+        "e.otq", ["--ids", goldens, "--tensor", "calibration_ids", "--method", "outliertune"])
       #expect(abs(direct / ours - 1) < 1e-9)
       let theirs = try perplexity(
         "b.otq",
@@ -221,7 +222,7 @@ private enum PackedMethod {
         let lines = outcome.errors.split(separator: "\n").filter { $0.hasPrefix("warning: not calibrated") }
         #expect(lines.count == 1 && lines.allSatisfy { $0.contains("/\(file)") }, "\(outcome.errors)")
       }
-      #expect(try PackedMethod.name(of: output) == "per-token")
+      #expect(try PackedMethod.name(of: output) == "hadamard")
       try FileManager.default.removeItem(atPath: output)
       let text = try Self.writeText(folder)
       for asked in [["--text", text], ["--method", "outliertune"]] {

@@ -2,6 +2,7 @@ import OTConversion
 import OTExport
 import OTModel
 import OTObservation
+import OTQuantization
 import Testing
 import _OTTestSupport
 
@@ -16,7 +17,9 @@ import _OTTestSupport
     let run = CalibrationRun(texts: [], sampleCount: 4, length: 40, seed: nil)
     let observed = try settings.run(on: source, samples: Calibration.Samples(tokens: samples, run: run))
     try withTemporaryFolder { folder in
-      let conversion = try Conversion(source, options: ConversionOptions())
+      var options = ConversionOptions()
+      options.methods = [OutlierTune()]
+      let conversion = try Conversion(source, options: options)
       try Converter(conversion.plan(observed)).run(to: folder + "/m.otq")
       let packed = try PackedModel(path: folder + "/m.otq")
       // Symmetrized it is: there are shifts.
