@@ -31,6 +31,8 @@ package struct Calibration: Sendable {
   package struct Samples: Sendable {
     /// Token IDs of each sample.
     package let tokens: [[Int]]
+    /// Token IDs of samples of the same text that are kept from calibration, to judge its result on.
+    package var heldOut: [[Int]] = []
     /// Their origin.
     package let run: CalibrationRun
     /// A warning to the user, if there is one.
@@ -46,10 +48,21 @@ package struct Calibration: Sendable {
 
   /// Draws samples of text for the model with this graph.
   ///
+  /// - Parameter heldOutCount: samples to draw beside those and keep from calibration, evenly among all; none
+  ///   where the text has too few.
   /// - Throws: as `TextSamples.draw`.
-  package func samples(tokenizer: Tokenizer, graph: Graph) throws -> Samples {
+  package func samples(tokenizer: Tokenizer, graph: Graph, holdingOut heldOutCount: Int = 0) throws -> Samples {
+    var text = text
+    text.count = text.count.addingChecked(heldOutCount) ?? text.count
     let drawn = try text.draw(
       tokenizer: tokenizer, contextLength: graph.contextLength, vocabularySize: graph.vocabularySize)
+    var tokens = drawn.tokens
+    var heldOut: [[Int]] = []
+    if heldOutCount > 0, drawn.tokens.count >= min(text.count, 8 * heldOutCount) {
+      let chosen = (0..<heldOutCount).map { (2 * $0 + 1) * drawn.tokens.count / (2 * heldOutCount) }
+      heldOut = chosen.map { drawn.tokens[$0] }
+      tokens = drawn.tokens.enumerated().filter { !chosen.contains($0.offset) }.map(\.element)
+    }
     let bytes = SampleText.bytes
     let texts =
       text.paths.isEmpty
@@ -58,8 +71,10 @@ package struct Calibration: Sendable {
         let file = try MappedFile(path: path)
         return FileRecord(name: name, byteCount: file.byteCount, sha256: try SHA256Digest.hex(of: file))
       }
-    let run = CalibrationRun(texts: texts, sampleCount: drawn.tokens.count, length: drawn.length, seed: text.seed)
-    return Samples(tokens: drawn.tokens, run: run, note: drawn.note)
+    let run = CalibrationRun(texts: texts, sampleCount: tokens.count, length: drawn.length, seed: text.seed)
+    var samples = Samples(tokens: tokens, run: run, note: drawn.note)
+    samples.heldOut = heldOut
+    return samples
   }
 
   /// Checks that samples have the tokens that observations need.

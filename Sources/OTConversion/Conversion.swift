@@ -175,9 +175,10 @@ package struct Conversion: Sendable {
   private func methods(_ options: ConversionOptions, isKnown: Bool) -> [any QuantizationMethod] {
     if !options.methods.isEmpty { return options.methods }
     if options.isWeightsOnly { return [WeightsOnly()] }
-    if given != nil || (isKnown && !options.isSymmetrized) {
+    if !isKnown { return [options.avoidsRotation ? PerToken() : Hadamard()] }
+    if given != nil || options.avoidsRotation || !options.isSymmetrized {
       return [OutlierTune(isSymmetrized: options.isSymmetrized)]
     }
-    return isKnown ? [Best()] : [Hadamard()]
+    return [Best()]
   }
 }

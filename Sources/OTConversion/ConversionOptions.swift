@@ -27,6 +27,9 @@ package struct ConversionOptions: Sendable {
   package var family: String?
   /// The methods that decide about sites, one after the other; empty: as statistics allow.
   package var methods: [any QuantizationMethod] = []
+  /// True when methods that the user did not choose put no rotation into the graph: formats of floats have no
+  /// place for one.
+  package var avoidsRotation = false
   /// True when a model is calibrated where nothing is known of it.
   package var isCalibrated = true
   /// True when activations stay float; then models of unknown families can be packed too.

@@ -5,15 +5,27 @@ import OTGraph
 import OTObservation
 import OTTokenizer
 
+/// A plan, and the samples that it goes by.
+struct CalibratedPlan {
+  let plan: ConversionPlan
+  /// nil: none were needed, or could be had.
+  let samples: Calibration.Samples?
+}
+
 extension CalibrationArguments {
+  /// Samples that are kept from calibration to judge the file on.
+  private static let heldOutCount = 4
+
   /// The plan of a conversion, after running the model on text as far as its methods and its rounding need it.
   ///
   /// - Parameter output: values that wait to be written are kept beside it.
   func plan(
     for conversion: Conversion, beside output: String, _ threadCount: Int, _ messages: OutputArguments
-  ) throws -> (plan: ConversionPlan, isCalibrated: Bool) {
+  ) throws -> CalibratedPlan {
     let settings = self.settings(threadCount: threadCount)
-    guard let samples = try samples(for: conversion, settings, messages) else { return (try conversion.plan(), false) }
+    guard let samples = try samples(for: conversion, settings, messages) else {
+      return CalibratedPlan(plan: try conversion.plan(), samples: nil)
+    }
     try settings.check(samples)
     messages.note(
       "calibrating on \(samples.tokens.count) samples of \(samples.run.length) tokens of "
@@ -28,9 +40,9 @@ extension CalibrationArguments {
     }
     let folder = URL(fileURLWithPath: output).deletingLastPathComponent().path
     let progress = messages.progress("rounding weights", unit: .sites)
-    return (
-      try settings.rounding(conversion.plan(observed), samples: samples, in: folder, progress: progress.update), true
-    )
+    return CalibratedPlan(
+      plan: try settings.rounding(conversion.plan(observed), samples: samples, in: folder, progress: progress.update),
+      samples: samples)
   }
 
   /// Samples to run the model on; nil where nothing is to be observed, or where the model cannot be run on
@@ -47,7 +59,7 @@ extension CalibrationArguments {
     if ids != nil, let samples = try tokens(conversion.runnableGraph()) { return samples }
     let isAsked = isGiven || !conversion.options.methods.isEmpty || conversion.options.rounding != nil
     guard let (graph, tokenizer) = try runnable(conversion, isAsked: isAsked, warn: messages.warn) else { return nil }
-    return try settings.samples(tokenizer: tokenizer, graph: graph)
+    return try settings.samples(tokenizer: tokenizer, graph: graph, holdingOut: CalibrationArguments.heldOutCount)
   }
 
   /// The graph and tokenizer to calibrate with; nil, and a warning that names what is missing, where the

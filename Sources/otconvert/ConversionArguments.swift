@@ -183,10 +183,13 @@ struct ConversionArguments: ParsableArguments {
   }
 
   /// The model and what is known of it.
-  func conversion(of model: SourceModel, threadCount: Int) throws -> Conversion {
-    try Conversion(
-      model, options: options(threadCount: threadCount), foreign: statisticsFiles,
-      statistics: statistics.map { try ModelObservations(path: $0) })
+  ///
+  /// - Parameter avoidsRotation: as in `ConversionOptions`.
+  func conversion(of model: SourceModel, threadCount: Int, avoidsRotation: Bool = false) throws -> Conversion {
+    var options = try options(threadCount: threadCount)
+    options.avoidsRotation = avoidsRotation
+    return try Conversion(
+      model, options: options, foreign: statisticsFiles, statistics: statistics.map { try ModelObservations(path: $0) })
   }
 
   /// The model of a checkpoint and what is known of it.

@@ -52,9 +52,10 @@ struct ConvertCommand: ParsableCommand {
     let inputs =
       conversion.model.checkpoint.inputs + FileIdentity.all(self.conversion.statisticsPaths) + calibration.inputs
     try AtomicFile.check([output], force: force, inputs: inputs)
-    let (plan, isCalibrated) = try calibration.plan(for: conversion, beside: output, threads.threads, messages)
+    let calibrated = try calibration.plan(for: conversion, beside: output, threads.threads, messages)
+    let plan = calibrated.plan
     var calibrationSeconds: Double?
-    if isCalibrated {
+    if calibrated.samples != nil {
       calibrationSeconds = Date().timeIntervalSince(start)
       start = Date()
     }
@@ -63,18 +64,23 @@ struct ConvertCommand: ParsableCommand {
     outcome.warnings.forEach(messages.warn)
     let stages = outcome.times.stages
     guard !messages.quiet || messages.json else { return }
-    let summary = try FileSummary(PackedModel(path: output))
     let seconds = Date().timeIntervalSince(start)
+    let file = try PackedModel(path: output)
+    let summary = FileSummary(file)
+    let heldOut = try HeldOutText(calibrated.samples, plan: plan, file: file, threadCount: threads.threads)
     var times: JSONObject = ["seconds": .number(seconds)]
     times["stages"] = .object(stages.reduce(into: JSONObject()) { $0[$1.name] = .number($1.seconds) })
     if let calibrationSeconds { times["calibrationSeconds"] = .number(calibrationSeconds) }
+    if let heldOut { times["heldOut"] = heldOut.json }
     let speed = Int(Double(plan.estimate.sourceByteCount) / max(seconds, 1e-9))
     try messages.result(
       """
       \(output): \(summary.headline)
       \(plan.methodName), \(calibrationSeconds.map { "calibrated in \(fixed($0, 2)) s, converted in " } ?? "")\
       \(fixed(seconds, 2)) s, \(byteText(speed))/s of source
-      seconds of all threads: \(stages.map { "\($0.name) \(fixed($0.seconds, 2))" }.joined(separator: ", "))
+      seconds of all threads: \(stages.map { "\($0.name) \(fixed($0.seconds, 2))" }.joined(separator: ", "))\
+      \(heldOut.map { "\n" + $0.text } ?? "")
       """, json: summary.totals(adding: times))
+    heldOut?.warnings.forEach(messages.warn)
   }
 }

@@ -67,7 +67,8 @@ struct ExportCommand: ParsableCommand {
           "export-restored", "is a checkpoint: nothing has been done to it that could be undone", file: input,
           remedy: "leave out --restored")
       }
-      let conversion = try self.conversion.conversion(of: source, threadCount: threads.threads)
+      let conversion = try self.conversion.conversion(
+        of: source, threadCount: threads.threads, avoidsRotation: true)
       conversion.warnings.forEach(messages.warn)
       let plan = try calibration.plan(for: conversion, beside: output, threads.threads, messages).plan
       if plan.graph?.transforms.isEmpty ?? true { messages.warn("no method transforms the model: it is only copied") }

@@ -48,7 +48,10 @@ struct VerifyCommand: ParsableCommand {
   @Option(help: ArgumentHelp("The checkpoint it was made from.", valueName: "checkpoint"))
   var reference: String?
   @Option(help: "How deep to look; each level includes those before it.") var level = Level.weights
-  @Option(help: ArgumentHelp("Thresholds, a JSON file.", valueName: "file"), completion: .file())
+  @Option(
+    help: ArgumentHelp(
+      "Thresholds: \(Tolerance.names.joined(separator: ", ")), or a JSON file.", valueName: "name or file"),
+    completion: .file())
   var tolerance: String?
   @OptionGroup(title: "Text to run the models on") var text: VerificationTextArguments
   @Option(help: ArgumentHelp("Write a report to look at: one HTML page.", valueName: "file"), completion: .file())
@@ -72,7 +75,7 @@ struct VerifyCommand: ParsableCommand {
 
   func run() throws {
     let allowed = try tolerance.map { path in
-      try Tolerance(json: try JSONValue.parse(contentsOf: MappedFile(path: path)), file: path)
+      try Tolerance(named: path) ?? Tolerance(json: try JSONValue.parse(contentsOf: MappedFile(path: path)), file: path)
     }
     let file = try PackedModel(path: input)
     guard let reference else {

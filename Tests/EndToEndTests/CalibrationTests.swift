@@ -117,6 +117,14 @@ private enum PackedMethod {
       let shipped = try convert("a.otq", ["--samples", "2"])
       #expect(shipped.status == 0 && shipped.output.contains("best, calibrated in"), "\(shipped.errors)")
       #expect(shipped.errors.contains("calibrating on 2 samples of 256 tokens of sample.jsonl of otq"))
+      #expect(shipped.output.contains("on 4 samples that were held out: KL 0."))
+      let json = try JSONValue.parse(try convert("e.otq", ["--samples", "8", "--json", "--quiet"]).output)
+      let heldOut = try #require(json["heldOut"])
+      // A file that is far from its source says so.
+      #expect(heldOut["samples"]?.integer == 4 && (heldOut["klMean"]?.double ?? 1) < 0.05)
+      let poor = try convert("f.otq", ["--samples", "8", "--method", "minmax", "--activation-bits", "4"])
+      #expect(
+        poor.status == 0 && poor.errors.contains("warning: on text that it was not calibrated on"), "\(poor.errors)")
       let given = try convert("b.otq", ["--samples", "4", "--length", "32", "--text", text])
       #expect(given.errors.contains("calibrating on 4 samples of 32 tokens of text.txt"))
       let plain = try convert("c.otq", ["--no-calibration"])

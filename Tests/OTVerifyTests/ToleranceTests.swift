@@ -48,6 +48,30 @@ import Testing
     #expect(refusal.rule == rule && refusal.file == "t.json")
   }
 
+  @Test func namesAndTheirLimits() throws {
+    let limits = try Tolerance.names.map { name in
+      let tolerance = try #require(Tolerance(named: name))
+      return [tolerance.maximumPerplexityRatio.value(for: w6a6), tolerance.maximumMeanDivergence.value(for: w6a6)]
+    }
+    #expect(limits[0] == [1.01, 0.01] && limits[1] == [1.03, 0.05])
+    // 1.03 + 250/4096 + 1500/4096, 0.01 + 450/4096 + 1500/4096.
+    #expect(abs(limits[2][0] - 1.457246) < 1e-6 && abs(limits[2][1] - 0.486074) < 1e-6)
+    #expect(Tolerance(named: "loose") == nil && Tolerance(named: "default") == Tolerance())
+  }
+
+  /// A ratio fails when its lower bound does: chance is not a fault.
+  @Test func perplexityIsJudgedWithItsError() {
+    func faults(_ ratio: Double, _ error: Double) -> [String] {
+      Tolerance().faults(
+        perplexity: .init(packed: 10 * ratio, source: 10, ratio: ratio, standardError: error, tokenCount: 100),
+        divergence: .init(mean: 0.049, percentile99: 1, maximum: 1, top1Agreement: 0.99), similarities: [],
+        scheme: w8a16
+      ).map(\.figure)
+    }
+    #expect(faults(1.029, 0.001).isEmpty && faults(1.04, 0.007).isEmpty)
+    #expect(faults(1.04, 0.005) == ["perplexity ratio"] && faults(.nan, 0.001) == ["perplexity ratio"])
+  }
+
   /// Fewer bits are never held to more.
   @Test func defaultsFollowTheBits() {
     let tolerance = Tolerance()

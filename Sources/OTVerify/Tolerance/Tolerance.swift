@@ -34,13 +34,14 @@ package struct Tolerance: Sendable, Hashable {
 
   // MARK: Model
 
-  /// Largest ratio of the packed model's perplexity to the source's.
+  /// Largest ratio of the packed model's perplexity to the source's, whatever the scheme; the ratio less
+  /// 1.645 of its standard errors is held against it.
   package var maximumPerplexityRatio = SchemeLimit(
-    base: 1.03, radix: 4, dynamic: .init(weights: 250, activations: 1800),
+    all: 1.03, base: 1.03, radix: 4, dynamic: .init(weights: 250, activations: 1800),
     static: .init(weights: 250, activations: 1500))
-  /// Largest mean KL divergence, in nats.
+  /// Largest mean KL divergence, in nats, whatever the scheme.
   package var maximumMeanDivergence = SchemeLimit(
-    base: 0.01, radix: 4, dynamic: .init(weights: 450, activations: 3000),
+    all: 0.05, base: 0.01, radix: 4, dynamic: .init(weights: 450, activations: 3000),
     static: .init(weights: 450, activations: 1500))
   /// Least share of tokens with the same likeliest next token.
   package var minimumTop1Agreement = SchemeLimit(
@@ -53,6 +54,17 @@ package struct Tolerance: Sendable, Hashable {
 
   /// The defaults.
   package init() {}
+
+  /// Names for limits that need no file, in the order of what they allow.
+  package static let names = ["strict", "default", "scheme"]
+
+  /// The limits of a name: the defaults; `strict`, a perplexity ratio of 1.01 and a mean divergence of 0.01;
+  /// `scheme`, what a correct conversion with so many bits gives. Nil for another name.
+  package init?(named name: String) {
+    guard Tolerance.names.contains(name) else { return nil }
+    if name == "strict" { (maximumPerplexityRatio.all, maximumMeanDivergence.all) = (1.01, 0.01) }
+    if name == "scheme" { (maximumPerplexityRatio.all, maximumMeanDivergence.all) = (nil, nil) }
+  }
 }
 
 // MARK: - Judging
@@ -77,7 +89,7 @@ extension Tolerance {
   }
 
   /// The faults of a model's outputs: figure and sentence.
-  func faults(
+  package func faults(
     perplexity: ModelFinding.Perplexity?, divergence: ModelFinding.Divergence?,
     similarities: [ModelFinding.Similarity], scheme: ModelScheme
   ) -> [(figure: String, message: String)] {
@@ -92,7 +104,16 @@ extension Tolerance {
         ))
     }
     if let perplexity {
-      check("perplexity ratio", perplexity.ratio, maximumPerplexityRatio.value(for: scheme), isLeast: false)
+      let limit = maximumPerplexityRatio.value(for: scheme)
+      // One-sided, 95 %.
+      if !(perplexity.ratio - 1.645 * perplexity.standardError <= limit) {
+        faults.append(
+          (
+            "perplexity ratio",
+            "is \(perplexity.ratio.rounded(toPlaces: 5)) ± \(perplexity.standardError.rounded(toPlaces: 5)), "
+              + "\(limit.rounded(toPlaces: 5)) is allowed with \(scheme.name)"
+          ))
+      }
     }
     if let divergence {
       check("mean KL divergence", divergence.mean, maximumMeanDivergence.value(for: scheme), isLeast: false)
