@@ -207,14 +207,19 @@ import _OTTestSupport
     #expect(last?.stopReason == .endOfText && last?.tokenCount == 4)
   }
 
+  /// Swift 6.3 cannot compile a search for it in an async function.
+  private static func spelling(of id: Int, in vocabulary: JSONObject) throws -> String {
+    let names = vocabulary.members.filter { $0.value.integer == id }.map(\.key)
+    return try #require(names.first)
+  }
+
   @Test func aSpelledSpecialTokenStops() async throws {
     let options = GenerationOptions(maximumTokenCount: 6)
     let tokens = try await pieces(Fixture.llama.model().generate(Self.prompt, options: options)).flatMap(\.tokenIDs)
     try #require(!tokens[..<3].contains(tokens[3]))
     var root = try #require(
       JSONValue.parse(contentsOf: MappedFile(path: Fixture.llama.path("tokenizer.json"))).object)
-    let vocabulary = try #require(root["model"]?["vocab"]?.object?.members)
-    let spelling = try #require(vocabulary.first { $0.1.integer == tokens[3] }?.0)
+    let spelling = try Self.spelling(of: tokens[3], in: #require(root["model"]?["vocab"]?.object))
     let added = JSONValue.object([
       "id": .integer(tokens[3]), "content": .string(spelling), "single_word": .bool(false), "lstrip": .bool(false),
       "rstrip": .bool(false), "normalized": .bool(false), "special": .bool(true),
