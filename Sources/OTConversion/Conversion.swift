@@ -171,6 +171,11 @@ package struct Conversion: Sendable {
       model: model, recipe: recipe, options: options, foreign: foreign, warnings: warnings)
   }
 
+  /// The names of the methods that decide once the model has been calibrated, joined by `+`.
+  package var calibratedMethodName: String {
+    methods(options, isKnown: true).map { type(of: $0).name }.joined(separator: "+")
+  }
+
   /// The methods, where the user chose none: the best that what is known of the sites allows.
   private func methods(_ options: ConversionOptions, isKnown: Bool) -> [any QuantizationMethod] {
     if !options.methods.isEmpty { return options.methods }

@@ -97,7 +97,8 @@ package struct SequentialRounding: Sendable {
       parameters: PartParameters(
         parameters, nodes: Set(part.nodes.map(\.name)), shiftProducts: pending.compactMapValues(\.shiftProduct)),
       weights: pending.mapValues(\.weight), threadCount: threadCount)
-    let calibrator = Calibrator(executor: executor, parameterByteCount: nil, maximumByteCount: maximumByteCount)
+    // Weights are in memory: small batches, whose memory is used again, are faster than large ones.
+    let calibrator = Calibrator(executor: executor, parameterByteCount: 0, maximumByteCount: maximumByteCount)
     let outcome = try calibrator.run(samples, pass: pass)
     values = outcome.values
     return outcome.sites[site.producer] ?? SiteObservations()

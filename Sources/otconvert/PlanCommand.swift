@@ -44,12 +44,12 @@ struct PlanCommand: ParsableCommand {
         on: conversion.model, kinds: conversion.needs,
         lengths: conversion.graph.flatMap { try calibration.tokens($0)?.tokens.map(\.count) }) : nil
     try messages.result(
-      textReport(plan, calibrationByteCount, alternatives),
+      textReport(plan, conversion.calibratedMethodName, calibrationByteCount, alternatives),
       json: jsonReport(plan, notes, calibrationByteCount, alternatives))
   }
 
   private func textReport(
-    _ plan: ConversionPlan, _ calibrationByteCount: Int?, _ alternatives: [Alternative]
+    _ plan: ConversionPlan, _ method: String, _ calibrationByteCount: Int?, _ alternatives: [Alternative]
   ) -> String {
     var table = TextTable([
       ("tensor", .left), ("shape", .left), ("type", .left), ("becomes", .left), ("bytes", .right),
@@ -67,7 +67,7 @@ struct PlanCommand: ParsableCommand {
     if let calibrationByteCount {
       lines.append(
         "'convert' calibrates the model first, which takes up to \(byteText(calibrationByteCount)) of memory, "
-          + "and applies best (--no-calibration: as above)")
+          + "and applies \(method); the file is of about the size above, which is that of a scale per token")
     }
     lines.append(
       "source \(byteText(estimate.sourceByteCount)), file about \(byteText(estimate.storedByteCount)), "
