@@ -13,11 +13,14 @@ extension ModelFinding {
     tolerance: Tolerance = Tolerance(), threadCount: Int = 1
   ) throws {
     var comparison = ModelComparison(isCausal: source.graph.isCausal)
-    let inputs = sequences.map { TokenSequence($0) }
-    let expected = try source.run(inputs, observe: nil)
-    let actual = try Refusal.naming(file) { try packed.run(inputs, observe: nil) }
-    for (sequence, results) in zip(sequences, zip(actual, expected)) {
-      try comparison.add(results.0, reference: results.1, tokenIDs: sequence, threadCount: threadCount)
+    // One at a time: logits of a sequence take more memory than all else.
+    for sequence in sequences {
+      let input = [TokenSequence(sequence)]
+      let expected = try source.run(input, observe: nil)
+      let actual = try Refusal.naming(file) { try packed.run(input, observe: nil) }
+      for (actual, expected) in zip(actual, expected) {
+        try comparison.add(actual, reference: expected, tokenIDs: sequence, threadCount: threadCount)
+      }
     }
     self.init(
       comparison, tolerance: tolerance, scheme: ModelScheme(graph: packed.graph, weights: weights))
