@@ -77,14 +77,19 @@ struct AccuracyBenchmark: ParsableCommand {
     }
     let calibration = try calibrationSettings(graph, folder.path)
     let samples = try fixture?.samples ?? calibration.samples(tokenizer: tokenizer(of: source), graph: graph)
-    let statistics = try calibration.run(
-      on: source, samples: samples, kinds: [.ranges, .channelMoments],
-      progress: { done, total in show("calibrating, \(done) of \(total) tokens") })
-    show(nil)
     let isLanguageModel = graph.outputs["logits"] != nil && graph.isCausal
     let usual = isLanguageModel ? AccuracyScheme.ofLanguageModels : AccuracyScheme.ofSentenceModels
     let chosen = try chosenSchemes()
-    let files = try (chosen.isEmpty ? usual : chosen).map { scheme in
+    let schemes = chosen.isEmpty ? usual : chosen
+    let needs = try AccuracyScheme.needs(schemes)
+    let statistics =
+      needs.isEmpty
+      ? nil
+      : try calibration.run(
+        on: source, samples: samples, kinds: needs,
+        progress: { done, total in show("calibrating, \(done) of \(total) tokens") })
+    show(nil)
+    let files = try schemes.map { scheme in
       show("converting \(scheme.name) \(scheme.method)")
       return try scheme.convert(
         source, statistics, calibration, samples,

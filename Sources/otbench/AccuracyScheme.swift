@@ -37,6 +37,13 @@ struct AccuracyScheme {
     ["per-token", "outliertune", "best"].map { AccuracyScheme(bits, activationBits, $0) }
   }
 
+  /// The observations that the methods of some schemes need.
+  ///
+  /// - Throws: as `Methods.method`.
+  static func needs(_ schemes: [AccuracyScheme]) throws -> Set<ObservationKind> {
+    try schemes.reduce(into: []) { $0.formUnion(try Methods.method($1.method).needs) }
+  }
+
   /// A converted file.
   struct File {
     let scheme: AccuracyScheme
@@ -49,7 +56,7 @@ struct AccuracyScheme {
   ///
   /// - Throws: as planning, rounding and converting throw.
   func convert(
-    _ source: SourceModel, _ statistics: ModelObservations, _ calibration: Calibration, _ samples: Calibration.Samples,
+    _ source: SourceModel, _ statistics: ModelObservations?, _ calibration: Calibration, _ samples: Calibration.Samples,
     embeddingBits: Int, into folder: String
   ) throws -> File {
     var options = ConversionOptions()

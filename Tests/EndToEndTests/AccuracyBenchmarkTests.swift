@@ -28,6 +28,17 @@ import _OTTestSupport
     #expect(comparedCount == 6)
   }
 
+  /// Schemes of one's own have what their methods need, groups and all.
+  @Test func schemesCanBeChosen() throws {
+    let json = try Self.run([
+      Fixtures.path("models/opt-mini"), "--windows", "2", "--scheme", "8,8,percentile,p=0.9999", "--scheme",
+      "6,16,weights-only:32",
+    ])
+    let schemes = try #require(json["schemes"]?.array)
+    #expect(schemes.map { $0["scheme"]?.string } == ["W8A8", "W6A16 g32"])
+    #expect(schemes.allSatisfy { ($0["klMean"]?.double ?? 9) < 0.1 && $0["klMean"]?.double != 0 })
+  }
+
   @Test func wikiTextIsSpelledAsElsewhere() throws {
     try withTemporaryFolder { folder in
       let (marked, plain) = (folder + "/a.txt", folder + "/b.txt")
