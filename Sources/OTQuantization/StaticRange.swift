@@ -17,8 +17,9 @@ package enum ActivationForm: String, Sendable, CaseIterable {
 /// - symmetric: q = 2^(b−1) − 1, scale = max(max(−m, M) / q, ε), zero point 2^(b−1);
 /// - asymmetric: Q = 2^b − 1, scale = max((M − m) / Q, ε), zero point = clamp(−round(m / scale), 0, Q).
 ///
-/// A code is round(x / scale) + zero point, clamped to 0 … 2^b − 1; when the model runs it is 2^(b−1) less. Symmetric quantizers of papers leave
-/// the code 0 out, so that a value below the range may come one step nearer here.
+/// A code is round(x / scale) + zero point, clamped to 0 … 2^b − 1; when the model runs it is 2^(b−1) less.
+/// Symmetric quantizers of papers leave the code 0 out, so that a value below the range may come one step
+/// nearer here.
 package struct StaticRange: Sendable, Equatable {
   /// The least value that is not clipped.
   package let minimum: Float
@@ -52,14 +53,15 @@ package struct StaticRange: Sendable, Equatable {
     return (scale, Int(zeroPoint))
   }
 
-  /// The shift and the scale that make codes less 2^(b−1) of values, one for all channels.
+  /// The shift and the scale, one for all channels, that make codes less 2^(b−1) of values, and the integer that
+  /// then stands for 0.
   ///
   /// Round and clamp to −2^(b−1) … 2^(b−1) − 1 is all that is left to be done when the model runs.
-  package func transform(channelCount: Int, bits: Int, isSymmetric: Bool) -> ChannelTransform {
+  package func transform(channelCount: Int, bits: Int, isSymmetric: Bool) -> (channels: ChannelTransform, zero: Int) {
     let step = step(bits: bits, isSymmetric: isSymmetric)
-    let zero = step.zeroPoint - 1 << (bits - 1)
+    let zero = step.zeroPoint - (1 << (bits - 1))
     func all(_ value: Float) -> [Float] { [Float](repeating: value, count: channelCount) }
-    return ChannelTransform(shift: zero == 0 ? nil : all(Float(-zero) * step.scale), scale: all(step.scale))
+    return (ChannelTransform(shift: zero == 0 ? nil : all(Float(-zero) * step.scale), scale: all(step.scale)), zero)
   }
 }
 
@@ -73,14 +75,12 @@ extension SiteContext {
       return SitePlan(
         transform: SiteTransform(transform), activation: request.dynamicActivation, weight: request.weight)
     }
-    let range = try range()
-    let step = range.transform(channelCount: site.size, bits: bits, isSymmetric: form == .symmetric)
-    let zero = range.step(bits: bits, isSymmetric: form == .symmetric).zeroPoint - 1 << (bits - 1)
+    let step = try range().transform(channelCount: site.size, bits: bits, isSymmetric: form == .symmetric)
     // One step for a matrix of queries, keys and values would be that of the values, divided by the range's step.
     let isPerTensor = request.weight.scheme?.granularity == .perTensor
     return SitePlan(
-      transform: SiteTransform(transform.followed(by: step), staysOnEdge: isPerTensor && transform.isIdentity),
-      activation: .static(bits: bits, zero: zero), weight: request.weight)
+      transform: SiteTransform(transform.followed(by: step.channels), staysOnEdge: isPerTensor && transform.isIdentity),
+      activation: .static(bits: bits, zero: step.zero), weight: request.weight)
   }
 
   /// The range of the site's value after `transform`.

@@ -15,7 +15,7 @@ import _OTTestSupport
     for _ in 0..<50 {
       let range = StaticRange(
         minimum: Float.random(in: -9...1, using: &generator), maximum: Float.random(in: 1...30, using: &generator))
-      let transform = range.transform(channelCount: 1, bits: bits, isSymmetric: isSymmetric)
+      let transform = range.transform(channelCount: 1, bits: bits, isSymmetric: isSymmetric).channels
       let step = range.step(bits: bits, isSymmetric: isSymmetric)
       for _ in 0..<50 {
         let x = Float.random(in: range.minimum...range.maximum, using: &generator)

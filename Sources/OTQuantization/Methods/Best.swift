@@ -5,8 +5,8 @@ import OTObservation
 
 /// The package's own recipe: shift, scale, rotation, and GPTQ on what the quantized network gives.
 ///
-/// - Shift z_j, the mean of the channel, where a LayerNorm gives the site: it goes into the offset that is
-///   there already. RMSNorms get none: activations with a scale per token gain nothing from it.
+/// - Shift z_j, the mean of the channel, where a LayerNorm gives the site and nothing else reads it: it goes into
+///   the norm's offset. RMSNorms get none: activations with a scale per token gain nothing from it.
 /// - Scale s_j = C_j^¼ / ‖W_:,j‖^½ over its geometric mean, C_j the mean square of the shifted channel and W the
 ///   stacked linears of the site, where it goes into what gives the site. It evens out what an error in a
 ///   channel of the activation costs with what an error in a column of the weights costs. Channels that
@@ -56,9 +56,10 @@ package struct Best: QuantizationMethod {
   /// - Throws: `Refusal` with rule `statistics-missing` for a site of which nothing is known; as weights are read.
   package func plan(_ site: SiteContext) throws -> SitePlan {
     guard let moments = site.observed.channelMoments else { throw site.missingStatistics }
-    let shifts = isShifted && site.isFedByOffset
+    let pushability = site.graph.pushability(of: site.site)
+    let shifts = isShifted && site.isFedByLayerNorm && pushability.shift
     var scale: [Float]?
-    if isScaled, site.graph.pushability(of: site.site).scale {
+    if isScaled, pushability.scale {
       let powers = shifts ? moments.variance : moments.meanSquare
       scale = Best.scales(powers, try site.weights.columnSquares(), site.sharedChannels)
     }
@@ -86,13 +87,5 @@ package struct Best: QuantizationMethod {
     let middle = mean(logarithms)
     let bound = log(largestScale)
     return logarithms.map { $0.isFinite ? Float(exp(min(max($0 - middle, -bound), bound))) : 1 }
-  }
-}
-
-extension SiteContext {
-  /// True when the site's value is that of a norm with an offset, which a shift goes into.
-  fileprivate var isFedByOffset: Bool {
-    guard site.isNormFed, graph.pushability(of: site).shift else { return false }
-    return graph.parameterUses(of: site.producer).contains { $0.role == .beta }
   }
 }

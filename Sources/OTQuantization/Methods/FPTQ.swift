@@ -8,7 +8,8 @@ import OTObservation
 ///
 /// v = max|x| of the site: up to `static-up-to` one static range; below `token-from` a site that a norm
 /// feeds has s_j = max(a_j / log2(2 + a_j), 1e−5), a_j = max|x_j|, and one static range; all other sites
-/// have one scale per token. With `all-norms` every site that a norm feeds is equalized and static. Ranges are symmetric. The paper pairs it with weights of 4 bits in groups.
+/// have one scale per token. With `all-norms` every site that a norm feeds is equalized and static.
+/// Ranges are symmetric. The paper pairs it with weights of 4 bits in groups.
 package struct FPTQ: QuantizationMethod {
   /// Its name.
   package static let name = "fptq"

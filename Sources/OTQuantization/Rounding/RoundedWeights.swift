@@ -4,7 +4,8 @@ import OTTensor
 /// Weights that are rounded already, until they are written: the values in a scratch file, all else in memory.
 package struct RoundedWeights: Sendable {
   private struct Entry: Sendable {
-    let offset, columnCount, groupCount: Int
+    let offset, columnCount: Int
+    let scheme: QuantizationScheme
     /// Scales, zero points, products with the shift and error of all rows; no values.
     let rows: QuantizedRows
   }
@@ -25,7 +26,7 @@ package struct RoundedWeights: Sendable {
     var rest = rows
     rest.values = []
     entries[linear] = Entry(
-      offset: byteCount, columnCount: columnCount, groupCount: scheme.groupCount(columnCount: columnCount), rows: rest)
+      offset: byteCount, columnCount: columnCount, scheme: scheme, rows: rest)
     byteCount += rows.values.count
   }
 
@@ -42,11 +43,10 @@ package struct RoundedWeights: Sendable {
     var result = QuantizedRows(rows: range)
     let first = entry.offset + range.lowerBound * entry.columnCount
     result.values = try scratch.read(first..<first + range.count * entry.columnCount)
-    let isPerTensor = all.scales.count == 1
+    let groupCount = entry.scheme.groupCount(columnCount: entry.columnCount)
     let steps =
-      isPerTensor
-      ? 0..<(range.lowerBound == 0 ? 1 : 0)
-      : range.lowerBound * entry.groupCount..<range.upperBound * entry.groupCount
+      entry.scheme.granularity == .perTensor
+      ? 0..<(range.lowerBound == 0 ? 1 : 0) : range.lowerBound * groupCount..<range.upperBound * groupCount
     result.scales = Array(all.scales[steps])
     if !all.zeroPoints.isEmpty { result.zeroPoints = Array(all.zeroPoints[steps]) }
     result.shiftProduct = all.shiftProduct.map { Array($0[range]) }
