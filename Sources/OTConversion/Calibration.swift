@@ -48,21 +48,18 @@ package struct Calibration: Sendable {
 
   /// Draws samples of text for the model with this graph.
   ///
-  /// - Parameter heldOutCount: samples to draw beside those and keep from calibration, evenly among all; none
-  ///   where the text has too few.
+  /// - Parameter heldOutCount: samples to draw beside those and keep from calibration, evenly among all. Where
+  ///   the text has no more than calibration wants, they are taken from that if it keeps seven times as many.
   /// - Throws: as `TextSamples.draw`.
   package func samples(tokenizer: Tokenizer, graph: Graph, holdingOut heldOutCount: Int = 0) throws -> Samples {
     var text = text
     text.count = text.count.addingChecked(heldOutCount) ?? text.count
     let drawn = try text.draw(
       tokenizer: tokenizer, contextLength: graph.contextLength, vocabularySize: graph.vocabularySize)
-    var tokens = drawn.tokens
-    var heldOut: [[Int]] = []
-    if heldOutCount > 0, drawn.tokens.count >= min(text.count, 8 * heldOutCount) {
-      let chosen = (0..<heldOutCount).map { (2 * $0 + 1) * drawn.tokens.count / (2 * heldOutCount) }
-      heldOut = chosen.map { drawn.tokens[$0] }
-      tokens = drawn.tokens.enumerated().filter { !chosen.contains($0.offset) }.map(\.element)
-    }
+    let spareCount = drawn.tokens.count - self.text.count
+    let chosenCount = spareCount > 0 ? spareCount : drawn.tokens.count >= 8 * heldOutCount ? heldOutCount : 0
+    let chosen = (0..<chosenCount).map { (2 * $0 + 1) * drawn.tokens.count / (2 * chosenCount) }
+    let tokens = drawn.tokens.enumerated().filter { !chosen.contains($0.offset) }.map(\.element)
     let bytes = SampleText.bytes
     let texts =
       text.paths.isEmpty
@@ -72,8 +69,8 @@ package struct Calibration: Sendable {
         return FileRecord(name: name, byteCount: file.byteCount, sha256: try SHA256Digest.hex(of: file))
       }
     let run = CalibrationRun(texts: texts, sampleCount: tokens.count, length: drawn.length, seed: text.seed)
-    var samples = Samples(tokens: tokens, run: run, note: drawn.note)
-    samples.heldOut = heldOut
+    var samples = Samples(tokens: tokens, run: run, note: drawn.note(wanting: self.text.count))
+    samples.heldOut = chosen.map { drawn.tokens[$0] }
     return samples
   }
 
@@ -136,8 +133,9 @@ package struct Calibration: Sendable {
   package func rounding(
     _ plan: ConversionPlan, samples: Samples, in folder: String, progress: SequentialRounding.Progress? = nil
   ) throws -> ConversionPlan {
-    guard let graph = plan.graph, plan.recipe.needsSamples else { return plan }
+    guard let graph = plan.graph, plan.recipe.sampledRounding != nil else { return plan }
     var plan = plan
+    plan.roundingRun = samples.run
     plan.rounded = try Refusal.naming(plan.checkpoint.files.first?.path) {
       try SequentialRounding(
         graph: graph, parameters: plan.model.parameters, weights: plan.recipe.weights, threadCount: threadCount,

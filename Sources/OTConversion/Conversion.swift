@@ -100,7 +100,7 @@ package struct Conversion: Sendable {
 
   /// True when weights will be rounded by what the network gives on text, if it can be had.
   package var roundsOnText: Bool {
-    guard graph != nil else { return false }
+    guard graph != nil, given != nil || options.isCalibrated else { return false }
     let methods = methods(options, isKnown: given != nil || !needs.isEmpty)
     return !(options.rounding ?? methods.last?.weightDefaults.rounding ?? NearestRounding()).needs.isEmpty
   }

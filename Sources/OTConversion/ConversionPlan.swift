@@ -22,8 +22,10 @@ package struct ConversionPlan: Sendable {
   package let foreign: ForeignStatistics?
   /// Warnings for the user, a line each.
   package let warnings: [String]
-  /// The weights that were rounded by what the network gives: `Calibration.round`.
+  /// The weights that were rounded by what the network gives: `Calibration.rounding`.
   package var rounded: RoundedWeights?
+  /// The samples on which it gave that.
+  package var roundingRun: CalibrationRun?
 
   init(
     model: SourceModel, recipe: Recipe, options: ConversionOptions, foreign: ForeignStatistics?, warnings: [String]
@@ -71,9 +73,10 @@ package struct ConversionPlan: Sendable {
         for (key, value) in method.record.members { record[key] = value }
       }
     }
-    if let rule = recipe.weights.values.first(where: { $0.scheme != nil && !$0.rounding.needs.isEmpty })?.rounding {
+    if let rule = recipe.sampledRounding {
       var members: JSONObject = ["name": .string(rule.kind.name)]
       for (key, value) in rule.record.members { members[key] = value }
+      members["run"] = roundingRun?.json
       record["rounding"] = .object(members)
     }
     if let calibration {

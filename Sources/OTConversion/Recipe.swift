@@ -16,8 +16,10 @@ package struct Recipe: Sendable {
   /// The observations of the sites that they used; nil where they needed nothing.
   package let observed: ModelObservations?
 
-  /// True when weights are rounded by what the network gives on samples of text.
-  package var needsSamples: Bool { weights.values.contains { $0.scheme != nil && !$0.rounding.needs.isEmpty } }
+  /// The rule by which weights are rounded, where it goes by what the network gives on samples of text.
+  package var sampledRounding: (any RoundingRule)? {
+    weights.values.lazy.filter { $0.scheme != nil }.map(\.rounding).first { !$0.needs.isEmpty }
+  }
 
   /// The methods' names, joined by `+`.
   package var methodName: String { methods.map { type(of: $0).name }.joined(separator: "+") }

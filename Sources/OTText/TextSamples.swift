@@ -24,8 +24,14 @@ package struct TextSamples: Sendable {
     package let tokens: [[Int]]
     /// Tokens of the longest sample.
     package let length: Int
-    /// A note for the user, if any.
-    package let note: String?
+    /// Tokens that a sample has, if the text has as many.
+    let wantedLength: Int
+
+    /// A note for a user who wanted `count` samples; nil where there are as many, of full length.
+    package func note(wanting count: Int) -> String? {
+      guard tokens.count < count || length < wantedLength else { return nil }
+      return "the text has \(tokens.count) samples of \(length) tokens, not \(count) of \(wantedLength)"
+    }
   }
 
   /// Names of the files, without folders.
@@ -59,12 +65,7 @@ package struct TextSamples: Sendable {
         ofDocuments: SampleText.documents(), tokenizer: tokenizer, count: count, length: length, seed: seed)
       : try TokenSampling.samples(of: paths, tokenizer: tokenizer, count: count, length: length, seed: seed)
     try TextSamples.check(tokens, vocabularySize: vocabularySize, file: paths.first)
-    let found = tokens.map(\.count).max() ?? 0
-    let isShort = tokens.count < count || found < length
-    return Drawn(
-      tokens: tokens, length: found,
-      note: isShort
-        ? "the text has \(tokens.count) samples of \(found) tokens, not \(count) of \(length)" : nil)
+    return Drawn(tokens: tokens, length: tokens.map(\.count).max() ?? 0, wantedLength: length)
   }
 
   /// Checks that the model knows all tokens.

@@ -13,17 +13,17 @@ struct CalibratedPlan {
 }
 
 extension CalibrationArguments {
-  /// Samples that are kept from calibration to judge the file on.
-  private static let heldOutCount = 4
-
   /// The plan of a conversion, after running the model on text as far as its methods and its rounding need it.
   ///
-  /// - Parameter output: values that wait to be written are kept beside it.
+  /// - Parameters:
+  ///   - output: values that wait to be written are kept beside it.
+  ///   - heldOutCount: samples to keep from calibration, to judge the result on.
   func plan(
-    for conversion: Conversion, beside output: String, _ threadCount: Int, _ messages: OutputArguments
+    for conversion: Conversion, beside output: String, holdingOut heldOutCount: Int = 0, _ threadCount: Int,
+    _ messages: OutputArguments
   ) throws -> CalibratedPlan {
     let settings = self.settings(threadCount: threadCount)
-    guard let samples = try samples(for: conversion, settings, messages) else {
+    guard let samples = try samples(for: conversion, settings, heldOutCount, messages) else {
       return CalibratedPlan(plan: try conversion.plan(), samples: nil)
     }
     try settings.check(samples)
@@ -48,7 +48,7 @@ extension CalibrationArguments {
   /// Samples to run the model on; nil where nothing is to be observed, or where the model cannot be run on
   /// text and neither text nor a method was asked for.
   private func samples(
-    for conversion: Conversion, _ settings: Calibration, _ messages: OutputArguments
+    for conversion: Conversion, _ settings: Calibration, _ heldOutCount: Int, _ messages: OutputArguments
   ) throws -> Calibration.Samples? {
     let isNeeded = !conversion.needs.isEmpty || conversion.roundsOnText
     guard isGiven || isNeeded else { return nil }
@@ -59,7 +59,7 @@ extension CalibrationArguments {
     if ids != nil, let samples = try tokens(conversion.runnableGraph()) { return samples }
     let isAsked = isGiven || !conversion.options.methods.isEmpty || conversion.options.rounding != nil
     guard let (graph, tokenizer) = try runnable(conversion, isAsked: isAsked, warn: messages.warn) else { return nil }
-    return try settings.samples(tokenizer: tokenizer, graph: graph, holdingOut: CalibrationArguments.heldOutCount)
+    return try settings.samples(tokenizer: tokenizer, graph: graph, holdingOut: heldOutCount)
   }
 
   /// The graph and tokenizer to calibrate with; nil, and a warning that names what is missing, where the

@@ -52,7 +52,8 @@ struct ConvertCommand: ParsableCommand {
     let inputs =
       conversion.model.checkpoint.inputs + FileIdentity.all(self.conversion.statisticsPaths) + calibration.inputs
     try AtomicFile.check([output], force: force, inputs: inputs)
-    let calibrated = try calibration.plan(for: conversion, beside: output, threads.threads, messages)
+    let calibrated = try calibration.plan(
+      for: conversion, beside: output, holdingOut: HeldOutText.sampleCount, threads.threads, messages)
     let plan = calibrated.plan
     var calibrationSeconds: Double?
     if calibrated.samples != nil {

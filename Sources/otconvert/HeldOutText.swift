@@ -7,8 +7,11 @@ import OTVerify
 
 /// A converted file beside its source, on text of the kind that it was calibrated on but not on that itself.
 struct HeldOutText {
+  /// Samples that are kept from calibration, where the text has as many.
+  static let sampleCount = 4
+
   private let finding: ModelFinding
-  private let sampleCount: Int
+  private let count: Int
 
   /// Nil where no text was held out, or the file cannot be run.
   ///
@@ -22,7 +25,7 @@ struct HeldOutText {
       source: FloatExecutor(graph: plan.model.graph(), parameters: plan.model.parameters, threadCount: threadCount),
       weights: StoredWeights(graph: graph, container: file.container), sequences: heldOut, file: file.path,
       threadCount: threadCount)
-    sampleCount = heldOut.count
+    count = heldOut.count
   }
 
   /// What is outside the default tolerance, a line each.
@@ -38,13 +41,13 @@ struct HeldOutText {
       figures.append("perplexity ratio \(fixed(perplexity.ratio, 4)) ± \(fixed(perplexity.standardError, 4))")
     }
     figures += finding.similarities.map { "mean cosine of \($0.output) \(fixed($0.mean, 5))" }
-    return "against the source, on \(sampleCount) samples that were held out: \(figures.joined(separator: ", "))"
+    return "against the source, on \(count) samples that were held out: \(figures.joined(separator: ", "))"
   }
 
   /// `{samples, klMean, perplexityRatio, perplexityRatioStandardError}` and cosines by output.
   var json: JSONValue {
     func value(_ value: Double?) -> JSONValue { value.flatMap { $0.isFinite ? .number($0) : nil } ?? .null }
-    var members: JSONObject = ["samples": .integer(sampleCount)]
+    var members: JSONObject = ["samples": .integer(count)]
     if let divergence = finding.divergence { members["klMean"] = value(divergence.mean) }
     if let perplexity = finding.perplexity {
       members["perplexityRatio"] = value(perplexity.ratio)

@@ -14,13 +14,18 @@ import _OTTestSupport
 /// Weights that are rounded by what the quantized network gives, from samples to the file.
 @Suite struct SequentialRoundingTests {
   /// Samples of several lengths, one of them empty.
-  private static let samples = Calibration.Samples(
-    tokens: [40, 0, 33, 64, 64, 20, 64].enumerated().map { sample, length in
-      (0..<length).map { ($0 * 37 + sample * 101) % 1900 + 4 }
-    }, run: CalibrationRun(texts: [], sampleCount: 7, length: 64, seed: nil))
+  private static let samples = samples([40, 0, 33, 64, 64, 20, 64])
+
+  private static func samples(_ lengths: [Int]) -> Calibration.Samples {
+    Calibration.Samples(
+      tokens: lengths.enumerated().map { sample, length in
+        (0..<length).map { ($0 * 37 + sample * 101) % 1900 + 4 }
+      }, run: CalibrationRun(texts: [], sampleCount: lengths.count, length: lengths.max() ?? 0, seed: nil))
+  }
 
   private static func file(
-    _ fixture: Fixture, _ method: String, threads: Int = 2, memory: Int? = nil,
+    _ fixture: Fixture, _ method: String, _ samples: Calibration.Samples = samples, threads: Int = 2,
+    memory: Int? = nil,
     change: (inout ConversionOptions) throws
       -> Void = { _ in }
   ) throws -> (bytes: Data, model: PackedModel) {
@@ -67,7 +72,8 @@ import _OTTestSupport
     let verification = try WeightVerification(of: file, reference: fixture.source(), threadCount: 2)
     #expect(verification.hasPassed, "\(verification.offenders.prefix(3))")
     for weight in file.blockWeights { #expect(weight.rounding == .gptq && weight.scheme?.isSymmetric == true) }
-    #expect(file.container.metadata["method"]?["rounding"]?["name"]?.string == "gptq")
+    let rounding = file.container.metadata["method"]?["rounding"]
+    #expect(rounding?["name"]?.string == "gptq" && rounding?["run"]?["samples"]?.integer == 7)
     // The last state of bert-mini hardly depends on its input: its error says nothing.
     guard fixture != .bert else { return }
     let error = try Self.error(file, fixture)
@@ -99,9 +105,14 @@ import _OTTestSupport
   }
 
   @Test(arguments: [Fixture.bloom, .llama]) func bytesDependOnNeitherThreadsNorMemory(_ fixture: Fixture) throws {
-    let one = try Self.file(fixture, "best", threads: 1).bytes
-    #expect(try Self.file(fixture, "best", threads: 3).bytes == one)
-    #expect(try Self.file(fixture, "best", memory: 2_000_000).bytes == one)
+    // Three blocks of 512 tokens: one batch where there is room, several in 6 MB.
+    let samples = Self.samples([Int](repeating: 128, count: 12))
+    let one = try Self.file(fixture, "best", samples, threads: 1).bytes
+    let many = try Self.file(fixture, "best", samples, threads: 3).bytes
+    let narrow = try Self.file(fixture, "best", samples, memory: 6_000_000).bytes
+    #expect(many == one && narrow == one)
+    let others = try Self.file(fixture, "best", Self.samples([Int](repeating: 128, count: 11))).bytes
+    #expect(others != one)
   }
 
   @Test func withoutSamplesItIsRefused() throws {
