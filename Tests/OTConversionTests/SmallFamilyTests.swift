@@ -67,7 +67,6 @@ import _OTTestSupport
     #expect(model.warnings.isEmpty != Self.multimodal.contains(name), "\(model.warnings)")
     let found = try error(executor(name), name)
     #expect(found < 2e-6, "\(name): \(found) of the range")
-    print("\(name): float \(found)")
   }
 
   /// The names of transformers 5 in memory, and of older files; the towers are named in a warning.
@@ -169,7 +168,6 @@ import _OTTestSupport
           graph: graph, container: packed.container, threadCount: 2, attentionBits: attentionBits)
         let found = try error(executor, name)
         #expect(found < limit, "\(name), \(bits) bits, attention of \(attentionBits ?? 32): \(found) of the range")
-        print("\(name): W\(bits)A\(bits), attention of \(attentionBits ?? 32) bits: \(found)")
         // Whatever the pieces, the same bits.
         let tokens = try goldens(name).integers("input_ids", row: 0)
         let whole = try executor.run(tokenIDs: tokens).output("logits")

@@ -8,9 +8,7 @@ package enum GraniteFamily: ModelFamily {
   /// Adds the model's nodes and outputs.
   package static func build(_ builder: inout GraphBuilder) throws {
     let configuration = builder.configuration
-    let bias = try GraphBuilder.Bias(configuration, "attention_bias")
-    var decoder = RotaryDecoder(
-      inputBias: bias, outputBias: bias, mlpBias: try GraphBuilder.Bias(configuration, "mlp_bias"))
+    var decoder = try RotaryDecoder(biasesOf: configuration)
     func factor(_ key: String) throws -> Double { try configuration.number(key) ?? 1 }
     let embedding = Float(try factor("embedding_multiplier"))
     decoder.embeddingScale = { _ in embedding }

@@ -10,14 +10,12 @@ package enum LLaMAFamily: ModelFamily {
   /// Adds the model's nodes and outputs.
   package static func build(_ builder: inout GraphBuilder) throws {
     let configuration = builder.configuration
-    let attentionBias = try GraphBuilder.Bias(configuration, "attention_bias")
-    let mlpBias = try GraphBuilder.Bias(configuration, "mlp_bias")
     let kind = try configuration.activation("hidden_act") ?? .silu
     try configuration.refuseUnnamed(
       where: kind != .silu, "has another activation than SiLU, as Gemma has", architecture: "LlamaForCausalLM")
     try configuration.refuseUnnamed(
       where: configuration.contains("use_bias"), "has 'use_bias', as Ernie 4.5 has", architecture: "LlamaForCausalLM")
-    var decoder: RotaryDecoder
+    var decoder = try RotaryDecoder(biasesOf: configuration)
     switch try configuration.text("model_type") {
     case "mistral":
       decoder = RotaryDecoder(inputBias: .unstated, outputBias: .unstated, mlpBias: .unstated)
@@ -26,7 +24,6 @@ package enum LLaMAFamily: ModelFamily {
       decoder = RotaryDecoder(inputBias: .required, outputBias: .denied)
       decoder.windows = { try $0.qwenWindows(count: $1) }
     default:
-      decoder = RotaryDecoder(inputBias: attentionBias, outputBias: attentionBias, mlpBias: mlpBias)
       decoder.windows = llamaWindows
     }
     try decoder.build(&builder)

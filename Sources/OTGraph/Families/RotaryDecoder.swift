@@ -74,6 +74,15 @@ struct RotaryDecoder {
     (self.inputBias, self.outputBias, self.mlpBias) = (inputBias, outputBias, mlpBias)
   }
 
+  /// A decoder whose biases are those that the configuration states, for attention and for the MLP.
+  ///
+  /// - Throws: `Refusal` for members that are neither true nor false.
+  init(biasesOf configuration: Configuration) throws {
+    let attention = try GraphBuilder.Bias(configuration, "attention_bias")
+    self.init(
+      inputBias: attention, outputBias: attention, mlpBias: try GraphBuilder.Bias(configuration, "mlp_bias"))
+  }
+
   /// A decoder without biases.
   init() { self.init(inputBias: .denied, outputBias: .denied) }
 

@@ -8,9 +8,7 @@ package enum SmolLM3Family: ModelFamily {
   /// Adds the model's nodes and outputs.
   package static func build(_ builder: inout GraphBuilder) throws {
     let configuration = builder.configuration
-    let bias = try GraphBuilder.Bias(configuration, "attention_bias")
-    var decoder = RotaryDecoder(
-      inputBias: bias, outputBias: bias, mlpBias: try GraphBuilder.Bias(configuration, "mlp_bias"))
+    var decoder = try RotaryDecoder(biasesOf: configuration)
     decoder.isTied = true
     decoder.windows = { configuration, count in
       let isUsed = try configuration.flag("use_sliding_window") ?? false
