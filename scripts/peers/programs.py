@@ -30,7 +30,7 @@ class Programs:
     def path(self, name):
         return f"{self.work}/{name}"
 
-    def otconvert(self, model, name, *options, calibration=("--no-calibration",)):
+    def otconvert(self, model, name, *options, calibration=("--method", "per-token")):
         """A packed file called `name`, and the seconds that making it took."""
         path = self.path(f"{name}.otq")
         seconds = timed(f"{self.ours}/otconvert", model, path, "--quiet", "--force", "--threads", self.threads,
