@@ -18,6 +18,9 @@ package struct EncodedChunk: Sendable {
   let decodedByteCount: Int
   let codec: Extent.Codec
   let checksum: UInt32
+
+  /// Bytes that it takes in the file.
+  package var byteCount: Int { bytes.count }
 }
 
 /// Encodes chunks; usable from many threads at once.

@@ -184,6 +184,6 @@ package struct Conversion: Sendable {
     if given != nil || options.avoidsRotation || !options.isSymmetrized {
       return [OutlierTune(isSymmetrized: options.isSymmetrized)]
     }
-    return [Best()]
+    return [options.effort == .thorough ? SiteChoice() : Best()]
   }
 }

@@ -3,6 +3,16 @@ import OTJSON
 import OTQuantization
 import OTTensor
 
+/// The work that goes into a conversion, where the user names no method.
+package enum Effort: String, Sendable, CaseIterable {
+  /// Nothing is run on text, and weights are rounded to nearest: seconds.
+  case fast
+  /// The package's recipe, `best`.
+  case standard
+  /// A choice for each site among all that may help it, by trial, and then the recipe's rounding.
+  case thorough
+}
+
 /// The options of a conversion.
 package struct ConversionOptions: Sendable {
   /// Bits of the weights of blocks, 2 … 8.
@@ -23,10 +33,14 @@ package struct ConversionOptions: Sendable {
   /// Bits for linears and embeddings by name, the last match counting, for
   /// whole fused groups.
   package var bitsFor: [(pattern: NamePattern, bits: Int)] = []
+  /// The most that the file may take, if its linears' bits are chosen by what they cost.
+  package var budget: BitBudget?
   /// A family's name, instead of what the configuration says.
   package var family: String?
   /// The methods that decide about sites, one after the other; empty: as statistics allow.
   package var methods: [any QuantizationMethod] = []
+  /// The work that goes into a model where the user chose no method.
+  package var effort = Effort.standard
   /// True when methods that the user did not choose put no rotation into the graph: formats of floats have no
   /// place for one.
   package var avoidsRotation = false
@@ -61,6 +75,7 @@ package struct ConversionOptions: Sendable {
     if !bitsFor.isEmpty {
       members["bitsFor"] = .array(bitsFor.map { .array([.string($0.pattern.text), .integer($0.bits)]) })
     }
+    if let budget { members["budget"] = .string(budget.text) }
     if let family { members["family"] = .string(family) }
     switch compression {
     case .zstd(let level): members["zstdLevel"] = .integer(level)

@@ -73,6 +73,13 @@ package struct ConversionPlan: Sendable {
         for (key, value) in method.record.members { record[key] = value }
       }
     }
+    if !recipe.trials.isEmpty {
+      record["trials"] = .object(
+        recipe.trials.sorted { $0.key < $1.key }.reduce(into: JSONObject()) { sites, entry in
+          sites[entry.key] = .object(
+            entry.value.reduce(into: JSONObject()) { $0[$1.name] = $1.error.isFinite ? .number($1.error) : .null })
+        })
+    }
     if let rule = recipe.sampledRounding {
       var members: JSONObject = ["name": .string(rule.kind.name)]
       for (key, value) in rule.record.members { members[key] = value }

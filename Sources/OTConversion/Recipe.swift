@@ -10,11 +10,14 @@ package struct Recipe: Sendable {
   /// The graph after migration; nil for a model of an unknown family.
   package let graph: Graph?
   /// The quantization of the weights of blocks' linears, by node; linears that are excluded have none.
-  package let weights: [String: WeightPlan]
+  package private(set) var weights: [String: WeightPlan]
   /// The methods that decided, in the order in which they did.
   package let methods: [any QuantizationMethod]
   /// The observations of the sites that they used; nil where they needed nothing.
   package let observed: ModelObservations?
+
+  /// The plans that were tried for a site before one was chosen, by the site's producer in the source's graph.
+  package let trials: [String: [SitePlan.Trial]]
 
   /// The rule by which weights are rounded, where it goes by what the network gives on samples of text.
   package var sampledRounding: (any RoundingRule)? {
@@ -26,7 +29,7 @@ package struct Recipe: Sendable {
 
   /// The recipe of a model without a graph: its matrices are quantized, and nothing else.
   init() {
-    (graph, weights, methods, observed) = (nil, [:], [WeightsOnly()], nil)
+    (graph, weights, methods, observed, trials) = (nil, [:], [WeightsOnly()], nil, [:])
   }
 
   /// Asks the methods about every site, one after the other, and moves their answers into the graph.
@@ -40,6 +43,7 @@ package struct Recipe: Sendable {
     var result = graph
     var activations: [String: ActivationQuantization] = [:]
     var weights: [String: WeightPlan] = [:]
+    var trials: [String: [SitePlan.Trial]] = [:]
     let defaults = methods.last?.weightDefaults ?? WeightDefaults()
     let rounding = options.rounding ?? defaults.rounding
     for site in graph.sites {
@@ -64,6 +68,7 @@ package struct Recipe: Sendable {
             threadCount: options.threadCount))
         result = try result.migrating(current, by: decided.transform)
         plan = decided
+        if !decided.trials.isEmpty { trials[site.producer] = decided.trials }
       }
       guard let plan, let producer = result[linear]?.inputs.first else { continue }
       activations[producer] = plan.activation
@@ -73,5 +78,15 @@ package struct Recipe: Sendable {
     self.weights = weights
     self.methods = methods
     self.observed = observed
+    self.trials = trials
+  }
+
+  /// The same decisions, with other bits for some linears' weights.
+  func with(bits: [String: Int]) -> Recipe {
+    var result = self
+    for (linear, bits) in bits {
+      if let scheme = weights[linear]?.scheme?.with(bits: bits) { result.weights[linear]?.scheme = scheme }
+    }
+    return result
   }
 }

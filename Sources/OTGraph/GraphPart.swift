@@ -77,3 +77,14 @@ extension Graph {
     return ends.reversed()
   }
 }
+
+extension Graph {
+  /// The values up to a site, its own among them, that nodes behind it read: with them the rest can be run.
+  package func frontier(at site: Site) -> [String] {
+    guard let last = nodes.firstIndex(where: { $0.name == site.producer }) else { return [] }
+    let passed = Set(nodes[...last].map(\.name))
+    return nodes[...last].map(\.name).filter { name in
+      (channelCount(of: name) ?? 0) > 0 && consumers(of: name).contains { !passed.contains($0) }
+    }
+  }
+}

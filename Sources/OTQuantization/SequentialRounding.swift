@@ -90,7 +90,7 @@ package struct SequentialRounding: Sendable {
     var pass = CalibrationPass(rule.needs)
     pass.sites = [site.producer]
     pass.given = values
-    pass.kept = frontier(at: site)
+    pass.kept = graph.frontier(at: site)
     let part = try GraphPart(of: graph, from: Set(values.keys), until: pass.kept)
     let executor = try QuantizedExecutor(
       graph: graph,
@@ -102,15 +102,6 @@ package struct SequentialRounding: Sendable {
     let outcome = try calibrator.run(samples, pass: pass)
     values = outcome.values
     return outcome.sites[site.producer] ?? SiteObservations()
-  }
-
-  /// The values up to a site that nodes behind it read.
-  private func frontier(at site: Site) -> [String] {
-    let last = order[site.producer, default: 0]
-    return graph.nodes[...last].map(\.name).filter { name in
-      (graph.channelCount(of: name) ?? 0) > 0
-        && graph.consumers(of: name).contains { order[$0, default: 0] > last }
-    }
   }
 }
 

@@ -42,6 +42,19 @@ package struct SitePlan: Sendable {
   package var activation: ActivationQuantization
   /// The quantization of the weights that read it.
   package var weight: WeightPlan
+  /// The plans that were tried before this one was chosen; empty where none were.
+  package var trials: [Trial] = []
+
+  /// A plan that was tried.
+  package struct Trial: Sendable, Hashable {
+    /// The method that made it, as `--method` takes it.
+    package let name: String
+    /// Σ(y − ŷ)² / Σy² of the outputs of the site's linears.
+    package let error: Double
+
+    /// A trial.
+    package init(name: String, error: Double) { (self.name, self.error) = (name, error) }
+  }
 
   /// A plan; without a transform the value stays as it is.
   package init(

@@ -1,8 +1,8 @@
 import Foundation
 import OTGraph
 
-/// Keeps the weights that it has been asked for; safe to share between threads.
-final class ParameterCache: @unchecked Sendable {
+/// Keeps the weights that it has been asked for; safe to share between threads and executors.
+package final class ParameterCache: @unchecked Sendable {
   private struct Key: Hashable {
     let name: String
     let rows: Range<Int>
@@ -12,15 +12,22 @@ final class ParameterCache: @unchecked Sendable {
   private let lock = NSLock()
   private var kept: [Key: [Float]] = [:]
 
-  init(_ source: any ParameterSource) { self.source = source }
+  /// A cache of the parameters of `source`.
+  package init(_ source: any ParameterSource) { self.source = source }
 }
 
 extension ParameterCache: ParameterSource {
-  func read(_ use: ParameterUse, rows: Range<Int>, into target: UnsafeMutableBufferPointer<Float>) throws {
+  /// Reads rows, and keeps nothing.
+  ///
+  /// - Throws: as the source.
+  package func read(_ use: ParameterUse, rows: Range<Int>, into target: UnsafeMutableBufferPointer<Float>) throws {
     try source.read(use, rows: rows, into: target)
   }
 
-  func withValues(
+  /// Rows that are kept; those that were not asked for before are read.
+  ///
+  /// - Throws: as the source.
+  package func withValues(
     of use: ParameterUse, rows: Range<Int>, scratch: UnsafeMutableBufferPointer<Float>,
     _ body: (UnsafeBufferPointer<Float>) -> Void
   ) throws {

@@ -40,6 +40,11 @@ public struct QuantizationScheme: Sendable, Hashable {
     self.granularity = granularity
   }
 
+  /// The same with other bits; nil unless these are 2 ... 8.
+  package func with(bits: Int) -> QuantizationScheme? {
+    QuantizationScheme(bits: bits, isSymmetric: isSymmetric, granularity: granularity)
+  }
+
   /// The largest code.
   public var maximumCode: Int { (1 << bits) - 1 }
   /// The smallest code that may occur.

@@ -7,7 +7,7 @@ import OTTensor
 
 /// A way to quantize a model, of those that are compared.
 struct AccuracyScheme {
-  /// Bits of weights.
+  /// Bits of weights; with a budget those that it does not choose.
   let bits: Int
   /// Bits of activations; 16: float.
   let activationBits: Int
@@ -15,13 +15,17 @@ struct AccuracyScheme {
   let method: String
   /// Weights of a row that share a scale; nil: all.
   let groupSize: Int?
+  /// The most bits per weight on disk, if bits are chosen by what they cost.
+  var budget: BitBudget?
 
   init(_ bits: Int, _ activationBits: Int, _ method: String, groupSize: Int? = nil) {
     (self.bits, self.activationBits, self.method, self.groupSize) = (bits, activationBits, method, groupSize)
   }
 
-  /// `W6A8`, `W4A8 g64`.
-  var name: String { "W\(bits)A\(activationBits)" + (groupSize.map { " g\($0)" } ?? "") }
+  /// `W6A8`, `W4A8 g64`, `5.0bpw A8`.
+  var name: String {
+    (budget.map { "\($0.text) " } ?? "W\(bits)") + "A\(activationBits)" + (groupSize.map { " g\($0)" } ?? "")
+  }
 
   /// OutlierTune without symmetrization.
   static let unsymmetrized = "outliertune,symmetrize=false"
@@ -66,9 +70,11 @@ struct AccuracyScheme {
     options.methods = [try Methods.method(method)]
     if let groupSize { options.granularity = .perGroup(size: groupSize) }
     options.threadCount = calibration.threadCount
+    options.budget = budget
     let conversion = try Conversion(source, options: options)
-    let plan = try calibration.rounding(
-      conversion.plan(conversion.needs.isEmpty ? nil : statistics), samples: samples, in: folder)
+    var plan = try conversion.plan(conversion.needs.isEmpty ? nil : statistics)
+    if let budget { plan = try plan.within(budget, samples: samples.tokens) }
+    plan = try calibration.rounding(plan, samples: samples, in: folder)
     let path = "\(folder)/\(name)-\(method).otq"
     try Converter(plan).run(to: path)
     let file = try PackedModel(path: path)

@@ -23,8 +23,9 @@ extension CalibrationArguments {
     _ messages: OutputArguments
   ) throws -> CalibratedPlan {
     let settings = self.settings(threadCount: threadCount)
+    let budget = conversion.options.budget
     guard let samples = try samples(for: conversion, settings, heldOutCount, messages) else {
-      return CalibratedPlan(plan: try conversion.plan(), samples: nil)
+      return CalibratedPlan(plan: try within(budget, conversion.plan(), nil, messages), samples: nil)
     }
     try settings.check(samples)
     messages.note(
@@ -38,11 +39,20 @@ extension CalibrationArguments {
       observed = try settings.run(
         on: conversion.model, samples: samples, kinds: conversion.needs, progress: progress.update)
     }
+    let plan = try within(budget, conversion.plan(observed), samples.tokens, messages)
     let folder = URL(fileURLWithPath: output).deletingLastPathComponent().path
     let progress = messages.progress("rounding weights", unit: .sites)
     return CalibratedPlan(
-      plan: try settings.rounding(conversion.plan(observed), samples: samples, in: folder, progress: progress.update),
+      plan: try settings.rounding(plan, samples: samples, in: folder, progress: progress.update),
       samples: samples)
+  }
+
+  /// The plan, with bits for each site where there is a budget.
+  private func within(
+    _ budget: BitBudget?, _ plan: ConversionPlan, _ samples: [[Int]]?, _ messages: OutputArguments
+  ) throws -> ConversionPlan {
+    guard let budget else { return plan }
+    return try plan.within(budget, samples: samples, progress: messages.progress("measuring", unit: .sites).update)
   }
 
   /// Samples to run the model on; nil where nothing is to be observed, or where the model cannot be run on

@@ -33,6 +33,8 @@ struct AttentionArguments: ParsableArguments {
   }
 }
 
+extension Effort: ExpressibleByArgument {}
+
 enum WeightScheme: String, ExpressibleByArgument, CaseIterable {
   case symmetric, asymmetric
 }
@@ -86,6 +88,12 @@ struct ConversionArguments: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
+      "The most that the file may take, such as 5.0bpw (bits per weight of the blocks' linears on disk) or 90MB: 3 to 8 bits for each fused group, by what they cost the model's output.",
+      valueName: "size"))
+  var budget: String?
+
+  @Option(
+    help: ArgumentHelp(
       "Model family, where config.json has no model_type.", valueName: "name"))
   var family: String?
 
@@ -94,6 +102,12 @@ struct ConversionArguments: ParsableArguments {
       "Method with its options (repeatable; each sees what those before it did): \(Methods.names). [default: best where the model can be run on text, outliertune with given statistics, else hadamard]",
       valueName: "name[,key=value]"))
   var method: [String] = []
+
+  @Option(
+    help: ArgumentHelp(
+      "Work that goes into the model: fast (no text, weights to nearest), standard (best), or thorough (a choice for each site, by trial). [default: standard]",
+      valueName: "level"))
+  var effort: Effort?
 
   @Flag(help: "Quantize weights only; activations stay float. Packs models of unknown families too.")
   var weightsOnly = false
@@ -145,6 +159,10 @@ struct ConversionArguments: ParsableArguments {
       throw ValidationError(
         "--family must be one of \(Families.all.map { $0.name }.joined(separator: ", ")).")
     }
+    if let budget {
+      guard BitBudget(budget) != nil else { throw ValidationError("--budget '\(budget)' is not like 5.0bpw or 90MB.") }
+      guard bits == 8 else { throw ValidationError("--budget chooses the bits: leave out --bits.") }
+    }
     guard symmetrization == nil || actScales != nil else {
       throw ValidationError("--symmetrization needs --act-scales, measured after it.")
     }
@@ -169,16 +187,20 @@ struct ConversionArguments: ParsableArguments {
     guard !noSymmetrization || (actScales == nil && !weightsOnly && !(noCalibration && statistics == nil)) else {
       throw ValidationError("--no-symmetrization is for statistics of calibration: leave out --symmetrization instead.")
     }
+    guard effort == nil || (method.isEmpty && statisticsPaths.isEmpty && !weightsOnly && !noCalibration) else {
+      throw ValidationError("--effort excludes --method, statistics, --weights-only and --no-calibration.")
+    }
     _ = try options(threadCount: 1)
   }
 
   /// True when a model is to be calibrated that can be.
-  var calibrates: Bool { statistics == nil && actScales == nil && !weightsOnly && !noCalibration }
+  var calibrates: Bool { statistics == nil && actScales == nil && !weightsOnly && !noCalibration && effort != .fast }
 
   /// True when an option is given that decides about sites or weights.
   var decides: Bool {
     bits != 8 || activationBits != 8 || weightScheme != nil || rounding != nil || groupSize != nil || perTensor
-      || !exclude.isEmpty || !bitsFor.isEmpty || !method.isEmpty || weightsOnly || noSymmetrization || noCalibration
+      || effort != nil || budget != nil || !exclude.isEmpty || !bitsFor.isEmpty || !method.isEmpty || weightsOnly
+      || noSymmetrization || noCalibration
       || !statisticsPaths.isEmpty
   }
 
@@ -214,8 +236,10 @@ struct ConversionArguments: ParsableArguments {
       else { throw ValidationError("--bits-for '\(rule)' is not REGEX=BITS with bits 2 to 8.") }
       return (try ConversionArguments.pattern(String(rule[..<mark]), "--bits-for"), bits)
     }
+    options.budget = budget.flatMap(BitBudget.init)
     options.family = family
     options.isCalibrated = calibrates
+    options.effort = effort ?? .standard
     do {
       options.methods = try method.map(Methods.method)
       options.rounding = try rounding.map(Roundings.rule)

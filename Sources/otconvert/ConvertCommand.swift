@@ -23,6 +23,7 @@ struct ConvertCommand: ParsableCommand {
           --exclude 'layers\\.0\\.'
         otconvert llama/ llama.otq --bits 6 --statistics stats.safetensors
         otconvert llama/ llama.otq --bits 6 --text pile.jsonl.zst --samples 256
+        otconvert llama/ llama.otq --budget 5.0bpw
         otconvert opt/ opt.otq --bits 6 --weight-scheme symmetric \\
           --method os,ratio=0.99 --ids ids.safetensors
 
@@ -63,6 +64,7 @@ struct ConvertCommand: ParsableCommand {
     let progress = messages.progress("converting")
     let outcome = try Converter(plan).run(to: output, force: force, progress: progress.update)
     outcome.warnings.forEach(messages.warn)
+    try plan.budgetWarning(ofFileAt: output).map(messages.warn)
     let stages = outcome.times.stages
     guard !messages.quiet || messages.json else { return }
     let seconds = Date().timeIntervalSince(start)

@@ -43,6 +43,9 @@ struct ExportCommand: ParsableCommand {
     guard dtype.map({ ["f32", "f16", "bf16"].contains($0) }) ?? true else {
       throw ValidationError("--dtype must be f32, f16 or bf16.")
     }
+    guard conversion.effort == nil, conversion.budget == nil else {
+      throw ValidationError("--effort and --budget are for convert: floats have neither rotations nor bits.")
+    }
     guard (shardSize ?? 1) > 0, (shardSize ?? 1) <= 1 << 30 else {
       throw ValidationError("--shard-size must be 1 to 1073741824 megabytes.")
     }

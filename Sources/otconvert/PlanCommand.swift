@@ -27,6 +27,12 @@ struct PlanCommand: ParsableCommand {
   /// index and the program itself, as measured.
   private static let conversionByteCount = 100_000_000
 
+  func validate() throws {
+    guard conversion.budget == nil else {
+      throw ValidationError("--budget is for convert: plan reads no weights, and shows the sizes of all bits.")
+    }
+  }
+
   func run() throws {
     let conversion = try self.conversion.conversion(of: input, threadCount: 1)
     var notes: [String] = []

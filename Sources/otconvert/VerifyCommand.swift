@@ -123,6 +123,7 @@ struct VerifyCommand: ParsableCommand {
           sequences: sequences.sequences, file: input, comparesOutputs: level == .model, tolerance: allowed,
           threadCount: threads.threads, progress: progress.update)
       }
+      run?.add(trials: file.container.metadata["method"]?["trials"])
       used = VerificationReport.Text(
         source: sequences.name, sequenceCount: sequences.sequences.count,
         tokenCount: sequences.sequences.reduce(0) { $0 + $1.count })

@@ -38,7 +38,9 @@ package struct Best: QuantizationMethod {
   }
 
   /// The method.
-  package init() { (isShifted, isScaled, isRotated, blockSize) = (true, true, true, nil) }
+  package init(isRotated: Bool = true) {
+    (isShifted, isScaled, self.isRotated, blockSize) = (true, true, isRotated, nil)
+  }
 
   /// Moments of the channels.
   package var needs: Set<ObservationKind> { [.channelMoments] }

@@ -38,7 +38,11 @@ package struct MethodOptions: Sendable {
     return (type.type, options)
   }
 
-  private func refusal(_ message: String) -> Refusal { Refusal("method-option", "\(owner): \(message)") }
+  /// A refusal of what was given, with rule `method-option`.
+  func refusal(_ message: String) -> Refusal { Refusal("method-option", "\(owner): \(message)") }
+
+  /// Takes a text; nil where none is given.
+  mutating func text(_ key: String) -> String? { values.removeValue(forKey: key) }
 
   /// Takes a number.
   ///

@@ -41,6 +41,11 @@ package struct OutlierSuppressionPlus: QuantizationMethod {
     sampleCount = try options.integer("samples", in: 1...100_000, default: 8)
   }
 
+  /// The method.
+  package init(form: ActivationForm = .asymmetric, grid: Grid = .program, sampleCount: Int = 8) {
+    (self.form, self.grid, self.sampleCount) = (form, grid, sampleCount)
+  }
+
   /// Ranges of the channels, and whole samples.
   package var needs: Set<ObservationKind> { [.ranges, .wholeSamples(count: sampleCount)] }
 

@@ -39,6 +39,11 @@ package struct SmoothQuant: QuantizationMethod {
     sampleCount = searches ? try options.integer("samples", in: 1...100_000, default: 8) : 0
   }
 
+  /// The method with one α, activations with a scale per token.
+  package init(alpha: Double = 0.5) {
+    (self.alpha, isForNormsAlone, form, sampleCount) = (alpha, false, .token, 0)
+  }
+
   /// Ranges of the channels, and whole samples for a search.
   package var needs: Set<ObservationKind> {
     alpha == nil ? [.ranges, .wholeSamples(count: sampleCount)] : [.ranges]

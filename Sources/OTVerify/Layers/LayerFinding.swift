@@ -86,6 +86,13 @@ package struct SiteFinding: Sendable {
   package let quantization: ActivationQuantization
   /// The transform that migration put on it.
   package let transform: ChannelTransform
+  /// The rotation behind that transform; nil: none.
+  package var rotation: Rotation?
+  /// The node of the source that gives the site's value.
+  package var root = ""
+  /// The methods that were tried for the site, as the file tells, with Σ(y − ŷ)² / Σy² of its linears' outputs;
+  /// NaN where the file has no number.
+  package var trials: [(method: String, error: Double)] = []
   /// Ranges of the channels in the source.
   package let sourceRanges: ChannelRanges
   /// Values in the source.
@@ -116,4 +123,7 @@ package struct SiteFinding: Sendable {
   package var shiftedRanges: ChannelRanges {
     transform.scale.map(packedRanges.scaled) ?? packedRanges
   }
+
+  /// The method of those that were tried whose error is the least.
+  package var chosenMethod: String? { trials.filter { $0.error.isFinite }.min { $0.error < $1.error }?.method }
 }

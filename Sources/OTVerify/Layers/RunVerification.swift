@@ -1,5 +1,6 @@
 import OTFoundation
 import OTGraph
+import OTJSON
 import OTObservation
 import OTRuntime
 
@@ -9,7 +10,7 @@ package struct RunVerification: Sendable {
   /// site, in execution order.
   package let layers: [LayerFinding]
   /// A finding for every site, in execution order.
-  package let sites: [SiteFinding]
+  package private(set) var sites: [SiteFinding]
   /// The distance of the outputs; nil unless asked for.
   package let model: ModelFinding?
   /// Tokens that were run.
@@ -35,6 +36,14 @@ package struct RunVerification: Sendable {
   package var offenders: [LayerFinding] { layers.filter { !$0.faults.isEmpty } }
   /// True when nothing has a fault.
   package var hasPassed: Bool { offenders.isEmpty && model?.faults.isEmpty ?? true }
+
+  /// Adds to each site what a file's metadata tells of the methods that were tried for it.
+  package mutating func add(trials: JSONValue?) {
+    for index in sites.indices {
+      let tried = trials?[sites[index].root]?.object?.members ?? []
+      sites[index].trials = tried.map { ($0.key, $0.value.double ?? .nan) }
+    }
+  }
 
   /// Bytes of values that are kept of the source by default, for comparison.
   package static let defaultByteCount = 1 << 29
@@ -184,12 +193,15 @@ private final class Observation {
     plan.sites.compactMap { observed in
       let site = observed.site
       guard let activity = activities[site.producer] else { return nil }
-      return SiteFinding(
+      var finding = SiteFinding(
         site: site, quantization: graph.activations[site.producer] ?? .float,
         transform: graph.transform(ofValue: site.producer), sourceRanges: activity.sourceRanges,
         sourceHistogram: activity.sourceHistogram, packedRanges: activity.packedRanges,
         packedHistogram: activity.packedHistogram, clippedCount: activity.clippedCount,
         valueCount: activity.valueCount)
+      finding.rotation = graph.rotation(ofValue: site.producer)
+      finding.root = observed.root
+      return finding
     }
   }
 }

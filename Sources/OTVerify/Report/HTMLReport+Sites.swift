@@ -43,6 +43,11 @@ extension HTMLReport {
     if case .static = site.quantization, site.valueCount > 0 {
       facts.append("\(ReportNumber.percent(Double(site.clippedCount) / Double(site.valueCount))) clipped")
     }
+    let parts = [
+      site.transform.shift.map { _ in "shifted" }, site.transform.scale.map { _ in "scaled" },
+      site.rotation.map { "rotated in blocks of \($0.blockSize)" },
+    ].compactMap { $0 }
+    if !parts.isEmpty { facts.append(parts.joined(separator: ", ")) }
     let block = LayerPlace(name: name).block
     let readers = site.site.consumers.map { reader in
       let place = LayerPlace(name: reader)
@@ -55,8 +60,21 @@ extension HTMLReport {
           .element("h3", [:], Markup(name)),
           .element("p", ["class": "muted"], Markup(facts.joined(separator: " · "))),
           .element("p", ["class": "muted readers"], Markup("read by \(readers.joined(separator: ", "))")),
-          sourceChart(site),
+          tried(site), sourceChart(site),
         ] + stepChart(site) + [histograms(site)]))
+  }
+
+  /// The methods that were tried, the chosen one first; empty where the file tells of none.
+  private func tried(_ site: SiteFinding) -> Markup {
+    guard let chosen = site.chosenMethod else { return .empty }
+    func text(_ trial: (method: String, error: Double)) -> String {
+      "\(trial.method) \(trial.error.isFinite ? ReportNumber.percent(trial.error) : "–")"
+    }
+    let others = site.trials.filter { $0.method != chosen }.sorted { $0.error < $1.error }.map(text)
+    let first = site.trials.filter { $0.method == chosen }.map(text)
+    return .element(
+      "p", ["class": "muted readers"],
+      Markup("chosen by the error of the linears' outputs: \((first + others).joined(separator: "; "))"))
   }
 
   /// The source's ranges, with those after symmetrization where there was any.

@@ -72,6 +72,11 @@ extension SiteFinding {
       "quantization": .string(quantization.storageDescription), "outlierRatio": .finite(sourceRanges.outlierRatio),
       "source": ranges(sourceRanges),
     ]
+    if let rotation { entry["rotationBlock"] = .integer(rotation.blockSize) }
+    if !trials.isEmpty {
+      entry["trials"] = .object(trials.reduce(into: JSONObject()) { $0[$1.method] = .finite($1.error) })
+      entry["chosen"] = chosenMethod.map { .string($0) } ?? .null
+    }
     if transform.shift != nil { entry["symmetrized"] = ranges(shiftedRanges) }
     entry["packed"] = ranges(packedRanges)
     if case .static = quantization { entry["clippedCount"] = .integer(clippedCount) }
