@@ -137,12 +137,25 @@ package struct Calibration: Sendable {
     var plan = plan
     plan.roundingRun = samples.run
     plan.rounded = try Refusal.naming(plan.checkpoint.files.first?.path) {
-      try SequentialRounding(
-        graph: graph, parameters: plan.model.parameters, weights: plan.recipe.weights, threadCount: threadCount,
-        maximumByteCount: maximumByteCount ?? Machine.memoryByteCount / 2
-      ).run(samples.tokens, into: ScratchFile(in: folder), progress: progress)
+      func rounding(_ maximumByteCount: Int) -> SequentialRounding {
+        SequentialRounding(
+          graph: graph, parameters: plan.model.parameters, weights: plan.recipe.weights, threadCount: threadCount,
+          maximumByteCount: maximumByteCount)
+      }
+      let least = try rounding(0).leastByteCount(lengths: samples.tokens.map(\.count))
+      try check(least: least, lengths: samples.tokens.map(\.count))
+      return try rounding(maximumByteCount ?? max(least, Machine.memoryByteCount / 2))
+        .run(samples.tokens, in: folder, progress: progress)
     }
     return plan
+  }
+
+  /// - Throws: `Refusal` with rule `calibration-memory` where there may be less than is needed.
+  private func check(least: Int, lengths: [Int]) throws {
+    guard let maximumByteCount, maximumByteCount < least else { return }
+    throw Refusal(
+      "calibration-memory", "samples of \(lengths.max() ?? 0) tokens take at least \(least) bytes",
+      remedy: "give as much with --max-memory, choose a smaller --length, or --effort fast")
   }
 
   /// Memory in bytes that calibrating takes beside the mapped source; no weight is read.
@@ -172,11 +185,7 @@ package struct Calibration: Sendable {
     }
     let reading = try executor(cachesParameters: false)
     let least = try Calibrator.leastByteCount(reading, lengths: lengths, pass: pass)
-    if let maximumByteCount, maximumByteCount < least {
-      throw Refusal(
-        "calibration-memory", "samples of \(lengths.max() ?? 0) tokens take at least \(least) bytes",
-        remedy: "give as much with --max-memory, or choose a smaller --length")
-    }
+    try check(least: least, lengths: lengths)
     let room = maximumByteCount ?? max(least, Machine.memoryByteCount / 2)
     let byteCount = model.checkpoint.tensors.reduce(0) { $0 + $1.shape.elementCount * 4 }
     // Kept in memory where they leave as much again for values.

@@ -47,14 +47,21 @@ package final class ScratchFile: Sendable {
   /// - Throws: `Refusal` with rule `scratch-unwritable` where they cannot be had.
   package func read(_ range: Range<Int>) throws -> [UInt8] {
     try [UInt8](unsafeUninitializedCapacity: range.count) { buffer, initializedCount in
-      while initializedCount < range.count {
-        let count = pread(
-          descriptor, buffer.baseAddress.map { $0 + initializedCount }, range.count - initializedCount,
-          off_t(range.lowerBound + initializedCount))
-        if count < 0 && errno == EINTR { continue }
-        guard count > 0 else { throw ScratchFile.refusal(count < 0 ? errno : EIO, folder) }
-        initializedCount += count
-      }
+      try read(into: UnsafeMutableRawBufferPointer(buffer), at: range.lowerBound)
+      initializedCount = range.count
+    }
+  }
+
+  /// Fills memory with bytes that were written from `offset` on.
+  ///
+  /// - Throws: as `read(_:)`.
+  package func read(into target: UnsafeMutableRawBufferPointer, at offset: Int) throws {
+    var done = 0
+    while done < target.count {
+      let count = pread(descriptor, target.baseAddress.map { $0 + done }, target.count - done, off_t(offset + done))
+      if count < 0 && errno == EINTR { continue }
+      guard count > 0 else { throw ScratchFile.refusal(count < 0 ? errno : EIO, folder) }
+      done += count
     }
   }
 

@@ -8,10 +8,12 @@ package struct CalibrationPass: Sendable {
   package var kinds: Set<ObservationKind> = [.ranges]
   /// Producers of the sites that are observed; nil: all.
   package var sites: Set<String>?
-  /// Values that are not computed: node → its value for each sample.
-  package var given: [String: [Matrix]] = [:]
+  /// Values that are not computed, for each sample.
+  package var given = KeptValues()
   /// Nodes whose values for all samples are returned, for a later pass that begins there.
   package var kept: [String] = []
+  /// The file that these are kept in; nil: in memory.
+  package var scratch: ScratchFile?
 
   /// A pass from the tokens on.
   package init(_ kinds: Set<ObservationKind> = [.ranges]) { self.kinds = kinds }
@@ -36,9 +38,9 @@ package struct Calibrator: Sendable {
   /// The result of a pass.
   package struct Outcome: Sendable {
     /// The observations, by the producer of the site.
-    package let sites: [String: SiteObservations]
-    /// The values that were to be kept: node → its value for each sample.
-    package let values: [String: [Matrix]]
+    package var sites: [String: SiteObservations]
+    /// The values that were to be kept, for each sample that is not empty.
+    package let values: KeptValues
   }
 
   /// Larger batches are not faster where parameters stay in memory.
@@ -88,7 +90,7 @@ package struct Calibrator: Sendable {
 
   private static func bytesPerToken(_ executor: any Executor, _ pass: CalibrationPass) throws -> Int {
     let ends = pass.ends(executor.graph)
-    return ends.isEmpty ? 0 : try executor.bytesPerToken(from: Set(pass.given.keys), until: ends)
+    return ends.isEmpty ? 0 : try executor.bytesPerToken(from: pass.given.nodes, until: ends)
   }
 
   /// Memory in use until the pass is over: for observers, and for values that are kept.
@@ -97,10 +99,10 @@ package struct Calibrator: Sendable {
     let observers = pass.observed(graph).flatMap { site in
       pass.kinds.withoutSmaller.map { $0.byteCount(channelCount: site.size, lengths: lengths) }
     }
-    let values = pass.kept.map { node in
+    let values = (pass.scratch == nil ? pass.kept : []).map { node in
       rowCount.multipliedChecked(by: graph.channelCount(of: node) ?? 0)?.multipliedChecked(by: 4) ?? .max
     }
-    return (observers + values).reduce(0) { $0.addingChecked($1) ?? .max }
+    return (observers + values).reduce(pass.given.byteCount) { $0.addingChecked($1) ?? .max }
   }
 
   /// The groups of samples of these lengths that run together.
@@ -142,26 +144,26 @@ package struct Calibrator: Sendable {
     }
     let used = samples.indices.filter { !samples[$0].isEmpty }
     guard !used.isEmpty else { throw Refusal("calibration-empty", "there are no tokens to calibrate on") }
-    let given = try pass.given.mapValues { matrices in
-      guard matrices.count == samples.count else {
-        throw Refusal("run-given", "values are given for \(matrices.count) samples of \(samples.count)")
-      }
-      return used.map { matrices[$0] }
+    for node in pass.given.nodes where pass.given.sampleCount(of: node) != samples.count {
+      throw Refusal(
+        "run-given", "values are given for \(pass.given.sampleCount(of: node)) samples of \(samples.count)")
     }
     let sequences = used.map { TokenSequence(samples[$0]) }
     let lengths = used.map { samples[$0].count }
     let observers = SiteObservers(
       sites, kinds: pass.kinds, lengths: lengths, threadCount: executor.threadCount)
-    var values: [String: [Matrix]] = [:]
+    var values = KeptValues(in: pass.scratch)
     let totalCount = lengths.reduce(0, +)
     var doneCount = 0
     progress?(0, totalCount)
     for batch in try batches(lengths, pass) {
       let observe: Executor.Observer? = sites.isEmpty ? nil : { try observers.add($0, samples: batch) }
+      let given = try pass.given.nodes.reduce(into: [String: [Matrix]]()) { given, node in
+        given[node] = try used[batch].map { try pass.given.matrix(of: node, sample: $0) }
+      }
       let results = try executor.run(
-        Array(sequences[batch]), from: given.mapValues { Array($0[batch]) }, until: pass.ends(executor.graph),
-        observe: observe)
-      for node in pass.kept { values[node, default: []] += try results.map { try $0.output(node) } }
+        Array(sequences[batch]), from: given, until: pass.ends(executor.graph), observe: observe)
+      for node in pass.kept { for result in results { try values.append(result.output(node), of: node) } }
       doneCount += lengths[batch].reduce(0, +)
       progress?(doneCount, totalCount)
     }

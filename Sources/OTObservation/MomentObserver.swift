@@ -27,6 +27,9 @@ package struct SecondMoments: Sendable, Equatable {
   /// The mean of each channel.
   package var mean: [Double] { sums.map { $0 / Double(max(rowCount, 1)) } }
 
+  /// The products, not copied where nobody else has them.
+  package consuming func takenProducts() -> [Double] { products }
+
   /// The moments of both together.
   ///
   /// - Precondition: they have the same number of channels.

@@ -102,7 +102,7 @@ extension ObservationKind {
   }
 
   /// Memory in bytes that the observation of a site takes while it is made.
-  func byteCount(channelCount: Int, lengths: [Int]) -> Int {
+  package func byteCount(channelCount: Int, lengths: [Int]) -> Int {
     let count: Int? =
       switch self {
       case .ranges, .channelMoments: 0

@@ -10,7 +10,7 @@ import OTTensor
 /// whose weights are rounded so far gives at each site.
 ///
 /// The samples pass through the model once: from one site to the next only the values that later
-/// nodes still need are kept.
+/// nodes still need are kept, in memory where they leave room, else in a file without a name.
 package struct SequentialRounding: Sendable {
   /// Called with the sites done and in all.
   package typealias Progress = (_ doneCount: Int, _ totalCount: Int) -> Void
@@ -45,26 +45,91 @@ package struct SequentialRounding: Sendable {
     order = Dictionary(uniqueKeysWithValues: graph.nodes.enumerated().map { ($1.name, $0) })
   }
 
+  /// The sites whose weights are quantized.
+  private var sites: [Site] { graph.sites.filter { $0.consumers.contains { weights[$0]?.scheme != nil } } }
+
+  /// The rule of a site's weights.
+  private func rule(_ site: Site) -> any RoundingRule {
+    site.consumers.lazy.compactMap { weights[$0]?.rounding }.first ?? NearestRounding()
+  }
+
+  // MARK: Memory
+
+  /// Memory in bytes that a site takes beside values: what its rule makes of what was observed, and its weights.
+  private func byteCount(of site: Site) -> Int {
+    let uses = site.consumers.flatMap(graph.parameterUses(of:)).filter { $0.role == .weight }
+    // Values as they are rounded, and in tiles.
+    let weights = uses.reduce(0) { $0.addingChecked($1.shape.elementCount * 2) ?? .max }
+    return rule(site).fittedByteCount(channelCount: site.size).addingChecked(weights) ?? .max
+  }
+
+  /// Memory in bytes that kept values may take, whatever the site.
+  private func keptByteCount(lengths: [Int]) -> Int {
+    let most = sites.reduce(0) { most, site in
+      let observed = rule(site).needs.reduce(0) {
+        $0.addingChecked($1.byteCount(channelCount: site.size, lengths: lengths)) ?? .max
+      }
+      return max(most, byteCount(of: site).addingChecked(observed) ?? .max)
+    }
+    // As much again for those of a batch.
+    return max(maximumByteCount - min(most, maximumByteCount), 0) / 2
+  }
+
+  /// Memory in bytes that samples of these lengths take at least: the smallest batch of one site, what is observed of
+  /// it, what its rule makes of that, and its weights.
+  ///
+  /// - Throws: as executors throw.
+  package func leastByteCount(lengths: [Int]) throws -> Int {
+    let lengths = lengths.filter { $0 > 0 }
+    let executor = try FloatExecutor(graph: graph, parameters: parameters, threadCount: 1)
+    var most = 0
+    var given: [String] = []
+    for site in sites {
+      let rule = rule(site)
+      var pass = pass(to: site, for: rule)
+      pass.given = KeptValues(given.reduce(into: [:]) { $0[$1] = [] })
+      // Values may be in a file: only its being there counts.
+      let kept = pass.kept
+      pass.kept = []
+      let batch =
+        rule.needs.isEmpty ? 0 : try Calibrator.leastByteCount(executor, lengths: lengths, pass: pass)
+      most = max(most, batch.addingChecked(byteCount(of: site)) ?? .max)
+      given = kept
+    }
+    return most
+  }
+
+  private func pass(to site: Site, for rule: any RoundingRule) -> CalibrationPass {
+    var pass = CalibrationPass(rule.needs)
+    pass.sites = [site.producer]
+    pass.kept = graph.frontier(at: site)
+    return pass
+  }
+
+  // MARK: Running
+
   /// Rounds all weights whose rule goes by observations, and no others.
   ///
-  /// - Parameter samples: token IDs.
-  /// - Throws: as calibration, rounding rules and quantizers throw.
+  /// - Parameters:
+  ///   - samples: token IDs.
+  ///   - folder: has room for a byte for each such weight, and for values that memory has no room for.
+  /// - Throws: as calibration, rounding rules and quantizers throw; `Refusal` with rule `scratch-unwritable`.
   package func run(
-    _ samples: [[Int]], into scratch: ScratchFile, progress: Progress? = nil
+    _ samples: [[Int]], in folder: String, progress: Progress? = nil
   ) throws -> RoundedWeights {
     try BLAS.load(threadCount: threadCount)
     let samples = samples.filter { !$0.isEmpty }
-    var rounded = RoundedWeights(in: scratch)
-    var values: [String: [Matrix]] = [:]
+    var rounded = RoundedWeights(in: try ScratchFile(in: folder))
+    var values = KeptValues()
     // Weights in memory: of linears that have not been passed yet.
     var pending: [String: Pending] = [:]
-    let sites = graph.sites.filter { $0.consumers.contains { weights[$0]?.scheme != nil } }
+    let sites = sites
     progress?(0, sites.count)
     for (index, site) in sites.enumerated() {
-      let rule = site.consumers.lazy.compactMap { weights[$0]?.rounding }.first ?? NearestRounding()
-      let observed = try advance(to: site, for: rule, samples, from: &values, pending)
+      let rule = rule(site)
+      let observed = try advance(to: site, for: rule, samples, from: &values, pending, folder)
       pending = pending.filter { order[$0.key, default: 0] > order[site.producer, default: 0] }
-      let rounding = try rule.fitted(to: observed)
+      let rounding = try rule.fitted(to: consume observed)
       for use in site.consumers.flatMap(graph.parameterUses(of:)) where use.role == .weight {
         guard let scheme = weights[use.node]?.scheme(for: use.shape) else { continue }
         let rows = try WeightQuantizer(
@@ -84,24 +149,31 @@ package struct SequentialRounding: Sendable {
 
   /// Runs the samples on to a site and observes it; `values` are then those that the rest needs.
   private func advance(
-    to site: Site, for rule: any RoundingRule, _ samples: [[Int]], from values: inout [String: [Matrix]],
-    _ pending: [String: Pending]
+    to site: Site, for rule: any RoundingRule, _ samples: [[Int]], from values: inout KeptValues,
+    _ pending: [String: Pending], _ folder: String
   ) throws -> SiteObservations {
-    var pass = CalibrationPass(rule.needs)
-    pass.sites = [site.producer]
+    var pass = pass(to: site, for: rule)
     pass.given = values
-    pass.kept = graph.frontier(at: site)
-    let part = try GraphPart(of: graph, from: Set(values.keys), until: pass.kept)
+    let tokenCount = samples.reduce(0) { $0 + $1.count }
+    let byteCount = pass.kept.reduce(0) { $0 + (graph.channelCount(of: $1) ?? 0) * tokenCount * 4 }
+    // Those before are in memory or in a file of their own until these are all there.
+    if byteCount + values.byteCount > keptByteCount(lengths: samples.map(\.count)) {
+      pass.scratch = try ScratchFile(in: folder)
+    }
+    let part = try GraphPart(of: graph, from: values.nodes, until: pass.kept)
     let executor = try QuantizedExecutor(
       graph: graph,
       parameters: PartParameters(
         parameters, nodes: Set(part.nodes.map(\.name)), shiftProducts: pending.compactMapValues(\.shiftProduct)),
       weights: pending.mapValues(\.weight), threadCount: threadCount)
     // Weights are in memory: small batches, whose memory is used again, are faster than large ones.
-    let calibrator = Calibrator(executor: executor, parameterByteCount: 0, maximumByteCount: maximumByteCount)
-    let outcome = try calibrator.run(samples, pass: pass)
+    let calibrator = Calibrator(
+      executor: executor, parameterByteCount: 0,
+      maximumByteCount: maximumByteCount - min(self.byteCount(of: site), maximumByteCount))
+    var outcome = try calibrator.run(samples, pass: pass)
     values = outcome.values
-    return outcome.sites[site.producer] ?? SiteObservations()
+    // Taken out, so that a rule can work where they are.
+    return outcome.sites.removeValue(forKey: site.producer) ?? SiteObservations()
   }
 }
 

@@ -1,3 +1,4 @@
+import Foundation
 import OTCheckpoint
 import OTConversion
 import OTFoundation
@@ -132,12 +133,15 @@ import _OTTestSupport
     }.map(\.name)
     var given: [String: [Matrix]] = [:]
     var done: Set<String> = []
-    for cut in cuts {
+    let folder = FileManager.default.temporaryDirectory.path
+    for (index, cut) in cuts.enumerated() {
       let part = try GraphPart(of: graph, from: Set(given.keys), until: [cut])
       var pass = CalibrationPass(Self.everything)
       pass.sites = Set(graph.sites.map(\.producer)).intersection(part.nodes.map(\.name)).subtracting(given.keys)
-      pass.given = given
+      pass.given = KeptValues(given)
       pass.kept = [cut]
+      // In memory and in a file by turns.
+      if index % 2 == 1 { pass.scratch = try ScratchFile(in: folder) }
       let outcome = try Self.run(executor, pass)
       for (site, observed) in outcome.sites {
         let isEqual = observed == whole.sites[site]
@@ -145,7 +149,10 @@ import _OTTestSupport
         done.insert(site)
       }
       // Empty samples have no values, but their place.
-      var values = try #require(outcome.values[cut])[...]
+      #expect(outcome.values.nodes == [cut] && (outcome.values.byteCount == 0) == (index % 2 == 1))
+      var values = try (0..<outcome.values.sampleCount(of: cut)).map {
+        try outcome.values.matrix(of: cut, sample: $0)
+      }[...]
       #expect(values.count == Self.used.count)
       given = [
         cut: Self.samples.map { sample in
@@ -182,7 +189,7 @@ import _OTTestSupport
     }
     #expect(rule(CalibrationPass([])) == "calibration-no-sites")
     var pass = CalibrationPass()
-    pass.given = [executor.graph.sites[0].producer: []]
+    pass.given = KeptValues([executor.graph.sites[0].producer: []])
     #expect(rule(pass) == "run-given")
     pass = CalibrationPass()
     pass.kept = ["nothing"]

@@ -47,39 +47,54 @@ package struct GPTQ: RoundingRule {
   /// of the diagonal itself.
   /// - Throws: `Refusal` with rule `rounding-moments` where there are no moments, or they are not finite,
   ///   or as `BLAS.load`.
-  package func fitted(to observed: SiteObservations) throws -> any WeightRounding {
+  package func fitted(to observed: consuming SiteObservations) throws -> any WeightRounding {
     try BLAS.load(threadCount: 1)
     guard let moments = observed.moments else {
       throw Refusal("rounding-moments", "GPTQ needs the second moments of what a weight multiplies")
     }
+    // So that the products have one owner.
+    observed = SiteObservations()
     let n = moments.channelCount
-    let diagonal = (0..<n).map { moments.products[$0 * n + $0] }
+    var matrix = (consume moments).takenProducts()
+    let diagonal = (0..<n).map { matrix[$0 * n + $0] }
     let mean = diagonal.reduce(0, +) / Double(max(n, 1))
     guard mean.isFinite else { throw Refusal("rounding-moments", "the second moments of a site are not finite") }
     var order = Array(0..<n)
     if isOrdered { order.sort { diagonal[$0] != diagonal[$1] ? diagonal[$0] > diagonal[$1] : $0 < $1 } }
     // A site that no token reaches: nothing is known of which errors matter.
     guard mean > 0 else { return FittedGPTQ(order: order, feedback: [Float](repeating: 0, count: n * n)) }
+    GPTQ.permute(&matrix, order.reversed(), n)
     var added = damping
     while added <= 1 {
-      if let factor = factor(moments, order, adding: added * mean) {
-        return FittedGPTQ(order: order, feedback: GPTQ.feedback(factor, n))
-      }
+      for j in 0..<n { matrix[j * n + j] = diagonal[order[n - 1 - j]] + added * mean }
+      if BLAS.factorize(&matrix, n: n) { return FittedGPTQ(order: order, feedback: GPTQ.feedback(matrix, n)) }
+      // The factor took one triangle; the other is still there.
+      for j in 0..<n { for i in 0..<j { matrix[j * n + i] = matrix[i * n + j] } }
       added = added < 1 ? min(added * 10, 1) : 2
     }
     throw Refusal("rounding-moments", "the second moments of a site are not those of real numbers")
   }
 
-  /// R of H in the reversed order, R_ij at `j·n + i`; nil where H is not positive definite.
-  private func factor(_ moments: SecondMoments, _ order: [Int], adding damping: Double) -> [Double]? {
-    let n = order.count
-    var matrix = [Double](repeating: 0, count: n * n)
-    for j in 0..<n {
-      let row = order[n - 1 - j] * n
-      for i in 0...j { matrix[j * n + i] = moments.products[row + order[n - 1 - i]] }
-      matrix[j * n + j] += damping
+  /// The errors' shares.
+  package func fittedByteCount(channelCount: Int) -> Int {
+    channelCount.multipliedChecked(by: channelCount)?.multipliedChecked(by: MemoryLayout<Float>.stride) ?? .max
+  }
+
+  /// Rows and columns of a symmetric matrix in another order, where it is: entry (j, i) becomes that of
+  /// (order[j], order[i]).
+  static func permute(_ matrix: inout [Double], _ order: [Int], _ n: Int) {
+    // The channel at each place, and the place of each channel.
+    var (channels, places) = (Array(0..<n), Array(0..<n))
+    matrix.withUnsafeMutableBufferPointer { matrix in
+      for (place, channel) in order.enumerated() where channels[place] != channel {
+        let other = places[channel]
+        for i in 0..<n { matrix.swapAt(place * n + i, other * n + i) }
+        for i in 0..<n { matrix.swapAt(i * n + place, i * n + other) }
+        places[channels[place]] = other
+        channels.swapAt(place, other)
+        places[channel] = place
+      }
     }
-    return BLAS.factorize(&matrix, n: n) ? matrix : nil
   }
 
   /// R_tu / R_tt for u < t in the order of rounding, `[t, u]`.

@@ -21,7 +21,9 @@ package struct NearestRounding: RoundingRule, WeightRounding {
   package var record: JSONObject { [:] }
 
   /// Itself, for any site.
-  package func fitted(to observed: SiteObservations) -> any WeightRounding { self }
+  package func fitted(to observed: consuming SiteObservations) -> any WeightRounding { self }
+  /// None.
+  package func fittedByteCount(channelCount: Int) -> Int { 0 }
 
   /// Rounds each weight to the nearest value, ties to even.
   package func round(

@@ -68,8 +68,12 @@ package protocol RoundingRule: Sendable {
 
   /// The rounding of the weights that read a site.
   ///
+  /// - Parameter observed: may be worked on where it is.
   /// - Throws: `Refusal` where what it needs was not observed, or does not do.
-  func fitted(to observed: SiteObservations) throws -> any WeightRounding
+  func fitted(to observed: consuming SiteObservations) throws -> any WeightRounding
+
+  /// Memory in bytes that the fitted rounding of a site of so many channels takes, beside what was observed.
+  func fittedByteCount(channelCount: Int) -> Int
 
   /// The name that files record with each weight: what becomes of it goes by that.
   var kind: RoundingKind { get }
