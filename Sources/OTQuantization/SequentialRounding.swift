@@ -99,6 +99,30 @@ package struct SequentialRounding: Sendable {
     return most
   }
 
+  /// Memory in bytes that samples of these lengths take where there is enough.
+  ///
+  /// - Throws: as executors throw.
+  package func byteCount(lengths: [Int]) throws -> Int {
+    let lengths = lengths.filter { $0 > 0 }
+    let executor = try FloatExecutor(graph: graph, parameters: parameters, threadCount: 1)
+    let rowCount = lengths.reduce(0, +)
+    var most = 0
+    var given: [String] = []
+    for site in sites {
+      var pass = pass(to: site, for: rule(site))
+      pass.given = KeptValues(given.reduce(into: [:]) { $0[$1] = [] })
+      // Those before, and of these what the pass counts itself.
+      let before = given.reduce(0) { $0 + (graph.channelCount(of: $1) ?? 0) * rowCount * 4 }
+      given = pass.kept
+      let batch = try Calibrator(
+        executor: executor, parameterByteCount: 0,
+        maximumByteCount: max(maximumByteCount - min(byteCount(of: site), maximumByteCount), 0)
+      ).byteCount(lengths: lengths, pass: pass)
+      most = max(most, batch.addingChecked(before)?.addingChecked(byteCount(of: site)) ?? .max)
+    }
+    return most
+  }
+
   private func pass(to site: Site, for rule: any RoundingRule) -> CalibrationPass {
     var pass = CalibrationPass(rule.needs)
     pass.sites = [site.producer]

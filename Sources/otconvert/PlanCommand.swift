@@ -6,6 +6,7 @@ import OTGraph
 import OTJSON
 import OTModel
 import OTObservation
+import OTQuantization
 import OTVerify
 
 struct PlanCommand: ParsableCommand {
@@ -44,18 +45,46 @@ struct PlanCommand: ParsableCommand {
     let alternatives = try PlanCommand.alternatives(conversion, assumingPerToken: calibrates)
     // They are in the JSON.
     if !messages.json { (plan.warnings + notes).forEach(messages.warn) }
+    let noteCount = notes.count
+    let settings = calibration.settings(threadCount: 1)
+    let samples = calibrates ? try samples(conversion, settings) : nil
     let calibrationByteCount =
-      calibrates
-      ? try calibration.settings(threadCount: 1).byteCount(
-        on: conversion.model, kinds: conversion.needs,
-        lengths: conversion.graph.flatMap { try calibration.tokens($0)?.tokens.map(\.count) }) : nil
+      try samples.map {
+        try settings.byteCount(on: conversion.model, kinds: conversion.needs, lengths: $0.tokens.map(\.count))
+      }
+    var efforts: [EffortEstimate] = []
+    do {
+      efforts = try PlanCommand.efforts(conversion, samples, settings)
+    } catch let refusal as Refusal where refusal.rule.hasPrefix("blas-") {
+      notes.append("what efforts that run text take is not known here: \(refusal)")
+      efforts = try PlanCommand.efforts(conversion, nil, settings)
+    }
+    if !messages.json { notes.suffix(notes.count - noteCount).forEach(messages.warn) }
     try messages.result(
-      textReport(plan, conversion.calibratedMethodName, calibrationByteCount, alternatives),
-      json: jsonReport(plan, notes, calibrationByteCount, alternatives))
+      textReport(plan, conversion.calibratedMethodName, calibrationByteCount, alternatives, efforts),
+      json: jsonReport(plan, notes, calibrationByteCount, alternatives, efforts))
+  }
+
+  private static func efforts(
+    _ conversion: Conversion, _ samples: Calibration.Samples?, _ settings: Calibration
+  ) throws -> [EffortEstimate] {
+    try conversion.estimates(
+      lengths: samples?.tokens.map(\.count), heldOutLengths: samples?.heldOut.map(\.count) ?? [],
+      calibration: settings,
+      speed: ConversionSpeed(
+        bits: conversion.options.bits, rule: samples.map { _ in Best().weightDefaults.rounding }))
+  }
+
+  /// The samples that convert would take.
+  private func samples(_ conversion: Conversion, _ settings: Calibration) throws -> Calibration.Samples? {
+    if let graph = conversion.graph, let samples = try calibration.tokens(graph) { return samples }
+    let (graph, tokenizer) = try conversion.runnable()
+    return try settings.samples(tokenizer: tokenizer, graph: graph, holdingOut: HeldOutText.sampleCount)
   }
 
   private func textReport(
-    _ plan: ConversionPlan, _ method: String, _ calibrationByteCount: Int?, _ alternatives: [Alternative]
+    _ plan: ConversionPlan, _ method: String, _ calibrationByteCount: Int?, _ alternatives: [Alternative],
+    _ efforts: [EffortEstimate]
   ) -> String {
     var table = TextTable([
       ("tensor", .left), ("shape", .left), ("type", .left), ("becomes", .left), ("bytes", .right),
@@ -89,7 +118,20 @@ struct PlanCommand: ParsableCommand {
         fixed(choice.bitsPerWeight, 2),
       ])
     }
-    return (lines + [choices.text]).joined(separator: "\n")
+    var work = TextTable([("effort", .left), ("processor time", .right), ("memory", .right)])
+    for estimate in efforts {
+      work.append([
+        "--effort \(estimate.effort.rawValue)", PlanCommand.text(seconds: estimate.processorSeconds),
+        byteText(estimate.byteCount + PlanCommand.conversionByteCount),
+      ])
+    }
+    return (lines + [choices.text, "", work.text]).joined(separator: "\n")
+  }
+
+  /// Two figures are all that an estimate has.
+  private static func text(seconds: Double) -> String {
+    seconds < 100
+      ? "about \(fixed(seconds, seconds < 10 ? 1 : 0)) s" : "about \(fixed(seconds / 60, seconds < 600 ? 1 : 0)) min"
   }
 
   /// Counts of sites by activation scheme, and of transforms that stay on the edge.
@@ -141,7 +183,8 @@ struct PlanCommand: ParsableCommand {
   }
 
   private func jsonReport(
-    _ plan: ConversionPlan, _ notes: [String], _ calibrationByteCount: Int?, _ alternatives: [Alternative]
+    _ plan: ConversionPlan, _ notes: [String], _ calibrationByteCount: Int?, _ alternatives: [Alternative],
+    _ efforts: [EffortEstimate]
   ) -> JSONValue {
     let estimate = plan.estimate
     return .object([
@@ -158,6 +201,13 @@ struct PlanCommand: ParsableCommand {
             "name": .string(tensor.outputName), "shape": .array(tensor.shape.dimensions.map { .integer($0) }),
             "becomes": .string(tensor.treatmentText),
             "estimatedByteCount": .integer(tensor.storedByteCount(plan.options.compression)),
+          ])
+        }),
+      "efforts": .array(
+        efforts.map {
+          .object([
+            "effort": .string($0.effort.rawValue), "processorSeconds": .number($0.processorSeconds),
+            "memoryByteCount": .integer($0.byteCount + PlanCommand.conversionByteCount),
           ])
         }),
       "alternatives": .array(

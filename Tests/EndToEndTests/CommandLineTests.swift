@@ -222,7 +222,14 @@ import _OTTestSupport
       #expect(plan["family"]?.string == "opt")
       // 0.9 million parameters in float32, and the values of some tokens.
       #expect(try #require(plan["calibrationMemoryByteCount"]?.integer) > 4_000_000)
+      let efforts = try #require(plan["efforts"]?.array)
+      #expect(efforts.map { $0["effort"]?.string } == ["fast", "standard", "thorough"])
+      let seconds = efforts.compactMap { $0["processorSeconds"]?.double }
+      let memory = efforts.compactMap { $0["memoryByteCount"]?.integer }
+      #expect(seconds.count == 3 && 0 < seconds[0] && seconds[0] < seconds[1] && seconds[1] < seconds[2], "\(seconds)")
+      #expect(memory.count == 3 && memory[0] < memory[1] && memory[1] <= memory[2], "\(memory)")
       let without = try JSONValue.parse(try Tool.run("plan", Self.model, "--no-calibration", "--json").output)
+      #expect(without["efforts"]?.array?.map { $0["effort"]?.string } == ["fast"])
       #expect(without["calibrationMemoryByteCount"] == .some(.null))
       #expect(try Tool.run("plan", Self.model).output.contains("calibrates the model first, which takes up to"))
     }

@@ -1,0 +1,177 @@
+import Foundation
+import OTContainer
+import OTFoundation
+import OTGraph
+import OTObservation
+import OTQuantization
+import OTRuntime
+import OTTensor
+
+/// What converting a model takes with an effort, foretold from its shapes and the speed of this machine.
+package struct EffortEstimate: Sendable {
+  /// The effort.
+  package let effort: Effort
+  /// Seconds of all processors together.
+  package let processorSeconds: Double
+  /// Memory in bytes, the mapped source and the program itself not counted.
+  package let byteCount: Int
+}
+
+/// The speed of one processor at what conversions consist of, measured in a fraction of a second.
+package struct ConversionSpeed: Sendable {
+  /// Multiplications and additions of a float product in a second.
+  let products: Double
+  /// Weights that are quantized to nearest in a second.
+  let nearest: Double
+  /// Weights that are quantized to nearest and encoded in a second.
+  let encoded: Double
+  /// Seconds that a rounding by observations takes for a weight, without the products that are in it.
+  let rounded: Double
+
+  /// Measures the speed with the kernels and the libraries that conversions use.
+  ///
+  /// - Parameter rule: the rounding by observations; nil where the model is not run on text: no BLAS is needed then.
+  /// - Throws: as `BLAS.load`, and as encoding throws.
+  package init(bits: Int, rule: (any RoundingRule)?) throws {
+    let (rowCount, columnCount) = (128, 512)
+    let weights = (0..<rowCount * columnCount).map { index -> Float in
+      // A cheap sequence without a pattern, between −1 and 1.
+      Float(Int32(truncatingIfNeeded: index &* 2_654_435_761)) / 2_147_483_648
+    }
+    let block = RoundedBlock(weights, columnCount: columnCount, bits: bits)
+    let nearestSeconds = ConversionSpeed.seconds { block.round(NearestRounding()) }
+    nearest = Double(weights.count) / nearestSeconds
+    let encoder = ChunkEncoder(.standard)
+    let values = block.round(NearestRounding())
+    let encodingSeconds = try ConversionSpeed.seconds {
+      _ = try encoder.encode(rows: values, columnCount: columnCount, bits: bits)
+    }
+    encoded = Double(weights.count) / (nearestSeconds + encodingSeconds)
+    guard let rule else {
+      (products, rounded) = (.infinity, 0)
+      return
+    }
+    try BLAS.load(threadCount: 1)
+    var result = [Float](repeating: 0, count: rowCount * rowCount)
+    products =
+      Double(rowCount * rowCount * columnCount)
+      / ConversionSpeed.seconds {
+        weights.withUnsafeBufferPointer { values in
+          result.withUnsafeMutableBufferPointer { result in
+            guard let base = values.baseAddress, let target = result.baseAddress else { return }
+            let operand = BLAS.Operand(base: base, stride: columnCount)
+            BLAS.multiplyTransposed(
+              m: rowCount, n: rowCount, k: columnCount, operand, operand, adds: false, into: target, stride: rowCount)
+          }
+        }
+      }
+    var moments = [Double](repeating: 0.1, count: columnCount * columnCount)
+    for channel in 0..<columnCount { moments[channel * columnCount + channel] = 1 }
+    var observed = SiteObservations()
+    observed.moments = SecondMoments(
+      rowCount: 1, sums: [Double](repeating: 0, count: columnCount), products: moments)
+    let rounding = try rule.fitted(to: observed)
+    let seconds = ConversionSpeed.seconds { block.round(rounding) } / Double(weights.count)
+    rounded = max(seconds - Double(columnCount) / 2 / products, 0)
+  }
+
+  /// Seconds of one call, the least of several.
+  private static func seconds(_ body: () throws -> Void) rethrows -> Double {
+    let clock = ContinuousClock()
+    try body()
+    var least = Double.infinity
+    let end = clock.now + .milliseconds(40)
+    repeat {
+      let start = clock.now
+      try body()
+      least = min(least, (clock.now - start) / .seconds(1))
+    } while clock.now < end
+    return max(least, 1e-9)
+  }
+}
+
+extension Conversion {
+  /// What each effort takes on samples of these lengths.
+  ///
+  /// Time is counted in products: a run of the model in float, one in integers (at a third of the time), second
+  /// moments, their factors, the rule's rounding, trials of every method at every site, and the check on held-out
+  /// samples. Memory is that of the largest phase.
+  /// - Parameters:
+  ///   - lengths: tokens of each sample; nil where the model cannot be run on text.
+  ///   - heldOutLengths: tokens of each held-out sample.
+  /// - Throws: as planning and executors throw.
+  package func estimates(
+    lengths: [Int]?, heldOutLengths: [Int], calibration: Calibration, speed: ConversionSpeed
+  ) throws -> [EffortEstimate] {
+    try Effort.allCases.compactMap { effort in
+      guard effort == .fast || lengths != nil else { return nil }
+      var options = self.options
+      options.effort = effort
+      if effort != .fast { options.rounding = options.rounding ?? Best().weightDefaults.rounding }
+      // Sizes do not depend on what methods decide.
+      let plan = try plan(options: options, assumingPerToken: true)
+      let work = Work(plan, lengths: effort == .fast ? nil : lengths, heldOutLengths, speed)
+      let seconds = effort == .thorough ? work.standard + work.trials : effort == .standard ? work.standard : work.fast
+      var byteCount = 0
+      if let lengths, let graph = plan.graph, effort != .fast {
+        let needs = effort == .thorough ? SiteChoice().needs : Best().needs
+        byteCount = max(
+          try calibration.byteCount(on: model, kinds: needs, lengths: lengths),
+          try SequentialRounding(
+            graph: graph, parameters: model.parameters, weights: plan.recipe.weights, threadCount: 1,
+            maximumByteCount: calibration.maximumByteCount ?? Machine.memoryByteCount / 2
+          ).byteCount(lengths: lengths))
+      }
+      return EffortEstimate(effort: effort, processorSeconds: seconds, byteCount: byteCount)
+    }
+  }
+}
+
+/// Seconds of one processor for the parts of a conversion.
+private struct Work {
+  private(set) var fast = 0.0
+  private(set) var standard = 0.0
+  private(set) var trials = 0.0
+
+  /// The share of the time of a float product that one of integers takes.
+  private static let integerShare = 1.0 / 3
+  /// Plans that a choice for each site tries, thresholds of Outlier Suppression+ apart.
+  private static let trialCount = 7.0
+  /// Thresholds that Outlier Suppression+ tries.
+  private static let thresholdCount = 100.0
+
+  init(_ plan: ConversionPlan, lengths: [Int]?, _ heldOutLengths: [Int], _ speed: ConversionSpeed) {
+    let weights = plan.tensors.filter { if case .quantized = $0.treatment { true } else { false } }
+    let weightCount = weights.reduce(0.0) { $0 + Double($1.shape.elementCount) }
+    fast = weightCount / speed.encoded
+    guard let lengths, let graph = plan.graph else { return }
+    let tokens = Double(lengths.reduce(0, +))
+    let blockProducts = weights.filter(\.isBlockWeight).reduce(0.0) { $0 + Double($1.shape.elementCount) }
+    // Queries with keys, and weights with values: half of all pairs in a causal model.
+    let attention = graph.nodes.reduce(0.0) { sum, node in
+      guard case .attention = node.operation else { return sum }
+      return sum + Double(graph.channelCount(of: node.name) ?? 0)
+    }
+    func run(_ lengths: [Int], _ products: Double) -> Double {
+      lengths.reduce(0.0) { $0 + Double($1) * (products + attention * Double($1)) } / speed.products
+    }
+    standard = fast + run(lengths, blockProducts) * (1 + Work.integerShare)
+    standard += run(heldOutLengths, weightCount) * (1 + Work.integerShare)
+    for site in graph.sites where site.consumers.contains(where: { plan.recipe.weights[$0]?.scheme != nil }) {
+      let n = Double(site.size)
+      let rows = site.consumers.flatMap(graph.parameterUses(of:)).filter { $0.role == .weight }
+        .reduce(0.0) { $0 + Double($1.shape.rowCount) }
+      standard += tokens * n * n / 2 / speed.products
+      // In float64, with half as many numbers to a register.
+      standard += n * n * n / 3 / (speed.products / 2)
+      standard += rows * n * (n / 2 / speed.products + speed.rounded)
+      let sampleLength = Double(lengths.max() ?? 0)
+      trials += Work.trialCount * (rows * n / speed.nearest + 512 * rows * n / speed.products)
+      if site.isNormFed || site.fedBy == .gate {
+        trials +=
+          Work.thresholdCount
+          * (rows * n / speed.nearest + sampleLength * rows * n * Work.integerShare / speed.products)
+      }
+    }
+  }
+}
