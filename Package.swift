@@ -60,7 +60,10 @@ let package = Package(
       ]),
     .target(
       name: "OTQuantization",
-      dependencies: ["OTFoundation", "OTGraph", "OTKernels", "OTModel", "OTObservation", "OTRuntime", "OTTensor"]),
+      dependencies: [
+        "OTCheckpoint", "OTFoundation", "OTGraph", "OTJSON", "OTKernels", "OTModel", "OTObservation", "OTRuntime",
+        "OTTensor",
+      ]),
     .target(
       name: "OTExport",
       dependencies: [

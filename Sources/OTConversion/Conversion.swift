@@ -61,6 +61,9 @@ package struct Conversion: Sendable {
         try statistics.check(against: graph, sources: sources)
         try Calibration.check(statistics)
       }
+      for case let kept as KeptRecipe in options.methods {
+        try kept.check(against: graph, byteCounts: checkpoint.files.map { $0.mapped.byteCount })
+      }
       given = try foreign?.observations(of: graph) ?? statistics
     } else {
       guard foreign == nil, statistics == nil else {

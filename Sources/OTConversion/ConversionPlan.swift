@@ -54,7 +54,24 @@ package struct ConversionPlan: Sendable {
   package var inputs: [FileIdentity] { checkpoint.inputs + FileIdentity.all(statisticsPaths) }
 
   var statisticsPaths: [String] {
-    [foreign?.scales, foreign?.symmetrizations, calibration?.file?.path].compactMap { $0 }
+    [foreign?.scales, foreign?.symmetrizations, calibration?.file?.path, keptRecipe?.file?.path].compactMap { $0 }
+  }
+
+  /// The decisions that were kept of an earlier conversion, where they are used.
+  var keptRecipe: KeptRecipe? { recipe.methods.lazy.compactMap { $0 as? KeptRecipe }.first }
+
+  /// What was decided, to be used again.
+  ///
+  /// - Parameter sources: the records of the model's files.
+  /// - Throws: `Refusal` with rule `recipe-no-graph` for a model of an unknown family, or `recipe-order`.
+  package func recipe(sources: [FileRecord]) throws -> KeptRecipe {
+    guard let source = try? model.graph(), graph != nil else {
+      throw Refusal(
+        "recipe-no-graph", "is of no known family, so nothing is decided about it", file: checkpoint.files.first?.path,
+        remedy: "leave out --save-recipe")
+    }
+    return KeptRecipe(
+      family: source.family, sources: sources, methodRecord: methodRecord, sites: try recipe.keptSites(of: source))
   }
 
   /// The file's record of the methods and of the statistics they used.

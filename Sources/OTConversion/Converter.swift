@@ -75,10 +75,9 @@ package struct Converter: Sendable {
     var run = try ConversionRun(plan, tensors, into: writer, progress: progress)
     try run.writeTensors()
     let sources = try digests.finish()
-    if let calibration = plan.calibration, calibration.file != nil {
-      let digests = sources.array?.prefix(plan.checkpoint.files.count).compactMap { $0["sha256"]?.string }
-      try calibration.check(sourceDigests: digests ?? [])
-    }
+    let own = sources.array?.prefix(plan.checkpoint.files.count).compactMap { $0["sha256"]?.string } ?? []
+    if let calibration = plan.calibration, calibration.file != nil { try calibration.check(sourceDigests: own) }
+    try plan.keptRecipe?.check(sourceDigests: own)
     try plan.checkpoint.verifyUnchanged()
     var times = run.times
     times.hash = digests.time

@@ -1,3 +1,4 @@
+import OTFoundation
 import OTGraph
 import OTModel
 import OTObservation
@@ -16,6 +17,10 @@ package struct Recipe: Sendable {
   /// The observations of the sites that they used; nil where they needed nothing.
   package let observed: ModelObservations?
 
+  /// What was decided about each site in the end, by the site's producer in the source's graph; a site whose methods
+  /// scaled what another had rotated has none.
+  private let decisions: [String: SitePlan]
+
   /// The plans that were tried for a site before one was chosen, by the site's producer in the source's graph.
   package let trials: [String: [SitePlan.Trial]]
 
@@ -29,7 +34,7 @@ package struct Recipe: Sendable {
 
   /// The recipe of a model without a graph: its matrices are quantized, and nothing else.
   init() {
-    (graph, weights, methods, observed, trials) = (nil, [:], [WeightsOnly()], nil, [:])
+    (graph, weights, methods, observed, decisions, trials) = (nil, [:], [WeightsOnly()], nil, [:], [:])
   }
 
   /// Asks the methods about every site, one after the other, and moves their answers into the graph.
@@ -44,6 +49,7 @@ package struct Recipe: Sendable {
     var activations: [String: ActivationQuantization] = [:]
     var weights: [String: WeightPlan] = [:]
     var trials: [String: [SitePlan.Trial]] = [:]
+    var decisions: [String: SitePlan] = [:]
     let defaults = methods.last?.weightDefaults ?? WeightDefaults()
     let rounding = options.rounding ?? defaults.rounding
     for site in graph.sites {
@@ -54,6 +60,7 @@ package struct Recipe: Sendable {
         activationBits: options.activationBits ?? bits,
         weight: WeightPlan(scheme: options.scheme(bits: bits, defaults), rounding: rounding))
       var plan: SitePlan?
+      var total: SiteTransform? = .identity
       for method in methods {
         // Migration may put an affine node before the linears: they name the site then.
         guard let producer = result[linear]?.inputs.first, let current = result.site(producedBy: producer) else {
@@ -68,10 +75,14 @@ package struct Recipe: Sendable {
             threadCount: options.threadCount))
         result = try result.migrating(current, by: decided.transform)
         plan = decided
+        total = total?.followed(by: decided.transform)
         if !decided.trials.isEmpty { trials[site.producer] = decided.trials }
       }
       guard let plan, let producer = result[linear]?.inputs.first else { continue }
       activations[producer] = plan.activation
+      decisions[site.producer] = total.map {
+        SitePlan(transform: $0, activation: plan.activation, weight: plan.weight)
+      }
       for linear in site.consumers { weights[linear] = plan.weight }
     }
     self.graph = try result.quantizing(activations)
@@ -79,6 +90,22 @@ package struct Recipe: Sendable {
     self.methods = methods
     self.observed = observed
     self.trials = trials
+    self.decisions = decisions
+  }
+
+  /// The decisions about all sites of the source's graph, to be kept.
+  ///
+  /// - Throws: `Refusal` with rule `recipe-order` where methods scaled what another had rotated.
+  func keptSites(of graph: Graph) throws -> [String: SitePlan] {
+    try graph.sites.reduce(into: [:]) { kept, site in
+      guard let linear = site.consumers.first, let weight = weights[linear] else { return }
+      guard var plan = decisions[site.producer] else {
+        throw Refusal(
+          "recipe-order", "at the site '\(site.producer)' a method scales what another has rotated, which is not kept")
+      }
+      plan.weight = weight
+      kept[site.producer] = plan
+    }
   }
 
   /// The same decisions, with other bits for some linears' weights.

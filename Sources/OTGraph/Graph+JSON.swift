@@ -104,7 +104,8 @@ extension Node {
 }
 
 extension ActivationQuantization {
-  fileprivate var json: JSONValue {
+  /// As graphs have it: `{kind, bits, zero}`.
+  package var json: JSONValue {
     var object: JSONObject = [:]
     switch self {
     case .float: object["kind"] = .string("float")
@@ -116,7 +117,10 @@ extension ActivationQuantization {
     return .object(object)
   }
 
-  fileprivate init(json: JSONValue, node: String, file: String?) throws {
+  /// Reads it.
+  ///
+  /// - Throws: `Refusal` with rule `graph-json` for anything else.
+  package init(json: JSONValue, node: String, file: String?) throws {
     let reader = try GraphReader(json, in: "the activation of '\(node)'", file: file)
     switch try reader.string("kind") {
     case "float": self = .float

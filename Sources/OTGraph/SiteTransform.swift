@@ -29,6 +29,15 @@ package struct SiteTransform: Sendable, Hashable {
   package var scale: [Float]? { channels.scale }
   /// True when there is neither shift, scale nor rotation.
   package var isIdentity: Bool { channels.isIdentity && rotation == nil }
+
+  /// This transform, then `second`; nil where that is no shift, scale and rotation in this order.
+  package func followed(by second: SiteTransform) -> SiteTransform? {
+    if second.isIdentity { return self }
+    if isIdentity { return second }
+    guard rotation == nil, second.channels.isIdentity || second.staysOnEdge == staysOnEdge else { return nil }
+    return SiteTransform(
+      channels.followed(by: second.channels), rotation: second.rotation, staysOnEdge: staysOnEdge)
+  }
 }
 
 /// The places for the parts of a site's transform.

@@ -135,6 +135,12 @@ struct ConversionArguments: ParsableArguments {
     completion: .file())
   var statistics: String?
 
+  @Option(
+    help: ArgumentHelp(
+      "Decisions that an earlier 'convert --save-recipe' kept of this model: methods, bits and roundings.",
+      valueName: "file"), completion: .file())
+  var recipe: String?
+
   @Flag(help: "With statistics: static scales alone, without shifting channels to their midpoints.")
   var noSymmetrization = false
 
@@ -190,7 +196,15 @@ struct ConversionArguments: ParsableArguments {
     guard effort == nil || (method.isEmpty && statisticsPaths.isEmpty && !weightsOnly && !noCalibration) else {
       throw ValidationError("--effort excludes --method, statistics, --weights-only and --no-calibration.")
     }
-    _ = try options(threadCount: 1)
+    if recipe != nil {
+      let isPlain =
+        bits == 8 && activationBits == 8 && weightScheme == nil && rounding == nil && groupSize == nil && !perTensor
+        && exclude.isEmpty && bitsFor.isEmpty && budget == nil && effort == nil && method.isEmpty
+      guard isPlain, statisticsPaths == [recipe], !weightsOnly, !noSymmetrization, !noCalibration else {
+        throw ValidationError("--recipe has decided about sites and weights: leave out the options that do.")
+      }
+    }
+    _ = try options(threadCount: 1, readsRecipe: false)
   }
 
   /// True when a model is to be calibrated that can be.
@@ -220,9 +234,10 @@ struct ConversionArguments: ParsableArguments {
   }
 
   /// Files that say what is known of the sites.
-  var statisticsPaths: [String] { [actScales, symmetrization, statistics].compactMap { $0 } }
+  var statisticsPaths: [String] { [actScales, symmetrization, statistics, recipe].compactMap { $0 } }
 
-  func options(threadCount: Int) throws -> ConversionOptions {
+  /// - Parameter readsRecipe: false while arguments are checked: files are refused later.
+  func options(threadCount: Int, readsRecipe: Bool = true) throws -> ConversionOptions {
     var options = ConversionOptions()
     options.bits = bits
     options.activationBits = activationBits
@@ -247,6 +262,7 @@ struct ConversionArguments: ParsableArguments {
       let option = refusal.rule.hasPrefix("rounding") ? "--rounding" : "--method"
       throw ValidationError("\(option): \(refusal.message)\(refusal.remedy.map { "; \($0)" } ?? "").")
     }
+    if readsRecipe, let recipe { options.methods = [try KeptRecipe(path: recipe)] }
     options.isWeightsOnly = weightsOnly
     options.isSymmetrized = !noSymmetrization
     options.compression = compression == .zstd ? .standard : .none

@@ -35,6 +35,11 @@ struct ConvertCommand: ParsableCommand {
   @Argument(help: "The file to write.", completion: .file()) var output: String
   @OptionGroup(title: "Conversion") var conversion: ConversionArguments
   @OptionGroup(title: "Calibration") var calibration: CalibrationArguments
+  @Option(
+    help: ArgumentHelp(
+      "Keep what was decided, for --recipe of another conversion of this model.", valueName: "file"),
+    completion: .file())
+  var saveRecipe: String?
   @Flag(help: "Replace the output if it exists.") var force = false
   @OptionGroup var threads: ThreadArguments
   @OptionGroup var messages: OutputArguments
@@ -52,7 +57,7 @@ struct ConvertCommand: ParsableCommand {
     // Before time goes into calibrating for a file that cannot be written.
     let inputs =
       conversion.model.checkpoint.inputs + FileIdentity.all(self.conversion.statisticsPaths) + calibration.inputs
-    try AtomicFile.check([output], force: force, inputs: inputs)
+    try AtomicFile.check([output] + (saveRecipe.map { [$0] } ?? []), force: force, inputs: inputs)
     let calibrated = try calibration.plan(
       for: conversion, beside: output, holdingOut: HeldOutText.sampleCount, threads.threads, messages)
     let plan = calibrated.plan
@@ -64,6 +69,7 @@ struct ConvertCommand: ParsableCommand {
     let progress = messages.progress("converting")
     let outcome = try Converter(plan).run(to: output, force: force, progress: progress.update)
     outcome.warnings.forEach(messages.warn)
+    if let saveRecipe { try save(plan, to: saveRecipe, inputs: inputs) }
     try plan.budgetWarning(ofFileAt: output).map(messages.warn)
     let stages = outcome.times.stages
     guard !messages.quiet || messages.json else { return }
@@ -85,5 +91,12 @@ struct ConvertCommand: ParsableCommand {
       \(heldOut.map { "\n" + $0.text } ?? "")
       """, json: summary.totals(adding: times))
     heldOut?.warnings.forEach(messages.warn)
+  }
+
+  /// Keeps what was decided; the digests of the model's files are those that the conversion took.
+  private func save(_ plan: ConversionPlan, to path: String, inputs: [FileIdentity]) throws {
+    let sources = try PackedModel(path: output).container.metadata["sources"]?.array ?? []
+    let records = sources.prefix(plan.checkpoint.files.count).compactMap(FileRecord.init(json:))
+    try plan.recipe(sources: records).write(to: path, producer: Converter.producer, force: force, inputs: inputs)
   }
 }
