@@ -47,13 +47,12 @@ package struct SequentialRounding: Sendable {
 
   /// Rounds all weights whose rule goes by observations, and no others.
   ///
-  /// - Parameter samples: token IDs.
   /// - Throws: as calibration, rounding rules and quantizers throw.
   package func run(
-    _ samples: [[Int]], into scratch: ScratchFile, progress: Progress? = nil
+    _ samples: [TokenSequence], into scratch: ScratchFile, progress: Progress? = nil
   ) throws -> RoundedWeights {
     try BLAS.load(threadCount: threadCount)
-    let samples = samples.filter { !$0.isEmpty }
+    let samples = samples.filter { !$0.tokenIDs.isEmpty }
     var rounded = RoundedWeights(in: scratch)
     var values: [String: [Matrix]] = [:]
     // Weights in memory: of linears that have not been passed yet.
@@ -84,7 +83,7 @@ package struct SequentialRounding: Sendable {
 
   /// Runs the samples on to a site and observes it; `values` are then those that the rest needs.
   private func advance(
-    to site: Site, for rule: any RoundingRule, _ samples: [[Int]], from values: inout [String: [Matrix]],
+    to site: Site, for rule: any RoundingRule, _ samples: [TokenSequence], from values: inout [String: [Matrix]],
     _ pending: [String: Pending]
   ) throws -> SiteObservations {
     var pass = CalibrationPass(rule.needs)

@@ -42,7 +42,7 @@ struct PlanCommand: ParsableCommand {
       calibrates
       ? try calibration.settings(threadCount: 1).byteCount(
         on: conversion.model, kinds: conversion.needs,
-        lengths: conversion.graph.flatMap { try calibration.tokens($0)?.tokens.map(\.count) }) : nil
+        lengths: conversion.graph.flatMap { try calibration.tokens($0)?.tokens.map(\.tokenIDs.count) }) : nil
     try messages.result(
       textReport(plan, conversion.calibratedMethodName, calibrationByteCount, alternatives),
       json: jsonReport(plan, notes, calibrationByteCount, alternatives))

@@ -125,7 +125,7 @@ struct VerifyCommand: ParsableCommand {
       }
       used = VerificationReport.Text(
         source: sequences.name, sequenceCount: sequences.sequences.count,
-        tokenCount: sequences.sequences.reduce(0) { $0 + $1.count })
+        tokenCount: sequences.sequences.reduce(0) { $0 + $1.tokenIDs.count })
     }
     let summary = FileSummary(file)
     return VerificationReport(
