@@ -136,6 +136,8 @@ OT_INLINE i32x16 seen_keys(
 OT_INLINE void weigh(const struct ot_query_block *b, int r, size_t first, size_t vector_count) {
   const struct ot_attention *a = b->a;
   float *scores = b->scores + r * ot_key_block;
+  // That of the first key's distance from the query.
+  const float *bias = a->bias == NULL ? NULL : a->bias + first - (a->first_position + b->query + (size_t)r);
   f32x16 slope = splat(a->slope), values[ot_key_block / 16];
   f32x16 largest = splat(-__builtin_inff());
   for (size_t v = 0; v < vector_count; v++) {
@@ -144,9 +146,10 @@ OT_INLINE void weigh(const struct ot_query_block *b, int r, size_t first, size_t
     if (a->slope != 0) {
       i32x16 keys;
       for (int lane = 0; lane < 16; lane++) keys[lane] = (int32_t)(first + v * 16) + lane;
-      f32x16 bias = slope * __builtin_convertvector(keys, f32x16);
-      value = value + bias;
+      f32x16 sloped = slope * __builtin_convertvector(keys, f32x16);
+      value = value + sloped;
     }
+    if (a->bias != NULL) value = value + OT_LOAD(f32x16, bias + v * 16);
     i32x16 seen = seen_keys(a->mask, a->key_count, first + v * 16, b->begin[r], b->end[r]);
     values[v] = blend(seen, value, splat(-__builtin_inff()));
     largest = greater(values[v], largest);
@@ -250,8 +253,9 @@ OT_INLINE void attend(struct ot_query_block *b, int rows, size_t query) {
   const struct ot_attention *a = b->a;
   b->query = query;
   for (int r = 0; r < rows; r++) {
-    b->end[r] = a->is_causal ? a->first_position + query + (size_t)r + 1 : a->key_count;
-    b->begin[r] = ot_first_seen(b->end[r], a->window);
+    size_t position = a->first_position + query + (size_t)r;
+    b->end[r] = ot_end_seen(position, a->is_causal, a->window, a->key_count);
+    b->begin[r] = ot_first_seen(position, a->window);
     b->maxima[r] = -__builtin_inff();
     OT_STORE(b->sums + r * 16, splat(0));
     for (size_t c = 0; c < b->padded; c += 16)

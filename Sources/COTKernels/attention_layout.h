@@ -41,9 +41,16 @@ enum {
 /// Value scales below this are as this: 1 / scale stays finite.
 #define OT_SMALLEST_VALUE_SCALE 1e-30f
 
-/// The first key of those before `end` that a query sees with such a window.
-static inline size_t ot_first_seen(size_t end, size_t window) {
-  return window != 0 && end > window ? end - window : 0;
+/// The first key that the query at `position` sees with such a window.
+static inline size_t ot_first_seen(size_t position, size_t window) {
+  return window != 0 && position + 1 > window ? position + 1 - window : 0;
+}
+
+/// The first key behind those that the query at `position` sees.
+static inline size_t ot_end_seen(size_t position, int is_causal, size_t window, size_t key_count) {
+  if (is_causal) return position + 1;
+  // Not a sum, which could be too large.
+  return window != 0 && position < key_count && window < key_count - position ? position + window : key_count;
 }
 
 static inline size_t ot_padded_head_size(size_t head_size) { return (head_size + 15) / 16 * 16; }

@@ -13,8 +13,9 @@ OT_INLINE void begin_queries(struct ot_code_queries *b, int rows, size_t query) 
   for (int r = 0; r < rows; r++) {
     size_t i = query + (size_t)r;
     const int8_t *codes = a->q + i * a->q_stride;
-    b->end[r] = a->is_causal ? a->first_position + i + 1 : a->key_count;
-    b->begin[r] = ot_first_seen(b->end[r], a->window);
+    size_t position = a->first_position + i;
+    b->end[r] = ot_end_seen(position, a->is_causal, a->window, a->key_count);
+    b->begin[r] = ot_first_seen(position, a->window);
     b->factor[r] =
         a->q_scales[i] * a->scale * (a->soft_cap != 0 ? 1 / a->soft_cap : OT_LOG2_E);
     b->start[r] = -OT_KEY_OFFSET * sum(codes, a->head_size);
@@ -68,7 +69,7 @@ OT_INLINE void attend_codes(struct ot_code_queries *b, int rows, size_t query) {
     OT_EACH_VECTORS(rows, vector_count, OT_KEYS)
 #undef OT_KEYS
     // The first query sees the fewest keys at the end, the last one at the start.
-    int sees_all = a->mask == NULL && a->slope == 0 && b->begin[rows - 1] <= first &&
+    int sees_all = a->mask == NULL && a->slope == 0 && a->bias == NULL && b->begin[rows - 1] <= first &&
                    first + OT_CODE_BLOCK <= b->end[0];
     int any_fine = sees_all ? weigh_block(b, rows, first, OT_CODE_BLOCK / 16, 1)
                             : weigh_block(b, rows, first, vector_count, 0);

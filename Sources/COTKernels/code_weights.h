@@ -72,6 +72,9 @@ OT_INLINE f32x16 scale_scores(
     const struct ot_code_queries *b, int r, size_t first, size_t vector_count, int sees_all) {
   const float *key_scales = b->a->key_scales + first;
   float *scores = b->scores + r * OT_CODE_BLOCK;
+  size_t position = b->a->first_position + b->query + (size_t)r;
+  // That of the first key's distance from the query.
+  const float *bias = b->a->bias == NULL ? NULL : b->a->bias + first - position;
   f32x16 factor = splat(b->factor[r]), slope = splat(b->slope);
   f32x16 largest = splat(-__builtin_inff());
   for (size_t v = 0; v < vector_count; v++) {
@@ -82,8 +85,12 @@ OT_INLINE f32x16 scale_scores(
       if (b->slope != 0) {
         i32x16 keys;
         for (int lane = 0; lane < 16; lane++) keys[lane] = (int32_t)(first + v * 16) + lane;
-        f32x16 bias = slope * __builtin_convertvector(keys, f32x16);
-        value = value + bias;
+        f32x16 sloped = slope * __builtin_convertvector(keys, f32x16);
+        value = value + sloped;
+      }
+      if (bias != NULL) {
+        f32x16 added = OT_LOAD(f32x16, bias + v * 16) * splat(OT_LOG2_E);
+        value = value + added;
       }
       value = blend(seen_codes(b, r, first + v * 16), value, splat(-__builtin_inff()));
     }
@@ -155,7 +162,7 @@ OT_INLINE void add_totals(struct ot_code_queries *b, f32x16 block_maxima, f32x16
 }
 
 /// Weights of `rows` queries for the keys from `first` on; returns whether any have
-/// two digits. `sees_all` says that all queries see all of them, without slopes.
+/// two digits. `sees_all` says that all queries see all of them, without slopes and biases.
 OT_INLINE int weigh_block(
     struct ot_code_queries *b, int rows, size_t first, size_t vector_count, int sees_all) {
   f32x16 sums[8] = {{0}}, scaled_sums[8] = {{0}};

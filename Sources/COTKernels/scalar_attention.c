@@ -39,7 +39,8 @@ static int is_seen(const struct ot_attention *a, size_t begin, size_t key) {
   return key >= begin && (a->mask == NULL || a->mask[key] != 0);
 }
 
-static float score(const struct ot_attention *a, const float *q, size_t key) {
+static float score(
+    const struct ot_attention *a, const float *q, size_t key, size_t position) {
   const float *k = a->keys + key / 16 * 16 * a->head_size + key % 16;
   float sum = 0;
   for (size_t c = 0; c < a->head_size; c++) sum = fma_of(q[c], k[c * 16], sum);
@@ -49,6 +50,7 @@ static float score(const struct ot_attention *a, const float *q, size_t key) {
     float bias = a->slope * (float)key;
     sum = sum + bias;
   }
+  if (a->bias != NULL) sum = sum + a->bias[(ptrdiff_t)key - (ptrdiff_t)position];
   return sum;
 }
 
@@ -56,8 +58,8 @@ void ot_attention_scalar(const struct ot_attention *a) {
   float *scores = a->scratch, *accumulators = a->scratch + ot_scratch_accumulators;
   for (size_t i = 0; i < a->query_count; i++) {
     size_t position = a->first_position + i;
-    size_t end = a->is_causal ? position + 1 : a->key_count;
-    size_t begin = ot_first_seen(end, a->window);
+    size_t end = ot_end_seen(position, a->is_causal, a->window, a->key_count);
+    size_t begin = ot_first_seen(position, a->window);
     float maximum = -__builtin_inff(), sums[lane_count] = {0};
     for (size_t c = 0; c < a->head_size; c++) accumulators[c] = 0;
     for (size_t first = begin / ot_key_block * ot_key_block; first < end; first += ot_key_block) {
@@ -65,7 +67,8 @@ void ot_attention_scalar(const struct ot_attention *a) {
       float largest = maximum;
       for (size_t j = 0; j < count; j++) {
         scores[j] = -__builtin_inff();
-        if (is_seen(a, begin, first + j)) scores[j] = score(a, a->q + i * a->q_stride, first + j);
+        if (is_seen(a, begin, first + j))
+          scores[j] = score(a, a->q + i * a->q_stride, first + j, position);
         if (scores[j] > largest) largest = scores[j];
       }
       // -infinity - -infinity is no number; what has been summed is 0 then.

@@ -43,6 +43,7 @@ struct query {
   const int8_t *codes;
   /// The first key that it sees.
   size_t begin;
+  size_t position;
   /// q_scale * scale * log2(e), and the slope times log2(e): weights are powers of 2.
   /// With a soft cap c instead q_scale * scale / c, and c * log2(e); c is 0 for none.
   float factor, slope, cap;
@@ -62,6 +63,10 @@ static float score(const struct query *q, size_t key) {
   if (q->cap != 0) value = q->cap * tangent(value);
   if (q->slope != 0) {
     float bias = q->slope * (float)key;
+    value = value + bias;
+  }
+  if (a->bias != NULL) {
+    float bias = a->bias[(ptrdiff_t)key - (ptrdiff_t)q->position] * OT_LOG2_E;
     value = value + bias;
   }
   return value;
@@ -131,11 +136,12 @@ static void add_block(struct query *q, size_t first, size_t end) {
 void ot_code_attention_scalar(const struct ot_code_attention *a) {
   for (size_t i = 0; i < a->query_count; i++) {
     size_t position = a->first_position + i;
-    size_t end = a->is_causal ? position + 1 : a->key_count;
+    size_t end = ot_end_seen(position, a->is_causal, a->window, a->key_count);
     struct query q = {
         .a = a,
         .codes = a->q + i * a->q_stride,
-        .begin = ot_first_seen(end, a->window),
+        .begin = ot_first_seen(position, a->window),
+        .position = position,
         .factor = a->q_scales[i] * a->scale * (a->soft_cap != 0 ? 1 / a->soft_cap : OT_LOG2_E),
         .slope = a->slope * OT_LOG2_E,
         .cap = a->soft_cap * OT_LOG2_E,

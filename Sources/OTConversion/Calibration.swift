@@ -29,20 +29,25 @@ package struct Calibration: Sendable {
 
   /// Samples of tokens, and the record of how they were drawn.
   package struct Samples: Sendable {
-    /// Token IDs of each sample.
-    package let tokens: [[Int]]
-    /// Token IDs of samples of the same text that are kept from calibration, to judge its result on.
-    package var heldOut: [[Int]] = []
+    /// The tokens of each sample, none of them hidden.
+    package let tokens: [TokenSequence]
+    /// Samples of the same text that are kept from calibration, to judge its result on.
+    package var heldOut: [TokenSequence] = []
     /// Their origin.
     package let run: CalibrationRun
     /// A warning to the user, if there is one.
     package let note: String?
 
     /// Samples that were drawn elsewhere.
-    package init(tokens: [[Int]], run: CalibrationRun, note: String? = nil) {
+    package init(tokens: [TokenSequence], run: CalibrationRun, note: String? = nil) {
       self.tokens = tokens
       self.run = run
       self.note = note
+    }
+
+    /// Samples without segments.
+    package init(tokens: [[Int]], run: CalibrationRun) {
+      self.init(tokens: tokens.map { TokenSequence($0) }, run: run)
     }
   }
 
@@ -59,7 +64,7 @@ package struct Calibration: Sendable {
     let spareCount = drawn.tokens.count - self.text.count
     let chosenCount = spareCount > 0 ? spareCount : drawn.tokens.count >= 8 * heldOutCount ? heldOutCount : 0
     let chosen = (0..<chosenCount).map { (2 * $0 + 1) * drawn.tokens.count / (2 * chosenCount) }
-    let tokens = drawn.tokens.enumerated().filter { !chosen.contains($0.offset) }.map(\.element)
+    let tokens = drawn.tokens.enumerated().filter { !chosen.contains($0.offset) }.map { TokenSequence($0.element) }
     let bytes = SampleText.bytes
     let texts =
       text.paths.isEmpty
@@ -70,7 +75,7 @@ package struct Calibration: Sendable {
       }
     let run = CalibrationRun(texts: texts, sampleCount: tokens.count, length: drawn.length, seed: text.seed)
     var samples = Samples(tokens: tokens, run: run, note: drawn.note(wanting: self.text.count))
-    samples.heldOut = chosen.map { drawn.tokens[$0] }
+    samples.heldOut = chosen.map { TokenSequence(drawn.tokens[$0]) }
     return samples
   }
 
@@ -78,7 +83,7 @@ package struct Calibration: Sendable {
   ///
   /// - Throws: `Refusal` with rule `calibration-tokens`.
   package func check(_ samples: Samples) throws {
-    let tokenCount = samples.tokens.reduce(0) { $0 + $1.count }
+    let tokenCount = samples.tokens.reduce(0) { $0 + $1.tokenIDs.count }
     guard tokenCount < Calibration.leastTokenCount else { return }
     let asked = text.count.multipliedChecked(by: text.length ?? TextSamples.standardLength) ?? .max
     throw Calibration.tooFew(
@@ -119,7 +124,7 @@ package struct Calibration: Sendable {
     try Refusal.naming(model.checkpoint.files.first?.path) {
       let graph = try model.graph()
       let pass = CalibrationPass(kinds)
-      let calibrator = try calibrator(model, graph, lengths: samples.tokens.map(\.count), pass)
+      let calibrator = try calibrator(model, graph, lengths: samples.tokens.map(\.tokenIDs.count), pass)
       return ModelObservations(
         family: graph.family, sources: sources, runs: [samples.run],
         sites: try calibrator.run(samples.tokens, pass: pass, progress: progress).sites)
@@ -142,8 +147,8 @@ package struct Calibration: Sendable {
           graph: graph, parameters: plan.model.parameters, weights: plan.recipe.weights, threadCount: threadCount,
           maximumByteCount: maximumByteCount)
       }
-      let least = try rounding(0).leastByteCount(lengths: samples.tokens.map(\.count))
-      try check(least: least, lengths: samples.tokens.map(\.count))
+      let least = try rounding(0).leastByteCount(lengths: samples.tokens.map(\.tokenIDs.count))
+      try check(least: least, lengths: samples.tokens.map(\.tokenIDs.count))
       return try rounding(maximumByteCount ?? max(least, Machine.memoryByteCount / 2))
         .run(samples.tokens, in: folder, progress: progress)
     }

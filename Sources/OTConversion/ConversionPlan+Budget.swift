@@ -29,7 +29,7 @@ extension ConversionPlan {
   /// - Throws: `Refusal` with rule `budget-small` where even 3 bits take more, `budget-no-graph` for a model of an
   ///   unknown family; as quantizers and executors throw.
   package func within(
-    _ budget: BitBudget, samples: [[Int]]?, progress: BitSensitivity.Progress? = nil
+    _ budget: BitBudget, samples: [TokenSequence]?, progress: BitSensitivity.Progress? = nil
   ) throws -> ConversionPlan {
     guard let graph else {
       throw Refusal(
@@ -99,9 +99,9 @@ extension ConversionPlan {
   }
 
   /// The beginnings of some samples, evenly over all.
-  private static func probe(_ samples: [[Int]]) -> [[Int]] {
+  private static func probe(_ samples: [TokenSequence]) -> [TokenSequence] {
     let count = min(probe.sampleCount, samples.count)
-    return (0..<count).map { Array(samples[(2 * $0 + 1) * samples.count / (2 * count)].prefix(probe.tokenCount)) }
+    return (0..<count).map { samples[(2 * $0 + 1) * samples.count / (2 * count)].prefix(probe.tokenCount) }
   }
 
   // MARK: Sizes and errors

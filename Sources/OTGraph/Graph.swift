@@ -41,7 +41,7 @@ package struct Graph: Sendable {
   package let family: String
   /// The nodes, in an order in which they can be executed.
   package let nodes: [Node]
-  /// The model's outputs: `logits`, `hidden` or `pooled` → node.
+  /// The model's outputs: `logits`, `hidden`, `pooled`, `class_logits` or `token_class_logits` → node.
   package let outputs: [String: String]
   /// The transforms that migration put on the values of nodes. For an `affine` node this
   /// is what the node itself does, on top of its input's transform; see
@@ -106,6 +106,33 @@ package struct Graph: Sendable {
       return attention.isCausal
     }
   }
+
+  /// True when tokens for padding take no position, so that positions depend on all tokens before.
+  package var countsPositions: Bool {
+    nodes.contains { if case .countedPositionIDs = $0.operation { true } else { false } }
+  }
+
+  /// The outputs that score candidates: tokens, classes of sequences, classes of tokens. Of a model with
+  /// several, the first is what it is for.
+  package static let scoreOutputs = ["logits", "class_logits", "token_class_logits"]
+
+  /// The value of each token behind the last layer and its norm: the output `hidden`, else what the head
+  /// that gives the logits reads; nil where neither is there.
+  package var hiddenNode: String? {
+    if let hidden = outputs["hidden"] { return hidden }
+    var name = outputs["logits"]
+    while let node = name.flatMap({ self[$0] }) {
+      switch node.operation {
+      case .linear: return node.inputs[0]
+      case .scale, .softCap: name = node.inputs[0]
+      default: return nil
+      }
+    }
+    return nil
+  }
+
+  /// True when the model tells segments of tokens apart.
+  package var readsTokenTypes: Bool { nodes.contains { $0.operation == .tokenTypeIDs } }
 
   /// The nodes that read the value of `node`, in order; a node that reads it
   /// twice is listed twice.

@@ -73,7 +73,9 @@ struct GraphValidation {
   }
 
   /// True when the outputs that have a meaning are of sequences.
-  private static let outputRows = ["logits": false, "hidden": false, "pooled": true]
+  private static let outputRows = [
+    "logits": false, "hidden": false, "pooled": true, "class_logits": true, "token_class_logits": false,
+  ]
 
   /// True when a node's value has a row for each sequence, once its inputs' rows fit each other.
   private func isOfSequences(_ node: Node) throws -> Bool {

@@ -2,7 +2,7 @@ import COTKernels
 import OTFoundation
 
 /// Attention of consecutive queries of one head, of floats or of quantized values:
-/// y = softmax(cap(scale · q·k) + slope · position of k) v.
+/// y = softmax(cap(scale · q·k) + slope · position of k + bias(position of k − position of q)) v.
 package struct HeadAttention {
   /// Channels of a query, key or value.
   package var headSize: Int
@@ -16,7 +16,7 @@ package struct HeadAttention {
   package var keyCount: Int
   /// True when a query at position p sees keys 0 ... p only.
   package var isCausal: Bool
-  /// The most keys that a causal query sees, the last ones; 0 for all.
+  /// A query sees keys whose distance from it is less than this; 0 for all.
   package var window = 0
   /// Factor of the scores.
   package var scale: Float
@@ -24,6 +24,8 @@ package struct HeadAttention {
   package var softCap: Float = 0
   /// ALiBi's slope; 0 for none.
   package var slope: Float = 0
+  /// Added to scores, by distance; nil for none.
+  package var bias: DistanceBias?
   /// One byte per key, 0 for those that are not seen; nil: all are. A query that
   /// sees none gets the value at its own position, 0 where there is none.
   package var mask: UnsafeBufferPointer<UInt8>?
@@ -52,11 +54,30 @@ package struct HeadAttention {
   func check(queryElementCount: Int) {
     precondition(headSize > 0 && keyCount > 0 && firstPosition >= 0)
     precondition(!isCausal || firstPosition + queryCount <= keyCount)
-    precondition(window >= 0 && (window == 0 || isCausal), "a window of attention that is not causal")
+    precondition(window >= 0)
+    if let bias {
+      precondition(bias.zero >= firstPosition + max(0, queryCount - 1), "a distance without a bias")
+      precondition(bias.values.count - bias.zero >= keyCount.roundedUp(toMultipleOf: 16), "a distance without a bias")
+    }
     precondition(Kernels.holds(queryElementCount, queryCount, headSize, queryStride))
     precondition(Kernels.holds(target.count, queryCount, headSize, targetStride))
     precondition((mask?.count ?? keyCount) >= keyCount, "too short a mask")
   }
+}
+
+/// What is added to scores by the distance of the key from the query, key − query.
+package struct DistanceBias {
+  /// The biases of consecutive distances.
+  package var values: UnsafeBufferPointer<Float>
+  /// The index of distance 0. Before it are those of as many distances as queries have positions, from it on those
+  /// of all keys, up to a multiple of 16.
+  package var zero: Int
+
+  /// See the properties.
+  package init(_ values: UnsafeBufferPointer<Float>, zero: Int) { (self.values, self.zero) = (values, zero) }
+
+  /// The bias of distance 0.
+  var start: UnsafePointer<Float>? { values.baseAddress.map { $0 + zero } }
 }
 
 /// Attention of floats.
@@ -120,7 +141,8 @@ extension Kernels {
       q: q, q_stride: head.queryStride, query_count: head.queryCount, keys: keys, values: values,
       value_stride: block.valueStride, key_count: keyCount, head_size: headSize, first_position: head.firstPosition,
       is_causal: head.isCausal ? 1 : 0, window: head.window, scale: head.scale, soft_cap: head.softCap,
-      slope: head.slope, mask: head.mask?.baseAddress, y: y, y_stride: head.targetStride, scratch: room)
+      slope: head.slope, bias: head.bias?.start, mask: head.mask?.baseAddress, y: y, y_stride: head.targetStride,
+      scratch: room)
     table.pointee.attention(&call)
   }
 

@@ -81,8 +81,8 @@ extension Kernels {
       q: q, q_stride: head.queryStride, query_count: head.queryCount, q_scales: qScales, keys: keys, values: values,
       key_scales: keyScales, value_scales: valueScales, key_count: keyCount, head_size: headSize,
       first_position: head.firstPosition, is_causal: head.isCausal ? 1 : 0, window: head.window, scale: head.scale,
-      soft_cap: head.softCap, slope: head.slope, mask: head.mask?.baseAddress, y: y, y_stride: head.targetStride,
-      scratch: room)
+      soft_cap: head.softCap, slope: head.slope, bias: head.bias?.start, mask: head.mask?.baseAddress, y: y,
+      y_stride: head.targetStride, scratch: room)
     table.pointee.code_attention(&call)
   }
 

@@ -35,7 +35,7 @@ package struct ParameterReader: Sendable {
   /// - Precondition: `use` is neither a table nor a weight.
   package func vector(_ use: ParameterUse, rows: Range<Int>, shiftProduct: [Float]? = nil) throws -> [Float] {
     switch use.role {
-    case .table, .weight: preconditionFailure("is a matrix")
+    case .table, .distances, .weight: preconditionFailure("is a matrix")
     case .bias:
       var values = try stored(use, rows: rows, absent: 0)
       if let product = try shiftProduct ?? self.shiftProduct(of: use, rows: rows) {
@@ -104,7 +104,7 @@ extension ParameterReader: ParameterSource {
   /// - Throws: `Refusal` with rule `parameter-missing`, `parameter-shape` or `parameter-type`.
   package func read(_ use: ParameterUse, rows: Range<Int>, into target: UnsafeMutableBufferPointer<Float>) throws {
     switch use.role {
-    case .table, .weight:
+    case .table, .distances, .weight:
       precondition(rows.lowerBound >= 0 && rows.upperBound <= use.shape.rowCount)
       try self.rows(of: use).read(rows: rows, into: target)
     default: _ = target.update(fromContentsOf: try vector(use, rows: rows))
@@ -156,7 +156,7 @@ extension ParameterReader {
       if let shiftProduct {
         for index in values.indices { values[index] -= shiftProduct[index] }
       }
-    case .table, .shift, .scale: break
+    case .table, .distances, .shift, .scale: break
     }
     if let constant = use.tensor?.constant, constant != 0 {
       for index in values.indices { values[index] -= constant }

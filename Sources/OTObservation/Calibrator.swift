@@ -132,24 +132,24 @@ package struct Calibrator: Sendable {
 
   /// Runs the samples and gives what was observed on each site.
   ///
-  /// - Parameter samples: token IDs, at most the model's context each; empty ones are left out.
+  /// - Parameter samples: at most the model's context each; empty ones are left out.
   /// - Throws: `Refusal` with rule `calibration-not-finite`, `calibration-no-sites`
   ///   or `calibration-empty`, or as executors throw.
   package func run(
-    _ samples: [[Int]], pass: CalibrationPass = CalibrationPass(), progress: Progress? = nil
+    _ samples: [TokenSequence], pass: CalibrationPass = CalibrationPass(), progress: Progress? = nil
   ) throws -> Outcome {
     let sites = pass.observed(executor.graph)
     guard !sites.isEmpty || !pass.kept.isEmpty else {
       throw Refusal("calibration-no-sites", "the model has no linears in blocks to calibrate")
     }
-    let used = samples.indices.filter { !samples[$0].isEmpty }
+    let used = samples.indices.filter { !samples[$0].tokenIDs.isEmpty }
     guard !used.isEmpty else { throw Refusal("calibration-empty", "there are no tokens to calibrate on") }
     for node in pass.given.nodes where pass.given.sampleCount(of: node) != samples.count {
       throw Refusal(
         "run-given", "values are given for \(pass.given.sampleCount(of: node)) samples of \(samples.count)")
     }
-    let sequences = used.map { TokenSequence(samples[$0]) }
-    let lengths = used.map { samples[$0].count }
+    let sequences = used.map { samples[$0] }
+    let lengths = sequences.map(\.tokenIDs.count)
     let observers = SiteObservers(
       sites, kinds: pass.kinds, lengths: lengths, threadCount: executor.threadCount)
     var values = KeptValues(in: pass.scratch)

@@ -42,10 +42,10 @@ package struct BitSensitivity: Sendable {
   /// The distance of the outputs for each site, by its producer: the mean KL divergence of the next token in nats,
   /// or ‖y − ŷ‖² / ‖y‖² of the outputs of a model without logits.
   ///
-  /// - Parameter samples: token IDs.
+  /// - Parameter samples: tokens.
   /// - Throws: as executors and quantizers throw.
-  package func run(_ samples: [[Int]], progress: Progress? = nil) throws -> [String: Double] {
-    let sequences = samples.filter { !$0.isEmpty }.map { TokenSequence($0) }
+  package func run(_ samples: [TokenSequence], progress: Progress? = nil) throws -> [String: Double] {
+    let sequences = samples.filter { !$0.tokenIDs.isEmpty }
     let parameters = ParameterCache(self.parameters)
     func executor(_ weights: [String: QuantizedWeight]) throws -> QuantizedExecutor {
       try QuantizedExecutor(graph: graph, parameters: parameters, weights: weights, threadCount: threadCount)

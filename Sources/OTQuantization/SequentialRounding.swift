@@ -139,10 +139,10 @@ package struct SequentialRounding: Sendable {
   ///   - folder: has room for a byte for each such weight, and for values that memory has no room for.
   /// - Throws: as calibration, rounding rules and quantizers throw; `Refusal` with rule `scratch-unwritable`.
   package func run(
-    _ samples: [[Int]], in folder: String, progress: Progress? = nil
+    _ samples: [TokenSequence], in folder: String, progress: Progress? = nil
   ) throws -> RoundedWeights {
     try BLAS.load(threadCount: threadCount)
-    let samples = samples.filter { !$0.isEmpty }
+    let samples = samples.filter { !$0.tokenIDs.isEmpty }
     var rounded = RoundedWeights(in: try ScratchFile(in: folder))
     var values = KeptValues()
     // Weights in memory: of linears that have not been passed yet.
@@ -173,15 +173,15 @@ package struct SequentialRounding: Sendable {
 
   /// Runs the samples on to a site and observes it; `values` are then those that the rest needs.
   private func advance(
-    to site: Site, for rule: any RoundingRule, _ samples: [[Int]], from values: inout KeptValues,
+    to site: Site, for rule: any RoundingRule, _ samples: [TokenSequence], from values: inout KeptValues,
     _ pending: [String: Pending], _ folder: String
   ) throws -> SiteObservations {
     var pass = pass(to: site, for: rule)
     pass.given = values
-    let tokenCount = samples.reduce(0) { $0 + $1.count }
+    let tokenCount = samples.reduce(0) { $0 + $1.tokenIDs.count }
     let byteCount = pass.kept.reduce(0) { $0 + (graph.channelCount(of: $1) ?? 0) * tokenCount * 4 }
     // Those before are in memory or in a file of their own until these are all there.
-    if byteCount + values.byteCount > keptByteCount(lengths: samples.map(\.count)) {
+    if byteCount + values.byteCount > keptByteCount(lengths: samples.map(\.tokenIDs.count)) {
       pass.scratch = try ScratchFile(in: folder)
     }
     let part = try GraphPart(of: graph, from: values.nodes, until: pass.kept)

@@ -32,7 +32,9 @@ package final class Session {
 
   init(_ engine: Engine, tokenCapacity: Int?) throws {
     let program = engine.fused
-    guard program.attentions.allSatisfy(\.attention.isCausal), !program.regions.contains(.sequences) else {
+    guard program.attentions.allSatisfy(\.attention.isCausal), !program.regions.contains(.sequences),
+      !engine.graph.countsPositions
+    else {
       throw Refusal(
         "run-not-causal", "tokens of this model see those that follow: it does not continue a text",
         remedy: "use the embeddings that it gives")

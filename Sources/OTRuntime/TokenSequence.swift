@@ -18,7 +18,28 @@ package struct TokenSequence: Sendable, Hashable {
   package init(length: Int) { self.init([Int](repeating: 0, count: length)) }
 }
 
+extension TokenSequence: ExpressibleByArrayLiteral {
+  /// A sequence of these tokens.
+  package init(arrayLiteral tokenIDs: Int...) { self.init(tokenIDs) }
+}
+
 extension TokenSequence {
+  /// The first tokens, at most so many.
+  package func prefix(_ count: Int) -> TokenSequence {
+    TokenSequence(
+      Array(tokenIDs.prefix(count)), tokenTypeIDs: tokenTypeIDs.map { Array($0.prefix(count)) },
+      attentionMask: attentionMask.map { Array($0.prefix(count)) })
+  }
+
+  /// The sequence without the tokens at its end that may not be attended to, which change nothing of the
+  /// others; nil where such tokens precede others that may.
+  package var withoutPadding: TokenSequence? {
+    guard let mask = attentionMask else { return self }
+    let count = mask.lastIndex(of: true).map { $0 + 1 } ?? 0
+    guard mask.prefix(count).allSatisfy({ $0 }) else { return nil }
+    return TokenSequence(Array(tokenIDs.prefix(count)), tokenTypeIDs: tokenTypeIDs.map { Array($0.prefix(count)) })
+  }
+
   /// Sequences that float products take together: neighbours that have no more
   /// than 512 tokens in all, or one.
   ///

@@ -126,6 +126,50 @@ extension Tokenizer {
     return (ids.starts(with: postProcessor.leading) ? [] : postProcessor.leading) + ids + postProcessor.trailing
   }
 
+  /// The token ids of a text or of a pair of texts, with special tokens, and the segment of each.
+  package struct Encoding: Sendable, Hashable {
+    /// The tokens.
+    package let tokenIDs: [Int]
+    /// The segment of each token, as the pair's template has it.
+    package let types: [Int]
+    /// True when a text was cut.
+    package let isCut: Bool
+  }
+
+  /// The token ids of a text, or of a pair, with special tokens.
+  ///
+  /// Where they are more than `limit`, special ones included, the ends of the texts are cut: of a pair that of the
+  /// longer one, then of both, as the reference does ("longest first").
+  ///
+  /// - Throws: `Refusal` `tokenizer-unsupported` where the file does not say how a pair is put together, or as `encode`.
+  package func encode(_ text: String, pair: String?, limit: Int?) throws(Refusal) -> Encoding {
+    let first = try encode(text, addSpecialTokens: false)
+    guard let pair else {
+      let around = postProcessor.leading.count + postProcessor.trailing.count
+      let kept = first.prefix(limit.map { max(0, $0 - around) } ?? first.count)
+      let tokenIDs = postProcessor.leading + kept + postProcessor.trailing
+      return Encoding(
+        tokenIDs: tokenIDs, types: [Int](repeating: 0, count: tokenIDs.count), isCut: kept.count < first.count)
+    }
+    guard postProcessor.hasPair else {
+      throw Refusal("tokenizer-unsupported", "the tokenizer has several post-processors for a pair of texts")
+    }
+    let second = try encode(pair, addSpecialTokens: false)
+    let room = limit.map { max(0, $0 - postProcessor.pairSpecialCount) }
+    let counts = Tokenizer.longestFirst(first.count, second.count, room: room ?? .max)
+    let joined = postProcessor.joined(Array(first.prefix(counts.0)), Array(second.prefix(counts.1)))
+    return Encoding(
+      tokenIDs: joined.tokenIDs, types: joined.types, isCut: counts != (first.count, second.count))
+  }
+
+  /// The tokens that are kept of two texts where there is room for so many.
+  private static func longestFirst(_ first: Int, _ second: Int, room: Int) -> (Int, Int) {
+    let (shorter, longer) = (min(first, second), max(first, second))
+    guard shorter > room || longer > room - shorter else { return (first, second) }
+    let kept = shorter <= room / 2 ? (shorter, room - shorter) : (room / 2, room - room / 2)
+    return first <= second ? kept : (kept.1, kept.0)
+  }
+
   /// The token ids of UTF-8 text; each maximal part that is no UTF-8 counts as
   /// one U+FFFD.
   package func encode(_ bytes: some Collection<UInt8>, addSpecialTokens: Bool) throws(Refusal) -> [Int] {

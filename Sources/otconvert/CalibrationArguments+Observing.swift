@@ -49,7 +49,7 @@ extension CalibrationArguments {
 
   /// The plan, with bits for each site where there is a budget.
   private func within(
-    _ budget: BitBudget?, _ plan: ConversionPlan, _ samples: [[Int]]?, _ messages: OutputArguments
+    _ budget: BitBudget?, _ plan: ConversionPlan, _ samples: [TokenSequence]?, _ messages: OutputArguments
   ) throws -> ConversionPlan {
     guard let budget else { return plan }
     return try plan.within(budget, samples: samples, progress: messages.progress("measuring", unit: .sites).update)

@@ -31,7 +31,8 @@ struct CalibrationArguments: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
-      "Tokens instead of text: a safetensors file with int64 input_ids [samples, tokens].", valueName: "file"),
+      "Tokens instead of text: a safetensors file with int64 input_ids [samples, tokens]; token_type_ids and attention_mask beside them count.",
+      valueName: "file"),
     completion: .file())
   var ids: String?
   @Option(help: ArgumentHelp("The tensor of --ids to read. [default: input_ids]", valueName: "name"))
@@ -76,7 +77,7 @@ struct CalibrationArguments: ParsableArguments {
       name: URL(fileURLWithPath: ids).lastPathComponent, byteCount: file.byteCount,
       sha256: try SHA256Digest.hex(of: file))
     return Calibration.Samples(
-      tokens: tokens.windows,
+      tokens: try tokens.unmasked,
       run: CalibrationRun(texts: [record], sampleCount: tokens.windows.count, length: tokens.length, seed: nil))
   }
 

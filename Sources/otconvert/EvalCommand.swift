@@ -2,10 +2,7 @@ import ArgumentParser
 import Foundation
 import OTCheckpoint
 import OTFoundation
-import OTGraph
-import OTJSON
 import OTQ
-import OTTensor
 
 struct EvalCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -16,7 +13,8 @@ struct EvalCommand: ParsableCommand {
       float32. In each window of tokens the first is context only.
 
       Text is tokenized as a whole by the model's own tokenizer and cut into
-      windows.
+      windows. Beside the tokens of --ids, the same file's token_type_ids,
+      attention_mask (0 hides a token) and labels (a class for each window) count.
 
       EXAMPLES
         otconvert eval model.otq --text wiki.test.txt --windows 40
@@ -27,6 +25,7 @@ struct EvalCommand: ParsableCommand {
           --logits-out logits.safetensors
         otconvert eval model/ --ids goldens.safetensors --tensor test_ids \\
           --context 128 --windows 40
+        otconvert eval bert.otq --ids pairs.safetensors --hidden-out hidden.safetensors
       """)
 
   @Argument(help: "An .otq file or a checkpoint.", completion: .file()) var model: String
@@ -52,16 +51,26 @@ struct EvalCommand: ParsableCommand {
   var context: Int?
   @Option(help: ArgumentHelp("Use only the first windows.", valueName: "N")) var windows: Int?
   @Option(
-    help: ArgumentHelp("Write logits, float32 [windows, tokens, vocabulary].", valueName: "file"),
+    help: ArgumentHelp(
+      "Write logits, float32 [windows, tokens, vocabulary]; of a classifier [windows, labels] or [windows, tokens, labels].",
+      valueName: "file"),
     completion: .file())
   var logitsOut: String?
+  @Option(
+    help: ArgumentHelp("Write the last hidden states, float32 [windows, tokens, channels].", valueName: "file"),
+    completion: .file())
+  var hiddenOut: String?
+  @Option(
+    help: ArgumentHelp("Write the pooled vectors, float32 [windows, channels].", valueName: "file"),
+    completion: .file())
+  var pooledOut: String?
   @Option(
     help: ArgumentHelp(
       "Compare with another model, the reference: KL divergence, agreement, ratio of perplexities.",
       valueName: "model"),
     completion: .file())
   var against: String?
-  @Flag(help: "Replace the file of --logits-out if it exists.") var force = false
+  @Flag(help: "Replace the files to write where they exist.") var force = false
   @OptionGroup var attention: AttentionArguments
   @OptionGroup var threads: ThreadArguments
   @OptionGroup var messages: OutputArguments
@@ -80,22 +89,31 @@ struct EvalCommand: ParsableCommand {
     let other = try against.map { try ModelFile(path: $0) }
     (file.warnings + (other?.warnings ?? [])).forEach(messages.warn)
     let inputs = file.model.inputs + (other?.model.inputs ?? []) + FileIdentity.all(text + [ids])
+    let files = outputs
     // Before time goes into what cannot be written.
-    if let logitsOut { try AtomicFile.check([logitsOut], force: force, inputs: inputs) }
+    if !files.isEmpty { try AtomicFile.check(files.map(\.path), force: force, inputs: inputs) }
     let model = try LanguageModel(
       file, threadCount: threads.threads, attentionBits: attention.quantizeAttention)
     let reference = try other.map { try LanguageModel($0, threadCount: threads.threads) }
     let tokens = try tokens(model, reference)
-    var evaluation = try Evaluation(model, reference: reference, threadCount: threads.threads)
-    if let logitsOut {
-      try writeLogits(to: logitsOut, inputs: inputs, of: &evaluation, on: tokens)
-    } else {
-      for (index, window) in tokens.windows.enumerated() {
-        _ = try evaluation.add(window)
-        show(index + 1, of: tokens.windows.count)
-      }
+    var evaluation = try Evaluation(
+      model, reference: reference, files: files.map(\.value), threadCount: threads.threads)
+    var writers = try files.map {
+      try EvaluationFile($0.value, to: $0.path, of: model, on: tokens, force: force, inputs: inputs)
     }
+    for (index, window) in tokens.windows.enumerated() {
+      let result = try evaluation.add(window, label: tokens.labels?[index])
+      for file in writers.indices { try writers[file].add(result) }
+      show(index + 1, of: tokens.windows.count)
+    }
+    for file in writers.indices { try writers[file].commit() }
     try messages.result(evaluation.text, json: evaluation.json)
+  }
+
+  /// The files to write.
+  private var outputs: [(value: EvaluationFile.Value, path: String)] {
+    let paths: [(EvaluationFile.Value, String?)] = [(.logits, logitsOut), (.hidden, hiddenOut), (.pooled, pooledOut)]
+    return paths.compactMap { value, path in path.map { (value, $0) } }
   }
 
   private func tokens(_ model: LanguageModel, _ reference: LanguageModel?) throws -> TokenWindows {
@@ -106,25 +124,6 @@ struct EvalCommand: ParsableCommand {
     }
     return try TokenWindows(
       texts: text, tokenizer: model.tokenizer(), context: context, limit: windows, graphs: graphs)
-  }
-
-  private func writeLogits(
-    to path: String, inputs: [FileIdentity], of evaluation: inout Evaluation, on tokens: TokenWindows
-  ) throws {
-    let dimensions = [tokens.windows.count, tokens.length, evaluation.vocabularySize]
-    guard let shape = Shape(dimensions) else {
-      throw Refusal("eval-logits-size", "the logits are too many for a file", file: path)
-    }
-    var writer = try SafetensorsWriter(
-      path: path, entries: [.init(name: "logits", elementType: .f32, shape: shape)], force: force,
-      inputs: inputs)
-    for (index, window) in tokens.windows.enumerated() {
-      let logits = try evaluation.add(window)
-      // The machines that this runs on are little-endian, as the format is.
-      try logits.values.withUnsafeBytes { try writer.append($0) }
-      show(index + 1, of: tokens.windows.count)
-    }
-    try writer.commit()
   }
 
   /// Shows how far it is.

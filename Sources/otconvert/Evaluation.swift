@@ -10,65 +10,129 @@ struct Evaluation {
   private let model: LanguageModel
   private let reference: LanguageModel?
   private let threadCount: Int
+  /// The output that scores tokens or classes; nil: none.
+  private let scores: String?
+  /// The nodes that are run.
+  private let wanted: [String]
   private var likelihood = TokenLikelihood()
   private var referenceLikelihood = TokenLikelihood()
   private var comparison = DistributionComparison()
+  /// Windows whose class is known, and those of them that got it.
+  private var labelCount = 0
+  private var rightCount = 0
   private var windowCount = 0
   private var tokenCount = 0
   private var seconds = 0.0
 
-  /// Logits of a token.
-  let vocabularySize: Int
-
-  /// - Throws: `Refusal` with rule `eval-no-logits` or `eval-vocabulary`.
-  init(_ model: LanguageModel, reference: LanguageModel?, threadCount: Int) throws {
-    let size = try Evaluation.vocabularySize(of: model)
+  /// - Parameter files: what is to be written of each window, beside the figures.
+  /// - Throws: `Refusal` with rule `eval-no-logits`, `eval-no-output` or `eval-vocabulary`.
+  init(_ model: LanguageModel, reference: LanguageModel?, files: [EvaluationFile.Value], threadCount: Int) throws {
+    scores = Graph.scoreOutputs.first { model.graph.outputs[$0] != nil }
+    guard scores != nil || files.contains(where: { $0 != .logits }) else {
+      throw Refusal("eval-no-logits", "gives no logits", file: model.file.path)
+    }
     if let reference {
-      let other = try Evaluation.vocabularySize(of: reference)
+      let size = Evaluation.scoreCount(of: model, scores)
+      let other = Evaluation.scoreCount(of: reference, scores)
       guard size == other else {
         throw Refusal(
-          "eval-vocabulary", "gives \(size) logits, \(reference.file.path) gives \(other)",
+          "eval-vocabulary",
+          "gives \(size.map { "\($0) " } ?? "no ")logits, \(reference.file.path) gives \(other.map { "\($0)" } ?? "none")",
           file: model.file.path)
       }
     }
     self.model = model
     self.reference = reference
     self.threadCount = threadCount
-    vocabularySize = size
+    let nodes = try files.map { try $0.node(of: model) } + [scores.flatMap { model.graph.outputs[$0] }]
+    wanted = Set(nodes.compactMap { $0 }).sorted()
   }
 
-  private static func vocabularySize(of model: LanguageModel) throws -> Int {
-    guard let size = model.graph.outputs["logits"].flatMap(model.graph.channelCount) else {
-      throw Refusal("eval-no-logits", "gives no logits", file: model.file.path)
-    }
-    return size
+  private static func scoreCount(of model: LanguageModel, _ output: String?) -> Int? {
+    output.flatMap { model.graph.outputs[$0] }.flatMap(model.graph.channelCount)
   }
 
-  /// Runs the models on a window of tokens and gives the model's logits back.
+  /// Runs the models on a window of tokens and gives the values of the model's nodes back.
   ///
+  /// - Parameter label: the class that the window has.
   /// - Throws: `Refusal` with rule `eval-not-finite` for logits that are NaN or infinite.
-  mutating func add(_ window: [Int]) throws -> Matrix {
+  mutating func add(_ window: TokenSequence, label: Int?) throws -> [String: Matrix] {
     let start = ContinuousClock.now
-    let logits = try model.logits(for: window)
+    let result = try Evaluation.run(model, window, until: wanted)
     seconds += (ContinuousClock.now - start) / .seconds(1)
     windowCount += 1
-    tokenCount += window.count
-    try likelihood.add(logits, of: model, on: window, threadCount: threadCount)
-    if let reference {
-      let other = try reference.logits(for: window)
-      try referenceLikelihood.add(other, of: reference, on: window, threadCount: threadCount)
-      try comparison.add(logits: logits, reference: other, threadCount: threadCount)
+    tokenCount += window.tokenIDs.count
+    guard let scores, let logits = model.graph.outputs[scores].flatMap({ result[$0] }) else { return result }
+    let own = try Evaluation.seen(logits, scores, window, of: model)
+    let tokens = scores == "logits" && model.isCausal ? window.withoutPadding?.tokenIDs : nil
+    if let tokens {
+      try Refusal.naming(model.file.path) {
+        try likelihood.add(logits: own, tokenIDs: tokens, threadCount: threadCount)
+      }
     }
-    return logits
+    if scores == "class_logits", let label {
+      labelCount += 1
+      if Evaluation.largest(own[0]) == label { rightCount += 1 }
+    }
+    if let reference, let node = reference.graph.outputs[scores],
+      let all = try Evaluation.run(reference, window, until: [node])[node]
+    {
+      let other = try Evaluation.seen(all, scores, window, of: reference)
+      if let tokens {
+        try Refusal.naming(reference.file.path) {
+          try referenceLikelihood.add(logits: other, tokenIDs: tokens, threadCount: threadCount)
+        }
+      }
+      try comparison.add(logits: own, reference: other, threadCount: threadCount)
+    }
+    return result
+  }
+
+  private static func run(_ model: LanguageModel, _ window: TokenSequence, until wanted: [String]) throws
+    -> [String: Matrix]
+  {
+    try Refusal.naming(model.file.path) {
+      // What is run of the whole model needs less memory.
+      if wanted.count == 1, let output = model.graph.outputs.first(where: { $0.value == wanted[0] })?.key,
+        let value = try model.executor.run([window], observe: nil).first?.output(output)
+      {
+        return [wanted[0]: value]
+      }
+      return try model.executor.run([window], from: [:], until: wanted, observe: nil).first?.outputs ?? [:]
+    }
+  }
+
+  /// The rows of logits whose tokens are not hidden.
+  ///
+  /// - Throws: `Refusal` with rule `eval-not-finite`.
+  private static func seen(
+    _ logits: Matrix, _ output: String, _ window: TokenSequence, of model: LanguageModel
+  ) throws -> Matrix {
+    // Figures of NaN look like figures: a divergence of it would be 0.
+    if let index = logits.values.firstIndex(where: { !$0.isFinite }) {
+      throw Refusal(
+        "eval-not-finite", "the logit of token \(index % logits.channelCount) is \(logits.values[index])",
+        file: model.file.path)
+    }
+    guard output != "class_logits", let mask = window.attentionMask else { return logits }
+    let rows = mask.indices.filter { mask[$0] }
+    return Matrix(
+      rowCount: rows.count, channelCount: logits.channelCount, values: rows.flatMap { Array(logits[$0]) })
+  }
+
+  private static func largest(_ scores: ArraySlice<Float>) -> Int? {
+    scores.indices.max { (scores[$0], $1) < (scores[$1], $0) }.map { $0 - scores.startIndex }
   }
 
   // MARK: Figures
 
-  private var perplexity: Double? { model.isCausal ? likelihood.perplexity : nil }
-  private var referencePerplexity: Double? { model.isCausal ? referenceLikelihood.perplexity : nil }
+  private var predicts: Bool { model.isCausal && scores == "logits" }
+  private var perplexity: Double? { predicts ? likelihood.perplexity : nil }
+  private var referencePerplexity: Double? { predicts ? referenceLikelihood.perplexity : nil }
   private var ratio: (ratio: Double, standardError: Double)? {
-    model.isCausal ? likelihood.perplexityRatio(to: referenceLikelihood) : nil
+    predicts ? likelihood.perplexityRatio(to: referenceLikelihood) : nil
   }
+  private var accuracy: Double? { labelCount > 0 ? Double(rightCount) / Double(labelCount) : nil }
   private var tokensPerSecond: Double { Double(tokenCount) / max(seconds, 1e-9) }
 
   var json: JSONValue {
@@ -82,6 +146,7 @@ struct Evaluation {
       "predictedTokenCount": .integer(likelihood.losses.count), "seconds": number(seconds),
       "tokensPerSecond": number(tokensPerSecond),
     ]
+    if let accuracy { members["accuracy"] = number(accuracy) }
     if let reference {
       members["against"] = .object([
         "model": .string(reference.file.path), "perplexity": number(referencePerplexity),
@@ -96,13 +161,19 @@ struct Evaluation {
 
   var text: String {
     func number(_ value: Double?, _ places: Int) -> String { value.map { fixed($0, places) } ?? "–" }
-    let none = model.isCausal ? "– (windows of one token)" : "– (tokens see those that follow)"
+    let none =
+      scores == "logits"
+      ? model.isCausal ? "– (windows of one token)" : "– (tokens see those that follow)"
+      : "– (no logits of tokens)"
     var lines = [
       "perplexity     " + (perplexity.map { fixed($0, 4) } ?? none),
       "tokens         \(tokenCount) in \(windowCount) windows, "
         + "\(likelihood.losses.count) predicted",
       "speed          \(fixed(tokensPerSecond, 1)) tokens/s",
     ]
+    if let accuracy {
+      lines.append("accuracy       \(fixed(accuracy, 4)) (\(rightCount) of \(labelCount) windows)")
+    }
     if let reference {
       lines += [
         "against        \(Refusal.printable(reference.file.path)): perplexity "
@@ -114,19 +185,5 @@ struct Evaluation {
       ]
     }
     return lines.joined(separator: "\n")
-  }
-}
-
-extension TokenLikelihood {
-  fileprivate mutating func add(_ logits: Matrix, of model: LanguageModel, on window: [Int], threadCount: Int) throws {
-    // Figures of NaN look like figures: a divergence of it would be 0.
-    if let index = logits.values.firstIndex(where: { !$0.isFinite }) {
-      throw Refusal(
-        "eval-not-finite", "the logit of token \(index % logits.channelCount) is \(logits.values[index])",
-        file: model.file.path)
-    }
-    try Refusal.naming(model.file.path) {
-      try add(logits: logits, tokenIDs: window, threadCount: threadCount)
-    }
   }
 }

@@ -27,8 +27,8 @@ struct OTConvert: ParsableCommand {
     subcommands: [
       ConvertCommand.self, InspectCommand.self, VerifyCommand.self, UnpackCommand.self, ExportCommand.self,
       PlanCommand.self,
-      CalibrateCommand.self, EvalCommand.self, RunCommand.self, EmbedCommand.self, TokenizeCommand.self,
-      DemoCommand.self,
+      CalibrateCommand.self, EvalCommand.self, RunCommand.self, EmbedCommand.self, ClassifyCommand.self,
+      TokenizeCommand.self, DemoCommand.self,
     ],
     defaultSubcommand: ConvertCommand.self)
 

@@ -50,7 +50,7 @@ struct PlanCommand: ParsableCommand {
     let samples = calibrates ? try samples(conversion, settings) : nil
     let calibrationByteCount =
       try samples.map {
-        try settings.byteCount(on: conversion.model, kinds: conversion.needs, lengths: $0.tokens.map(\.count))
+        try settings.byteCount(on: conversion.model, kinds: conversion.needs, lengths: $0.tokens.map(\.tokenIDs.count))
       }
     var efforts: [EffortEstimate] = []
     do {
@@ -69,7 +69,7 @@ struct PlanCommand: ParsableCommand {
     _ conversion: Conversion, _ samples: Calibration.Samples?, _ settings: Calibration
   ) throws -> [EffortEstimate] {
     try conversion.estimates(
-      lengths: samples?.tokens.map(\.count), heldOutLengths: samples?.heldOut.map(\.count) ?? [],
+      lengths: samples?.tokens.map(\.tokenIDs.count), heldOutLengths: samples?.heldOut.map(\.tokenIDs.count) ?? [],
       calibration: settings,
       speed: ConversionSpeed(
         bits: conversion.options.bits, rule: samples.map { _ in Best().weightDefaults.rounding }))

@@ -1,6 +1,7 @@
 import ArgumentParser
 import OTFoundation
 import OTQ
+import OTRuntime
 import OTText
 
 /// The text or tokens that `verify` runs models on.
@@ -18,7 +19,7 @@ struct VerificationTextArguments: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
-      "Tokens instead of text: a safetensors file with int64 input_ids [sequences, tokens], or one row of test_ids.",
+      "Tokens instead of text: a safetensors file with int64 input_ids [sequences, tokens], or one row of test_ids; token_type_ids and attention_mask beside them count.",
       valueName: "file"), completion: .file())
   var ids: String?
 
@@ -48,14 +49,14 @@ struct VerificationTextArguments: ParsableArguments {
   ///   as tokenizers throw.
   func sequences(
     for packed: LanguageModel, and source: LanguageModel
-  ) throws -> (sequences: [[Int]], name: String) {
+  ) throws -> (sequences: [TokenSequence], name: String) {
     let graphs = [packed.graph, source.graph]
     let longest = graphs.compactMap(\.contextLength).min() ?? .max
     if let ids {
       let tokens = try TokenWindows(
         path: ids, tensor: tensor, context: length, standard: Self.standardLength, option: "--length", limit: samples,
         graphs: graphs)
-      return (tokens.windows, ids.split(separator: "/").last.map(String.init) ?? ids)
+      return (try tokens.unmasked, ids.split(separator: "/").last.map(String.init) ?? ids)
     }
     guard let tokenizer = try source.file.model.tokenizer() else {
       throw Refusal(
@@ -69,6 +70,6 @@ struct VerificationTextArguments: ParsableArguments {
     samples.seed = seed
     let drawn = try samples.draw(
       tokenizer: tokenizer, contextLength: source.contextLength, vocabularySize: source.vocabularySize)
-    return (drawn.tokens, samples.names.joined(separator: ", "))
+    return (drawn.tokens.map { TokenSequence($0) }, samples.names.joined(separator: ", "))
   }
 }

@@ -126,7 +126,7 @@ struct VerifyCommand: ParsableCommand {
       run?.add(trials: file.container.metadata["method"]?["trials"])
       used = VerificationReport.Text(
         source: sequences.name, sequenceCount: sequences.sequences.count,
-        tokenCount: sequences.sequences.reduce(0) { $0 + $1.count })
+        tokenCount: sequences.sequences.reduce(0) { $0 + $1.tokenIDs.count })
     }
     let summary = FileSummary(file)
     return VerificationReport(

@@ -5,7 +5,8 @@ import _OTTestSupport
 /// The tool's articles and its help name the same options.
 @Suite struct DocumentationTests {
   static let commands = [
-    "convert", "inspect", "verify", "unpack", "export", "plan", "calibrate", "eval", "run", "embed", "tokenize", "demo",
+    "convert", "inspect", "verify", "unpack", "export", "plan", "calibrate", "eval", "run", "embed", "classify",
+    "tokenize", "demo",
   ]
 
   /// The options in a text: `--bits` of `--bits 2…8`.

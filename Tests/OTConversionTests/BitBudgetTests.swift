@@ -84,10 +84,12 @@ import _OTTestSupport
 
   // MARK: Files
 
-  private static let samples = (0..<4).map { sample in (0..<64).map { ($0 * 37 + sample * 101) % 1900 + 4 } }
+  private static let samples = (0..<4).map { sample in
+    TokenSequence((0..<64).map { ($0 * 37 + sample * 101) % 1900 + 4 })
+  }
 
   private func plan(
-    _ fixture: Fixture, _ budget: BitBudget, samples: [[Int]]? = samples,
+    _ fixture: Fixture, _ budget: BitBudget, samples: [TokenSequence]? = samples,
     change: (inout ConversionOptions) -> Void = { _ in }
   ) throws -> ConversionPlan {
     var options = ConversionOptions()
@@ -178,8 +180,8 @@ import _OTTestSupport
     var comparison = DistributionComparison()
     for sample in Self.samples {
       try comparison.add(
-        logits: packed.run(tokenIDs: sample).output("logits"),
-        reference: float.run(tokenIDs: sample).output("logits"), threadCount: 2)
+        logits: packed.run(tokenIDs: sample.tokenIDs).output("logits"),
+        reference: float.run(tokenIDs: sample.tokenIDs).output("logits"), threadCount: 2)
     }
     let (mean, expected) = (try #require(comparison.mean), try #require(found[site.producer]))
     #expect(abs(mean - expected) < 0.02 * mean, "\(mean), \(expected)")

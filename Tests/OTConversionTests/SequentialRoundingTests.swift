@@ -55,7 +55,7 @@ import _OTTestSupport
   private static func error(_ file: PackedModel, _ fixture: Fixture) throws -> Double {
     let packed = try QuantizedExecutor(graph: #require(file.graph), container: file.container, threadCount: 2)
     let float = try fixture.floatExecutor()
-    let sequences = samples.tokens.filter { !$0.isEmpty }.map { TokenSequence($0) }
+    let sequences = samples.tokens.filter { !$0.tokenIDs.isEmpty }
     let name = float.graph.outputs.keys.contains("logits") ? "logits" : "hidden"
     var (squares, count) = (0.0, 0)
     for (got, expected) in zip(try packed.run(sequences, observe: nil), try float.run(sequences, observe: nil)) {

@@ -76,8 +76,10 @@ struct GraphJSONTests {
   @Test func windowsAndCapsSurvive() throws {
     let rotary = Rotary(theta: 100, dimensions: 2)
     #expect(try mixed(rotary).json.text().contains(#""operation":"attention""#))
-    for (window, cap) in [(4, nil), (nil, 0.3), (1, 50)] as [(Int?, Float?)] {
-      let graph = try mixed(rotary, window: window, softCap: cap)
+    for (window, cap, isCausal) in [(4, nil, true), (nil, 0.3, true), (1, 50, true), (3, nil, false)]
+      as [(Int?, Float?, Bool)]
+    {
+      let graph = try mixed(rotary, isCausal: isCausal, window: window, softCap: cap)
       #expect(try reread(graph) == graph)
       let text = graph.json.text()
       #expect(text.contains(#""operation":"bounded_attention""#) && !text.contains(#""operation":"attention""#))
@@ -89,7 +91,6 @@ struct GraphJSONTests {
     for window in [0, -1, .max] {
       #expect(try refusal { _ = try mixed(rotary, window: window) }.rule == "graph-channels", "\(window)")
     }
-    #expect(try refusal { _ = try mixed(rotary, isCausal: false, window: 4) }.rule == "graph-channels")
     for cap in [0, -1, .nan, .infinity] as [Float] {
       #expect(try refusal { _ = try mixed(rotary, softCap: cap) }.rule == "graph-channels", "\(cap)")
     }
@@ -104,6 +105,39 @@ struct GraphJSONTests {
       let error = try refusal { _ = try mixed(Rotary(theta: 100, dimensions: 2, scaling: scaling)) }
       #expect(error.rule == "graph-channels", "\(scaling)")
     }
+  }
+
+  /// An attention with biases by distance, whose table is a parameter.
+  private func biased(_ starts: [Int]) throws -> Graph {
+    let attention = Attention(
+      headCount: 2, keyValueHeadCount: 2, headSize: 2, isCausal: false,
+      positions: .distances(DistanceTable(table: "distances", starts: starts)))
+    return try smallGraph([Node("mixed", .attention(attention), inputs: ["first", "second", "third"])], site: "mixed")
+  }
+
+  @Test func distancesSurvive() throws {
+    let graph = try biased([0, 1, 4])
+    #expect(try reread(graph) == graph)
+    #expect(graph.json.text().contains(#""operation":"bounded_attention""#))
+    let uses = graph.parameterUses(of: "mixed")
+    #expect(uses.map(\.role) == [.distances] && uses[0].shape.dimensions == [6, 2] && uses[0].isUnchanged)
+    for starts in [[], [1, 2], [0, 2, 2], [0, -1], [0, .max]] as [[Int]] {
+      #expect(try refusal { _ = try biased(starts) }.rule == "graph-channels", "\(starts)")
+    }
+  }
+
+  @Test func countedPositionsSurvive() throws {
+    let positions = CountedPositions(paddingToken: 3)
+    #expect(positions.ids(of: [3, 5, 3, 3, 6, 7]) == [-1, 0, -1, -1, 1, 2])
+    let table = Embedding(table: "places", rowCount: 9, size: 4, rowOffset: 4)
+    let graph = try smallGraph(
+      [
+        Node("counted", .countedPositionIDs(positions)), Node("places", .embedding(table), inputs: ["counted"]),
+        Node("moved", .add, inputs: ["first", "places"]),
+      ], site: "moved")
+    #expect(try reread(graph) == graph && graph.countsPositions)
+    let node = Node("counted", .countedPositionIDs(CountedPositions(paddingToken: -1)))
+    #expect(try refusal { _ = try smallGraph([node], site: "first") }.rule == "graph-channels")
   }
 
   @Test func constantsSurvive() throws {

@@ -14,10 +14,26 @@ struct AttentionCase {
   var isCausal: Bool
   var scale: Float
   var slope: Float = 0
-  /// Most keys that a query sees, the last ones, and the bound that scores are bent to; 0: none.
+  /// The distance from which on a query sees no key, and the bound that scores are bent to; 0: none.
   var window = 0
   var softCap: Float = 0
   var mask: [Bool]?
+  /// Biases of distances from −(queries' positions) on, and the index of distance 0.
+  var bias: (values: [Float], zero: Int)?
+
+  /// Random biases within ±2 of all distances, with `filler` beyond.
+  mutating func addBias(filler: Float = .nan, using generator: inout SeededGenerator) {
+    let zero = firstPosition + queries.count - 1
+    let known = (0..<zero + keys.count).map { _ in Float.random(in: -2...2, using: &generator) }
+    let rest = keys.count.roundedUp(toMultipleOf: 16) - keys.count
+    bias = (known + [Float](repeating: filler, count: rest), zero)
+  }
+
+  /// Calls `body` with the biases as kernels take them.
+  func withBias<Result>(_ body: (DistanceBias?) -> Result) -> Result {
+    guard let bias else { return body(nil) }
+    return bias.values.withUnsafeBufferPointer { body(DistanceBias($0, zero: bias.zero)) }
+  }
 
   /// Random queries, keys and values. Causal queries end with the last key.
   init(
@@ -75,7 +91,11 @@ struct AttentionCase {
               head.softCap = softCap
               head.mask = mask == nil ? nil : bytes
               let block = AttentionBlock(head, queries: q, keys: cache, values: v, valueStride: stride)
-              scratch.withUnsafeMutableBufferPointer { kernels.attend(block, scratch: $0) }
+              withBias { bias in
+                var block = block
+                block.head.bias = bias
+                scratch.withUnsafeMutableBufferPointer { kernels.attend(block, scratch: $0) }
+              }
             }
           }
         }
@@ -92,7 +112,7 @@ struct AttentionCase {
     queries.indices.map { query in
       let position = firstPosition + query
       let seen = keys.indices.filter {
-        (!isCausal || $0 <= position) && (window == 0 || $0 > position - window) && (mask?[$0] ?? true)
+        (!isCausal || $0 <= position) && (window == 0 || abs($0 - position) < window) && (mask?[$0] ?? true)
       }
       guard !seen.isEmpty else {
         return keys.indices.contains(position)
@@ -101,7 +121,7 @@ struct AttentionCase {
       let scores = seen.map { key in
         let score = zip(queries[query], keys[key]).map { Double($0) * Double($1) }.reduce(0, +) * Double(scale)
         let bent = softCap == 0 ? score : Double(softCap) * tanh(score / Double(softCap))
-        return bent + Double(slope) * Double(key)
+        return bent + Double(slope) * Double(key) + Double(bias.map { $0.values[$0.zero + key - position] } ?? 0)
       }
       let greatest = scores.max() ?? 0
       let weights = scores.map { exp($0 - greatest) }

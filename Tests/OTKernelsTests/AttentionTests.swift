@@ -38,12 +38,13 @@ import _OTTestSupport
   }
 
   /// Windows of every place among blocks of keys and of queries, with soft caps and without.
-  @Test(arguments: [8, 64]) func windowsAndCaps(headSize: Int) {
+  @Test(arguments: [8, 64], [false, true]) func windowsAndCaps(headSize: Int, isCausal: Bool) {
     var generator = SeededGenerator()
     for (queryCount, keyCount) in [(1, 1), (9, 17), (13, 70), (200, 200), (3, 300)] {
       for window in [0, 1, 2, 7, 16, 63, 64, 65, 130] {
         var attention = AttentionCase(
-          queryCount: queryCount, keyCount: keyCount, headSize: headSize, isCausal: true, using: &generator)
+          queryCount: queryCount, keyCount: keyCount, headSize: headSize, isCausal: isCausal, using: &generator)
+        if !isCausal { attention.firstPosition = (keyCount - queryCount) / 2 }
         let context: Comment = "seed \(generator.seed), \(queryCount) queries, \(keyCount) keys, window \(window)"
         attention.window = window
         check(attention.result(of: .scalar), attention.expected, context)
@@ -51,6 +52,8 @@ import _OTTestSupport
         check(attention.result(of: .scalar), attention.expected, context)
         attention.slope = 0.25
         attention.mask = (0..<keyCount).map { _ in Bool.random(using: &generator) }
+        check(attention.result(of: .scalar), attention.expected, context)
+        attention.addBias(using: &generator)
         check(attention.result(of: .scalar), attention.expected, context)
       }
     }
@@ -102,7 +105,8 @@ import _OTTestSupport
         headSize: Self.headSizes.randomElement(using: &generator) ?? 1, isCausal: round % 2 == 0,
         using: &generator)
       if round % 3 == 0 { attention.slope = 0.125 }
-      if round % 2 == 0 { attention.window = Int.random(in: 0...keyCount, using: &generator) }
+      if round % 4 < 3 { attention.window = Int.random(in: 0...keyCount, using: &generator) }
+      if round % 5 < 2 { attention.addBias(using: &generator) }
       if round % 7 < 3 { attention.softCap = Float.random(in: 0.5...4, using: &generator) }
       if round % 4 < 2 {
         let share = Int.random(in: 0...3, using: &generator)

@@ -81,7 +81,11 @@ struct CodeAttentionCase {
                     let block = CodeAttentionBlock(
                       head, queries: q, queryScales: queryScales, keys: keyCache, values: valueCache,
                       keyScales: keyScales, valueScales: valueScales)
-                    scratch.withUnsafeMutableBufferPointer { kernels.attend(block, scratch: $0) }
+                    shape.withBias { bias in
+                      var block = block
+                      block.head.bias = bias
+                      scratch.withUnsafeMutableBufferPointer { kernels.attend(block, scratch: $0) }
+                    }
                   }
                 }
               }

@@ -35,12 +35,13 @@ import _OTTestSupport
     }
   }
 
-  @Test(arguments: [8, 64]) func windowsAndCaps(headSize: Int) {
+  @Test(arguments: [8, 64], [false, true]) func windowsAndCaps(headSize: Int, isCausal: Bool) {
     var generator = SeededGenerator()
     for (queryCount, keyCount) in [(1, 1), (9, 17), (140, 140), (3, 300)] {
       for window in [0, 1, 7, 64, 127, 128, 129, 200] {
-        let floats = AttentionCase(
-          queryCount: queryCount, keyCount: keyCount, headSize: headSize, isCausal: true, using: &generator)
+        var floats = AttentionCase(
+          queryCount: queryCount, keyCount: keyCount, headSize: headSize, isCausal: isCausal, using: &generator)
+        if !isCausal { floats.firstPosition = (keyCount - queryCount) / 2 }
         var attention = CodeAttentionCase(rounding: floats, bits: 8)
         let context: Comment = "seed \(generator.seed), \(queryCount) queries, \(keyCount) keys, window \(window)"
         attention.shape.window = window
@@ -49,6 +50,8 @@ import _OTTestSupport
         check(attention, context)
         attention.shape.slope = 0.25
         attention.shape.mask = (0..<keyCount).map { _ in Bool.random(using: &generator) }
+        check(attention, context)
+        attention.shape.addBias(using: &generator)
         check(attention, context)
       }
     }
@@ -152,7 +155,8 @@ import _OTTestSupport
         headSize: Self.headSizes.randomElement(using: &generator) ?? 1, isCausal: round % 2 == 0, using: &generator)
       var attention = CodeAttentionCase(rounding: floats, bits: Int.random(in: 2...8, using: &generator))
       if round % 3 == 0 { attention.shape.slope = 0.125 }
-      if round % 2 == 0 { attention.shape.window = Int.random(in: 0...keyCount, using: &generator) }
+      if round % 4 < 3 { attention.shape.window = Int.random(in: 0...keyCount, using: &generator) }
+      if round % 5 < 2 { attention.shape.addBias(using: &generator) }
       if round % 7 < 3 { attention.shape.softCap = Float.random(in: 0.5...4, using: &generator) }
       if round % 4 < 2 {
         let share = Int.random(in: 0...3, using: &generator)

@@ -27,7 +27,7 @@ import _OTTestSupport
     _ executor: FloatExecutor, _ pass: CalibrationPass, maximumByteCount: Int = 1 << 32
   ) throws -> Calibrator.Outcome {
     try Calibrator(executor: executor, parameterByteCount: 0, maximumByteCount: maximumByteCount)
-      .run(samples, pass: pass)
+      .run(samples.map { TokenSequence($0) }, pass: pass)
   }
 
   /// The rows of every site, by sample, of a run of all samples at once.

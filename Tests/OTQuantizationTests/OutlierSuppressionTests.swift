@@ -168,7 +168,7 @@ import _OTTestSupport
     let float = try FloatExecutor(graph: graph, parameters: parameters, threadCount: 2)
     let samples = (0..<2).map { _ in (0..<32).map { _ in Int.random(in: 0..<48, using: &generator) } }
     let observed = try Calibrator(executor: float, parameterByteCount: nil, maximumByteCount: 1 << 28)
-      .run(samples, pass: CalibrationPass([.ranges, .wholeSamples(count: 2)])).sites
+      .run(samples.map { TokenSequence($0) }, pass: CalibrationPass([.ranges, .wholeSamples(count: 2)])).sites
     let method = try Self.method("osplus,grid=paper")
     var migrated = graph
     for site in graph.sites {

@@ -18,6 +18,11 @@ struct DirectInterpreter {
       switch node.operation {
       case .tokenIDs: ids[node.name] = tokens
       case .positionIDs: ids[node.name] = Array(0..<tokens.count)
+      case .countedPositionIDs(let positions):
+        ids[node.name] = tokens.indices.map { index in
+          tokens[index] == positions.paddingToken
+            ? -1 : tokens[..<index].count { $0 != positions.paddingToken }
+        }
       case .tokenTypeIDs: ids[node.name] = types ?? tokens.map { _ in 0 }
       case .embedding(let embedding):
         let table = try #require(try vector(.table, node))
@@ -53,7 +58,7 @@ struct DirectInterpreter {
           (0..<x.count / size).flatMap { normalized(Array(x[$0 * size..<($0 + 1) * size])) }
         }
       case .attention(let attention):
-        values[node.name] = attend(attention, inputs, mask: mask)
+        values[node.name] = attend(attention, inputs, mask: mask, biases: try vector(.distances, node))
       case .channelSlice(let slice):
         let size = slice.blockSize
         values[node.name] = inputs[0].map { x in
@@ -72,6 +77,13 @@ struct DirectInterpreter {
         values[node.name] = zip(inputs[0], inputs[1]).map { zip($0, $1).map { $0 + $1 } }
       case .firstToken:
         values[node.name] = [inputs[0][0]]
+      case .meanTokens:
+        let seen = inputs[0].indices.filter { mask?[$0] ?? true }
+        values[node.name] = [
+          inputs[0][0].indices.map { channel in
+            seen.reduce(0) { $0 + inputs[0][$1][channel] } / Double(seen.count)
+          }
+        ]
       case .rotation(let rotation):
         let size = rotation.blockSize
         values[node.name] = inputs[0].map { x in
@@ -118,7 +130,7 @@ struct DirectInterpreter {
     return cap - 2 * cap / (exp(2 * x / cap) + 1)
   }
 
-  private func attend(_ attention: Attention, _ inputs: [Rows], mask: [Bool]?) -> Rows {
+  private func attend(_ attention: Attention, _ inputs: [Rows], mask: [Bool]?, biases: [Double]?) -> Rows {
     let size = attention.headSize
     let group = attention.headCount / attention.keyValueHeadCount
     let count = inputs[0].count
@@ -152,7 +164,7 @@ struct DirectInterpreter {
       for i in 0..<count {
         let query = turned(queries[i], i)
         let visible = (0..<count).filter { j in
-          (!attention.isCausal || j <= i) && i - j < attention.window ?? .max && (mask?[j] ?? true)
+          (!attention.isCausal || j <= i) && abs(i - j) < attention.window ?? .max && (mask?[j] ?? true)
         }
         let scores = visible.map { j in
           var score =
@@ -162,6 +174,11 @@ struct DirectInterpreter {
           // Distances instead of positions: a row's softmax does not tell them apart.
           if case .alibi = attention.positions {
             score -= DirectInterpreter.slopes(attention.headCount)[index] * Double(i - j)
+          }
+          if case .distances(let table) = attention.positions, let biases {
+            // The last range that begins at the distance or before it, by counting.
+            let range = table.starts.count { $0 <= abs(i - j) } - 1
+            score += biases[(j > i ? range + table.starts.count : range) * attention.headCount + index]
           }
           return exp(score)
         }

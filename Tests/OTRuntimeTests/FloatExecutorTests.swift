@@ -192,7 +192,12 @@ import _OTTestSupport
         Node(
           "kinds", .embedding(Embedding(table: "kinds", rowCount: 2, size: size)), inputs: ["types"]
         ),
-        Node("sum", .add, inputs: ["words", "places"]),
+        Node("counted", .countedPositionIDs(CountedPositions(paddingToken: 7))),
+        Node(
+          "counts", .embedding(Embedding(table: "counts", rowCount: 44, size: size, rowOffset: 3)),
+          inputs: ["counted"]),
+        Node("numbered", .add, inputs: ["words", "counts"]),
+        Node("sum", .add, inputs: ["numbered", "places"]),
         Node("all", .add, inputs: ["sum", "kinds"]),
         Node(
           "bare", .layerNorm(Norm(gamma: nil, beta: nil, epsilon: 1e-12, size: size)),
@@ -220,8 +225,9 @@ import _OTTestSupport
             Linear(weight: "w", bias: nil, inFeatures: 8, outFeatures: 8, role: .block)),
           inputs: ["affine"]),
         Node("result", .add, inputs: ["product", "project"]),
+        Node("mean", .meanTokens, inputs: ["result"]),
         Node("first", .firstToken, inputs: ["result"]),
-      ], outputs: ["hidden": "result", "pooled": "first"],
+      ], outputs: ["hidden": "result", "mean": "mean", "pooled": "first"],
       transforms: [
         "affine": ChannelTransform(
           shift: (0..<8).map { Float($0) - 3 }, scale: (0..<8).map { Float($0) / 4 + 0.5 })
@@ -236,6 +242,33 @@ import _OTTestSupport
     let tokens = (0..<40).map { _ in Int.random(in: 0..<50, using: &generator) }
     let types = tokens.indices.map { $0 < 20 ? 0 : 1 }
     try Self.expectAgreement(graph, parameters, tokens, types: types, seed: generator.seed)
+    let mask = tokens.indices.map { _ in Bool.random(using: &generator) }
+    try Self.expectAgreement(graph, parameters, tokens, types: types, mask: mask, seed: generator.seed)
+  }
+
+  /// Attention to both sides within a window, and with biases by distance.
+  @Test(arguments: [nil, 1, 5, 100] as [Int?]) func windowsToBothSidesAndDistances(_ window: Int?) throws {
+    var generator = SeededGenerator()
+    let table = DistanceTable(table: "distances", starts: [0, 1, 2, 5, 17, 33])
+    let tokens = (0..<40).map { _ in Int.random(in: 0..<50, using: &generator) }
+    let mask = tokens.indices.map { $0 % 7 != 3 }
+    for positions in [Attention.Positions.distances(table), .none, .rotary(Rotary(theta: 100, dimensions: 8))] {
+      let graph = try Self.graph(
+        heads: 4, groups: 2, headSize: 8, isCausal: false, window: window, positions: positions)
+      let parameters = try Self.parameters(graph, seed: generator.seed)
+      try Self.expectAgreement(graph, parameters, tokens, seed: generator.seed)
+      try Self.expectAgreement(graph, parameters, tokens, mask: mask, seed: generator.seed)
+      // Sequences of other lengths beside it.
+      let executor = try FloatExecutor(graph: graph, parameters: parameters, threadCount: 2)
+      let short = Array(tokens.prefix(9))
+      let together = try executor.run([TokenSequence(short), TokenSequence(tokens)], observe: nil)
+      let expected = try DirectInterpreter(graph: graph, parameters: parameters).run(short)
+      let flat = try #require(expected["hidden"]).joined()
+      let range = flat.map(abs).max() ?? 0
+      for (value, want) in zip(try together[0].output("hidden").values, flat) {
+        #expect(abs(Double(value) - want) <= 1e-5 * range, "seed \(generator.seed)")
+      }
+    }
   }
 
   @Test func resultDependsNeitherOnThreadsNorOnCaching() throws {

@@ -35,7 +35,8 @@ import _OTTestSupport
       byteCount: Int = 1 << 28, threadCount: Int = 2
     ) throws -> RunVerification {
       try RunVerification(
-        packed: try executor ?? packed(), source: other ?? source, weights: weights, sequences: sequences(lengths),
+        packed: try executor ?? packed(), source: other ?? source, weights: weights,
+        sequences: sequences(lengths).map { TokenSequence($0) },
         file: file.path, comparesOutputs: true, byteCount: byteCount, threadCount: threadCount)
     }
 

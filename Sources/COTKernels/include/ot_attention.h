@@ -6,7 +6,7 @@
 #include <stdint.h>
 
 /// Attention of consecutive queries of one head:
-/// y = softmax(cap(scale * (q . k)) + slope * position of k) v.
+/// y = softmax(cap(scale * (q . k)) + slope * position of k + bias[position of k - position of q]) v.
 ///
 /// Keys are taken in blocks of 64 positions from 0 on, with a running maximum
 /// and sum, so a query's result depends only on itself and the keys it sees: it
@@ -22,16 +22,19 @@ struct ot_attention {
   const float *_Nonnull values;
   size_t value_stride, key_count, head_size;
   /// Position of query 0. A causal query at position p sees keys 0 ... p, which
-  /// there must be; otherwise all keys are seen.
+  /// there must be; otherwise all keys are seen, or those of the window.
   size_t first_position;
   int is_causal;
-  /// Most keys that a causal query sees, the last ones; 0 for all.
+  /// A query sees keys whose distance from it is less than this; 0 for all.
   size_t window;
   float scale;
   /// cap(s) = soft_cap * tanh(s / soft_cap); 0 for s itself.
   float soft_cap;
   /// ALiBi; 0 for none.
   float slope;
+  /// Added to scores, by the distance of the key from the query, from here on in both directions; NULL for none.
+  /// There are elements for -(position of the last query) ..< key_count rounded up to 16.
+  const float *_Nullable bias;
   /// Per key, 0 for one that is not seen. A query that sees none gets the value
   /// at its own position, 0 where there is none.
   const uint8_t *_Nullable mask;
@@ -45,7 +48,7 @@ struct ot_attention {
 /// token: q = q_scales[query] * code, likewise keys and values. Products of codes
 /// are summed exactly, with scores so:
 ///   cap((float)(sum of codes' products) * (key_scales[t] * (q_scales[i] * scale))) +
-///   slope * t.
+///   slope * t + bias[t - position of i].
 ///
 /// Keys are taken in blocks of OT_CODE_BLOCK positions from 0 on. Weights are first
 /// relative to the largest of their block. Times value_scales[t] they are rounded to
@@ -73,6 +76,7 @@ struct ot_code_attention {
   int is_causal;
   size_t window;
   float scale, soft_cap, slope;
+  const float *_Nullable bias;
   const uint8_t *_Nullable mask;
   float *_Nonnull y;
   size_t y_stride;

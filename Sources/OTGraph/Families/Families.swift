@@ -15,7 +15,8 @@ package enum Families {
   package static let all: [any ModelFamily.Type] = [
     OPTFamily.self, BLOOMFamily.self, LLaMAFamily.self, BERTFamily.self, GPT2Family.self, Qwen3Family.self,
     GemmaFamily.self, Gemma2Family.self, Gemma3Family.self, Phi3Family.self, OLMo2Family.self, GraniteFamily.self,
-    SmolLM3Family.self,
+    SmolLM3Family.self, RoBERTaFamily.self, DistilBERTFamily.self, ELECTRAFamily.self, ModernBERTFamily.self,
+    MPNetFamily.self, NomicBERTFamily.self,
   ]
 
   /// The graph of a checkpoint, without the warnings; as `model` gives it.
@@ -99,9 +100,12 @@ package enum Families {
       if let stated { return stated }
       throw unknown("models of type '\(type)' are not known", file: configuration.file, remedy: withoutGraph)
     }
-    let recognized = all.filter { FamilyNames.recognizes(tensors, $0.facts) }
-    // Of families of which one has all of the other's names and more, the one with more.
-    guard let family = recognized.max(by: { $0.facts.signature.count < $1.facts.signature.count }) else {
+    // The family whose prefix the names have, before others behind a wrapper; of families of which one has all of
+    // the other's names and more, the one with more.
+    let recognized = all.compactMap { family in
+      FamilyNames.recognition(of: family.facts, in: tensors).map { (family: family, rank: $0) }
+    }
+    guard let family = recognized.max(by: { $0.rank < $1.rank })?.family else {
       throw unknown(
         "the names of the tensors are of no known family", file: tensors.file,
         remedy: "put the model's config.json beside the checkpoint, or name the family with --family; \(withoutGraph)")

@@ -9,6 +9,8 @@ struct FamilyNames {
   let tensors: TensorCatalog
   /// One of the family's prefixes.
   let prefix: String
+  /// True where the names of the family are behind another part.
+  private let isWrapped: Bool
   /// Warnings about the names, for the user.
   let warnings: [String]
   /// The checkpoint's name of each tensor that is seen under another one.
@@ -45,7 +47,13 @@ struct FamilyNames {
         remedy: "save the one to convert alone; \(Families.withoutGraph)")
     }
     let place = places.first ?? ("", facts.prefixes[0])
+    if let other = FamilyNames.family(calledAs: place.wrapper), other != facts.name {
+      throw Refusal(
+        "family-tensors", "the names of the tensors are those of the family '\(other)', not of '\(facts.name)'",
+        file: tensors.file, remedy: "check that config.json belongs to this checkpoint; \(Families.withoutGraph)")
+    }
     prefix = place.prefix
+    isWrapped = !place.wrapper.isEmpty
     if !place.wrapper.isEmpty {
       names.rename { $0.hasPrefix(place.wrapper) ? String($0.dropFirst(place.wrapper.count)) : $0 }
       warnings.append("the names of the tensors are read without '\(place.wrapper)'")
@@ -98,15 +106,26 @@ struct FamilyNames {
     return prefix.map { (found, wrapper + $0 + facts.anchor) }
   }
 
-  /// True when the checkpoint has the names that tell the family.
-  static func recognizes(_ tensors: TensorCatalog, _ facts: FamilyFacts) -> Bool {
+  /// How well the checkpoint's names tell the family, more being better; nil: not at all.
+  static func recognition(of facts: FamilyFacts, in tensors: TensorCatalog) -> Int? {
     if let names = try? FamilyNames(of: facts, in: tensors) {
-      return facts.signature.allSatisfy { names.tensors[names.prefix + $0] != nil }
+      guard facts.signature.allSatisfy({ names.tensors[names.prefix + $0] != nil }) else { return nil }
+      return facts.signature.count + (names.isWrapped ? 0 : 100)
     }
     // Several models of it: `init` says so.
-    return places(of: facts, in: Set(tensors.names)).contains { place in
+    let isThere = places(of: facts, in: Set(tensors.names)).contains { place in
       facts.signature.allSatisfy { tensors[place.wrapper + place.prefix + $0] != nil }
     }
+    return isThere ? facts.signature.count : nil
+  }
+
+  /// The family whose own name a wrapper ends in: `roberta.` says what is behind it, `model.` does not.
+  private static func family(calledAs wrapper: String) -> String? {
+    guard let last = wrapper.split(separator: ".").last else { return nil }
+    let name = last.replacing("_", with: "").lowercased()
+    return Families.all.first { family in
+      family.facts.prefixes.contains("\(last).") && family.facts.architectures.contains { $0.lowercased() == name }
+    }?.name
   }
 
   /// Places at which the family's anchor is; the one without a wrapper alone where the anchor is there.
@@ -159,8 +178,16 @@ extension Operation {
           outFeatures: linear.outFeatures, role: linear.role))
     case .layerNorm(let norm): return .layerNorm(norm.mapTensors(map))
     case .rmsNorm(let norm): return .rmsNorm(norm.mapTensors(map))
+    case .attention(let attention): return .attention(attention.mapTensors(map))
     default: return self
     }
+  }
+}
+
+extension Attention {
+  fileprivate func mapTensors(_ map: (SourceTensor) -> SourceTensor) -> Attention {
+    guard case .distances(let distances) = positions else { return self }
+    return replacing(positions: .distances(DistanceTable(table: map(distances.table), starts: distances.starts)))
   }
 }
 

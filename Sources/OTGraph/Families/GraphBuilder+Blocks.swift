@@ -12,7 +12,7 @@ extension GraphBuilder {
     /// Of queries, keys and values.
     var inputBias = Bias.optional
     var outputBias = Bias.optional
-    /// The module whose weight has those of queries, keys and values one below the other.
+    /// The module whose weight has those of queries, keys and values one below the other, and its bias likewise.
     var fused: String?
     /// Operations on queries and keys before the attention scores: a builder, the name of their linear,
     /// its value, the channels of that.
@@ -43,8 +43,10 @@ extension GraphBuilder {
     let names = [linears.0, linears.1, linears.2]
     let weights = block.fused.map { parts(of: "\($0).weight", sizes, columnCount: block.hidden) }
     let inputs = names.indices.map { index in
-      linear(
-        names[index], input, block.hidden, sizes[index], weight: weights?[index], bias: block.inputBias)
+      let first = sizes[..<index].reduce(0, +)
+      return linear(
+        names[index], input, block.hidden, sizes[index], weight: weights?[index], bias: block.inputBias,
+        biasSource: block.fused.map { .rows(of: .named("\($0).bias"), first..<first + sizes[index]) })
     }
     var (queries, keys) = (inputs[0], inputs[1])
     if let between = block.between {

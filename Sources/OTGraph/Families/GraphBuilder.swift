@@ -43,7 +43,7 @@ package struct GraphBuilder {
   private(set) var ignored: [String] = []
   /// Layers of the model.
   private(set) var layerCount = 0
-  /// The model's outputs: `logits`, `hidden` or `pooled` → node.
+  /// The model's outputs: `logits`, `hidden`, `pooled`, `class_logits` or `token_class_logits` → node.
   var outputs: [String: String] = [:]
   /// Rows of the token embedding.
   var vocabularySize: Int?
@@ -169,13 +169,20 @@ package struct GraphBuilder {
 
   /// A LayerNorm called `name`; without parameters where the model has none.
   /// Old checkpoints call its parameters gamma and beta.
+  ///
+  /// - Parameter bias: whether it has an offset, where it has parameters.
   mutating func layerNorm(
-    _ name: String, _ input: String, size: Int, epsilon: Float, hasParameters: Bool = true
+    _ name: String, _ input: String, size: Int, epsilon: Float, hasParameters: Bool = true, bias: Bias = .required
   ) -> String {
     var gamma = optional("\(name).weight", [size]) ?? optional("\(name).gamma", [size])
     if hasParameters && gamma == nil { gamma = required("\(name).weight", [size]) }
-    var beta = optional("\(name).bias", [size]) ?? optional("\(name).beta", [size])
-    if hasParameters && beta == nil { beta = required("\(name).bias", [size]) }
+    var beta: SourceTensor?
+    if case .required = bias {
+      beta = optional("\(name).bias", [size]) ?? optional("\(name).beta", [size])
+      if hasParameters && beta == nil { beta = required("\(name).bias", [size]) }
+    } else {
+      beta = parameter("\(name).bias", [size], bias)
+    }
     let norm = Norm(gamma: gamma, beta: beta, epsilon: epsilon, size: size)
     return add(name, .layerNorm(norm), input)
   }

@@ -19,7 +19,8 @@ package struct Attention: Sendable, Hashable {
   package let softCap: Float?
   /// True when a token sees no later one.
   package let isCausal: Bool
-  /// The most tokens that a token sees, itself and the last ones before it; nil: all before it.
+  /// A token sees those that are less than so many tokens away, itself included: of causal attention those
+  /// before it, otherwise to both sides; nil: all.
   package let window: Int?
   /// The encoding of positions.
   package let positions: Positions
@@ -34,6 +35,8 @@ package struct Attention: Sendable, Hashable {
     /// of Press et al., "Train Short, Test Long" (arXiv:2108.12409), as BLOOM
     /// computes them for head counts that are no power of 2.
     case alibi
+    /// A bias by distance on the products.
+    case distances(DistanceTable)
   }
 
   /// Attention with known heads and, unless given, the scale `1/√headSize`.
@@ -51,13 +54,23 @@ package struct Attention: Sendable, Hashable {
     self.positions = positions
   }
 
+  /// The same with another encoding of positions.
+  func replacing(positions: Positions) -> Attention {
+    Attention(
+      headCount: headCount, keyValueHeadCount: keyValueHeadCount, headSize: headSize, scale: scale, softCap: softCap,
+      isCausal: isCausal, window: window, positions: positions)
+  }
+
   /// True when the head count is known.
   package var hasKnownHeads: Bool { headCount > 0 }
 }
 
 extension Attention: OperationBody {
   /// Readers that do not know the two members refuse the second name.
-  var name: String { window == nil && softCap == nil ? "attention" : "bounded_attention" }
+  var name: String {
+    if case .distances = positions { return "bounded_attention" }
+    return window == nil && softCap == nil ? "attention" : "bounded_attention"
+  }
   var kind: Operation.Kind { .attention }
   var inputCount: Int { 3 }
   var needsTokens: Bool { true }
@@ -79,12 +92,21 @@ extension Attention: OperationBody {
       "the heads do not fill queries, keys and values")
     try OperationFault.require(scale.isFinite && scale > 0, "the scale is \(scale)")
     if let softCap { try OperationFault.require(softCap.isFinite && softCap > 0, "the soft cap is \(softCap)") }
-    if let window {
-      try OperationFault.requireSizes(window)
-      try OperationFault.require(isCausal, "has a window, but is not causal")
+    if let window { try OperationFault.requireSizes(window) }
+    switch positions {
+    case .none, .alibi: break
+    case .rotary(let rotary): try rotary.validate(headSize: headSize)
+    case .distances(let table): try table.validate()
     }
-    if case .rotary(let rotary) = positions { try rotary.validate(headSize: headSize) }
     return inputs[0]
+  }
+
+  func parameters(input: ChannelTransform, output: ChannelTransform) -> [OperationParameter] {
+    guard case .distances(let distances) = positions, hasKnownHeads else { return [] }
+    return [
+      OperationParameter(
+        role: .distances, tensor: distances.table, dimensions: [2 * distances.starts.count, headCount])
+    ]
   }
 
   // MARK: Migration: rows of the attention matrix sum to 1, so that values pass on what is done to them
@@ -153,6 +175,7 @@ extension Attention.Positions {
     case .none: .object(["kind": .string("none")])
     case .alibi: .object(["kind": .string("alibi")])
     case .rotary(let rotary): rotary.json
+    case .distances(let table): table.json
     }
   }
 
@@ -161,6 +184,7 @@ extension Attention.Positions {
     case "none": self = .none
     case "alibi": self = .alibi
     case "rotary": self = .rotary(try Rotary(reader: reader))
+    case "distances": self = .distances(try DistanceTable(reader: reader))
     case let kind: throw reader.refusal("'\(kind)' is not known")
     }
   }

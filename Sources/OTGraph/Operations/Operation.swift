@@ -1,7 +1,6 @@
 /// One step of a model: what a node does with the values of its inputs.
 ///
-/// Values are sequences of vectors, `[tokens, channels]`, except the three
-/// kinds of IDs, which have no channels.
+/// Values are sequences of vectors, `[tokens, channels]`, except the kinds of IDs, which have no channels.
 ///
 /// The cases make every use exhaustive; all that is to be known of an operation
 /// stands in its `body`, one file each.
@@ -10,6 +9,8 @@ package enum Operation: Sendable, Hashable {
   case tokenIDs
   /// The position of each token in its sequence, from 0; no inputs.
   case positionIDs
+  /// The same, of tokens that are not padding; no inputs.
+  case countedPositionIDs(CountedPositions)
   /// The segment of each token (0 where there is one segment); no inputs.
   case tokenTypeIDs
   /// Row `id + rowOffset` of a table. Input: IDs.
@@ -36,6 +37,8 @@ package enum Operation: Sendable, Hashable {
   case add
   /// The vector of each sequence's first token. Input: one value.
   case firstToken
+  /// The mean over the tokens of each sequence that are not hidden. Input: one value.
+  case meanTokens
   /// `(x − shift) ⊘ scale` with the node's own entry of `Graph.transforms`;
   /// put on an edge by migration. Input: one value.
   case affine
@@ -47,6 +50,7 @@ package enum Operation: Sendable, Hashable {
     switch self {
     case .tokenIDs: ModelInput.tokenIDs
     case .positionIDs: ModelInput.positionIDs
+    case .countedPositionIDs(let positions): positions
     case .tokenTypeIDs: ModelInput.tokenTypeIDs
     case .embedding(let embedding): embedding
     case .linear(let linear): linear
@@ -60,6 +64,7 @@ package enum Operation: Sendable, Hashable {
     case .multiply: Multiply()
     case .add: Add()
     case .firstToken: FirstToken()
+    case .meanTokens: MeanTokens()
     case .affine: Affine()
     case .rotation(let rotation): rotation
     }
@@ -70,6 +75,7 @@ package enum Operation: Sendable, Hashable {
     switch try reader.string("operation") {
     case "token_ids": self = .tokenIDs
     case "position_ids": self = .positionIDs
+    case "counted_position_ids": self = .countedPositionIDs(try CountedPositions(reader: reader))
     case "token_type_ids": self = .tokenTypeIDs
     case "embedding": self = .embedding(try Embedding(reader: reader))
     case "linear": self = .linear(try Linear(reader: reader))
@@ -83,6 +89,7 @@ package enum Operation: Sendable, Hashable {
     case "multiply": self = .multiply
     case "add": self = .add
     case "first_token": self = .firstToken
+    case "mean_tokens": self = .meanTokens
     case "affine": self = .affine
     case "rotation": self = .rotation(try Rotation(reader: reader))
     case let name: throw reader.refusal("the operation '\(name)' is not known")

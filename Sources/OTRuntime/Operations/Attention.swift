@@ -3,18 +3,23 @@ import OTGraph
 import OTKernels
 
 extension Attention {
-  func lower(_ node: Node, into compiler: inout ProgramCompiler) {
+  /// - Throws: as parameters throw.
+  func lower(_ node: Node, into compiler: inout ProgramCompiler) throws {
     var inputs = node.inputs.map(compiler.valueID)
     var slopes: [Float]?
+    var biases: AttentionStage.Biases?
     switch positions {
     case .none: break
     case .alibi: slopes = Attention.alibiSlopes(headCount: headCount)
+    case .distances(let table):
+      biases = AttentionStage.Biases(table: table, values: try compiler.vector(.distances, of: node) ?? [])
     case .rotary(let rotary):
       let index = compiler.index(of: rotary)
       for input in 0..<2 { inputs[input] = compiler.rotated(inputs[input], by: index, headSize: headSize) }
     }
     let stage = AttentionStage(
-      self, index: compiler.attentions.count, slopes: slopes, queries: inputs[0], keys: inputs[1], values: inputs[2],
+      self, index: compiler.attentions.count, slopes: slopes, biases: biases, queries: inputs[0], keys: inputs[1],
+      values: inputs[2],
       to: compiler.newValue(node))
     compiler.attentions.append(stage)
     compiler.append(stage)
@@ -28,16 +33,33 @@ final class AttentionStage: Stage {
   let index: Int
   /// ALiBi's slopes of the heads.
   let slopes: [Float]?
+  /// Biases by distance.
+  let biases: Biases?
   /// Queries and keys are rotated where they are to be.
   let queries, keys, values: Program.ValueID
   let to: Program.ValueID
 
   init(
-    _ attention: Attention, index: Int, slopes: [Float]?, queries: Program.ValueID, keys: Program.ValueID,
+    _ attention: Attention, index: Int, slopes: [Float]?, biases: Biases?, queries: Program.ValueID,
+    keys: Program.ValueID,
     values: Program.ValueID, to: Program.ValueID
   ) {
-    (self.attention, self.index, self.slopes) = (attention, index, slopes)
+    (self.attention, self.index, self.slopes, self.biases) = (attention, index, slopes, biases)
     (self.queries, self.keys, self.values, self.to) = (queries, keys, values, to)
+  }
+
+  /// Biases of the products by distance.
+  struct Biases: Sendable {
+    let table: DistanceTable
+    /// `[rows of the table, heads]`.
+    let values: [Float]
+
+    /// The biases of each head, one head after the other, for sequences of up to `longest` tokens: of the distances
+    /// −(longest − 1) ..< longest rounded up to 16.
+    func byDistance(longest: Int, headCount: Int) -> [Float] {
+      let rows = (1 - longest..<longest.roundedUp(toMultipleOf: 16)).map(table.row)
+      return (0..<headCount).flatMap { head in rows.map { values[$0 * headCount + head] } }
+    }
   }
 
   var written: [Program.ValueID] { [to] }
@@ -72,8 +94,13 @@ extension Pass {
   func attendBlocks(of stage: AttentionStage, queries: UnsafeMutablePointer<Float>?) throws {
     let size = Pass.queryBlockCount
     let blockCount = batch.segments.reduce(0) { $0 + ($1.rows.count + size - 1) / size }
-    let loop = AttentionLoop(pass: self, stage: stage, queries: queries, target: workspace.rows(of: stage.to))
-    try engine.pool.run(blockCount * stage.attention.headCount, loop)
+    let biases = stage.biases?.byDistance(longest: batch.longest, headCount: stage.attention.headCount)
+    try (biases ?? []).withUnsafeBufferPointer {
+      let loop = AttentionLoop(
+        pass: self, stage: stage, queries: queries, target: workspace.rows(of: stage.to),
+        biases: biases == nil ? nil : $0)
+      try engine.pool.run(blockCount * stage.attention.headCount, loop)
+    }
   }
 
   /// The heads and blocks of queries of an attention.
@@ -82,6 +109,8 @@ extension Pass {
     let stage: AttentionStage
     let queries: UnsafeMutablePointer<Float>?
     let target: UnsafeMutablePointer<Float>
+    /// As `AttentionStage.Biases.byDistance` gives them.
+    let biases: UnsafeBufferPointer<Float>?
 
     func perform(_ item: Int, worker: Int) {
       let headCount = stage.attention.headCount
@@ -93,7 +122,14 @@ extension Pass {
         guard block >= count else {
           let first = segment.rows.lowerBound + block * size
           let rows = first..<min(first + size, segment.rows.upperBound)
+          let bias = biases.map { biases in
+            let count = biases.count / headCount
+            return DistanceBias(
+              UnsafeBufferPointer(rebasing: biases[head * count..<(head + 1) * count]), zero: pass.batch.longest - 1)
+          }
           pass.withQueries(of: stage, head: head, segment: index, rows: rows, into: target) { part in
+            var part = part
+            part.head.bias = bias
             if let queries {
               pass.attend(stage, part, queries: queries, worker: worker)
             } else {

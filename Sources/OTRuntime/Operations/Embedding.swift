@@ -13,7 +13,10 @@ extension Embedding {
 
 /// The rows of a table, by IDs.
 final class LookupStage: Stage {
-  enum IDs: Sendable { case tokens, positions, types }
+  enum IDs: Sendable {
+    case tokens, positions, types
+    case counted(CountedPositions)
+  }
 
   private let embedding: Embedding
   private let ids: IDs
@@ -28,19 +31,24 @@ final class LookupStage: Stage {
   var read: [Program.ValueID] { [] }
 
   func run(_ pass: Pass, rows: Range<Int>) throws {
-    let ids =
-      switch self.ids {
-      case .tokens: pass.batch.tokenIDs
-      case .positions: pass.batch.positions
-      case .types: pass.batch.tokenTypeIDs
-      }
-    let known = 0..<embedding.rowCount - embedding.rowOffset
+    var known = 0..<embedding.rowCount - embedding.rowOffset
+    let ids: [Int]
+    switch self.ids {
+    case .tokens: ids = pass.batch.tokenIDs
+    case .positions: ids = pass.batch.positions
+    case .types: ids = pass.batch.tokenTypeIDs
+    case .counted(let positions):
+      ids = pass.batch.segments.flatMap { positions.ids(of: pass.batch.tokenIDs[$0.rows]) }
+      // The row before the first position's is that of padding.
+      known = max(-1, -embedding.rowOffset)..<known.upperBound
+    }
     let target = pass.workspace.rows(of: to)
     try pass.eachBlock(of: rows) { block in
       for row in block.rows {
         guard known.contains(ids[row]) else {
           throw Refusal(
-            "run-token-id", "token \(row) has the ID \(ids[row]), '\(use.node)' has 0...\(known.upperBound - 1)")
+            "run-token-id",
+            "token \(row) has the ID \(ids[row]), '\(use.node)' has \(known.lowerBound)...\(known.upperBound - 1)")
         }
         let tableRow = ids[row] + embedding.rowOffset
         try pass.engine.parameters.read(

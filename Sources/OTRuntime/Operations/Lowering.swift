@@ -9,12 +9,13 @@ extension OTGraph.Operation {
     switch self {
     case .tokenIDs: compiler.add(.tokens, node)
     case .positionIDs: compiler.add(.positions, node)
+    case .countedPositionIDs(let positions): compiler.add(.counted(positions), node)
     case .tokenTypeIDs: compiler.add(.types, node)
     case .embedding(let embedding): embedding.lower(node, into: &compiler)
     case .linear: try ProductStage.lower(reading: node.inputs[0], into: &compiler)
     case .layerNorm(let norm): try norm.lower(node, isCentered: true, into: &compiler)
     case .rmsNorm(let norm): try norm.lower(node, isCentered: false, into: &compiler)
-    case .attention(let attention): attention.lower(node, into: &compiler)
+    case .attention(let attention): try attention.lower(node, into: &compiler)
     case .channelSlice(let slice): compiler.append(node) { SliceStep(slice, $0[0], to: $1) }
     case .activation(let kind): compiler.append(node) { ActivationStep(kind, $0[0], to: $1) }
     case .scale(let scale): compiler.append(node) { ScaleStep(scale, $0[0], to: $1) }
@@ -22,6 +23,7 @@ extension OTGraph.Operation {
     case .multiply: compiler.append(node) { MultiplyStep($0[0], $0[1], to: $1) }
     case .add: compiler.append(node) { AddStep($0[0], $0[1], to: $1) }
     case .firstToken: FirstRowsStage.lower(node, into: &compiler)
+    case .meanTokens: MeanRowsStage.lower(node, into: &compiler)
     case .affine: try AffineStep.lower(node, into: &compiler)
     case .rotation(let rotation): compiler.append(node) { RotationStep(rotation, $0[0], to: $1) }
     }

@@ -1,5 +1,6 @@
 import OTFoundation
 import OTGraph
+import OTRuntime
 
 /// The values that are compared, and the number of them in memory at a time.
 struct ObservationPlan: Sendable {
@@ -55,12 +56,12 @@ struct ObservationPlan: Sendable {
 
   /// The sequences, in order, in batches whose values take at most `byteCount`
   /// bytes in float32; a batch has at least one sequence. Empty ones are left out.
-  func batches(of sequences: [[Int]], byteCount: Int) -> [[[Int]]] {
+  func batches(of sequences: [TokenSequence], byteCount: Int) -> [[TokenSequence]] {
     let bytesPerToken = nodes.reduce(0) { $0 + $1.channelCount * 4 }
-    var batches: [[[Int]]] = []
+    var batches: [[TokenSequence]] = []
     var filled = 0
-    for sequence in sequences where !sequence.isEmpty {
-      let size = sequence.count * bytesPerToken
+    for sequence in sequences where !sequence.tokenIDs.isEmpty {
+      let size = sequence.tokenIDs.count * bytesPerToken
       if batches.isEmpty || filled + size > byteCount {
         batches.append([])
         filled = 0

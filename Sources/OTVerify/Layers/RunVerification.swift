@@ -60,28 +60,27 @@ package struct RunVerification: Sendable {
   ///   - comparesOutputs: whether the outputs are compared, too.
   /// - Throws: `Refusal` with rule `verify-graph` or `verify-no-text`, or as executors throw.
   package init(
-    packed: any Executor, source: any Executor, weights: StoredWeights, sequences: [[Int]], file: String,
+    packed: any Executor, source: any Executor, weights: StoredWeights, sequences: [TokenSequence], file: String,
     comparesOutputs: Bool, tolerance: Tolerance = Tolerance(), byteCount: Int = defaultByteCount,
     threadCount: Int = 1, progress: ((Int, Int) -> Void)? = nil
   ) throws {
-    guard sequences.contains(where: { !$0.isEmpty }) else {
+    guard sequences.contains(where: { !$0.tokenIDs.isEmpty }) else {
       throw Refusal("verify-no-text", "there are no tokens to run the models on", file: file)
     }
     let plan = try ObservationPlan(source: source.graph, packed: packed.graph, packedPath: file)
     let observation = Observation(plan: plan, graph: packed.graph, threadCount: threadCount)
     var comparison = comparesOutputs ? ModelComparison(isCausal: source.graph.isCausal) : nil
-    let total = sequences.reduce(0) { $0 + $1.count }
+    let total = sequences.reduce(0) { $0 + $1.tokenIDs.count }
     var done = 0
     for batch in plan.batches(of: sequences, byteCount: byteCount) {
-      let tokenCount = batch.reduce(0) { $0 + $1.count }
-      let inputs = batch.map { TokenSequence($0) }
+      let tokenCount = batch.reduce(0) { $0 + $1.tokenIDs.count }
       for (index, group) in plan.groups(tokenCount: tokenCount, byteCount: byteCount).enumerated() {
         observation.begin(group, observesSites: index == 0)
-        let expected = try source.run(inputs, observe: observation.observeSource)
-        let actual = try Refusal.naming(file) { try packed.run(inputs, observe: observation.observePacked) }
+        let expected = try source.run(batch, observe: observation.observeSource)
+        let actual = try Refusal.naming(file) { try packed.run(batch, observe: observation.observePacked) }
         guard index == 0 else { continue }
         for (sequence, results) in zip(batch, zip(actual, expected)) {
-          try comparison?.add(results.0, reference: results.1, tokenIDs: sequence, threadCount: threadCount)
+          try comparison?.add(results.0, reference: results.1, tokenIDs: sequence.tokenIDs, threadCount: threadCount)
         }
       }
       done += tokenCount

@@ -60,9 +60,9 @@ package struct ModelFinding: Sendable {
 
   /// Perplexities, where there are any.
   package let perplexity: Perplexity?
-  /// Distance of distributions; nil where the model gives no logits.
+  /// Distance of the distributions of next tokens or, of a classifier, of classes; nil where the model gives neither.
   package let divergence: Divergence?
-  /// Of outputs that are not logits.
+  /// Of outputs that are no such scores.
   package let similarities: [Similarity]
   /// The faults: figure, and sentence in words.
   package let faults: [(figure: String, message: String)]
@@ -110,15 +110,16 @@ struct ModelComparison {
   mutating func add(
     _ packed: ExecutionResult, reference: ExecutionResult, tokenIDs: [Int], threadCount: Int
   ) throws {
+    let scores = Graph.scoreOutputs.first { reference.outputs[$0] != nil }
     for (name, expected) in reference.outputs {
       let actual = try packed.output(name)
-      guard name == "logits" else {
+      guard name == scores else {
         for row in 0..<min(expected.rowCount, actual.rowCount) {
           cosines[name, default: []].append(cosine(expected[row], actual[row]))
         }
         continue
       }
-      if isCausal {
+      if isCausal, name == "logits" {
         try packedLikelihood.add(logits: actual, tokenIDs: tokenIDs, threadCount: threadCount)
         try sourceLikelihood.add(logits: expected, tokenIDs: tokenIDs, threadCount: threadCount)
       }

@@ -1,0 +1,121 @@
+import OTFoundation
+import OTJSON
+
+/// The heads of encoders that give something else than tokens' logits.
+enum EncoderTask: String {
+  /// One row of scores for each sequence, a score for each label.
+  case sequenceClassification = "ForSequenceClassification"
+  /// One row for each token.
+  case tokenClassification = "ForTokenClassification"
+}
+
+extension Configuration {
+  /// The task that the only architecture names; nil for others, and where none is named.
+  var task: EncoderTask? {
+    [.sequenceClassification, .tokenClassification].first { architectureEnds(in: $0.rawValue) }
+  }
+
+  /// True when the name of the first architecture ends so.
+  func architectureEnds(in ending: String) -> Bool {
+    value("architectures")?.array?.first?.string?.hasSuffix(ending) ?? false
+  }
+
+  /// The token for padding, behind whose row positions begin.
+  ///
+  /// - Throws: `Refusal` (`family-configuration`) where there is none.
+  func paddingToken(usual: Int) throws -> Int {
+    guard contains("pad_token_id") else { return usual }
+    guard let token = value("pad_token_id")?.integer, (0..<GraphValidation.maximumSize).contains(token) else {
+      throw refusal("'pad_token_id' is not a token, behind which positions begin")
+    }
+    return token
+  }
+
+  /// Refuses encoders that are used as decoders.
+  ///
+  /// - Throws: `Refusal` (`family-configuration`).
+  func refuseDecoder() throws {
+    if try flag("is_decoder") ?? false { throw refusal("'is_decoder' is not supported") }
+  }
+
+  /// Labels of a classifier whose weight is called `name`: as many as its rows, and as the configuration states.
+  ///
+  /// - Throws: `Refusal` (`family-configuration`) where the two differ, `family-tensors` where it is absent.
+  func labelCount(_ name: String, _ tensors: TensorCatalog) throws -> Int {
+    let rows = try tensors.matrix(name).rows
+    // What transformers goes by: the names, else the number, else 2.
+    let stated = try value("id2label")?.object?.count ?? size("num_labels") ?? (isPresent ? 2 : rows)
+    guard stated == rows else {
+      throw refusal("'id2label' and the like give \(stated) labels, '\(name)' has \(rows)")
+    }
+    return rows
+  }
+}
+
+extension GraphBuilder {
+  /// A dense layer with an activation function, outside of the blocks: a pooler, or the first half of a head.
+  mutating func dense(
+    _ name: String, _ input: String, _ inFeatures: Int, _ kind: ActivationKind, activation: String,
+    outFeatures: Int? = nil
+  ) -> String {
+    let value = linear(name, input, inFeatures, outFeatures ?? inFeatures, bias: .required, role: .head)
+    return add(activation, .activation(kind), value)
+  }
+
+  /// BERT's pooler, where the checkpoint has one or it `isRequired`: the output `pooled`.
+  mutating func pooler(_ hidden: String, _ size: Int, isRequired: Bool = false) {
+    let pooler = prefix + "pooler."
+    guard isRequired || tensors[pooler + "dense.weight"] != nil else { return }
+    let first = add(pooler + "first_token", .firstToken, hidden)
+    outputs["pooled"] = dense(pooler + "dense", first, size, .tanh, activation: pooler + "activation")
+  }
+
+  /// The linear called `name` that gives the scores of labels: `class_logits` of a row for each sequence,
+  /// `token_class_logits` of one for each token.
+  ///
+  /// - Throws: `Refusal` as `Configuration.labelCount`.
+  mutating func classifier(
+    _ name: String, _ input: String, _ inFeatures: Int, for task: EncoderTask, bias: Bias = .required
+  ) throws {
+    let count = try configuration.labelCount("\(name).weight", tensors)
+    let output = task == .sequenceClassification ? "class_logits" : "token_class_logits"
+    outputs[output] = linear(name, input, inFeatures, count, bias: bias, role: .head)
+  }
+
+  /// The head of a sequence of RoBERTa and its kin: the first token's vector, `classifier.dense`, an activation
+  /// function, `classifier.out_proj`.
+  ///
+  /// - Throws: as `classifier`.
+  mutating func firstTokenClassifier(_ hidden: String, _ size: Int, _ kind: ActivationKind) throws {
+    let first = add("classifier.first_token", .firstToken, hidden)
+    let active = dense("classifier.dense", first, size, kind, activation: "classifier.activation")
+    try classifier("classifier.out_proj", active, size, for: .sequenceClassification)
+  }
+
+  /// The head of a masked language model: a dense layer with a norm, and a table that is tied to the words'.
+  struct MaskedHead {
+    /// The modules of the dense layer, its activation function, the norm and the table.
+    let dense, activation, norm, decoder: String
+    /// The bias of the logits.
+    let bias: String
+    let kind: ActivationKind
+  }
+
+  /// Adds the head of a masked language model, where the checkpoint has one or the architecture says so.
+  ///
+  /// - Throws: `Refusal` as `ModelFamily.build`.
+  mutating func maskedHead(_ hidden: String, _ sizes: PostNormEncoder.Sizes, _ head: MaskedHead) throws {
+    guard tensors["\(head.dense).weight"] != nil || configuration.architectureEnds(in: "ForMaskedLM") else { return }
+    let active = dense(
+      head.dense, hidden, sizes.hidden, head.kind, activation: head.activation, outFeatures: sizes.embedded)
+    let normed = layerNorm(head.norm, active, size: sizes.embedded, epsilon: sizes.epsilon)
+    let isTied =
+      try configuration.flag("tie_word_embeddings")
+      ?? (configuration.isPresent || tensors["\(head.decoder).weight"] == nil)
+    // Two names of one bias, unless the head is not tied: the decoder's own is what is added.
+    let hasOwnBias = tensors["\(head.decoder).bias"] != nil
+    outputs["logits"] = self.head(
+      head.decoder, normed, sizes.embedded, sizes.vocabulary, table: .named(sizes.table), isTied: isTied,
+      biasSource: hasOwnBias ? nil : .named(head.bias))
+  }
+}

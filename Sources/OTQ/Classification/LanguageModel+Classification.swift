@@ -1,0 +1,84 @@
+import OTFoundation
+import OTJSON
+import OTRuntime
+import OTTokenizer
+
+extension LanguageModel {
+  /// Tokens that go through the model together, at most; a longer text goes alone.
+  private static let batchTokenCount = 4096
+
+  /// The labels of a text, or of a pair of texts (a question and an answer, a premise and a hypothesis), the best
+  /// first: of a model with a classifier of sequences.
+  ///
+  /// Texts are put together as the model's tokenizer has it, and what is longer than the model reads is cut at the
+  /// ends, the longer text first.
+  ///
+  /// - Throws: ``Refusal`` with rule `classify-no-classes` for a model without such a classifier,
+  ///   `classify-not-finite`, or `tokenizer-…`.
+  public func classify(_ text: String, pair: String? = nil) throws(Refusal) -> [LabelScore] {
+    guard graph.outputs["class_logits"] != nil else { throw withoutClasses("sequences") }
+    return try classifications(of: [(text, pair)])[0].scores
+  }
+
+  private func withoutClasses(_ what: String) -> Refusal {
+    let outputs = graph.outputs.keys.sorted().joined(separator: ", ")
+    return Refusal(
+      "classify-no-classes", "has no classifier of \(what): the model gives \(outputs)", file: file.path,
+      remedy: "use a model whose config.json names an architecture such as BertForSequenceClassification")
+  }
+
+  /// The labels of texts or pairs, or of their tokens, and how the texts were read.
+  ///
+  /// - Throws: as `classify`.
+  package func classifications(
+    of texts: [(text: String, pair: String?)], progress: ((Int) -> Void)? = nil
+  ) throws(Refusal) -> [Classification] {
+    let (sequences, tokens) = (graph.outputs["class_logits"], graph.outputs["token_class_logits"])
+    guard let node = sequences ?? tokens, let count = graph.channelCount(of: node) else {
+      throw withoutClasses("sequences or tokens")
+    }
+    let output = sequences == nil ? "token_class_logits" : "class_logits"
+    let tokenizer = try tokenizer()
+    return try refusing {
+      let labels = try Labels(file.model, count: count, isOfTokens: sequences == nil)
+      let configuration = try file.model.json(.tokenizerConfiguration)
+      // A tokenizer without limit says 10^30.
+      let limits = [configuration?["model_max_length"]?.double, contextLength.map(Double.init)]
+      let limit = limits.compactMap { $0 }.filter { $0 >= 1 && $0 < 0x1p31 }.min().map { Int($0) }
+      let inputs = configuration?["model_input_names"]?.array?.compactMap(\.string)
+      let readsTypes = graph.readsTokenTypes && inputs?.contains("token_type_ids") ?? true
+      let encodings = try texts.map { try tokenizer.encode($0.text, pair: $0.pair, limit: limit) }
+      var results: [Classification] = []
+      while results.count < texts.count {
+        let start = results.count
+        var (end, tokenCount) = (start, 0)
+        while end < encodings.count,
+          end == start || tokenCount + encodings[end].tokenIDs.count <= Self.batchTokenCount
+        {
+          tokenCount += encodings[end].tokenIDs.count
+          end += 1
+        }
+        let batch = encodings[start..<end].map {
+          TokenSequence($0.tokenIDs, tokenTypeIDs: readsTypes ? $0.types : nil)
+        }
+        let outputs = try Refusal.naming(file.path) {
+          try executor.run(batch, observe: nil).map { try $0.output(output) }
+        }
+        for (encoding, logits) in zip(encodings[start..<end], outputs) {
+          guard logits.values.allSatisfy(\.isFinite) else {
+            throw Refusal(
+              "classify-not-finite", "text \(results.count + 1) gives numbers that are not finite", file: file.path)
+          }
+          let rows = (0..<logits.rowCount).map { labels.scores(logits[$0]) }
+          results.append(
+            Classification(
+              scores: sequences == nil ? [] : rows[0],
+              tokens: sequences == nil ? TokenLabels(tokenIDs: encoding.tokenIDs, scores: rows) : nil,
+              tokenCount: encoding.tokenIDs.count, isCut: encoding.isCut))
+        }
+        progress?(end)
+      }
+      return results
+    }
+  }
+}
