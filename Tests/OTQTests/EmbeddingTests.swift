@@ -218,4 +218,24 @@ import _OTTestSupport
       }
     }
   }
+
+  /// A decoder whose modules pool its last token: the state behind the last norm.
+  @Test func aDecoderWithModulesGivesVectors() throws {
+    let plain = try LanguageModel(path: Fixture.llama.folder)
+    let refusal = try #require(#expect(throws: Refusal.self) { try plain.embed("And") })
+    #expect(refusal.rule == "embed-causal" && refusal.message.contains("modules.json"))
+    try Fixture.llama.withCopy([
+      "modules.json": Self.modules + ", {\"idx\": 2, \"type\": \"sentence_transformers.models.Normalize\"}]",
+      "1_Pooling/config.json": #"{"pooling_mode": "lasttoken"}"#,
+    ]) { folder in
+      let model = try LanguageModel(path: folder)
+      let tokens = try model.encode("In the beginning")
+      let states = try model.executor.run(
+        [TokenSequence(tokens)], from: [:], until: ["model.norm"], observe: nil)[0].output("model.norm")
+      let last = states[tokens.count - 1].map(Double.init)
+      let length = last.reduce(0) { $0 + $1 * $1 }.squareRoot()
+      let vector = try model.embed("In the beginning")
+      #expect(vector.count == last.count && zip(vector, last).allSatisfy { abs(Double($0) - $1 / length) < 1e-6 })
+    }
+  }
 }

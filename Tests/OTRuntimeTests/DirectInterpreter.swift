@@ -77,6 +77,9 @@ struct DirectInterpreter {
         values[node.name] = zip(inputs[0], inputs[1]).map { zip($0, $1).map { $0 + $1 } }
       case .firstToken:
         values[node.name] = [inputs[0][0]]
+      case .lastToken(let last):
+        let place = tokens.indices.filter { tokens[$0] != last.paddingToken }.max() ?? 0
+        values[node.name] = [inputs[0][place]]
       case .meanTokens:
         let seen = inputs[0].indices.filter { mask?[$0] ?? true }
         values[node.name] = [

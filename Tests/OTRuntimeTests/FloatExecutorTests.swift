@@ -226,8 +226,11 @@ import _OTTestSupport
           inputs: ["affine"]),
         Node("result", .add, inputs: ["product", "project"]),
         Node("mean", .meanTokens, inputs: ["result"]),
+        Node("last", .lastToken(LastToken(paddingToken: 7)), inputs: ["result"]),
+        Node("very_last", .lastToken(LastToken(paddingToken: nil)), inputs: ["result"]),
         Node("first", .firstToken, inputs: ["result"]),
-      ], outputs: ["hidden": "result", "mean": "mean", "pooled": "first"],
+      ],
+      outputs: ["hidden": "result", "mean": "mean", "last": "last", "veryLast": "very_last", "pooled": "first"],
       transforms: [
         "affine": ChannelTransform(
           shift: (0..<8).map { Float($0) - 3 }, scale: (0..<8).map { Float($0) / 4 + 0.5 })
@@ -241,6 +244,9 @@ import _OTTestSupport
     let parameters = try Self.parameters(graph, seed: generator.seed)
     let tokens = (0..<40).map { _ in Int.random(in: 0..<50, using: &generator) }
     let types = tokens.indices.map { $0 < 20 ? 0 : 1 }
+    let padded = tokens.dropLast(3) + [7, 7, 7]
+    try Self.expectAgreement(graph, parameters, Array(padded), types: types, seed: generator.seed)
+    try Self.expectAgreement(graph, parameters, [7, 7], types: [0, 0], seed: generator.seed)
     try Self.expectAgreement(graph, parameters, tokens, types: types, seed: generator.seed)
     let mask = tokens.indices.map { _ in Bool.random(using: &generator) }
     try Self.expectAgreement(graph, parameters, tokens, types: types, mask: mask, seed: generator.seed)

@@ -1,7 +1,7 @@
 import OTFoundation
 import OTJSON
 
-/// The heads of encoders that give something else than tokens' logits.
+/// The heads that give something else than tokens' logits.
 enum EncoderTask: String {
   /// One row of scores for each sequence, a score for each label.
   case sequenceClassification = "ForSequenceClassification"
@@ -90,6 +90,18 @@ extension GraphBuilder {
     let first = add("classifier.first_token", .firstToken, hidden)
     let active = dense("classifier.dense", first, size, kind, activation: "classifier.activation")
     try classifier("classifier.out_proj", active, size, for: .sequenceClassification)
+  }
+
+  /// The classifier of a decoder, `score`: of the last token that is not padding, or of each token.
+  ///
+  /// - Throws: as `classifier`.
+  mutating func decoderClassifier(_ hidden: String, _ size: Int, for task: EncoderTask) throws {
+    var input = hidden
+    if task == .sequenceClassification {
+      let padding = configuration.value("pad_token_id")?.integer
+      input = add("score.last_token", .lastToken(LastToken(paddingToken: padding)), hidden)
+    }
+    try classifier("score", input, size, for: task, bias: task == .sequenceClassification ? .denied : .optional)
   }
 
   /// The head of a masked language model: a dense layer with a norm, and a table that is tied to the words'.

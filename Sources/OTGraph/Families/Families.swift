@@ -61,7 +61,7 @@ package enum Families {
       warnings.append(
         "config.json names no architecture: that the model is a '\(facts.name)' is told by its type alone")
     }
-    if graph.isCausal && graph.outputs["logits"] == nil {
+    if graph.isCausal && !Graph.scoreOutputs.contains(where: { graph.outputs[$0] != nil }) {
       warnings.append("the checkpoint has no output head: the model gives hidden states and no logits")
     }
     return FamilyModel(graph: try names.restored(graph), warnings: warnings)

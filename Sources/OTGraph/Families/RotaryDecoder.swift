@@ -106,6 +106,11 @@ struct RotaryDecoder {
     }
     value = norm(&builder, prefix + "norm", value, sizes)
     builder.outputs = ["hidden": value]
+    builder.vocabularySize = vocabulary
+    if sizes.heads == 0 { builder.missing.append("num_attention_heads") }
+    if !configuration.isPresent { builder.missing += ["rms_norm_eps", "rope_theta"] }
+    // A classifier takes the place of the output head.
+    if let task = configuration.task { return try builder.decoderClassifier(value, hidden, for: task) }
     let isTied = try configuration.flag("tie_word_embeddings") ?? (self.isTied || !configuration.isPresent)
     if try hasHead(builder, isTied: isTied) {
       var logits = builder.head(
@@ -114,9 +119,6 @@ struct RotaryDecoder {
       if let logitCap { logits = builder.add("capped_logits", .softCap(SoftCap(cap: logitCap)), logits) }
       builder.outputs = ["logits": logits]
     }
-    builder.vocabularySize = vocabulary
-    if sizes.heads == 0 { builder.missing.append("num_attention_heads") }
-    if !configuration.isPresent { builder.missing += ["rms_norm_eps", "rope_theta"] }
   }
 
   /// The sizes that config.json or, without it, the tensors tell.

@@ -37,6 +37,8 @@ package enum Operation: Sendable, Hashable {
   case add
   /// The vector of each sequence's first token. Input: one value.
   case firstToken
+  /// The vector of each sequence's last token that is not padding. Input: one value.
+  case lastToken(LastToken)
   /// The mean over the tokens of each sequence that are not hidden. Input: one value.
   case meanTokens
   /// `(x − shift) ⊘ scale` with the node's own entry of `Graph.transforms`;
@@ -64,6 +66,7 @@ package enum Operation: Sendable, Hashable {
     case .multiply: Multiply()
     case .add: Add()
     case .firstToken: FirstToken()
+    case .lastToken(let last): last
     case .meanTokens: MeanTokens()
     case .affine: Affine()
     case .rotation(let rotation): rotation
@@ -89,6 +92,7 @@ package enum Operation: Sendable, Hashable {
     case "multiply": self = .multiply
     case "add": self = .add
     case "first_token": self = .firstToken
+    case "last_token": self = .lastToken(try LastToken(reader: reader))
     case "mean_tokens": self = .meanTokens
     case "affine": self = .affine
     case "rotation": self = .rotation(try Rotation(reader: reader))

@@ -20,8 +20,10 @@ extension LanguageModel {
   /// normalized, as sentence-transformers has it. Longer texts are cut. A
   /// vector does not depend on the other texts (a checkpoint's, but for rounding).
   ///
+  /// A model that continues texts gives vectors where its modules say how: of its last token, most of them.
+  ///
   /// - Throws: ``Refusal`` with rule `embed-causal` for a model that continues
-  ///   texts, `embed-empty-text`, `embed-modules` for modules that are not
+  ///   texts without modules, `embed-empty-text`, `embed-modules` for modules that are not
   ///   supported, `embed-not-finite`, or `tokenizer-…`.
   public func embed(_ texts: [String]) throws(Refusal) -> [[Float]] { try embeddings(of: texts).vectors }
 
@@ -29,10 +31,14 @@ extension LanguageModel {
   package func embeddings(
     of texts: [String], progress: ((Int) -> Void)? = nil
   ) throws(Refusal) -> SentenceEmbeddings {
-    guard !isCausal else {
+    if isCausal, try refusing({ try file.model.json(.sentenceModules) }) == nil {
       throw Refusal(
-        "embed-causal", "is a model that continues texts: it gives no sentence vectors", file: file.path,
-        remedy: "use a model such as BERT")
+        "embed-causal",
+        "is a model that continues texts and has no modules.json, which would say how to make vectors of sentences",
+        file: file.path, remedy: "use a model such as BERT, or put the model's modules.json beside it")
+    }
+    guard let hidden = graph.hiddenNode else {
+      throw Refusal("embed-no-hidden", "gives no hidden states of tokens", file: file.path)
     }
     let tokenizer = try tokenizer()
     return try refusing {
@@ -55,8 +61,7 @@ extension LanguageModel {
         }
         let batch = order[start..<end]
         let results = try Refusal.naming(file.path) {
-          try executor.run(batch.map { TokenSequence(sentences[$0].tokenIDs) }, observe: nil)
-            .map { try $0.output("hidden") }
+          try hiddenStates(hidden, of: batch.map { TokenSequence(sentences[$0].tokenIDs) })
         }
         for (index, hidden) in zip(batch, results) {
           let vector = recipe.embedding(hidden)
@@ -72,6 +77,14 @@ extension LanguageModel {
         vectors: vectors, tokenCounts: sentences.map(\.tokenIDs.count), areCut: sentences.map(\.isCut),
         recipe: recipe)
     }
+  }
+
+  /// The values of the node that has them, without what follows where that is another output.
+  private func hiddenStates(_ node: String, of sequences: [TokenSequence]) throws -> [Matrix] {
+    guard graph.outputs["hidden"] == node else {
+      return try executor.run(sequences, from: [:], until: [node], observe: nil).map { try $0.output(node) }
+    }
+    return try executor.run(sequences, observe: nil).map { try $0.output("hidden") }
   }
 
   /// The tokens of a text, cut so that the special tokens at its ends are kept.

@@ -22,7 +22,8 @@ extension OTGraph.Operation {
     case .softCap(let softCap): compiler.append(node) { SoftCapStep(softCap, $0[0], to: $1) }
     case .multiply: compiler.append(node) { MultiplyStep($0[0], $0[1], to: $1) }
     case .add: compiler.append(node) { AddStep($0[0], $0[1], to: $1) }
-    case .firstToken: FirstRowsStage.lower(node, into: &compiler)
+    case .firstToken: ChosenRowsStage.lower(node, nil, into: &compiler)
+    case .lastToken(let last): ChosenRowsStage.lower(node, last, into: &compiler)
     case .meanTokens: MeanRowsStage.lower(node, into: &compiler)
     case .affine: try AffineStep.lower(node, into: &compiler)
     case .rotation(let rotation): compiler.append(node) { RotationStep(rotation, $0[0], to: $1) }
