@@ -34,13 +34,13 @@ let package = Package(
     .target(name: "OTKernels", dependencies: ["COTKernels", "OTFoundation", "OTTensor"]),
 
     // MARK: Stages of the pipeline
-    .target(name: "OTCheckpoint", dependencies: ["CZlib", "OTFoundation", "OTJSON", "OTTensor"]),
+    .target(name: "OTCheckpoint", dependencies: ["CZlib", "OTFoundation", "OTJSON", "OTKernels", "OTTensor"]),
     .target(name: "OTGraph", dependencies: ["OTFoundation", "OTJSON", "OTTensor"]),
     .target(
       name: "OTContainer", dependencies: ["CZlib", "CZstd", "OTFoundation", "OTJSON", "OTKernels", "OTTensor"]),
     .target(name: "OTTokenizer", dependencies: ["COniguruma", "OTFoundation", "OTJSON"]),
     .target(
-      name: "OTText", dependencies: ["CZstd", "OTFoundation", "OTJSON", "OTTokenizer"],
+      name: "OTText", dependencies: ["CZlib", "CZstd", "OTFoundation", "OTJSON", "OTTokenizer"],
       exclude: ["Resources/README.md"],
       // In the program itself: it needs no file beside it.
       resources: [.embedInCode("Resources/sample.jsonl")]),
@@ -151,7 +151,7 @@ let package = Package(
       name: "OTConversionTests",
       dependencies: [
         "OTCheckpoint", "OTContainer", "OTConversion", "OTExport", "OTFoundation", "OTGraph", "OTJSON", "OTModel",
-        "OTObservation", "OTRuntime", "OTTensor", "OTVerify", "_OTModelSupport", "_OTTestSupport",
+        "OTObservation", "OTRuntime", "OTTensor", "OTTokenizer", "OTVerify", "_OTModelSupport", "_OTTestSupport",
       ]),
     .testTarget(
       name: "OTVerifyTests",
@@ -162,7 +162,8 @@ let package = Package(
     .testTarget(
       name: "OTTokenizerTests", dependencies: ["OTFoundation", "OTJSON", "OTTokenizer", "_OTTestSupport"]),
     .testTarget(
-      name: "OTTextTests", dependencies: ["CZstd", "OTFoundation", "OTText", "OTTokenizer", "_OTTestSupport"]),
+      name: "OTTextTests",
+      dependencies: ["CZlib", "CZstd", "OTFoundation", "OTText", "OTTokenizer", "_OTTestSupport"]),
     .testTarget(
       name: "OTQTests",
       dependencies: [

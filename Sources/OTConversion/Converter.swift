@@ -66,7 +66,7 @@ package struct Converter: Sendable {
       freeByteCount)
 
     let digests = SourceDigests(
-      try plan.checkpoint.files.map { ($0.name, $0.mapped) } + files.map { ($0.name, $0.file) }
+      try plan.checkpoint.files.map { ($0.name, $0.mapped) } + attachedFiles { try $0.original($1) }
         + plan.statisticsPaths.map { ($0.lastPathComponent, try MappedFile(path: $0)) },
       threadCount: plan.options.threadCount)
     // Also when something is refused: the program must not end under the thread.
@@ -100,9 +100,13 @@ package struct Converter: Sendable {
     }
   }
 
-  private func attachedFiles() throws -> [(name: String, file: MappedFile)] {
-    try ModelAttachments.Kind.allCases.compactMap { kind in
-      try plan.checkpoint.attachments.file(kind).map { (plan.checkpoint.attachments.name(of: kind), $0) }
+  /// The files beside the checkpoint: what they hold, or as `open` gives them.
+  private func attachedFiles(
+    _ open: (ModelAttachments, ModelAttachments.Kind) throws -> MappedFile? = { try $0.file($1) }
+  ) throws -> [(name: String, file: MappedFile)] {
+    let attachments = plan.checkpoint.attachments
+    return try ModelAttachments.Kind.allCases.compactMap { kind in
+      try open(attachments, kind).map { (attachments.name(of: kind), $0) }
     }
   }
 
@@ -125,12 +129,17 @@ package struct Converter: Sendable {
   }
 
   private func metadata(sources: JSONValue) -> JSONObject {
-    return [
+    var record: JSONObject = [
       "producer": .string(Converter.producer),
       "sourceFormat": .string(plan.checkpoint.format.rawValue),
+    ]
+    record["sourceQuantization"] = plan.checkpoint.quantization.map { .string($0) }
+    let rest: JSONObject = [
       "family": plan.graph.map { .string($0.family) } ?? .null,
       "method": .object(plan.methodRecord), "options": plan.options.json, "sources": sources,
       "graph": plan.graph?.json ?? .null,
     ]
+    for (key, value) in rest.members { record[key] = value }
+    return record
   }
 }

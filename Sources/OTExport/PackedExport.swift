@@ -86,7 +86,7 @@ package struct PackedExport: Sendable {
   /// The file's record of its making.
   private var record: JSONObject {
     var record = JSONObject()
-    for name in ["producer", "sourceFormat", "family", "method", "options", "sources"] {
+    for name in ["producer", "sourceFormat", "sourceQuantization", "family", "method", "options", "sources"] {
       record[name] = file.container.metadata[name]
     }
     record["restored"] = .bool(isRestored)

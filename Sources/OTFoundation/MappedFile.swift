@@ -24,6 +24,12 @@ package struct FileIdentity: Sendable, Hashable {
     device == other.device && inode == other.inode
   }
 
+  /// That of bytes which are in no file: the same as no file's.
+  init(madeOf byteCount: Int) {
+    (device, inode, modifiedSeconds, modifiedNanoseconds) = (0, 0, 0, 0)
+    self.byteCount = byteCount
+  }
+
   init(_ status: stat) {
     device = UInt64(status.st_dev)
     inode = UInt64(status.st_ino)
@@ -74,6 +80,7 @@ package final class MappedFile: @unchecked Sendable {
   package let path: String
   /// The file's identity when it was opened.
   package let identity: FileIdentity
+  /// Negative where the bytes are of no file.
   private let descriptor: Int32
   private let base: UnsafeMutableRawPointer?
 
@@ -124,9 +131,30 @@ package final class MappedFile: @unchecked Sendable {
     self.descriptor = descriptor
   }
 
+  /// Bytes that were made and are in no file, under a path that says what of.
+  ///
+  /// - Throws: `Refusal` with rule `file-unmappable` when there is no memory for them.
+  package init(madeOf content: [UInt8], path: String) throws {
+    self.path = path
+    descriptor = -1
+    identity = FileIdentity(madeOf: content.count)
+    guard !content.isEmpty else {
+      base = nil
+      return
+    }
+    let memory = mmap(nil, content.count, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+    guard let memory, memory != MAP_FAILED else {
+      throw Refusal("file-unmappable", "there is no memory for it: \(String(cString: strerror(errno)))", file: path)
+    }
+    content.withUnsafeBytes { source in
+      if let from = source.baseAddress { memory.copyMemory(from: from, byteCount: source.count) }
+    }
+    base = memory
+  }
+
   deinit {
     if let base { munmap(base, identity.byteCount) }
-    close(descriptor)
+    if descriptor >= 0 { close(descriptor) }
   }
 
   /// All bytes; valid as long as this object lives.
@@ -147,6 +175,10 @@ package final class MappedFile: @unchecked Sendable {
   /// - Throws: `Refusal` with rule `file-changed` when the file has become
   ///   shorter, `file-unreadable` when the system reports an error.
   package func read(at byteOffset: Int, into buffer: UnsafeMutableRawBufferPointer) throws {
+    guard descriptor >= 0 else {
+      buffer.copyMemory(from: bytes(in: byteOffset..<byteOffset + buffer.count))
+      return
+    }
     var done = 0
     while done < buffer.count {
       let count = pread(descriptor, buffer.baseAddress.map { $0 + done }, buffer.count - done, off_t(byteOffset + done))
@@ -166,7 +198,8 @@ package final class MappedFile: @unchecked Sendable {
   /// Lets the system drop the pages wholly inside `range` from this process's
   /// memory; they are read again when touched.
   package func release(_ range: Range<Int>) {
-    guard let base else { return }
+    // Memory that is of no file would be zeros when it is touched again.
+    guard let base, descriptor >= 0 else { return }
     let pageSize = sysconf(Int32(_SC_PAGESIZE))
     let start = range.lowerBound.roundedUp(toMultipleOf: pageSize)
     let end = range.upperBound == byteCount ? byteCount : range.upperBound / pageSize * pageSize
@@ -176,6 +209,7 @@ package final class MappedFile: @unchecked Sendable {
   /// - Throws: `Refusal` with rule `file-changed` when size or modification
   ///   time differ from those at opening.
   package func verifyUnchanged() throws {
+    guard descriptor >= 0 else { return }
     var status = stat()
     guard fstat(descriptor, &status) == 0, FileIdentity(status) == identity,
       FileIdentity(path: path) == identity

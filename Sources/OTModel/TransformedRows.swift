@@ -138,7 +138,8 @@ package struct TransformedRows: Sendable {
     let column = block.first { !isFiniteInFile(row: row, column: $0) } ?? column
     let strides = view.strides
     let element = row * (strides.first ?? 0) + column * (strides.count > 1 ? strides[1] : 0)
-    let byteOffset = view.byteOffset + element * view.elementType.bitWidth / 8
+    // Of what is decoded, the place of one element is nobody's to look at.
+    let byteOffset = view.decoder == nil ? view.byteOffset + element * view.elementType.bitWidth / 8 : nil
     let position = "element [\(row), \(column)]"
     guard isFiniteInFile(row: row, column: column) else {
       return Refusal(

@@ -2,6 +2,14 @@ extension TensorView {
   /// A matrix with rows and columns exchanged; nil for other ranks.
   package func transposed() -> TensorView? {
     guard shape.rank == 2, let shape = Shape(shape.dimensions.reversed()) else { return nil }
+    if let decoder {
+      let exchanged: any RowDecoder =
+        (decoder as? TransposedRows)?.base
+        ?? TransposedRows(
+          base: decoder, rowCount: self.shape.rowCount, columnCount: self.shape.rowElementCount,
+          elementByteCount: elementType.bitWidth / 8)
+      return decoded(shape, by: exchanged)
+    }
     return TensorView(
       name: name, elementType: elementType, shape: shape, strides: strides.reversed(), file: file,
       byteOffset: byteOffset, isBigEndian: isBigEndian)
@@ -12,6 +20,7 @@ extension TensorView {
     guard shape.rank > 0, rows.lowerBound >= 0, rows.upperBound <= shape.rowCount,
       let part = Shape([rows.count] + shape.dimensions.dropFirst())
     else { return nil }
+    if let decoder { return decoded(part, by: FollowingRows(base: decoder, first: rows.lowerBound)) }
     return TensorView(
       name: name, elementType: elementType, shape: part, strides: strides, file: file,
       byteOffset: byteOffset + rows.lowerBound * strides[0] * elementType.bitWidth / 8, isBigEndian: isBigEndian)
@@ -21,8 +30,21 @@ extension TensorView {
   package func element(_ index: Int) -> TensorView? {
     guard shape.rank > 1, (0..<shape.rowCount).contains(index), let part = Shape(Array(shape.dimensions.dropFirst()))
     else { return nil }
+    if let decoder {
+      let size = elementType.bitWidth / 8
+      return decoded(
+        part,
+        by: RowsWithinRow(
+          base: decoder, row: index, outerByteCount: part.elementCount * size,
+          rowByteCount: part.rowElementCount * size))
+    }
     return TensorView(
       name: name, elementType: elementType, shape: part, strides: Array(strides.dropFirst()), file: file,
       byteOffset: byteOffset + index * strides[0] * elementType.bitWidth / 8, isBigEndian: isBigEndian)
+  }
+
+  private func decoded(_ shape: Shape, by decoder: any RowDecoder) -> TensorView {
+    TensorView(
+      decoded: name, elementType: elementType, shape: shape, by: decoder, file: file, byteOffset: byteOffset)
   }
 }

@@ -4,7 +4,8 @@ import OTFoundation
 ///
 /// A view copies no data. Elements lie in `file` from `byteOffset`, at
 /// `strides` (in elements, none negative); its maker has checked that every
-/// element is inside the file.
+/// element is inside the file. Where there is a `decoder`, they are made of
+/// what lies there instead.
 package struct TensorView: Sendable {
   /// Name in the checkpoint.
   package let name: String
@@ -12,14 +13,16 @@ package struct TensorView: Sendable {
   package let elementType: ElementType
   /// Dimensions, outermost first.
   package let shape: Shape
-  /// Element strides, one per dimension. Stride 0 repeats an element.
+  /// Element strides, one per dimension. Stride 0 repeats an element. Row-major where there is a decoder.
   package let strides: [Int]
   /// The file that holds the bytes.
   package let file: MappedFile
-  /// Offset in the file of the element at index zero.
+  /// Offset in the file of the element at index zero, or of what a decoder reads.
   package let byteOffset: Int
   /// True when multi-byte elements are stored most significant byte first.
   package let isBigEndian: Bool
+  /// Makes the elements of what is in the file; nil where the file has them as they are.
+  package let decoder: (any RowDecoder)?
 
   /// - Precondition: one stride per dimension, and all elements in the file.
   package init(
@@ -35,6 +38,26 @@ package struct TensorView: Sendable {
     self.file = file
     self.byteOffset = byteOffset
     self.isBigEndian = isBigEndian
+    decoder = nil
+  }
+
+  /// A tensor whose elements `decoder` makes.
+  ///
+  /// - Parameters:
+  ///   - file: the file that the decoder reads, for refusals.
+  ///   - byteOffset: the place of what it reads.
+  package init(
+    decoded name: String, elementType: ElementType = .f32, shape: Shape, by decoder: any RowDecoder,
+    file: MappedFile, byteOffset: Int
+  ) {
+    self.name = name
+    self.elementType = elementType
+    self.shape = shape
+    strides = shape.rowMajorStrides
+    self.file = file
+    self.byteOffset = byteOffset
+    isBigEndian = false
+    self.decoder = decoder
   }
 
   /// Bytes of the tensor once it lies in row-major order.
@@ -44,6 +67,7 @@ package struct TensorView: Sendable {
   /// dimensions of size 1 do not matter) and little-endian.
   package var isContiguous: Bool {
     if shape.elementCount == 0 { return true }
+    if decoder != nil { return false }
     if isBigEndian && elementType.bitWidth > 8 { return false }
     return zip(zip(shape.dimensions, strides), shape.rowMajorStrides)
       .allSatisfy { $0.0 == 1 || $0.1 == $1 }
@@ -53,7 +77,7 @@ package struct TensorView: Sendable {
   package func sharesElements(with other: TensorView) -> Bool {
     file.identity.isSameFile(as: other.file.identity) && byteOffset == other.byteOffset
       && shape == other.shape && strides == other.strides && elementType == other.elementType
-      && shape.elementCount > 0
+      && shape.elementCount > 0 && decoder == nil && other.decoder == nil
   }
 
   /// Calls `body` with rows `rows` of the first dimension as row-major,
@@ -72,12 +96,13 @@ package struct TensorView: Sendable {
     }
     let copy = UnsafeMutableRawBufferPointer.allocate(byteCount: rows.count * rowByteCount, alignment: 64)
     defer { copy.deallocate() }
-    gather(rows, into: copy)
+    if let decoder { decoder.decode(rows, into: copy) } else { gather(rows, into: copy) }
     return try body(UnsafeRawBufferPointer(copy))
   }
 
   /// Lets the system forget the mapped pages of `rows`.
   package func release(_ rows: Range<Int>) {
+    decoder?.release(rows)
     guard isContiguous else { return }
     let rowByteCount = shape.rowElementCount * elementType.bitWidth / 8
     let start = byteOffset + rows.lowerBound * rowByteCount

@@ -1,3 +1,4 @@
+import CZlib
 import CZstd
 import OTFoundation
 
@@ -6,18 +7,23 @@ import OTFoundation
 struct ByteStream {
   private static let blockByteCount = 1 << 20
 
+  /// How the bytes of a file are compressed.
+  enum Compression: Sendable {
+    case none, zstd, gzip
+  }
+
   let file: MappedFile
-  let isCompressed: Bool
+  let compression: Compression
 
   /// Calls `body` with block after block until it returns false.
   ///
-  /// - Throws: `Refusal` with rule `text-zst-damaged` or `text-zst-truncated`,
-  ///   as reading the file throws, or whatever `body` throws.
+  /// - Throws: `Refusal` with rule `text-zst-damaged`, `text-zst-truncated`, `text-gz-damaged` or
+  ///   `text-gz-truncated`, as reading the file throws, or whatever `body` throws.
   func forEachBlock(_ body: (UnsafeRawBufferPointer) throws -> Bool) throws {
-    if isCompressed {
-      try forEachDecodedBlock(body)
-    } else {
-      try forEachStoredBlock { try body($0) }
+    switch compression {
+    case .none: try forEachStoredBlock { try body($0) }
+    case .zstd: try forEachDecodedBlock(body)
+    case .gzip: try forEachInflatedBlock(body)
     }
   }
 
@@ -30,6 +36,52 @@ struct ByteStream {
       try file.read(at: offset, into: part)
       guard try body(UnsafeRawBufferPointer(part)) else { return }
       offset += part.count
+    }
+  }
+
+  /// Members follow one another, as `gzip` and parallel compressors write them.
+  private func forEachInflatedBlock(_ body: (UnsafeRawBufferPointer) throws -> Bool) throws {
+    // zlib wants it at one address.
+    let stream = UnsafeMutablePointer<z_stream>.allocate(capacity: 1)
+    stream.initialize(to: z_stream())
+    defer { stream.deallocate() }
+    // A window of 2^15 bytes, in gzip's wrapping.
+    guard inflateInit2_(stream, 15 + 16, ZLIB_VERSION, Int32(MemoryLayout<z_stream>.size)) == Z_OK else {
+      throw Refusal("zlib-failed", "no memory for zlib")
+    }
+    defer { inflateEnd(stream) }
+    let block = UnsafeMutableRawBufferPointer.allocate(byteCount: Self.blockByteCount, alignment: 64)
+    defer { block.deallocate() }
+    var offset = 0
+    var isEnd = false
+    var goesOn = true
+    try forEachStoredBlock { stored in
+      stream.pointee.next_in = UnsafeMutablePointer(mutating: stored.bindMemory(to: UInt8.self).baseAddress)
+      stream.pointee.avail_in = UInt32(stored.count)
+      var isFull = false
+      while goesOn, stream.pointee.avail_in > 0 || isFull {
+        if isEnd { inflateReset(stream) }
+        stream.pointee.next_out = block.bindMemory(to: UInt8.self).baseAddress
+        stream.pointee.avail_out = UInt32(block.count)
+        let status = inflate(stream, Z_NO_FLUSH)
+        guard status == Z_OK || status == Z_STREAM_END || status == Z_BUF_ERROR else {
+          throw Refusal(
+            "text-gz-damaged", "cannot be decompressed: it is no gzip, or was changed", file: file.path,
+            byteOffset: offset + stored.count - Int(stream.pointee.avail_in))
+        }
+        isEnd = status == Z_STREAM_END
+        // A full buffer may leave decoded bytes inside the library.
+        isFull = stream.pointee.avail_out == 0 && !isEnd
+        let count = block.count - Int(stream.pointee.avail_out)
+        if count > 0 { goesOn = try body(UnsafeRawBufferPointer(rebasing: UnsafeRawBufferPointer(block)[..<count])) }
+      }
+      offset += stored.count
+      return goesOn
+    }
+    guard isEnd || !goesOn else {
+      throw Refusal(
+        "text-gz-truncated", "ends in the middle of what gzip compressed", file: file.path, byteOffset: file.byteCount,
+        remedy: "download the file again")
     }
   }
 

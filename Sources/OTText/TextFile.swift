@@ -1,8 +1,11 @@
 import OTFoundation
 import OTJSON
 
-/// A file of text: `.txt` (the whole file is one document) or `.jsonl` (an
-/// object a line, its field `text` a document), either of them also `.zst`.
+/// A text: a file, or what a pipe gives, `-` being standard input.
+///
+/// It is lines of JSON, an object a line whose field `text` is a document, or plain text, which is one
+/// document. `.jsonl`, `.ndjson` and `.txt` say so; under any other name, what begins with `{` is lines. Either may
+/// be compressed with zstd or gzip.
 ///
 /// Text is UTF-8; anything else is refused, since silently replaced characters
 /// would spoil whatever is measured on it. A byte-order mark is passed over.
@@ -20,32 +23,49 @@ package struct TextFile: Sendable {
   /// The file.
   package let file: MappedFile
   let layout: Layout
-  let isCompressed: Bool
+  let compression: ByteStream.Compression
 
-  var stream: ByteStream { ByteStream(file: file, isCompressed: isCompressed) }
+  var stream: ByteStream { ByteStream(file: file, compression: compression) }
 
-  /// Opens a file; its name says how it is to be read.
+  /// Opens a file, or reads a pipe to its end; one that was read is not read again.
   ///
-  /// - Throws: `Refusal` with rule `text-kind` for another name, a rule `text-is-…` for what is no text, or
-  ///   a rule `file-…`.
+  /// - Throws: `Refusal` with a rule `text-is-…` for what is no text, `text-zst-…` or `text-gz-…` for one that
+  ///   cannot be decompressed, or a rule `file-…`.
   package init(path: String) throws {
-    file = try MappedFile(path: path)
+    file = try TextStreams.isStream(path) ? TextStreams.content(of: path) : MappedFile(path: path)
     let content = FileContent(file.bytes)
     switch content {
-    case .json, .html, .zstd, .unknown, .empty: break
+    case .json, .html, .zstd, .gzip, .unknown, .empty: break
     default: throw content.refusal(reader: "text", wanted: "text", file: path)
     }
-    let name = path.hasSuffix(".zst") ? String(path.dropLast(4)) : path
-    isCompressed = content == .zstd || path.hasSuffix(".zst")
+    var name = path
+    if content == .zstd || path.hasSuffix(".zst") {
+      compression = .zstd
+    } else if content == .gzip || path.hasSuffix(".gz") {
+      compression = .gzip
+    } else {
+      compression = .none
+    }
+    for suffix in [".zst", ".gz"] where name.hasSuffix(suffix) { name.removeLast(suffix.count) }
     if name.hasSuffix(".txt") {
       layout = .plain
-    } else if name.hasSuffix(".jsonl") {
+    } else if name.hasSuffix(".jsonl") || name.hasSuffix(".ndjson") {
       layout = .lines
     } else {
-      throw Refusal(
-        "text-kind", "is not called .txt, .txt.zst, .jsonl or .jsonl.zst", file: path,
-        remedy: "rename it after what it holds")
+      layout = try TextFile.beginsWithObject(ByteStream(file: file, compression: compression)) ? .lines : .plain
     }
+  }
+
+  /// True when the first thing of a text is an object of JSON.
+  private static func beginsWithObject(_ stream: ByteStream) throws -> Bool {
+    var result = false
+    try stream.forEachBlock { block in
+      let start = block.starts(with: byteOrderMark) ? byteOrderMark.count : 0
+      guard let first = block[start...].first(where: { $0 != 0x20 && !(0x09...0x0D).contains($0) }) else { return true }
+      result = first == UInt8(ascii: "{")
+      return false
+    }
+    return result
   }
 
   /// Calls `body` with document after document until it returns false.

@@ -25,7 +25,8 @@ struct CalibrationArguments: ParsableArguments {
   @Option(
     parsing: .upToNextOption,
     help: ArgumentHelp(
-      "Text to calibrate on: .txt, .jsonl or .jsonl.zst (field 'text'), one or more files.", valueName: "file"),
+      "Text to calibrate on: plain or .jsonl (field 'text'), either also .gz or .zst; one or more files, - for standard input.",
+      valueName: "file"),
     completion: .file())
   var text: [String] = []
 

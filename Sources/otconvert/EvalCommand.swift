@@ -37,7 +37,9 @@ struct EvalCommand: ParsableCommand {
   var ids: String?
   @Option(
     parsing: .upToNextOption,
-    help: ArgumentHelp("Text: .txt, .jsonl or .jsonl.zst (field 'text'), one or more files.", valueName: "file"),
+    help: ArgumentHelp(
+      "Text: plain or .jsonl (field 'text'), either also .gz or .zst; one or more files, - for standard input.",
+      valueName: "file"),
     completion: .file())
   var text: [String] = []
   @Option(

@@ -71,7 +71,7 @@ struct FileSummary {
   /// Everything as JSON.
   var json: JSONValue {
     var members: JSONObject = [:]
-    for key in ["producer", "sourceFormat", "family", "method", "options", "sources"] {
+    for key in ["producer", "sourceFormat", "sourceQuantization", "family", "method", "options", "sources"] {
       if let value = container.metadata[key] { members[key] = value }
     }
     members["attachments"] = .array(container.attachmentNames.map { .string($0) })

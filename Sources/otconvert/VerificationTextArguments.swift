@@ -12,7 +12,7 @@ struct VerificationTextArguments: ParsableArguments {
   @Option(
     parsing: .upToNextOption,
     help: ArgumentHelp(
-      "Text: .txt, .jsonl or .jsonl.zst (field 'text'), one or more files. [default: a sample that comes with the program]",
+      "Text: plain or .jsonl (field 'text'), either also .gz or .zst; one or more files, - for standard input. [default: a sample that comes with the program]",
       valueName: "file"),
     completion: .file())
   var text: [String] = []

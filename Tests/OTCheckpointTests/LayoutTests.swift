@@ -156,7 +156,7 @@ import _OTTestSupport
   @Test(arguments: [
     ("m.bin", "pytorch-lfs", "version https://git-lfs.github.com/spec/v1\n"),
     ("m.pt", "pytorch-other-format", "<html>"),
-    ("m.safetensors", "safetensors-is-html", "<html>"), ("m", "safetensors-is-gguf", "GGUF\u{3}\0\0\0"),
+    ("m.safetensors", "safetensors-is-html", "<html>"), ("m", "gguf-truncated", "GGUF\u{3}\0\0\0"),
     ("m.pt", "legacy-tar", String(repeating: "a", count: 257) + "ustar\u{0}00"),
   ])
   func otherFilesByName(_ name: String, _ rule: String, _ text: String) throws {

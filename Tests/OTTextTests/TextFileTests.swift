@@ -1,3 +1,4 @@
+import CZlib
 import CZstd
 import Foundation
 import OTFoundation
@@ -12,8 +13,36 @@ func zstd(_ bytes: [UInt8]) -> [UInt8] {
   }
 }
 
+/// A member of gzip, made by zlib.
+func gzip(_ bytes: [UInt8]) -> [UInt8] {
+  var stream = z_stream()
+  var input = bytes
+  var output = [UInt8](repeating: 0, count: bytes.count + 1024)
+  return withUnsafeMutablePointer(to: &stream) { stream in
+    // Wrapped as gzip wraps it.
+    deflateInit2_(
+      stream, 6, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY, ZLIB_VERSION, Int32(MemoryLayout<z_stream>.size))
+    defer { deflateEnd(stream) }
+    return input.withUnsafeMutableBufferPointer { input in
+      output.withUnsafeMutableBufferPointer { output in
+        (stream.pointee.next_in, stream.pointee.avail_in) = (input.baseAddress, UInt32(input.count))
+        (stream.pointee.next_out, stream.pointee.avail_out) = (output.baseAddress, UInt32(output.count))
+        deflate(stream, Z_FINISH)
+        return Array(output[..<(output.count - Int(stream.pointee.avail_out))])
+      }
+    }
+  }
+}
+
 func write(_ bytes: some Sequence<UInt8>, to path: String) throws {
   try Data(bytes).write(to: URL(fileURLWithPath: path))
+}
+
+/// Writes into what is there, a pipe for example.
+private func write(_ bytes: [UInt8], through path: String) throws {
+  let handle = try FileHandle(forWritingTo: URL(fileURLWithPath: path))
+  try handle.write(contentsOf: bytes)
+  try handle.close()
 }
 
 @Suite struct TextFileTests {
@@ -59,7 +88,7 @@ func write(_ bytes: some Sequence<UInt8>, to path: String) throws {
   @Test(
     arguments: ["a.txt", "a.jsonl", "a.jsonl.gz", "a.parquet"],
     [
-      ("text-is-gzip", [0x1F, 0x8B, 8, 0]), ("text-is-parquet", Array("PAR1".utf8)),
+      ("text-is-parquet", Array("PAR1".utf8)), ("text-is-bzip2", Array("BZh9".utf8)),
       ("text-is-git-lfs-pointer", Array("version https://git-lfs.github.com/spec/v1\n".utf8)),
       ("text-is-utf-16", [0xFF, 0xFE, 0x41, 0]), ("text-is-zip", [0x50, 0x4B, 3, 4]),
     ] as [(String, [UInt8])])
@@ -71,6 +100,56 @@ func write(_ bytes: some Sequence<UInt8>, to path: String) throws {
   /// Compressed or not is told by the bytes.
   @Test func compressionIsToldByContent() throws {
     #expect(try Self.documents(zstd(Array("a b".utf8)), "a.txt") == ["a b"])
+    #expect(try Self.documents(gzip(Array("a b".utf8)), "a.txt") == ["a b"])
+  }
+
+  /// Under names that say nothing, what begins with an object is lines of them.
+  @Test(arguments: ["a", "a.md", "a.gz", "a.zst", "a.text.gz"]) func layoutIsToldByContent(_ name: String) throws {
+    func packed(_ text: String) -> [UInt8] {
+      let bytes = Array(text.utf8)
+      return name.hasSuffix(".gz") ? gzip(bytes) : name.hasSuffix(".zst") ? zstd(bytes) : bytes
+    }
+    #expect(try Self.documents(packed("\u{FEFF} \n{\"text\": \"a\"}\n{\"text\": \"b\"}"), name) == ["a", "b"])
+    #expect(try Self.documents(packed("a {\n"), name) == ["a {\n"])
+    #expect(try Self.documents(packed(""), name).isEmpty)
+  }
+
+  /// Members of gzip one after another; cut off, and changed.
+  @Test func gzipIsReadToItsEnd() throws {
+    let text = Array(String(repeating: "some text, é\n", count: 300_000).utf8)
+    let wanted = [String(decoding: text, as: UTF8.self)]
+    #expect(try Self.documents(gzip(text), "a.txt.gz") == wanted)
+    for cut in [0, 1, 100_001, text.count] {
+      #expect(try Self.documents(gzip(Array(text[..<cut])) + gzip(Array(text[cut...])), "a.txt.gz") == wanted)
+    }
+    func rule(_ bytes: [UInt8]) -> String? {
+      #expect(throws: Refusal.self) { try Self.documents(bytes, "a.txt.gz") }?.rule
+    }
+    let member = gzip(Array("a text".utf8))
+    for count in 2..<member.count { #expect(rule(Array(member.prefix(count))) == "text-gz-truncated", "\(count)") }
+    var changed = member
+    changed[member.count - 8] ^= 1
+    #expect(rule(changed) == "text-gz-damaged")
+    #expect(rule(member + [1, 2, 3]) == "text-gz-damaged")
+    #expect(rule(Array("plain".utf8)) == "text-gz-damaged")
+  }
+
+  /// A pipe gives its text once, and it can be read again.
+  @Test func pipesAreRead() throws {
+    try withTemporaryFolder { folder in
+      let path = folder + "/pipe"
+      #expect(mkfifo(path, 0o600) == 0)
+      let writer = Thread { try? write(Array("{\"text\": \"from a pipe\"}\n".utf8), through: path) }
+      writer.start()
+      for _ in 0..<2 {
+        var documents: [String] = []
+        try TextFile(path: path).forEachDocument {
+          documents.append($0)
+          return true
+        }
+        #expect(documents == ["from a pipe"])
+      }
+    }
   }
 
   /// Several blocks of input and of output, whose borders fall anywhere.
@@ -107,8 +186,8 @@ func write(_ bytes: some Sequence<UInt8>, to path: String) throws {
 
   private static let frame = zstd(Array(String(repeating: "{\"text\":\"abc\"}\n", count: 50).utf8))
   static let faults = [
-    Fault(description: "text-kind", name: "a.pdf", bytes: [1]),
-    Fault(description: "text-kind", name: "a.zst", bytes: [1]),
+    Fault(description: "text-utf8", name: "a.pdf", bytes: Array("%PDF-1.7".utf8) + [0xE2, 0xE3]),
+    Fault(description: "text-zst-truncated", name: "a.zst", bytes: [1]),
     Fault(description: "text-utf8", name: "a.txt", bytes: Array("aé".utf8) + [0xFF, 0x61], byteOffset: 3),
     Fault(description: "text-utf8", name: "a.txt", bytes: [0xEF, 0xBB, 0xBF, 0x61, 0xC3], byteOffset: 4),
     Fault(description: "text-is-utf-16", name: "a.txt", bytes: [0xFF, 0xFE, 0x61, 0], byteOffset: 0),

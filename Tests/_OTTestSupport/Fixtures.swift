@@ -19,3 +19,11 @@ package func withTemporaryFolder<Result>(_ body: (String) throws -> Result) thro
   defer { try? FileManager.default.removeItem(at: folder) }
   return try body(folder.path)
 }
+
+extension Fixtures {
+  /// The names of the folders in a folder of fixtures, sorted.
+  package static func names(_ relative: String) -> [String] {
+    let names = (try? FileManager.default.contentsOfDirectory(atPath: path(relative))) ?? []
+    return names.filter { !$0.contains(".") }.sorted()
+  }
+}

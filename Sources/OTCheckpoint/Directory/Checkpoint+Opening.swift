@@ -2,18 +2,23 @@ import OTFoundation
 import OTTensor
 
 extension Checkpoint {
-  /// Opens a checkpoint: a file of safetensors or of PyTorch, the index of a
+  /// Opens a checkpoint: a file of safetensors, of PyTorch or of llama.cpp (GGUF), the index of a
   /// sharded one, or the folder of a model in the layout of Hugging Face.
   ///
   /// The content of a file tells its kind, never its name.
   ///
   /// - Throws: `Refusal`; its rule begins with `file-`, `directory-`, `index-`,
-  ///   `json-`, `safetensors-`, `checkpoint-` or one of the PyTorch reader's.
+  ///   `json-`, `safetensors-`, `gguf-`, `quantized-`, `checkpoint-` or one of the PyTorch reader's.
   package static func open(_ path: String) throws -> Checkpoint {
     guard let folder = try ModelFolder(path: path) else {
       return try Checkpoint(open(MappedFile(path: path)), directory: path.parentPath)
     }
     let choice = try folder.choose()
+    if choice.names[0].hasSuffix(ModelFolder.ggufSuffix) {
+      let files = try choice.names.map { try MappedFile(path: folder.path.appendingPathComponent($0)) }
+      return try Checkpoint(
+        CheckpointContents(gguf: files[0], others: Array(files.dropFirst())), directory: folder.path)
+    }
     var contents: CheckpointContents?
     for name in choice.names {
       let part = try open(MappedFile(path: folder.path.appendingPathComponent(name)))
@@ -25,7 +30,9 @@ extension Checkpoint {
   }
 
   private static func open(_ file: MappedFile) throws -> CheckpointContents {
-    if FileContent(file.bytes) == .json { return try ShardedIndex(file).open(openOne) }
+    let content = FileContent(file.bytes)
+    if content == .json { return try ShardedIndex(file).open(openOne) }
+    if content == .gguf { return try CheckpointContents(gguf: file) }
     return try openOne(file)
   }
 

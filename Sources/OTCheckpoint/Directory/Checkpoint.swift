@@ -31,6 +31,8 @@ package struct Checkpoint: Sendable {
   package let warnings: [String]
   /// The files beside the checkpoint that describe its model.
   package let attachments: ModelAttachments
+  /// How the weights were quantized that are read as floats, in words; nil where none were.
+  package let quantization: String?
 
   /// Every file that is read and those beside it, which must not be overwritten.
   package var inputs: [FileIdentity] {
@@ -40,8 +42,16 @@ package struct Checkpoint: Sendable {
   private let positions: [String: Int]
 
   init(_ contents: CheckpointContents, directory: String) throws {
+    var attachments = ModelAttachments(directory: directory)
+    attachments.replace(contents.made, areOriginal: true)
+    let isFloat = contents.format == .gguf
+    let floats = try isFloat ? nil : QuantizedSchemes.read(contents.tensors, beside: attachments)
+    if let configuration = floats?.configuration {
+      attachments.replace([.configuration: Array(configuration.text(pretty: true).utf8)], areOriginal: false)
+    }
+    let tensors = floats?.tensors ?? contents.tensors
     var positions: [String: Int] = [:]
-    for (position, tensor) in contents.tensors.enumerated() {
+    for (position, tensor) in tensors.enumerated() {
       // Also names that only look alike: nothing behind this must mistake one for the other.
       guard positions.updateValue(position, forKey: tensor.name) == nil else {
         throw Refusal(
@@ -50,10 +60,11 @@ package struct Checkpoint: Sendable {
       }
     }
     format = contents.format
-    tensors = contents.tensors
+    self.tensors = tensors
     files = contents.files
-    warnings = contents.warnings
-    attachments = ModelAttachments(directory: directory)
+    warnings = contents.warnings + (floats?.warnings ?? [])
+    self.attachments = attachments
+    quantization = floats?.scheme ?? contents.quantization
     self.positions = positions
   }
 
@@ -111,6 +122,14 @@ struct CheckpointContents {
   let tensors: [TensorView]
   let files: [SourceFile]
   var warnings: [String]
+  /// What stands in the place of files beside the checkpoint.
+  var made: [ModelAttachments.Kind: [UInt8]] = [:]
+  /// How the weights were quantized that are read as floats, in words.
+  var quantization: String?
+
+  init(format: CheckpointFormat, tensors: [TensorView], files: [SourceFile], warnings: [String]) {
+    (self.format, self.tensors, self.files, self.warnings) = (format, tensors, files, warnings)
+  }
 
   /// The tensors of both, in this order.
   ///

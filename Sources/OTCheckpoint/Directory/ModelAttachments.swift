@@ -35,7 +35,9 @@ package struct ModelAttachments: Sendable {
   /// The model's folder.
   package let directory: String
   /// Paths of the files that are there.
-  package let paths: [Kind: String]
+  package private(set) var paths: [Kind: String]
+  /// Contents that were made of what the checkpoint says, in place of files.
+  private var made: [Kind: [UInt8]] = [:]
   /// The name of the pooling module's configuration, relative to the folder of `modules.json`.
   private let poolingName: String
 
@@ -88,12 +90,36 @@ package struct ModelAttachments: Sendable {
   /// Path of a file, or nil when it is not there.
   package subscript(kind: Kind) -> String? { paths[kind] }
 
-  /// Maps a file; nil when it is not there.
+  /// Gives files other contents, or some to files that are not there.
+  ///
+  /// A tokenizer that is given takes the place of all files of one.
+  /// - Parameter areOriginal: false where they are made of files that keep their paths.
+  mutating func replace(_ contents: [Kind: [UInt8]], areOriginal: Bool) {
+    let forms: [Kind] = [
+      .tokenizer, .sentencePiece, .spiece, .sentencePieceBPE, .vocabulary, .wordVocabulary, .merges,
+      .tokenizerConfiguration, .specialTokens, .addedTokens,
+    ]
+    if contents[.tokenizerConfiguration] != nil {
+      for kind in forms { paths[kind] = nil }
+    }
+    if areOriginal { for kind in contents.keys { paths[kind] = nil } }
+    made.merge(contents) { $1 }
+  }
+
+  /// Maps a file, or what stands in its place; nil when it is not there.
   ///
   /// - Throws: `Refusal` with a rule `file-…` when it cannot be read.
   package func file(_ kind: Kind) throws -> MappedFile? {
-    try paths[kind].map { try MappedFile(path: $0) }
+    if let content = made[kind] {
+      return try MappedFile(madeOf: content, path: paths[kind] ?? directory.appendingPathComponent(kind.rawValue))
+    }
+    return try original(kind)
   }
+
+  /// Maps a file as it is on disk; nil when it is not there.
+  ///
+  /// - Throws: as `file`.
+  package func original(_ kind: Kind) throws -> MappedFile? { try paths[kind].map { try MappedFile(path: $0) } }
 
   /// Reads and parses a file of JSON; nil when it is not there.
   ///

@@ -6,6 +6,9 @@ struct ModelFolder {
   /// Endings of the names of files of `torch.save`.
   static let pyTorchSuffixes = [".bin", ".pt", ".pth", ".ckpt"]
 
+  /// The ending of the names of llama.cpp's files.
+  static let ggufSuffix = ".gguf"
+
   private static let safetensorsNames = ["model.safetensors", "model.safetensors.index.json"]
   private static let pyTorchNames = ["pytorch_model.bin", "pytorch_model.bin.index.json"]
   /// Beginnings of the names of what trainers keep beside a model.
@@ -101,6 +104,7 @@ struct ModelFolder {
         && !ModelFolder.trainingNames.contains(where: name.hasPrefix)
     }
     if let chosen = try only(rest) { return Choice(names: chosen) }
+    if let chosen = try only(names.filter { $0.hasSuffix(ModelFolder.ggufSuffix) }) { return Choice(names: chosen) }
     throw nothing
   }
 
@@ -156,7 +160,7 @@ struct ModelFolder {
     // Checkpoints of a training lie in folders of their own.
     let steps = names.filter { $0.hasPrefix("checkpoint-") || $0.hasPrefix("global_step") }
     return Refusal(
-      "directory-no-checkpoint", "holds no checkpoint: no *.safetensors, index or *.bin", file: path,
+      "directory-no-checkpoint", "holds no checkpoint: no *.safetensors, index, *.bin or *.gguf", file: path,
       remedy: steps.last.map { "give the path of one of its folders, such as '\($0)'" } ?? "give the path of the file")
   }
 }

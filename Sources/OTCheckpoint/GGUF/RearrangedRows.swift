@@ -1,0 +1,61 @@
+import OTKernels
+import OTTensor
+
+/// Rows of another view in another order.
+struct RearrangedRows: RowDecoder {
+  /// How the rows of the view are ordered that a model wants in another order.
+  enum Order: Sendable {
+    /// In each head of `size` rows, the rows of the first half alternate with those of the second:
+    /// llama.cpp's order for rotations of neighbours.
+    case alternating(headSize: Int)
+    /// All heads' first parts, then all second ones: the model wants a head's parts together.
+    case byPart(partCount: Int, headSize: Int)
+  }
+
+  let view: TensorView
+  let order: Order
+
+  /// The row of the view that has the model's `row`.
+  func source(of row: Int) -> Int {
+    switch order {
+    case .alternating(let size):
+      let within = row % size
+      return row - within + within % (size / 2) * 2 + within / (size / 2)
+    case .byPart(let partCount, let size):
+      let headCount = view.shape.rowCount / (partCount * size)
+      let (head, part) = (row / (partCount * size), row / size % partCount)
+      return (part * headCount + head) * size + row % size
+    }
+  }
+
+  func decode(_ rows: Range<Int>, into target: UnsafeMutableRawBufferPointer) {
+    guard !rows.isEmpty else { return }
+    let rowByteCount = target.count / rows.count
+    for row in rows {
+      let source = source(of: row)
+      let start = (row - rows.lowerBound) * rowByteCount
+      view.withRowBytes(source..<source + 1) {
+        UnsafeMutableRawBufferPointer(rebasing: target[start..<start + rowByteCount]).copyMemory(from: $0)
+      }
+    }
+  }
+
+  // Neighbours are of other blocks: only the whole is forgotten.
+  func release(_ rows: Range<Int>) {
+    if rows.upperBound == view.shape.rowCount { view.release(0..<view.shape.rowCount) }
+  }
+}
+
+/// Every element of another view less a constant, in float32.
+struct LessRows: RowDecoder {
+  let view: TensorView
+  let constant: Float
+
+  func decode(_ rows: Range<Int>, into target: UnsafeMutableRawBufferPointer) {
+    let target = target.bindMemory(to: Float.self)
+    view.withRowBytes(rows) { Kernels.current.convert($0, from: view.elementType, to: target) }
+    for index in target.indices { target[index] -= constant }
+  }
+
+  func release(_ rows: Range<Int>) { view.release(rows) }
+}

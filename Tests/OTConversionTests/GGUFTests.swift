@@ -1,0 +1,351 @@
+import Foundation
+import OTCheckpoint
+import OTConversion
+import OTFoundation
+import OTGraph
+import OTJSON
+import OTModel
+import OTRuntime
+import OTTensor
+import OTTokenizer
+import OTVerify
+import Testing
+import _OTModelSupport
+import _OTTestSupport
+
+/// Files of llama.cpp's format, against what ggml, the official converter and `transformers` say of them
+/// (scripts/make-gguf-goldens).
+@Suite struct GGUFTests {
+  static let models = [
+    "bert", "gemma", "gemma2", "gemma3", "gpt2", "granite", "llama", "llama-yarn", "llama3", "olmo2", "phi3",
+    "phi3-longrope", "qwen2", "qwen3", "smollm3",
+  ]
+  static let files = ["bloom-mini-q4_0.gguf", "llama-wide-q2_k.gguf"]
+
+  private func path(_ name: String) -> String { Fixtures.path("gguf/\(name)") }
+
+  private func floats(_ view: TensorView) throws -> [Float] {
+    try TransformedRows(view: view).values(rows: 0..<view.shape.rowCount)
+  }
+
+  // MARK: Values
+
+  @Test func everyTypeHasTheValuesOfGGML() throws {
+    let file = try GGUFFile(MappedFile(path: path("types.gguf")))
+    let goldens = try Goldens(path: path("types.expected.safetensors"))
+    #expect(Set(file.tensors.map { "\($0.type)" }).count == 19)
+    for tensor in file.tensors {
+      let view = file.view(of: tensor, named: tensor.name)
+      #expect(goldens.dimensions(tensor.name) == view.shape.dimensions)
+      let wanted = try goldens.floats(tensor.name)
+      #expect(try floats(view).map(\.bitPattern) == wanted.map(\.bitPattern), "\(tensor.type)")
+      // Rows alone are those of the whole.
+      let part = try TransformedRows(view: view).values(rows: 1..<3)
+      #expect(part == Array(wanted[view.shape.rowElementCount..<3 * view.shape.rowElementCount]), "\(tensor.type)")
+    }
+  }
+
+  @Test(arguments: files) func tensorsAreThoseOfTheOriginal(_ name: String) throws {
+    let checkpoint = try Checkpoint.open(path(name))
+    let json = try JSONValue.parse(contentsOf: MappedFile(path: path("expected.json")))
+    let expected = try #require(json[name]?.object)
+    #expect(checkpoint.tensors.map(\.name).sorted() == expected.keys.sorted())
+    for tensor in checkpoint.tensors {
+      let digest = try floats(tensor).withUnsafeBytes {
+        try SHA256Digest.hex(of: MappedFile(madeOf: Array($0), path: tensor.name))
+      }
+      #expect(digest == expected[tensor.name]?.string, "\(tensor.name)")
+    }
+    #expect(checkpoint.quantization?.hasPrefix("GGUF, ") == true && checkpoint.format == .gguf)
+  }
+
+  // MARK: Models
+
+  @Test func allModelsAreTested() throws {
+    let found = try FileManager.default.contentsOfDirectory(atPath: path("models")).filter { $0.hasSuffix(".gguf") }
+    #expect(found.map { String($0.dropLast(5)) }.sorted() == Self.models)
+  }
+
+  @Test(arguments: models) func outputsAreThoseOfTransformers(_ name: String) throws {
+    let model = try SourceModel(path: path("models/\(name).gguf"))
+    let warnings = try model.warnings()
+    #expect(warnings.isEmpty, "\(warnings)")
+    #expect(model.checkpoint.quantization == nil)
+    let goldens = try Goldens(path: path("models/\(name).safetensors"))
+    let executor = try FloatExecutor(graph: model.graph(), parameters: model.parameters, threadCount: 2)
+    for row in 0..<2 {
+      let output = try executor.run(tokenIDs: goldens.integers("input_ids", row: row))
+      let found = try output.output(name == "bert" ? "hidden" : "logits").values
+      let error = relativeError(found, try goldens.floats("values", row: row))
+      #expect(error < 3e-6, "\(name): \(error)")
+    }
+  }
+
+  /// The pooling that the file states is that of the module that would lie beside it.
+  @Test func poolingIsThatOfTheFile() throws {
+    let checkpoint = try Checkpoint.open(path("models/bert.gguf"))
+    #expect(try checkpoint.attachments.json(.pooling)?["pooling_mode_cls_token"]?.bool == true)
+  }
+
+  /// A whole model: opened by file and by folder, converted, verified, with the tokenizer that it had.
+  @Test func aModelIsConvertedAndVerified() throws {
+    try withTemporaryFolder { folder in
+      let file = folder + "/model.gguf"
+      try FileManager.default.createSymbolicLink(atPath: file, withDestinationPath: path("bloom-mini-q4_0.gguf"))
+      let checkpoint = try Checkpoint.open(folder)
+      let packed = try convert(checkpoint, to: folder + "/m.otq")
+      #expect(packed.container.metadata["sourceFormat"]?.string == "gguf")
+      #expect(packed.container.metadata["sourceQuantization"]?.string == "GGUF, Q4_0, Q8_0")
+      let verification = try WeightVerification(of: packed, reference: SourceModel(path: file))
+      #expect(verification.hasPassed, "\(verification.offenders)")
+      let tokenizer = try #require(try Model.packed(packed).tokenizer())
+      let original = try #require(try Model.source(Fixture.bloom.source()).tokenizer())
+      for text in ["In the beginning God created the heaven and the earth.", "  two spaces\n\nlines 1234 é 漢字 🙂"] {
+        #expect(try tokenizer.encode(text, addSpecialTokens: true) == original.encode(text, addSpecialTokens: true))
+      }
+    }
+  }
+
+  @Test(arguments: [
+    ("llama3", "llama3", true), ("qwen2", "qwen2", true), ("bloom", "bloom", true), ("o200k", "o200k", true),
+    ("llama-legacy", "folders/llama-legacy", false), ("spm-bpe", "folders/spm-bpe", false),
+    ("bert", "folders/bert", false),
+  ])
+  func tokenizersAreThoseThatWerePutIn(_ name: String, _ original: String, _ isFile: Bool) throws {
+    let source = Fixtures.path("tokenizers/\(original)")
+    let found = try #require(try Model.source(SourceModel(path: path("tokenizers/\(name).gguf"))).tokenizer())
+    let wanted: Tokenizer? =
+      isFile
+      ? try Tokenizer(path: source + ".json")
+      : try TokenizerFiles(
+        json: { name in
+          let path = "\(source)/\(name)"
+          guard FileManager.default.fileExists(atPath: path) else { return nil }
+          return try JSONValue.parse(contentsOf: MappedFile(path: path))
+        }, bytes: { try? Array(Data(contentsOf: URL(fileURLWithPath: "\(source)/\($0)"))) }, path: { $0 }
+      ).tokenizer()
+    let tokenizer = try #require(wanted)
+    let texts = try JSONValue.parse(contentsOf: MappedFile(path: Fixtures.path("tokenizers/texts.json"))).array ?? []
+    #expect(texts.count >= 400)
+    for text in texts.compactMap(\.string) {
+      for special in [false, true] {
+        let ids = try found.encode(text, addSpecialTokens: special)
+        let wanted = try tokenizer.encode(text, addSpecialTokens: special)
+        #expect(ids == wanted, Comment(rawValue: Refusal.printable(text)))
+        #expect(found.decode(ids, skipSpecialTokens: true) == tokenizer.decode(ids, skipSpecialTokens: true))
+      }
+    }
+  }
+
+  // MARK: Sets
+
+  /// Splits a file as llama-gguf-split does: the keys in the first part.
+  @Test func setsAreReadFromTheirFirstFile() throws {
+    try withTemporaryFolder { folder in
+      for (index, tensors) in [["token_embd.weight"], ["output_norm.weight"], ["output.weight"]].enumerated() {
+        var file = GGUFBuilder()
+        file.add("split.no", .half(UInt16(index)))
+        file.add("split.count", .half(3))
+        file.add("split.tensors.count", .int(3))
+        if index == 0 { file.addLlama() }
+        for name in tensors { file.tensors.append((name, name.contains("norm") ? [4] : [4, 6], 0)) }
+        try Data(file.bytes()).write(to: URL(fileURLWithPath: "\(folder)/m-0000\(index + 1)-of-00003.gguf"))
+      }
+      for path in [folder, folder + "/m-00001-of-00003.gguf"] {
+        let checkpoint = try Checkpoint.open(path)
+        #expect(checkpoint.tensors.map(\.name) == ["model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"])
+        #expect(checkpoint.files.count == 3)
+      }
+      func rule(_ path: String) -> String? {
+        do { _ = try Checkpoint.open(path) } catch { return (error as? Refusal)?.rule }
+        return nil
+      }
+      #expect(rule(folder + "/m-00002-of-00003.gguf") == "gguf-split")
+      try FileManager.default.removeItem(atPath: folder + "/m-00003-of-00003.gguf")
+      #expect(rule(folder + "/m-00001-of-00003.gguf") == "gguf-split")
+      #expect(rule(folder) == "directory-incomplete-set")
+    }
+  }
+
+  // MARK: Refusals
+
+  private func rule(_ bytes: [UInt8]) throws -> String? {
+    try withTemporaryFolder { folder in
+      try Data(bytes).write(to: URL(fileURLWithPath: folder + "/m.gguf"))
+      do {
+        _ = try SourceModel(path: folder + "/m.gguf").graph()
+        return nil
+      } catch let refusal as Refusal {
+        return refusal.rule
+      }
+    }
+  }
+
+  private func rule(_ change: (inout GGUFBuilder) -> Void) throws -> String? {
+    var file = GGUFBuilder()
+    file.addLlama()
+    change(&file)
+    return try rule(file.bytes())
+  }
+
+  @Test func theHeaderObeysItsRules() throws {
+    #expect(try rule { $0.version = 1 } == "gguf-version")
+    #expect(try rule { $0.version = 0x300_0000 } == "gguf-version")
+    #expect(try rule { $0.tensorCount = 1_000_001 } == "gguf-count")
+    #expect(try rule { $0.tensorCount = .max } == "gguf-truncated")
+    #expect(try rule { $0.keyCount = 65_537 } == "gguf-count")
+    #expect(try rule { $0.keyCount = 60 } != nil)
+    #expect(try rule { $0.add("llama.block_count", .int(1)) } == "gguf-key-twice")
+    #expect(try rule { $0.add("x", .type(13)) } == "gguf-type")
+    #expect(try rule { $0.add("x", .list(9, [])) } == "gguf-type")
+    #expect(try rule { $0.add("x", .claimedList(4, 1 << 40)) } == "gguf-list")
+    #expect(try rule { $0.add("x", .claimedList(4, 1 << 20)) } == "gguf-truncated")
+    #expect(try rule { $0.add("x", .flag(2)) } == "gguf-bool")
+    #expect(try rule { $0.add("x", .long(.max)) } == "gguf-integer")
+    #expect(try rule { $0.add("x\u{1}", .int(1)) } == "gguf-name")
+    #expect(try rule { $0.add("general.alignment", .int(24)) } == "gguf-alignment")
+    #expect(try rule { $0.add("general.alignment", .int(0)) } == "gguf-alignment")
+    #expect(try rule { $0.add("general.type", .text("adapter")) } == "gguf-not-model")
+    let whole = GGUFBuilder.tiny.bytes()
+    // Cut anywhere, it is refused, and never read beyond its end.
+    for count in stride(from: 4, to: whole.count, by: 7) {
+      let rule = try rule(Array(whole.prefix(count)))
+      #expect(rule == "gguf-truncated" || rule == "gguf-data-past-end", "\(count) bytes")
+    }
+  }
+
+  @Test func tensorsObeyTheirRules() throws {
+    func tensor(_ dimensions: [UInt64], _ type: UInt32 = 0, name: String = "token_embd.weight") throws -> String? {
+      try rule { $0.tensors.append((name, dimensions, type)) }
+    }
+    #expect(try tensor([1, 1, 1, 1, 1]) == "gguf-rank")
+    #expect(try tensor([0, 4]) == "gguf-shape")
+    #expect(try tensor([1 << 40, 1 << 40]) == "gguf-shape")
+    #expect(try tensor([16, 2], 2) == "gguf-shape")
+    #expect(try tensor([32], 2) == "gguf-shape")
+    #expect(try tensor([32, 2], 16) == "gguf-tensor-type")
+    #expect(try tensor([32, 2], 999) == "gguf-tensor-type")
+    #expect(try tensor([4, 6], name: "blk.0.ssm_in.weight") == "gguf-tensor")
+    #expect(try tensor([4, 6], name: "blk.x.attn_q.weight") == "gguf-tensor")
+    #expect(try tensor([4, 6], name: "blk.0.attn_q.scale") == "gguf-tensor")
+    #expect(try tensor([4, 3], name: "blk.0.attn_q.weight") == "gguf-shape")
+    #expect(
+      try rule { file in
+        file.tensors = [("token_embd.weight", [4, 6], 0), ("token_embd.weight", [4, 6], 0)]
+      } == "gguf-tensor-twice")
+    #expect(
+      try rule { file in
+        file.tensors = [("token_embd.weight", [4, 6], 0)]
+        file.offset = 8
+      } == "gguf-offset")
+    #expect(
+      try rule { file in
+        file.tensors = [("token_embd.weight", [4, 6], 0), ("output_norm.weight", [4], 0)]
+        file.offsets = [0, 64]
+      } == "gguf-overlap")
+    #expect(
+      try rule { file in
+        file.tensors = [("token_embd.weight", [4, 6], 0)]
+        file.offset = 1 << 62
+      } == "gguf-data-past-end")
+  }
+
+  /// What could be another model is refused by its key.
+  @Test func keysThatChangeTheModel() throws {
+    #expect(try rule { $0.add("llama.attention.clamp_kqv", .float(8)) } == "gguf-key")
+    #expect(try rule { $0.add("llama.expert_count", .int(8)) } == "gguf-key")
+    #expect(try rule { $0.add("llama.attention.causal", .flag(0)) } == "gguf-key")
+    #expect(try rule { $0.add("llama.rope.scaling.type", .text("su")) } == "gguf-key")
+    #expect(try rule { $0.add("llama.rope.dimension_count", .int(1)) } == "gguf-key")
+    #expect(try rule { $0.add("llama.vocab_size", .int(6)) } != "gguf-key")
+    var other = GGUFBuilder()
+    other.add("general.architecture", .text("mamba"))
+    #expect(try rule(other.bytes()) == "gguf-architecture")
+    #expect(try rule(GGUFBuilder().bytes()) == "gguf-key")
+    let withoutScores = try rule { file in
+      file.add("tokenizer.ggml.tokens", .list(8, ["a", "b"]))
+      file.add("tokenizer.ggml.model", .text("llama"))
+    }
+    #expect(withoutScores == "gguf-tokenizer")
+  }
+}
+
+/// Bytes of a GGUF file, right or wrong.
+private struct GGUFBuilder {
+  enum Value {
+    case int(UInt32)
+    case half(UInt16)
+    case long(UInt64)
+    case float(Float)
+    case text(String)
+    case flag(UInt8)
+    case type(UInt32)
+    case list(UInt32, [String])
+    case claimedList(UInt32, UInt64)
+  }
+
+  var version: UInt32 = 3
+  var tensorCount: UInt64?
+  var keyCount: UInt64?
+  var tensors: [(name: String, dimensions: [UInt64], type: UInt32)] = []
+  var offset: UInt64?
+  var offsets: [UInt64] = []
+  private var keys: [(String, Value)] = []
+
+  mutating func add(_ key: String, _ value: Value) { keys.append((key, value)) }
+
+  mutating func addLlama() {
+    add("general.architecture", .text("llama"))
+    add("llama.block_count", .int(1))
+    add("llama.embedding_length", .int(4))
+    add("llama.feed_forward_length", .int(8))
+    add("llama.attention.head_count", .int(2))
+    add("llama.context_length", .int(16))
+    add("llama.attention.layer_norm_rms_epsilon", .float(1e-5))
+  }
+
+  static var tiny: GGUFBuilder {
+    var file = GGUFBuilder()
+    file.addLlama()
+    file.tensors = [("token_embd.weight", [4, 6], 0), ("output_norm.weight", [4], 0)]
+    return file
+  }
+
+  func bytes() -> [UInt8] {
+    var bytes = Array("GGUF".utf8)
+    func put<Number: FixedWidthInteger>(_ number: Number) { withUnsafeBytes(of: number.littleEndian) { bytes += $0 } }
+    func put(_ text: String) {
+      put(UInt64(text.utf8.count))
+      bytes += Array(text.utf8)
+    }
+    put(version)
+    put(tensorCount ?? UInt64(tensors.count))
+    put(keyCount ?? UInt64(keys.count))
+    for (key, value) in keys {
+      put(key)
+      switch value {
+      case .int(let value): put(UInt32(4)); put(value)
+      case .half(let value): put(UInt32(2)); put(value)
+      case .long(let value): put(UInt32(10)); put(value)
+      case .float(let value): put(UInt32(6)); put(value.bitPattern)
+      case .text(let text): put(UInt32(8)); put(text)
+      case .flag(let value): put(UInt32(7)); put(value)
+      case .type(let type): put(type)
+      case .list(let type, let texts): put(UInt32(9)); put(type); put(UInt64(texts.count)); texts.forEach(put)
+      case .claimedList(let type, let count): put(UInt32(9)); put(type); put(count)
+      }
+    }
+    var end: UInt64 = 0
+    for (index, tensor) in tensors.enumerated() {
+      put(tensor.name)
+      put(UInt32(tensor.dimensions.count))
+      tensor.dimensions.forEach { put($0) }
+      put(tensor.type)
+      put(offsets.isEmpty ? offset ?? end : offsets[index])
+      let count = tensor.dimensions.reduce(UInt64(1)) { $0 &* $1 }
+      if count < 4096 { end += (count * 4 + 31) / 32 * 32 }
+    }
+    bytes += [UInt8](repeating: 0, count: (32 - bytes.count % 32) % 32)
+    return bytes + [UInt8](repeating: 0, count: Int(end))
+  }
+}
