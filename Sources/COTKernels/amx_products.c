@@ -4,6 +4,8 @@
 // channels of 32 bits without saturation.
 #if defined(__x86_64__)
 
+#include <immintrin.h>
+
 #include "amx_tiles.h"
 #include "forms.h"
 
@@ -57,30 +59,24 @@ struct panel {
   const int8_t *x;
   size_t x_stride;
   size_t column_count;
-  int32_t *y;
+  /// Integers, or floats of groups.
+  uint8_t *y;
   size_t y_stride;
   int adds;
+  /// Of groups, as in `ot_product`: from the panel's first column on, and of its tiles.
+  size_t group_size;
+  const struct ot_code_row *groups;
+  size_t group_stride;
+  const int32_t *zero_point;
 };
 
-/// `rows[0]` + `rows[1]` activation rows by one or two row tiles; `two_rows` (of
-/// tiles) and `two_tiles` are constants.
-OT_INLINE void block(
-    const struct panel *p, const size_t rows[2], int two_rows, int two_tiles) {
+/// Adds to the tiles of sums the products of columns `first` ... `end` of `rows[0]` + `rows[1]`
+/// activation rows by one or two row tiles; `two_rows` (of tiles) and `two_tiles` are constants.
+OT_INLINE void add_columns(
+    const struct panel *p, const size_t rows[2], int two_rows, int two_tiles, size_t first,
+    size_t end) {
   const int8_t *x1 = p->x + 16 * p->x_stride;
-  int32_t *y1 = p->y + 16 * p->y_stride;
-  size_t y_stride = p->y_stride * sizeof *p->y;
-  if (p->adds) {
-    tile_load(0, p->y, y_stride);
-    if (two_tiles) tile_load(1, p->y + 16, y_stride);
-    if (two_rows) tile_load(2, y1, y_stride);
-    if (two_rows && two_tiles) tile_load(3, y1 + 16, y_stride);
-  } else {
-    tile_zero(0);
-    if (two_tiles) tile_zero(1);
-    if (two_rows) tile_zero(2);
-    if (two_rows && two_tiles) tile_zero(3);
-  }
-  for (size_t k = 0; k < p->column_count; k += 64) {
+  for (size_t k = first; k < end; k += 64) {
     const uint8_t *u = p->u + k * 16;
     size_t left = p->column_count - k;
     tile_load(6, u, 64);
@@ -103,29 +99,86 @@ OT_INLINE void block(
     if (two_rows) tile_multiply(2, 5, 6);
     if (two_rows && two_tiles) tile_multiply(3, 5, 7);
   }
-  tile_store(0, p->y, y_stride);
-  if (two_tiles) tile_store(1, p->y + 16, y_stride);
-  if (two_rows) tile_store(2, y1, y_stride);
-  if (two_rows && two_tiles) tile_store(3, y1 + 16, y_stride);
 }
 
-OT_INLINE void blocks(struct panel p, size_t row_count, int two_tiles) {
+OT_INLINE void zero_sums(int two_rows, int two_tiles) {
+  tile_zero(0);
+  if (two_tiles) tile_zero(1);
+  if (two_rows) tile_zero(2);
+  if (two_rows && two_tiles) tile_zero(3);
+}
+
+OT_INLINE void store_sums(uint8_t *y, size_t stride, int two_rows, int two_tiles) {
+  tile_store(0, y, stride);
+  if (two_tiles) tile_store(1, y + 64, stride);
+  if (two_rows) tile_store(2, y + 16 * stride, stride);
+  if (two_rows && two_tiles) tile_store(3, y + 16 * stride + 64, stride);
+}
+
+OT_INLINE void block(const struct panel *p, const size_t rows[2], int two_rows, int two_tiles) {
+  size_t stride = p->y_stride * 4;
+  if (p->adds) {
+    tile_load(0, p->y, stride);
+    if (two_tiles) tile_load(1, p->y + 64, stride);
+    if (two_rows) tile_load(2, p->y + 16 * stride, stride);
+    if (two_rows && two_tiles) tile_load(3, p->y + 16 * stride + 64, stride);
+  } else {
+    zero_sums(two_rows, two_tiles);
+  }
+  add_columns(p, rows, two_rows, two_tiles, 0, p->column_count);
+  store_sums(p->y, stride, two_rows, two_tiles);
+}
+
+/// The same in floats: each group's sums leave the tiles, and are added times its scale.
+OT_INLINE void grouped_block(
+    const struct panel *p, const size_t rows[2], int two_rows, int two_tiles) {
+  int32_t sums[32][32] __attribute__((aligned(64)));
+  for (size_t k = 0; k < p->column_count; k += p->group_size) {
+    size_t left = p->column_count - k;
+    zero_sums(two_rows, two_tiles);
+    add_columns(
+        p, rows, two_rows, two_tiles, k, k + (left < p->group_size ? left : p->group_size));
+    store_sums((uint8_t *)sums, sizeof sums[0], two_rows, two_tiles);
+    int is_first = k == 0 && !p->adds;
+    for (size_t r = 0; r < rows[0] + rows[1]; r++) {
+      const struct ot_code_row *group = p->groups + r * p->group_stride + k / p->group_size;
+      __m512 scale = _mm512_set1_ps(group->scale);
+      __m512i sum_of_codes = _mm512_set1_epi32(-group->sum);
+      float *y = (float *)p->y + r * p->y_stride;
+      for (size_t n = 0; n < (two_tiles ? 32 : 16); n += 16) {
+        // 16 bits are enough for a zero point and for the sum of a group.
+        __m512i zero_point = _mm512_loadu_si512(p->zero_point + n);
+        __m512i sum = _mm512_add_epi32(
+            _mm512_load_si512(&sums[r][n]), _mm512_madd_epi16(zero_point, sum_of_codes));
+        __m512 part = is_first ? _mm512_setzero_ps() : _mm512_loadu_ps(y + n);
+        _mm512_storeu_ps(y + n, _mm512_fmadd_ps(scale, _mm512_cvtepi32_ps(sum), part));
+      }
+    }
+  }
+}
+
+OT_INLINE void blocks(struct panel p, size_t row_count, int two_tiles, int is_grouped) {
   size_t rows[2] = {0, 0};
   for (size_t m = 0; m < row_count; m += 32) {
     size_t left = row_count - m;
     size_t now[2] = {left < 16 ? left : 16, left < 16 ? 0 : left < 32 ? left - 16 : 16};
     if (now[0] != rows[0] || now[1] != rows[1]) configure(now);
     rows[0] = now[0], rows[1] = now[1];
-    if (rows[1])
+    if (is_grouped && rows[1])
+      grouped_block(&p, rows, 1, two_tiles);
+    else if (is_grouped)
+      grouped_block(&p, rows, 0, two_tiles);
+    else if (rows[1])
       block(&p, rows, 1, two_tiles);
     else
       block(&p, rows, 0, two_tiles);
     p.x += 32 * p.x_stride;
-    p.y += 32 * p.y_stride;
+    p.y += 32 * p.y_stride * 4;
+    if (is_grouped) p.groups += 32 * p.group_stride;
   }
 }
 
-OT_INLINE void multiply(const struct ot_product *p, int bits) {
+OT_INLINE void multiply(const struct ot_product *p, int bits, int is_grouped) {
   size_t tile_steps = (p->tile_count + 1) / 2;
   for (size_t k = 0; k < p->column_count; k += panel_column_count) {
     size_t left = p->column_count - k;
@@ -141,10 +194,16 @@ OT_INLINE void multiply(const struct ot_product *p, int bits) {
           .x = p->x + column,
           .x_stride = p->x_stride,
           .column_count = column_count,
-          .y = p->y + step * 32,
+          .y = (uint8_t *)p->y + step * 128,
           .y_stride = p->y_stride,
           .adds = k > 0,
       };
+      if (is_grouped) {
+        part.group_size = p->group_size;
+        part.groups = p->groups + column / p->group_size;
+        part.group_stride = p->group_stride;
+        part.zero_point = p->zero_point + step * 32;
+      }
       // Tiles are loaded by 64 columns, which may be more than there are.
       if (bits < 8 || column_count % 64) {
         part.u = p->scratch;
@@ -156,20 +215,28 @@ OT_INLINE void multiply(const struct ot_product *p, int bits) {
         }
       }
       if (two_tiles)
-        blocks(part, p->x_count, 1);
+        blocks(part, p->x_count, 1, is_grouped);
       else
-        blocks(part, p->x_count, 0);
+        blocks(part, p->x_count, 0, is_grouped);
     }
   }
   tiles_release();
 }
 
+// A group of fewer columns than a tile has is left to VNNI too.
 #define OT_PRODUCT(bits)                                                            \
   OT_FUNCTION void ot_product##bits##_amx(const struct ot_product *product) {       \
     if (product->x_count <= most_vnni_row_count || product->column_count == 0)      \
       ot_product##bits##_avx512vnni(product);                                       \
     else                                                                            \
-      multiply(product, bits);                                                      \
+      multiply(product, bits, 0);                                                   \
+  }                                                                                 \
+  OT_FUNCTION void ot_grouped_product##bits##_amx(const struct ot_product *product) { \
+    if (product->x_count <= most_vnni_row_count || product->column_count == 0 ||    \
+        product->group_size % 64)                                                   \
+      ot_grouped_product##bits##_avx512vnni(product);                               \
+    else                                                                            \
+      multiply(product, bits, 1);                                                   \
   }
 OT_PRODUCT(8)
 OT_PRODUCT(6)

@@ -52,8 +52,6 @@ OT_INLINE __m256i four_columns(const int8_t *x) {
   return _mm256_set1_epi32(word);
 }
 
-OT_INLINE void store(const struct panel *p, int half, int row, __m256i sum) {
-  __m256i *y = (__m256i *)(p->y + (size_t)row * p->y_stride + half * 8);
-  if (p->adds) sum = _mm256_add_epi32(sum, _mm256_loadu_si256(y));
-  _mm256_storeu_si256(y, sum);
+OT_INLINE ints small_products(ints a, ints b) {
+  return (ints)_mm256_madd_epi16((__m256i)a, (__m256i)b);
 }

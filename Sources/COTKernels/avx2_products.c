@@ -3,15 +3,18 @@
 // could saturate and are widened first.
 #if defined(__x86_64__)
 
-#define OT_TARGET "avx2"
+#define OT_TARGET "avx2,fma"
 #define OT_INLINE static inline __attribute__((always_inline, target(OT_TARGET)))
 #define OT_FUNCTION __attribute__((target(OT_TARGET)))
 #define OT_FORM(name) name##_avx2
 // 8 sums, 4 vectors of codes, 2 of activations and two for what lies between are
 // all 16 registers.
+#define OT_VECTOR_BYTES 32
 #define OT_MANY_TILES 1
 #define OT_MANY_ROWS 4
 #define OT_FEW_ROWS 4
+// What does not fit the registers is near.
+#define OT_GROUP_ROWS 4
 
 #include "products.h"
 
@@ -45,23 +48,25 @@ OT_INLINE __m256i add_wide(__m256i sum, struct wide u, struct wide x) {
 }
 
 /// Adds the products of 8 columns of one activation row; `v` is [4 columns][half].
-OT_INLINE void add_columns(__m256i sums[2], __m256i v[2][2], const int8_t *x, int bits) {
+OT_INLINE void add_columns(ints sums[2], __m256i v[2][2], const int8_t *x, int bits) {
   __m256i x0 = four_columns(x), x1 = four_columns(x + 4);
   for (int half = 0; half < 2; half++) {
+    __m256i sum = (__m256i)sums[half];
     if (bits < 8) {
-      sums[half] = add_small(sums[half], v[0][half], v[1][half], x0, x1);
+      sum = add_small(sum, v[0][half], v[1][half], x0, x1);
     } else {
-      sums[half] = add_wide(sums[half], wide_codes(v[0][half]), wide_activations(x0));
-      sums[half] = add_wide(sums[half], wide_codes(v[1][half]), wide_activations(x1));
+      sum = add_wide(sum, wide_codes(v[0][half]), wide_activations(x0));
+      sum = add_wide(sum, wide_codes(v[1][half]), wide_activations(x1));
     }
+    sums[half] = (ints)sum;
   }
 }
 
-OT_INLINE void few_block(const struct panel *p, int rows, int bits) {
-  __m256i sums[OT_FEW_ROWS][2];
-  for (int r = 0; r < rows; r++) sums[r][0] = sums[r][1] = _mm256_setzero_si256();
-  const uint8_t *block = p->u;
-  for (size_t k = 0; k < p->column_count; k += 16, block += 32 * bits) {
+OT_INLINE void few_columns(
+    const struct panel *p, int rows, int bits, size_t column, size_t column_count,
+    ints sums[][tile_vectors]) {
+  const uint8_t *block = p->u + column * 2 * (size_t)bits;
+  for (size_t k = column; k < column + column_count; k += 16, block += 32 * bits) {
     prefetch(p, block, bits);
     __m256i low[4], high[4];
     load_codes(block, bits, low);
@@ -72,15 +77,13 @@ OT_INLINE void few_block(const struct panel *p, int rows, int bits) {
         add_columns(sums[r], v, p->x + (size_t)r * p->x_stride + k + i * 4, bits);
     }
   }
-  for (int r = 0; r < rows; r++)
-    for (int half = 0; half < 2; half++) store(p, half, r, sums[r][half]);
 }
 
-OT_INLINE void many_block(const struct panel *p, int rows, int bits) {
-  __m256i sums[OT_MANY_ROWS][2];
-  for (int r = 0; r < rows; r++) sums[r][0] = sums[r][1] = _mm256_setzero_si256();
-  const uint8_t *u = p->u, *next = p->next;
-  for (size_t k = 0; k < p->column_count; k += 8, u += 128, next += 2 * p->next_step) {
+OT_INLINE void many_columns(
+    const struct panel *p, int rows, int bits, size_t column, size_t column_count,
+    ints sums[][OT_MANY_TILES * tile_vectors]) {
+  const uint8_t *u = p->u + column * 16, *next = p->next + column / 4 * p->next_step;
+  for (size_t k = column; k < column + column_count; k += 8, u += 128, next += 2 * p->next_step) {
     __builtin_prefetch(next, 0, 2);
     __builtin_prefetch(next + p->next_step, 0, 2);
     __m256i v[2][2];
@@ -90,8 +93,6 @@ OT_INLINE void many_block(const struct panel *p, int rows, int bits) {
     for (int r = 0; r < rows; r++)
       add_columns(sums[r], v, p->x + (size_t)r * p->x_stride + k, bits);
   }
-  for (int r = 0; r < rows; r++)
-    for (int half = 0; half < 2; half++) store(p, half, r, sums[r][half]);
 }
 
 #endif

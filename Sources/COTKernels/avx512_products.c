@@ -14,9 +14,12 @@
 #define OT_FORM(name) name##_avx512vnni
 // 24 sums, 4 vectors of codes and one of activations are 29 registers of 32;
 // 10 loads serve 24 vpdpbusd.
+#define OT_VECTOR_BYTES 64
 #define OT_MANY_TILES 4
 #define OT_MANY_ROWS 6
 #define OT_FEW_ROWS 8
+// 12 sums in integers and 12 in floats.
+#define OT_GROUP_ROWS 3
 
 #include "products.h"
 
@@ -67,21 +70,23 @@ OT_INLINE __m512i four_columns(const int8_t *x) {
   return _mm512_set1_epi32(word);
 }
 
-OT_INLINE void store(const struct panel *p, int tile, int row, __m512i sum) {
-  int32_t *y = p->y + (size_t)row * p->y_stride + tile * 16;
-  if (p->adds) sum = _mm512_add_epi32(sum, _mm512_loadu_si512(y));
-  _mm512_storeu_si512(y, sum);
+OT_INLINE ints small_products(ints a, ints b) {
+  return (ints)_mm512_madd_epi16((__m512i)a, (__m512i)b);
 }
 
-OT_INLINE void few_block(const struct panel *p, int rows, int bits) {
+OT_INLINE void few_columns(
+    const struct panel *p, int rows, int bits, size_t column, size_t column_count,
+    ints sums[][tile_vectors]) {
   // So that one vpdpbusd need not wait for the one before, few rows take
   // several sums each.
   int chain_count = rows >= 5 ? 1 : rows >= 3 ? 2 : 4;
-  __m512i sums[OT_FEW_ROWS][4];
-  for (int r = 0; r < rows; r++)
-    for (int c = 0; c < chain_count; c++) sums[r][c] = _mm512_setzero_si512();
-  const uint8_t *block = p->u;
-  for (size_t k = 0; k < p->column_count; k += 16, block += 32 * bits) {
+  __m512i chains[OT_FEW_ROWS][4];
+  for (int r = 0; r < rows; r++) {
+    chains[r][0] = (__m512i)sums[r][0];
+    for (int c = 1; c < chain_count; c++) chains[r][c] = _mm512_setzero_si512();
+  }
+  const uint8_t *block = p->u + column * 2 * (size_t)bits;
+  for (size_t k = column; k < column + column_count; k += 16, block += 32 * bits) {
     __m512i v[4];
     load_codes(block, bits, v);
     prefetch(p, block, bits);
@@ -89,24 +94,23 @@ OT_INLINE void few_block(const struct panel *p, int rows, int bits) {
       for (int r = 0; r < rows; r++) {
         __m512i x = four_columns(p->x + (size_t)r * p->x_stride + k + i * 4);
         int c = i % chain_count;
-        sums[r][c] = _mm512_dpbusd_epi32(sums[r][c], v[i], x);
+        chains[r][c] = _mm512_dpbusd_epi32(chains[r][c], v[i], x);
       }
     }
   }
   for (int r = 0; r < rows; r++) {
-    __m512i sum = sums[r][0];
-    for (int c = 1; c < chain_count; c++) sum = _mm512_add_epi32(sum, sums[r][c]);
-    store(p, 0, r, sum);
+    for (int c = 1; c < chain_count; c++)
+      chains[r][0] = _mm512_add_epi32(chains[r][0], chains[r][c]);
+    sums[r][0] = (ints)chains[r][0];
   }
 }
 
-OT_INLINE void many_block(const struct panel *p, int rows, int bits) {
+OT_INLINE void many_columns(
+    const struct panel *p, int rows, int bits, size_t column, size_t column_count,
+    ints sums[][OT_MANY_TILES * tile_vectors]) {
   (void)bits;
-  __m512i sums[OT_MANY_ROWS][OT_MANY_TILES];
-  for (int r = 0; r < rows; r++)
-    for (int t = 0; t < OT_MANY_TILES; t++) sums[r][t] = _mm512_setzero_si512();
-  const uint8_t *u = p->u, *next = p->next;
-  for (size_t k = 0; k < p->column_count; k += 4, u += 64, next += p->next_step) {
+  const uint8_t *u = p->u + column * 16, *next = p->next + column / 4 * p->next_step;
+  for (size_t k = column; k < column + column_count; k += 4, u += 64, next += p->next_step) {
     __m512i v[OT_MANY_TILES];
     __builtin_prefetch(next, 0, 2);
     __builtin_prefetch(next + p->next_stride, 0, 2);
@@ -115,11 +119,9 @@ OT_INLINE void many_block(const struct panel *p, int rows, int bits) {
     for (int r = 0; r < rows; r++) {
       __m512i x = four_columns(p->x + (size_t)r * p->x_stride + k);
       for (int t = 0; t < OT_MANY_TILES; t++)
-        sums[r][t] = _mm512_dpbusd_epi32(sums[r][t], v[t], x);
+        sums[r][t] = (ints)_mm512_dpbusd_epi32((__m512i)sums[r][t], v[t], x);
     }
   }
-  for (int r = 0; r < rows; r++)
-    for (int t = 0; t < OT_MANY_TILES; t++) store(p, t, r, sums[r][t]);
 }
 
 #endif

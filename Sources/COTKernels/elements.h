@@ -137,6 +137,15 @@ OT_KERNEL struct ot_code_row quantize_dynamic(
   return (struct ot_code_row){scale, 0};
 }
 
+OT_KERNEL void quantize_groups(
+    const float *x, size_t count, size_t group_size, int low, int high, int8_t *q,
+    struct ot_code_row *groups) {
+  for (size_t k = 0; k < count; k += group_size, groups++) {
+    size_t left = count - k;
+    *groups = quantize_dynamic(x + k, left < group_size ? left : group_size, low, high, q + k);
+  }
+}
+
 OT_KERNEL float split_digits(
     const float *x, size_t count, int8_t *q, size_t stride, int32_t *sums) {
   float scale = scale_of_row(x, count, 8355711);
@@ -177,8 +186,10 @@ OT_KERNEL float split_digits(
   (OT_LOAD_N(u32x16, e->p + (row) * e->p_stride + (k), n, (u32x16){0}) -          \
    OT_LOAD_N(u32x16, e->zero_point + (k), n, (u32x16){0}) * (uint32_t)e->sums[row])
 
-// `is_split` is a constant where this is inlined.
-OT_INLINE void finish_row(const struct ot_epilogue *e, size_t t, int is_split) {
+enum sums { sums_of_rows, sums_of_digits, sums_of_groups };
+
+// `kind` is a constant where this is inlined.
+OT_INLINE void finish_row(const struct ot_epilogue *e, size_t t, enum sums kind) {
   float *y = e->y + t * e->y_stride;
   int accumulates = e->accumulate;
   const float *bias = e->is_last ? e->bias : NULL, *scale = e->scale;
@@ -187,7 +198,7 @@ OT_INLINE void finish_row(const struct ot_epilogue *e, size_t t, int is_split) {
 #define STEP(k, n)                                                                \
   {                                                                               \
     f32x16 sum;                                                                   \
-    if (is_split) {                                                               \
+    if (kind == sums_of_digits) {                                                 \
       i32x16 e0 = (i32x16)OT_LOAD_SUMS(3 * t, k, n);                              \
       i32x16 e1 = (i32x16)OT_LOAD_SUMS(3 * t + 1, k, n);                          \
       i32x16 e2 = (i32x16)OT_LOAD_SUMS(3 * t + 2, k, n);                          \
@@ -196,6 +207,8 @@ OT_INLINE void finish_row(const struct ot_epilogue *e, size_t t, int is_split) {
       /* Below 2^49: exact. */                                                    \
       f64x16 whole = high + middle + __builtin_convertvector(e2, f64x16);         \
       sum = __builtin_convertvector(whole, f32x16);                               \
+    } else if (kind == sums_of_groups) {                                          \
+      sum = OT_LOAD_N(f32x16, e->parts + t * e->p_stride + (k), n, (f32x16){0});  \
     } else {                                                                      \
       sum = __builtin_convertvector((i32x16)OT_LOAD_SUMS(t, k, n), f32x16);       \
     }                                                                             \
@@ -210,9 +223,11 @@ OT_INLINE void finish_row(const struct ot_epilogue *e, size_t t, int is_split) {
 }
 
 OT_KERNEL void epilogue(const struct ot_epilogue *e) {
-  if (e->is_split) {
-    for (size_t t = 0; t < e->row_count; t++) finish_row(e, t, 1);
+  if (e->parts) {
+    for (size_t t = 0; t < e->row_count; t++) finish_row(e, t, sums_of_groups);
+  } else if (e->is_split) {
+    for (size_t t = 0; t < e->row_count; t++) finish_row(e, t, sums_of_digits);
   } else {
-    for (size_t t = 0; t < e->row_count; t++) finish_row(e, t, 0);
+    for (size_t t = 0; t < e->row_count; t++) finish_row(e, t, sums_of_rows);
   }
 }

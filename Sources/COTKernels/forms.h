@@ -4,10 +4,17 @@
 
 #include "COTKernels.h"
 
+/// The products of a form.
+#define OT_PRODUCTS(form)                                           \
+  void ot_product8_##form(const struct ot_product *product);         \
+  void ot_product6_##form(const struct ot_product *product);         \
+  void ot_product4_##form(const struct ot_product *product);         \
+  void ot_grouped_product8_##form(const struct ot_product *product); \
+  void ot_grouped_product6_##form(const struct ot_product *product); \
+  void ot_grouped_product4_##form(const struct ot_product *product);
+
 extern const struct ot_kernels ot_kernels_scalar;
-void ot_product8_scalar(const struct ot_product *product);
-void ot_product6_scalar(const struct ot_product *product);
-void ot_product4_scalar(const struct ot_product *product);
+OT_PRODUCTS(scalar)
 
 // A model's float kernels in scalar form.
 void ot_activate_scalar(enum ot_activation kind, const float *x, size_t count, float *y);
@@ -24,6 +31,9 @@ struct ot_code_row ot_quantize_static_scalar(
     const float *x, size_t count, int low, int high, int8_t *q);
 struct ot_code_row ot_quantize_dynamic_scalar(
     const float *x, size_t count, int low, int high, int8_t *q);
+void ot_quantize_groups_scalar(
+    const float *x, size_t count, size_t group_size, int low, int high, int8_t *q,
+    struct ot_code_row *groups);
 float ot_split_digits_scalar(
     const float *x, size_t count, int8_t *q, size_t stride, int32_t *sums);
 void ot_epilogue_scalar(const struct ot_epilogue *epilogue);
@@ -44,37 +54,23 @@ void ot_code_attention_scalar(const struct ot_code_attention *attention);
 
 #if defined(__x86_64__)
 extern const struct ot_kernels ot_kernels_avx2;
-void ot_product8_avx2(const struct ot_product *product);
-void ot_product6_avx2(const struct ot_product *product);
-void ot_product4_avx2(const struct ot_product *product);
+OT_PRODUCTS(avx2)
 
 extern const struct ot_kernels ot_kernels_avxvnni;
-void ot_product8_avxvnni(const struct ot_product *product);
-void ot_product6_avxvnni(const struct ot_product *product);
-void ot_product4_avxvnni(const struct ot_product *product);
+OT_PRODUCTS(avxvnni)
 
 extern const struct ot_kernels ot_kernels_avx512vnni;
-void ot_product8_avx512vnni(const struct ot_product *product);
-void ot_product6_avx512vnni(const struct ot_product *product);
-void ot_product4_avx512vnni(const struct ot_product *product);
+OT_PRODUCTS(avx512vnni)
 
 extern const struct ot_kernels ot_kernels_amx;
-void ot_product8_amx(const struct ot_product *product);
-void ot_product6_amx(const struct ot_product *product);
-void ot_product4_amx(const struct ot_product *product);
+OT_PRODUCTS(amx)
 #elif defined(__aarch64__)
 extern const struct ot_kernels ot_kernels_neon;
 /// True when the processor multiplies unsigned by signed bytes.
 int ot_has_i8mm(void);
-void ot_product8_neon(const struct ot_product *product);
-void ot_product6_neon(const struct ot_product *product);
-void ot_product4_neon(const struct ot_product *product);
-void ot_product8_neon_dotprod(const struct ot_product *product);
-void ot_product6_neon_dotprod(const struct ot_product *product);
-void ot_product4_neon_dotprod(const struct ot_product *product);
-void ot_product8_neon_i8mm(const struct ot_product *product);
-void ot_product6_neon_i8mm(const struct ot_product *product);
-void ot_product4_neon_i8mm(const struct ot_product *product);
+OT_PRODUCTS(neon)
+OT_PRODUCTS(neon_dotprod)
+OT_PRODUCTS(neon_i8mm)
 #endif
 
 #endif

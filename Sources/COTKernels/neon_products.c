@@ -12,28 +12,28 @@
 #define OT_FORM(name) name##_neon_dotprod
 #define dot(sum, u, x, lane) vdotq_laneq_s32(sum, vreinterpretq_s8_u8(u), x, lane)
 #define prepared(u, bits) ((bits) == 8 ? veorq_u8(u, vdupq_n_u8(128)) : (u))
+#define correct(sums, x, column_count, bits) \
+  for (int j = 0; (bits) == 8 && j < 4; j++) sums[j] += lacking(x, column_count)
 
-OT_INLINE void correct(int32x4_t sums[4], const int8_t *x, size_t column_count, int bits) {
-  if (bits < 8) return;
+/// 128 times the sum of a row of activations, of which the columns are a multiple of 16.
+OT_INLINE int32_t lacking(const int8_t *x, size_t column_count) {
   int32x4_t lanes = vdupq_n_s32(0);
   for (size_t k = 0; k < column_count; k += 16)
     lanes = vdotq_s32(lanes, vdupq_n_s8(1), vld1q_s8(x + k));
-  int32x4_t lacking = vdupq_n_s32((int32_t)((uint32_t)vaddvq_s32(lanes) * 128));
-  for (int j = 0; j < 4; j++) sums[j] = vaddq_s32(sums[j], lacking);
+  return (int32_t)((uint32_t)vaddvq_s32(lanes) * 128);
 }
 
 #include "neon_products.h"
 
-void ot_product8_neon(const struct ot_product *product) {
-  (ot_has_i8mm() ? ot_product8_neon_i8mm : ot_product8_neon_dotprod)(product);
-}
-
-void ot_product6_neon(const struct ot_product *product) {
-  (ot_has_i8mm() ? ot_product6_neon_i8mm : ot_product6_neon_dotprod)(product);
-}
-
-void ot_product4_neon(const struct ot_product *product) {
-  (ot_has_i8mm() ? ot_product4_neon_i8mm : ot_product4_neon_dotprod)(product);
-}
+#define OT_PRODUCT(name)                                                            \
+  void ot_##name##_neon(const struct ot_product *product) {                         \
+    (ot_has_i8mm() ? ot_##name##_neon_i8mm : ot_##name##_neon_dotprod)(product);    \
+  }
+OT_PRODUCT(product8)
+OT_PRODUCT(product6)
+OT_PRODUCT(product4)
+OT_PRODUCT(grouped_product8)
+OT_PRODUCT(grouped_product6)
+OT_PRODUCT(grouped_product4)
 
 #endif

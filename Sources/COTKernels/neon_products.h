@@ -11,9 +11,11 @@
 
 // 16 sums, 4 vectors of codes and 4 of activations (16 columns of a row each)
 // leave 8 registers for the rest.
+#define OT_VECTOR_BYTES 16
 #define OT_MANY_TILES 1
 #define OT_MANY_ROWS 4
 #define OT_FEW_ROWS 4
+#define OT_GROUP_ROWS 2
 
 #include "products.h"
 
@@ -53,21 +55,13 @@ static OT_FUNCTION void unpack(
   }
 }
 
-OT_INLINE void store(const struct panel *p, int row, const int32x4_t sums[4]) {
-  int32_t *y = p->y + (size_t)row * p->y_stride;
-  for (int j = 0; j < 4; j++) {
-    int32x4_t sum = sums[j];
-    if (p->adds) sum = vaddq_s32(sum, vld1q_s32(y + j * 4));
-    vst1q_s32(y + j * 4, sum);
-  }
-}
+OT_INLINE ints small_products(ints a, ints b) { return a * b; }
 
-OT_INLINE void few_block(const struct panel *p, int rows, int bits) {
-  int32x4_t sums[OT_FEW_ROWS][4];
-  for (int r = 0; r < rows; r++)
-    for (int j = 0; j < 4; j++) sums[r][j] = vdupq_n_s32(0);
-  const uint8_t *block = p->u;
-  for (size_t k = 0; k < p->column_count; k += 16, block += 32 * bits) {
+OT_INLINE void few_columns(
+    const struct panel *p, int rows, int bits, size_t column, size_t column_count,
+    ints sums[][tile_vectors]) {
+  const uint8_t *block = p->u + column * 2 * (size_t)bits;
+  for (size_t k = column; k < column + column_count; k += 16, block += 32 * bits) {
     prefetch(p, block, bits);
     int8x16_t x[OT_FEW_ROWS];
     for (int r = 0; r < rows; r++) x[r] = vld1q_s8(p->x + (size_t)r * p->x_stride + k);
@@ -76,25 +70,24 @@ OT_INLINE void few_block(const struct panel *p, int rows, int bits) {
       load_codes(block + j * 16, bits, v);
       for (int i = 0; i < 4; i++) v[i] = prepared(v[i], bits);
       for (int r = 0; r < rows; r++) {
-        sums[r][j] = dot(sums[r][j], v[0], x[r], 0);
-        sums[r][j] = dot(sums[r][j], v[1], x[r], 1);
-        sums[r][j] = dot(sums[r][j], v[2], x[r], 2);
-        sums[r][j] = dot(sums[r][j], v[3], x[r], 3);
+        int32x4_t sum = (int32x4_t)sums[r][j];
+        sum = dot(sum, v[0], x[r], 0);
+        sum = dot(sum, v[1], x[r], 1);
+        sum = dot(sum, v[2], x[r], 2);
+        sum = dot(sum, v[3], x[r], 3);
+        sums[r][j] = (ints)sum;
       }
     }
   }
-  for (int r = 0; r < rows; r++) {
-    correct(sums[r], p->x + (size_t)r * p->x_stride, p->column_count, bits);
-    store(p, r, sums[r]);
-  }
+  for (int r = 0; r < rows; r++)
+    correct(sums[r], p->x + (size_t)r * p->x_stride + column, column_count, bits);
 }
 
-OT_INLINE void many_block(const struct panel *p, int rows, int bits) {
-  int32x4_t sums[OT_MANY_ROWS][4];
-  for (int r = 0; r < rows; r++)
-    for (int j = 0; j < 4; j++) sums[r][j] = vdupq_n_s32(0);
-  const uint8_t *u = p->u, *next = p->next;
-  for (size_t k = 0; k < p->column_count; k += 16, u += 256, next += 4 * p->next_step) {
+OT_INLINE void many_columns(
+    const struct panel *p, int rows, int bits, size_t column, size_t column_count,
+    ints sums[][OT_MANY_TILES * tile_vectors]) {
+  const uint8_t *u = p->u + column * 16, *next = p->next + column / 4 * p->next_step;
+  for (size_t k = column; k < column + column_count; k += 16, u += 256, next += 4 * p->next_step) {
     int8x16_t x[OT_MANY_ROWS];
     for (int r = 0; r < rows; r++) x[r] = vld1q_s8(p->x + (size_t)r * p->x_stride + k);
 #define OT_COLUMNS(i)                                                               \
@@ -103,13 +96,12 @@ OT_INLINE void many_block(const struct panel *p, int rows, int bits) {
     uint8x16_t v[4];                                                                \
     for (int j = 0; j < 4; j++) v[j] = prepared(vld1q_u8(u + i * 64 + j * 16), bits); \
     for (int r = 0; r < rows; r++)                                                  \
-      for (int j = 0; j < 4; j++) sums[r][j] = dot(sums[r][j], v[j], x[r], i);      \
+      for (int j = 0; j < 4; j++)                                                   \
+        sums[r][j] = (ints)dot((int32x4_t)sums[r][j], v[j], x[r], i);               \
   }
     OT_COLUMNS(0) OT_COLUMNS(1) OT_COLUMNS(2) OT_COLUMNS(3)
 #undef OT_COLUMNS
   }
-  for (int r = 0; r < rows; r++) {
-    correct(sums[r], p->x + (size_t)r * p->x_stride, p->column_count, bits);
-    store(p, r, sums[r]);
-  }
+  for (int r = 0; r < rows; r++)
+    correct(sums[r], p->x + (size_t)r * p->x_stride + column, column_count, bits);
 }

@@ -102,6 +102,16 @@ struct ot_code_row ot_quantize_dynamic_scalar(
   return (struct ot_code_row){scale, 0};
 }
 
+void ot_quantize_groups_scalar(
+    const float *x, size_t count, size_t group_size, int low, int high, int8_t *q,
+    struct ot_code_row *groups) {
+  for (size_t k = 0; k < count; k += group_size, groups++) {
+    size_t left = count - k;
+    *groups = ot_quantize_dynamic_scalar(
+        x + k, left < group_size ? left : group_size, low, high, q + k);
+  }
+}
+
 float ot_split_digits_scalar(
     const float *x, size_t count, int8_t *q, size_t stride, int32_t *sums) {
   // 8355711 = 127 * (65536 + 256 + 1): the largest number of which no digit
@@ -135,7 +145,9 @@ void ot_epilogue_scalar(const struct ot_epilogue *e) {
   for (size_t t = 0; t < e->row_count; t++) {
     for (size_t n = 0; n < e->count; n++) {
       float sum;
-      if (e->is_split) {
+      if (e->parts) {
+        sum = e->parts[t * e->p_stride + n];
+      } else if (e->is_split) {
         int64_t e0 = without_zero_point(e, 3 * t, n), e1 = without_zero_point(e, 3 * t + 1, n);
         sum = (float)(65536 * e0 + 256 * e1 + without_zero_point(e, 3 * t + 2, n));
       } else {

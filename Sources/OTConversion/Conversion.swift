@@ -29,7 +29,7 @@ package struct Conversion: Sendable {
   ///   - foreign: files of other tools.
   ///   - statistics: observations of this package; they are used where there are no files.
   /// - Throws: `Refusal` with a rule `family-…`, `graph-…`, `statistics-…`, `scales-…`, `json-…`, `file-is-…`,
-  ///   `calibration-tokens`, `pattern-no-match` or `tensor-type`.
+  ///   `calibration-tokens`, `pattern-no-match`, `tensor-type`, `method-activations` or `activation-groups`.
   package init(
     _ model: SourceModel, options: ConversionOptions, foreign: ForeignStatistics? = nil,
     statistics: ModelObservations? = nil
@@ -75,6 +75,24 @@ package struct Conversion: Sendable {
     self.options = options
     self.foreign = foreign
     self.warnings = warnings
+    try checkActivations()
+  }
+
+  /// - Throws: `Refusal` with rule `method-activations` where the method gives activations other scales than the
+  ///   user asks for, `activation-groups` where groups of weights do not fit.
+  private func checkActivations() throws {
+    guard let asked = options.activations, let method = methods(options, isKnown: true).last else { return }
+    guard method.gives(asked) else {
+      let others = Methods.all.map { $0.name }.filter { (try? Methods.method($0))?.gives(asked) == true }
+      throw Refusal(
+        "method-activations", "method '\(type(of: method).name)' does not give activations the scales '\(asked)'",
+        remedy: "leave out --activations, or take --method \(others.joined(separator: ", "))")
+    }
+    guard asked.fits(options.granularity) else {
+      throw Refusal(
+        "activation-groups", "groups of weights are not whole groups of activations, '\(asked)'",
+        remedy: "make --group-size a multiple of the activations' N")
+    }
   }
 
   private static func graph(
@@ -183,6 +201,11 @@ package struct Conversion: Sendable {
   private func methods(_ options: ConversionOptions, isKnown: Bool) -> [any QuantizationMethod] {
     if !options.methods.isEmpty { return options.methods }
     if options.isWeightsOnly { return [WeightsOnly()] }
+    switch options.activations {
+    case .tensor?: return [MinMax()]
+    case .channel?: return [OutlierTune(isSymmetrized: options.isSymmetrized)]
+    case .token?, .group?, nil: break
+    }
     if !isKnown { return [options.avoidsRotation ? PerToken() : Hadamard()] }
     if given != nil || options.avoidsRotation || !options.isSymmetrized {
       return [OutlierTune(isSymmetrized: options.isSymmetrized)]

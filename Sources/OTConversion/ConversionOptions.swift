@@ -19,6 +19,8 @@ package struct ConversionOptions: Sendable {
   package var bits = 8
   /// Bits of activations, 16 for float; nil: as many as the weights they meet.
   package var activationBits: Int?
+  /// The scales of activations; nil: as the method says, one per token where they are found when the model runs.
+  package var activations: ActivationScales?
   /// True when quantized values are symmetric around 0; nil: in blocks as the method says, else they are not.
   package var isSymmetric: Bool?
   /// The rule that makes weights of blocks quantized values; nil: as the method says.
@@ -66,6 +68,7 @@ package struct ConversionOptions: Sendable {
     ]
     if let isSymmetric { members["symmetric"] = .bool(isSymmetric) }
     if let activationBits { members["activationBits"] = .integer(activationBits) }
+    if let activations { members["activations"] = .string(activations.description) }
     switch granularity {
     case .perTensor: members["granularity"] = .string("tensor")
     case .perChannel: members["granularity"] = .string("channel")

@@ -7,6 +7,7 @@ import OTKernels
 import OTModel
 import OTObservation
 import OTQuantization
+import OTRuntime
 import OTTensor
 
 /// Bits for every site, so that a file stays within a budget.

@@ -57,7 +57,7 @@ package struct Recipe: Sendable {
         let linear = site.consumers.first
       else { continue }
       let request = SiteRequest(
-        activationBits: options.activationBits ?? bits,
+        activationBits: options.activationBits ?? bits, activationGroupSize: options.activations?.groupSize,
         weight: WeightPlan(scheme: options.scheme(bits: bits, defaults), rounding: rounding))
       var plan: SitePlan?
       var total: SiteTransform? = .identity

@@ -109,10 +109,13 @@ extension ActivationQuantization {
     var object: JSONObject = [:]
     switch self {
     case .float: object["kind"] = .string("float")
-    case .dynamic: object["kind"] = .string("dynamic")
+    // A name of its own: a reader that does not know groups refuses it.
+    case .dynamic(_, nil): object["kind"] = .string("dynamic")
+    case .dynamic: object["kind"] = .string("grouped")
     case .static: object["kind"] = .string("static")
     }
     if let bits { object["bits"] = .integer(bits) }
+    object["groupSize"] = groupSize.map { .integer($0) }
     if zero != 0 { object["zero"] = .integer(zero) }
     return .object(object)
   }
@@ -125,6 +128,8 @@ extension ActivationQuantization {
     switch try reader.string("kind") {
     case "float": self = .float
     case "dynamic": self = .dynamic(bits: try reader.integer("bits"))
+    case "grouped":
+      self = .dynamic(bits: try reader.integer("bits"), groupSize: try reader.integer("groupSize"))
     case "static":
       self = .static(bits: try reader.integer("bits"), zero: try reader.optionalInteger("zero") ?? 0)
     case let kind: throw reader.refusal("'\(kind)' is not known")

@@ -22,8 +22,8 @@ package struct Node: Sendable, Hashable {
 package enum ActivationQuantization: Sendable, Hashable {
   /// Not at all.
   case float
-  /// One scale per token, found when the model runs.
-  case dynamic(bits: Int)
+  /// One scale per token, or per `groupSize` consecutive channels of a token, found when the model runs.
+  case dynamic(bits: Int, groupSize: Int? = nil)
   /// Scales found by calibration and folded into the weights: a code is the
   /// value rounded and clamped. `zero` is the code that stands for 0 where a range is not symmetric:
   /// the part −zero · scale of the value's shift is taken back with the weights as they are rounded.
@@ -193,7 +193,7 @@ extension ActivationQuantization {
   package var storageDescription: String {
     switch self {
     case .float: "float"
-    case .dynamic(let bits): "dynamic int\(bits)"
+    case .dynamic(let bits, let groupSize): "dynamic int\(bits)" + (groupSize.map { ", groups of \($0)" } ?? "")
     case .static(let bits, _): "static int\(bits)"
     }
   }
@@ -208,7 +208,16 @@ extension ActivationQuantization {
   package var bits: Int? {
     switch self {
     case .float: nil
-    case .dynamic(let bits), .static(let bits, _): bits
+    case .dynamic(let bits, _), .static(let bits, _): bits
     }
   }
+
+  /// Channels that share a scale found when the model runs; nil: all of a token.
+  package var groupSize: Int? {
+    guard case .dynamic(_, let groupSize) = self else { return nil }
+    return groupSize
+  }
+
+  /// Channels that may share a scale: the kernels' products are made for these.
+  package static let groupSizes = [32, 64, 128, 256]
 }

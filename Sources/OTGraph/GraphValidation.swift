@@ -163,6 +163,12 @@ extension Graph {
       guard (2...8).contains(bits) else {
         throw Refusal("graph-activation", "'\(name)' has \(bits) bits, not 2...8", file: file)
       }
+      if let size = quantization.groupSize, !ActivationQuantization.groupSizes.contains(size) {
+        let sizes = ActivationQuantization.groupSizes.map(String.init).joined(separator: ", ")
+        throw Refusal(
+          "graph-activation", "'\(name)' has groups of \(size) channels", file: file,
+          remedy: "groups of activations have one of \(sizes) channels")
+      }
       let largest = 1 << (bits - 1)
       guard (-largest..<largest).contains(quantization.zero) else {
         throw Refusal("graph-activation", "'\(name)' has no code \(quantization.zero) for 0", file: file)

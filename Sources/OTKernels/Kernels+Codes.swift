@@ -1,8 +1,8 @@
 import COTKernels
 
-/// The meaning of a row of quantized activations: x = scale · q.
+/// The meaning of a row of quantized activations, or of a group of a row: x = scale · q.
 package struct CodeRow: Sendable, Hashable {
-  /// One step of the codes; NaN for a row that held NaN or infinity.
+  /// One step of the codes; NaN where there was NaN or infinity.
   package var scale: Float
   /// Sum of the codes, for the correction by weights' zero points.
   package var sum: Int32
@@ -45,6 +45,25 @@ extension Kernels {
     guard let x = row.baseAddress else { return CodeRow(scale: 1, sum: 0) }
     let result = table.pointee.quantize_dynamic(x, row.count, -high, high, q)
     return CodeRow(scale: result.scale, sum: result.sum)
+  }
+
+  /// `quantizeDynamically` of each group of `groupSize` elements, of which the last may have fewer.
+  ///
+  /// - Parameter groups: the meaning of each group.
+  /// - Precondition: as for `quantizeStatically`; there is a place for every group.
+  package func quantizeGroups(
+    _ row: UnsafeBufferPointer<Float>, bits: Int, groupSize: Int, into target: UnsafeMutableBufferPointer<Int8>,
+    groups: UnsafeMutableBufferPointer<CodeRow>
+  ) {
+    let high = Int32(Kernels.largestActivationCode(bits: bits))
+    precondition(row.count <= target.count, "too few codes")
+    precondition(groupSize > 0 && groups.count >= (row.count + groupSize - 1) / groupSize, "too few groups")
+    guard let q = target.baseAddress else { return }
+    (q + row.count).update(repeating: 0, count: target.count - row.count)
+    guard let x = row.baseAddress, let rows = groups.baseAddress else { return }
+    rows.withMemoryRebound(to: ot_code_row.self, capacity: groups.count) {
+      table.pointee.quantize_groups(x, row.count, groupSize, -high, high, q, $0)
+    }
   }
 
   /// Three digits of base 256 per element, each −128 ... 127, so that

@@ -5,20 +5,28 @@ import COTKernels
 ///
 /// For token t and channel n:
 /// - e = p[t][n] − zeroPoint[n] · sums[t], in int32. With digits, e0, e1 and e2 so
-///   from rows 3t, 3t + 1 and 3t + 2, and e = 65536 e0 + 256 e1 + e2, exact;
+///   from rows 3t, 3t + 1 and 3t + 2, and e = 65536 e0 + 256 e1 + e2, exact. Of groups, e is
+///   the float that their product gave;
 /// - v = scale[n] · Float(e); y = v, or y + v to accumulate;
 /// - with the last part: y · tokenScale[t], then + bias[n], either left out for nil.
 package struct Epilogue {
-  /// Rows of products, `stride` apart: one per token, or three with digits.
-  package var products: UnsafeBufferPointer<Int32>
-  /// Elements from row to row of `products`.
+  /// What integer products gave.
+  package enum Sums {
+    /// Rows of `products`, one per token or three with digits, the sum of each row of activation codes, and
+    /// the zero points of the weights of each output channel.
+    case integers(
+      products: UnsafeBufferPointer<Int32>, codeSums: UnsafeBufferPointer<Int32>,
+      zeroPoints: UnsafeBufferPointer<Int32>)
+    /// A row per token of sums over groups.
+    case groups(UnsafeBufferPointer<Float>)
+  }
+
+  /// What the products gave.
+  package var sums: Sums
+  /// Elements from row to row of products.
   package var productStride: Int
-  /// The sum of each row of activation codes, one per row of products.
-  package var codeSums: UnsafeBufferPointer<Int32>
   /// Scales of the weights of each output channel.
   package var scales: UnsafeBufferPointer<Float>
-  /// Zero points of the weights of each output channel.
-  package var zeroPoints: UnsafeBufferPointer<Int32>
   /// Scales of the activation codes of each token.
   package var tokenScales: UnsafeBufferPointer<Float>?
   /// The bias of each output channel.
@@ -38,17 +46,13 @@ package struct Epilogue {
 
   /// One whole product: see the properties for shapes.
   package init(
-    products: UnsafeBufferPointer<Int32>, productStride: Int,
-    codeSums: UnsafeBufferPointer<Int32>, scales: UnsafeBufferPointer<Float>,
-    zeroPoints: UnsafeBufferPointer<Int32>, tokenScales: UnsafeBufferPointer<Float>?,
+    _ sums: Sums, productStride: Int, scales: UnsafeBufferPointer<Float>, tokenScales: UnsafeBufferPointer<Float>?,
     bias: UnsafeBufferPointer<Float>?, rowCount: Int,
     target: UnsafeMutableBufferPointer<Float>, targetStride: Int
   ) {
-    self.products = products
+    self.sums = sums
     self.productStride = productStride
-    self.codeSums = codeSums
     self.scales = scales
-    self.zeroPoints = zeroPoints
     self.tokenScales = tokenScales
     self.bias = bias
     self.rowCount = rowCount
@@ -65,24 +69,27 @@ extension Kernels {
     let channelCount = epilogue.scales.count
     let rowCount = epilogue.rowCount
     guard rowCount > 0, channelCount > 0 else { return }
-    let productRowCount = epilogue.hasDigits ? 3 * rowCount : rowCount
-    precondition(epilogue.zeroPoints.count == channelCount, "counts differ")
     precondition((epilogue.bias?.count ?? channelCount) == channelCount, "counts differ")
     precondition((epilogue.tokenScales?.count ?? rowCount) >= rowCount, "too few scales")
-    precondition(epilogue.codeSums.count >= productRowCount, "too few sums")
-    precondition(
-      Kernels.holds(epilogue.products.count, productRowCount, channelCount, epilogue.productStride))
     precondition(Kernels.holds(epilogue.target.count, rowCount, channelCount, epilogue.targetStride))
-    guard let p = epilogue.products.baseAddress, let sums = epilogue.codeSums.baseAddress,
-      let scale = epilogue.scales.baseAddress, let zeroPoint = epilogue.zeroPoints.baseAddress,
-      let y = epilogue.target.baseAddress
-    else { return }
+    guard let scale = epilogue.scales.baseAddress, let y = epilogue.target.baseAddress else { return }
     var call = ot_epilogue(
-      p: p, p_stride: epilogue.productStride, sums: sums, scale: scale, zero_point: zeroPoint,
+      p: nil, parts: nil, p_stride: epilogue.productStride, sums: nil, scale: scale, zero_point: nil,
       token_scale: epilogue.tokenScales?.baseAddress, bias: epilogue.bias?.baseAddress,
       row_count: rowCount, count: channelCount, is_split: epilogue.hasDigits ? 1 : 0,
       accumulate: epilogue.accumulates ? 1 : 0, is_last: epilogue.isLast ? 1 : 0, y: y,
       y_stride: epilogue.targetStride)
+    switch epilogue.sums {
+    case .integers(let products, let codeSums, let zeroPoints):
+      let productRowCount = epilogue.hasDigits ? 3 * rowCount : rowCount
+      precondition(zeroPoints.count == channelCount, "counts differ")
+      precondition(codeSums.count >= productRowCount, "too few sums")
+      precondition(Kernels.holds(products.count, productRowCount, channelCount, epilogue.productStride))
+      (call.p, call.sums, call.zero_point) = (products.baseAddress, codeSums.baseAddress, zeroPoints.baseAddress)
+    case .groups(let parts):
+      precondition(!epilogue.hasDigits && Kernels.holds(parts.count, rowCount, channelCount, epilogue.productStride))
+      call.parts = parts.baseAddress
+    }
     table.pointee.epilogue(&call)
   }
 

@@ -16,10 +16,12 @@ final class PackedMatrix: Sendable {
   let bits: Int
   /// Columns in runs that the kernels can multiply at once.
   let runs: [ColumnRun]
-  /// Steps, `[group, row]`; rows are contiguous for the sake of the products.
+  /// Steps, `[group, row]`; rows are contiguous for the sake of the products, and padded to whole row tiles.
   let scales: [Float]
   /// Zero points, one to a scale.
   let zeroPoints: [Int32]
+  /// Steps from group to group.
+  var stepStride: Int { layout.rowTileCount * 16 }
 
   /// Columns that share a scale.
   private let groupSize: Int
@@ -49,19 +51,17 @@ final class PackedMatrix: Sendable {
     bits = scheme.bits
     groupSize = scheme.groupSize(columnCount: layout.columnCount)
     runs = PackedMatrix.runs(scheme, columnCount: layout.columnCount)
-    let groupCount = scheme.groupCount(columnCount: layout.columnCount)
-    if scheme.granularity == .perTensor {
-      scales = [Float](repeating: storedScales[0], count: layout.rowCount)
-      zeroPoints = [Int32](repeating: storedPoints[0], count: layout.rowCount)
-    } else if groupCount == 1 {
-      scales = storedScales
-      zeroPoints = storedPoints
-    } else {
-      func place(_ index: Int) -> Int { index % layout.rowCount * groupCount + index / layout.rowCount }
-      let indices = 0..<groupCount * layout.rowCount
-      scales = indices.map { storedScales[place($0)] }
-      zeroPoints = indices.map { storedPoints[place($0)] }
+    let groupCount = scheme.granularity == .perTensor ? 1 : scheme.groupCount(columnCount: layout.columnCount)
+    let (rowCount, paddedRowCount) = (layout.rowCount, layout.rowTileCount * 16)
+    func steps<Element>(_ stored: [Element], padding: Element) -> [Element] {
+      (0..<groupCount * paddedRowCount).map { index in
+        let (group, row) = index.quotientAndRemainder(dividingBy: paddedRowCount)
+        guard row < rowCount else { return padding }
+        return stored[scheme.granularity == .perTensor ? 0 : row * groupCount + group]
+      }
     }
+    scales = steps(storedScales, padding: 1)
+    zeroPoints = steps(storedPoints, padding: 0)
   }
 
   private static func runs(_ scheme: QuantizationScheme, columnCount: Int) -> [ColumnRun] {
@@ -110,7 +110,7 @@ final class PackedMatrix: Sendable {
                   groupSize: groupSize,
                   into: UnsafeMutableBufferPointer(rebasing: target[to + columns.lowerBound..<to + columns.upperBound])
                 ) { group in
-                  let step = group * layout.rowCount + row
+                  let step = group * stepStride + row
                   return (scales[step], Int(zeroPoints[step]))
                 }
               }

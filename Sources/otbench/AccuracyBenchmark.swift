@@ -46,8 +46,8 @@ struct AccuracyBenchmark: ParsableCommand {
   @Option(help: ArgumentHelp("Samples to calibrate on.", valueName: "N")) var samples = 128
   @Option(
     help: ArgumentHelp(
-      "Measure this scheme instead of the usual ones, such as 6,8,best, 4,8,best:64 or 5.0bpw,8,best (repeatable).",
-      valueName: "bits,bits,method[:group]"))
+      "Measure this scheme instead of the usual ones, such as 6,8,best, 4,8,best:64, 5.0bpw,8,best or, with scales of activations as --activations of otconvert takes them, 6,6/group:64,best (repeatable).",
+      valueName: "bits,bits[/scales],method[:group]"))
   var scheme: [String] = []
   @Option(help: ArgumentHelp("Bits of embeddings and the output head: 8 or 16.", valueName: "bits"))
   var embeddingBits = 8
@@ -124,17 +124,9 @@ struct AccuracyBenchmark: ParsableCommand {
 
   private func chosenSchemes() throws -> [AccuracyScheme] {
     try scheme.map { text in
-      let parts = text.split(separator: ",", maxSplits: 2).map(String.init)
-      let method = (parts.last ?? "").split(separator: ":").map(String.init)
-      let groupSize = method.count == 2 ? Int(method[1]) : nil
-      let budget = BitBudget(parts[0]).flatMap { if case .bitsPerWeight = $0 { $0 } else { nil } }
-      guard parts.count == 3, let bits = budget == nil ? Int(parts[0]) : 8, let activationBits = Int(parts[1]),
-        (2...8).contains(bits),
-        (2...8).contains(activationBits) || activationBits == 16, method.count == (groupSize == nil ? 1 : 2),
-        groupSize.map(QuantizationScheme.isValidGroupSize) ?? true, (try? Methods.method(method[0])) != nil
-      else { throw ValidationError("--scheme '\(text)' is not BITS,BITS,METHOD or BITS,BITS,METHOD:GROUP.") }
-      var scheme = AccuracyScheme(bits, activationBits, method[0], groupSize: groupSize)
-      scheme.budget = budget
+      guard let scheme = AccuracyScheme(text) else {
+        throw ValidationError("--scheme '\(text)' is not BITS,BITS[/SCALES],METHOD[:GROUP].")
+      }
       return scheme
     }
   }

@@ -3,6 +3,7 @@ import OTConversion
 import OTFoundation
 import OTGraph
 import OTObservation
+import OTRuntime
 import OTTokenizer
 
 /// A plan, and the samples that it goes by.

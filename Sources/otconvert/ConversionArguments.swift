@@ -39,6 +39,11 @@ enum WeightScheme: String, ExpressibleByArgument, CaseIterable {
   case symmetric, asymmetric
 }
 
+extension ActivationScales: ExpressibleByArgument {
+  /// The scales that an argument names.
+  public init?(argument: String) { self.init(argument) }
+}
+
 enum CompressionChoice: String, ExpressibleByArgument, CaseIterable {
   case zstd, none
 }
@@ -50,6 +55,12 @@ struct ConversionArguments: ParsableArguments {
 
   @Option(help: ArgumentHelp("Bits of activations, 2 to 8, or 16: they stay float.", valueName: "bits"))
   var activationBits = 8
+
+  @Option(
+    help: ArgumentHelp(
+      "Activations that share a scale: \(ActivationScales.forms). [default: as the method says; token with best]",
+      valueName: "scales"))
+  var activations: ActivationScales?
 
   @Option(
     help:
@@ -158,6 +169,12 @@ struct ConversionArguments: ParsableArguments {
       }
       guard !perTensor else { throw ValidationError("--group-size and --per-tensor exclude each other.") }
     }
+    guard activations == nil || (activationBits < 16 && !weightsOnly) else {
+      throw ValidationError("--activations has no use where activations stay float.")
+    }
+    guard activations?.fits(groupSize.map { .perGroup(size: $0) } ?? .perChannel) != false else {
+      throw ValidationError("--group-size must be a multiple of the N of --activations group:N.")
+    }
     guard embeddingBits == 8 || embeddingBits == 16 else {
       throw ValidationError("--embedding-bits must be 8 or 16.")
     }
@@ -198,7 +215,8 @@ struct ConversionArguments: ParsableArguments {
     }
     if recipe != nil {
       let isPlain =
-        bits == 8 && activationBits == 8 && weightScheme == nil && rounding == nil && groupSize == nil && !perTensor
+        bits == 8 && activationBits == 8 && activations == nil && weightScheme == nil && rounding == nil
+        && groupSize == nil && !perTensor
         && exclude.isEmpty && bitsFor.isEmpty && budget == nil && effort == nil && method.isEmpty
       guard isPlain, statisticsPaths == [recipe], !weightsOnly, !noSymmetrization, !noCalibration else {
         throw ValidationError("--recipe has decided about sites and weights: leave out the options that do.")
@@ -212,9 +230,9 @@ struct ConversionArguments: ParsableArguments {
 
   /// True when an option is given that decides about sites or weights.
   var decides: Bool {
-    bits != 8 || activationBits != 8 || weightScheme != nil || rounding != nil || groupSize != nil || perTensor
-      || effort != nil || budget != nil || !exclude.isEmpty || !bitsFor.isEmpty || !method.isEmpty || weightsOnly
-      || noSymmetrization || noCalibration
+    bits != 8 || activationBits != 8 || activations != nil || weightScheme != nil || rounding != nil || groupSize != nil
+      || perTensor || effort != nil || budget != nil || !exclude.isEmpty || !bitsFor.isEmpty || !method.isEmpty
+      || weightsOnly || noSymmetrization || noCalibration
       || !statisticsPaths.isEmpty
   }
 
@@ -241,6 +259,7 @@ struct ConversionArguments: ParsableArguments {
     var options = ConversionOptions()
     options.bits = bits
     options.activationBits = activationBits
+    options.activations = activations
     options.isSymmetric = weightScheme.map { $0 == .symmetric }
     options.granularity = groupSize.map { .perGroup(size: $0) } ?? (perTensor ? .perTensor : .perChannel)
     options.embeddingBits = embeddingBits

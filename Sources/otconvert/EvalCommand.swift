@@ -100,7 +100,7 @@ struct EvalCommand: ParsableCommand {
     let tokens = try tokens(model, reference)
     var evaluation = try Evaluation(
       model, reference: reference, files: files.map(\.value), threadCount: threads.threads)
-    var writers = try files.map {
+    let writers = try files.map {
       try EvaluationFile($0.value, to: $0.path, of: model, on: tokens, force: force, inputs: inputs)
     }
     for (index, window) in tokens.windows.enumerated() {

@@ -141,7 +141,9 @@ struct PlanCommand: ParsableCommand {
     for site in graph.sites {
       switch graph.activations[site.producer] ?? .float {
       case .float: counts["float", default: 0] += 1
-      case .dynamic(let bits): counts["int\(bits), a scale per token", default: 0] += 1
+      case .dynamic(let bits, let groupSize):
+        let group = groupSize.map { "\($0) channels of a token" } ?? "token"
+        counts["int\(bits), a scale per \(group)", default: 0] += 1
       case .static(let bits, _): counts["int\(bits), static scales in the weights", default: 0] += 1
       }
     }

@@ -162,6 +162,63 @@ static void check_product(
   free(x), free(y), free(z), free(scratch);
 }
 
+/// Products of groups, on codes that have scales and sums of their own or, with `extreme`, are
+/// the largest ones.
+static void check_groups(
+    const struct ot_kernels *a, const struct ot_kernels *b, size_t rows, size_t tiles,
+    size_t columns, size_t group_size, int extreme) {
+  size_t padded = (columns + 63) / 64 * 64, width = tiles * 16 + random_below(5);
+  size_t group_count = (padded + group_size - 1) / group_size;
+  int8_t *x = malloc(rows * padded + 1);
+  struct ot_code_row *groups = malloc(rows * group_count * sizeof *groups + 1);
+  int32_t *zero_points = malloc(tiles * 64 + 1);
+  float *y = malloc(rows * width * 4 + 1), *z = malloc(rows * width * 4 + 1);
+  uint8_t *scratch = malloc(OT_PRODUCT_SCRATCH);
+  fill(x, rows * padded);
+  for (size_t i = 0; i < rows * padded; i++)
+    if (x[i] == -128) x[i] = -127;
+  if (extreme) memset(x, extreme == 1 ? -127 : 127, rows * padded);
+  for (size_t i = 0; i < tiles * 16; i++) zero_points[i] = extreme ? 0 : (int32_t)random_below(256);
+  for (size_t m = 0; m < rows; m++) {
+    for (size_t g = 0; g < group_count; g++) {
+      size_t left = padded - g * group_size;
+      struct ot_code_row *group = &groups[m * group_count + g];
+      group->scale = (float)random_below(1 << 20) * 0x1p-24f;
+      group->sum = a->sum(x + m * padded + g * group_size, left < group_size ? left : group_size);
+    }
+  }
+  for (int bits = 4; bits <= 8; bits += 2) {
+    size_t tile_byte_count = padded * 2 * (size_t)bits;
+    uint8_t *codes = malloc(tiles * tile_byte_count + 1);
+    fill(codes, tiles * tile_byte_count);
+    if (extreme) memset(codes, 255, tiles * tile_byte_count);
+    size_t first = random_below(group_count), end = first + random_below(group_count + 1 - first);
+    for (int part = 0; part < 2; part++) {
+      size_t last = end * group_size < padded ? end * group_size : padded;
+      struct ot_product p = {
+          .tiles = codes, .tile_byte_count = tile_byte_count, .tile_count = tiles,
+          .first_column = part ? first * group_size : 0,
+          .column_count = part ? last - (first * group_size < last ? first * group_size : last) : padded,
+          .x = x, .x_stride = padded, .x_count = rows, .y = y, .y_stride = width,
+          .scratch = scratch, .group_size = group_size, .groups = groups,
+          .group_stride = group_count, .zero_point = zero_points};
+      memset(y, 7, rows * width * 4), memset(z, 7, rows * width * 4);
+      fill(scratch, 512);
+      (bits == 8 ? a->grouped_product8 : bits == 6 ? a->grouped_product6 : a->grouped_product4)(&p);
+      p.y = z;
+      (bits == 8 ? b->grouped_product8 : bits == 6 ? b->grouped_product6 : b->grouped_product4)(&p);
+      if (memcmp(y, z, rows * width * 4) != 0) {
+        printf(
+            "bits %d, %zu tiles, columns %zu + %zu, groups of %zu:\n", bits, tiles, p.first_column,
+            p.column_count, group_size);
+        expect(0, "product of groups", rows);
+      }
+    }
+    free(codes);
+  }
+  free(x), free(groups), free(zero_points), free(y), free(z), free(scratch);
+}
+
 int main(int argument_count, char **arguments) {
   const char *name = argument_count > 1 ? arguments[1] : "";
   state = argument_count > 2 ? strtoull(arguments[2], NULL, 10) : 1;
@@ -189,6 +246,17 @@ int main(int argument_count, char **arguments) {
     check_product(set, &ot_kernels_scalar, 1 + random_below(4), 2, 2100 + random_below(300), i);
   }
   check_product(set, &ot_kernels_scalar, 800, 5, 100, 0);
+  for (size_t rows = 0; rows <= 70; rows++) {
+    size_t group_size = (size_t)32 << random_below(4);
+    check_groups(
+        set, &ot_kernels_scalar, rows, random_below(6), 1 + random_below(300), group_size, 0);
+  }
+  for (size_t group_size = 32; group_size <= 256; group_size *= 2) {
+    for (int i = 0; i < 3; i++)
+      check_groups(
+          set, &ot_kernels_scalar, 9 + random_below(9), 5, 2100 + random_below(100), group_size, i);
+    check_groups(set, &ot_kernels_scalar, 3, 2, 2100 + random_below(300), group_size, 0);
+  }
 #if defined(__aarch64__)
   printf("%s%s, ", name, ot_has_i8mm() ? " with i8mm" : " with dotprod only");
 #else

@@ -11,6 +11,16 @@ static void check_codes(
   s = a->quantize_dynamic(x, n, -127, 127, q), t = b->quantize_dynamic(x, n, -127, 127, r);
   int same = same_floats(&s.scale, &t.scale, 1) && s.sum == t.sum;
   expect(same && memcmp(q, r, n) == 0, "quantize_dynamic", n);
+  struct ot_code_row groups[most / 32], other_groups[most / 32];
+  for (size_t size = 32; size <= 256; size *= 2) {
+    a->quantize_groups(x, n, size, -127, 127, q, groups);
+    b->quantize_groups(x, n, size, -127, 127, r, other_groups);
+    for (size_t g = 0; g < (n + size - 1) / size; g++) {
+      same = same_floats(&groups[g].scale, &other_groups[g].scale, 1);
+      expect(same && groups[g].sum == other_groups[g].sum, "quantize_groups", n);
+    }
+    expect(memcmp(q, r, n) == 0, "quantize_groups", n);
+  }
   memset(q, 1, sizeof q), memset(r, 1, sizeof r);
   float scale = a->split_digits(x, n, q, most, sums);
   float other_scale = b->split_digits(x, n, r, most, other_sums);
@@ -37,6 +47,13 @@ static void check_epilogue(const struct ot_kernels *a, const struct ot_kernels *
     e.y = z;
     b->epilogue(&e);
     expect(same_floats(y, z, 2 * most), "epilogue", n);
+    static float parts[2 * most];
+    fill_floats(parts, 2 * most, 1, 0);
+    e.p = e.sums = e.zero_point = NULL, e.parts = parts, e.is_split = 0;
+    b->epilogue(&e);
+    e.y = y;
+    a->epilogue(&e);
+    expect(same_floats(y, z, 2 * most), "epilogue of groups", n);
   }
 }
 

@@ -55,6 +55,54 @@ import _OTTestSupport
     #expect(graph.activations["model.layers.2.post_attention_layernorm"] == .dynamic(bits: 8))
   }
 
+  /// The scales that were asked for, at every site; a method that has others is refused and others are named.
+  @Test func scalesOfActivationsAreAsAskedFor() throws {
+    func plan(
+      _ activations: String, _ change: (inout ConversionOptions) throws -> Void = { _ in }
+    ) throws -> ConversionPlan {
+      var options = ConversionOptions()
+      let scales = try #require(ActivationScales(activations))
+      options.activations = scales
+      try change(&options)
+      return try ConversionPlan(
+        checkpoint: Fixture.opt.checkpoint(), options: options, statistics: Fixture.opt.statistics())
+    }
+    func kinds(_ plan: ConversionPlan) throws -> Set<ActivationQuantization> {
+      let graph = try #require(plan.graph)
+      return Set(graph.sites.compactMap { graph.activations[$0.producer] })
+    }
+    #expect(try kinds(plan("group:64") { $0.methods = [PerToken()] }) == [.dynamic(bits: 8, groupSize: 64)])
+    #expect(try kinds(plan("token") { $0.methods = [PerToken()] }) == [.dynamic(bits: 8)])
+    #expect(try plan("channel").methodName == "outliertune")
+    #expect(try kinds(plan("channel")) == [.static(bits: 8), .dynamic(bits: 8)])
+    for (asked, method) in [
+      ("token", "outliertune"), ("group:32", "outliertune"), ("tensor", "outliertune"), ("channel", "per-token"),
+      ("tensor", "per-token"), ("group:32", "smoothquant,activations=symmetric"), ("token", "weights-only"),
+    ] {
+      let refusal = try #require(
+        #expect(throws: Refusal.self) { try plan(asked) { $0.methods = try [Methods.method(method)] } })
+      #expect(refusal.rule == "method-activations", "\(asked), \(method)")
+      let other = asked == "tensor" ? "minmax" : asked == "channel" ? "outliertune" : "best"
+      #expect(refusal.remedy?.contains(other) == true, "\(asked), \(method)")
+    }
+    let refusal = #expect(throws: Refusal.self) {
+      try plan("group:64") {
+        $0.methods = [PerToken()]
+        $0.granularity = .perGroup(size: 32)
+      }
+    }
+    #expect(refusal?.rule == "activation-groups")
+  }
+
+  @Test func scalesOfActivationsByName() {
+    for text in ["token", "group:32", "group:64", "group:128", "group:256", "tensor", "channel"] {
+      #expect(ActivationScales(text)?.description == text)
+    }
+    for text in ["", "group", "group:", "group:48", "group:64:", "group:-64", "tokens", "Token"] {
+      #expect(ActivationScales(text) == nil, "\(text)")
+    }
+  }
+
   @Test func statisticsMakeTheSitesOfNormsStatic() throws {
     var options = ConversionOptions()
     options.bits = 6

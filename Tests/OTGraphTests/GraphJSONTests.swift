@@ -39,8 +39,9 @@ struct GraphJSONTests {
     }
     let kinds: [ActivationQuantization] = [
       .float, .dynamic(bits: 6), .static(bits: 8), .static(bits: 6, zero: -32),
+      .dynamic(bits: 6, groupSize: 64),
     ]
-    let activations = graph.sites.enumerated().map { ($1.producer, kinds[$0 % 4]) }
+    let activations = graph.sites.enumerated().map { ($1.producer, kinds[$0 % 5]) }
     graph = try graph.quantizing(Dictionary(uniqueKeysWithValues: activations))
     #expect(!graph.transforms.isEmpty)
     #expect(try reread(graph) == graph, "seed \(generator.seed)")
@@ -242,6 +243,11 @@ struct GraphJSONTests {
       "graph-json"
     ),
     (#""activations": {}"#, #""activations": {"table": {"kind": "x"}}"#, "graph-json"),
+    (#""activations": {}"#, #""activations": {"table": {"kind": "grouped", "bits": 8}}"#, "graph-json"),
+    (
+      #""activations": {}"#, #""activations": {"table": {"kind": "grouped", "bits": 8, "groupSize": 48}}"#,
+      "graph-activation"
+    ),
     (#""family""#, #""vocabularySize": 0, "family""#, "graph-json"),
     (#""family""#, #""contextLength": 9223372036854775807, "family""#, "graph-json"),
     (#""family""#, #""missing": "x", "family""#, "graph-json"),

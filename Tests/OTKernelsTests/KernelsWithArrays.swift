@@ -122,6 +122,54 @@ extension Kernels {
     }
     return result
   }
+
+  /// The product of groups; results lie as far apart as they are wide.
+  func multiply(
+    _ packed: [UInt8], layout: TileLayout, bits: Int, rowTiles: Range<Int>, columns: Range<Int>,
+    activations: [Int8], groupSize: Int, groups: [CodeRow], zeroPoints: [Int32], rowCount: Int
+  ) -> [Float] {
+    var result = [Float](repeating: 7, count: rowCount * rowTiles.count * 16)
+    var scratch = [UInt8](repeating: 0xA5, count: Kernels.productScratchByteCount)
+    packed.withUnsafeBufferPointer { packed in
+      activations.withUnsafeBufferPointer { activations in
+        groups.withUnsafeBufferPointer { groups in
+          zeroPoints.withUnsafeBufferPointer { zeroPoints in
+            result.withUnsafeMutableBufferPointer { result in
+              scratch.withUnsafeMutableBufferPointer { scratch in
+                multiply(
+                  packed, layout: layout, bits: bits, rowTiles: rowTiles, columns: columns, activations: activations,
+                  groups: ActivationGroups(size: groupSize, rows: groups, zeroPoints: zeroPoints), rowCount: rowCount,
+                  into: result, resultStride: rowTiles.count * 16, scratch: scratch)
+              }
+            }
+          }
+        }
+      }
+    }
+    return result
+  }
+
+  /// The groups of a row, its codes, and nothing beyond them.
+  func quantizeGroups(_ row: [Float], bits: Int, groupSize: Int, paddedTo count: Int) -> (codes: [Int8], [CodeRow]) {
+    var codes = [Int8](repeating: 99, count: count)
+    var groups = [CodeRow](repeating: CodeRow(scale: 99, codeSum: 99), count: (row.count + groupSize - 1) / groupSize)
+    row.withUnsafeBufferPointer { row in
+      codes.withUnsafeMutableBufferPointer { codes in
+        groups.withUnsafeMutableBufferPointer { groups in
+          quantizeGroups(row, bits: bits, groupSize: groupSize, into: codes, groups: groups)
+        }
+      }
+    }
+    return (codes, groups)
+  }
+}
+
+extension CodeRow {
+  /// A row or group of which the codes are elsewhere.
+  init(scale: Float, codeSum: Int32) {
+    self = Kernels.scalar.quantizeDynamically([0], bits: 8, paddedTo: 1).row
+    (self.scale, sum) = (scale, codeSum)
+  }
 }
 
 /// Rows that are hard on rounding.

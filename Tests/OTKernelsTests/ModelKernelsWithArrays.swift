@@ -150,8 +150,8 @@ struct EpilogueCase {
               (tokenScales ?? []).withUnsafeBufferPointer { tokenScales in
                 (bias ?? []).withUnsafeBufferPointer { bias in
                   var epilogue = Epilogue(
-                    products: products, productStride: productStride, codeSums: codeSums,
-                    scales: scales, zeroPoints: zeroPoints,
+                    .integers(products: products, codeSums: codeSums, zeroPoints: zeroPoints),
+                    productStride: productStride, scales: scales,
                     tokenScales: self.tokenScales == nil ? nil : tokenScales,
                     bias: self.bias == nil ? nil : bias, rowCount: rowCount, target: target,
                     targetStride: targetStride)

@@ -65,6 +65,34 @@ import _OTTestSupport
     }
   }
 
+  /// The same with activations in groups; tokens one by one have the same bits too.
+  @Test func resultsOfGroupsDependOnNothingElse() throws {
+    let tokens = Array(try Fixture.llama.goldenSequences()[0][..<33])
+    let file = try Fixture.llama.simulated(.perToken) {
+      $0.bits = 6
+      $0.activations = .group(size: 32)
+      // A float head sums in another order for one token than for many.
+      $0.embeddingBits = 8
+    }
+    let graph = try #require(file.graph)
+    var expected: Matrix?
+    for set in InstructionSet.available {
+      for threadCount in [1, 3] {
+        let executor = try QuantizedExecutor(
+          graph: graph, container: file.container, threadCount: threadCount, kernels: #require(Kernels(set)))
+        let logits = try executor.run(tokenIDs: tokens).output("logits")
+        #expect(logits == expected ?? logits, "\(set), \(threadCount) threads")
+        expected = logits
+        let session = try executor.makeSession(tokenCapacity: 40)
+        for (position, token) in tokens[..<9].enumerated() {
+          let last = try session.append([token]) { Array($0) }
+          let isSame = last.elementsEqual(logits[position])
+          #expect(isSame, "\(set), token \(position)")
+        }
+      }
+    }
+  }
+
   /// Float activations meet packed weights as integers of 24 bits: all is as
   /// the float executor computes it, to the rounding of float32.
   @Test(arguments: Fixture.decoders)
@@ -94,6 +122,16 @@ import _OTTestSupport
     } catch {
       return (error as? Refusal)?.rule ?? "\(error)"
     }
+  }
+
+  @Test func groupsOfWeightsWithinGroupsOfActivations() throws {
+    let file = try Fixture.llama.simulated(.perToken) { $0.granularity = .perGroup(size: 32) }
+    let graph = try #require(file.graph)
+    let grouped = try graph.quantizing(graph.activations.mapValues { _ in .dynamic(bits: 8, groupSize: 64) })
+    #expect(
+      rule {
+        _ = try QuantizedExecutor(graph: grouped, container: file.container, threadCount: 1).run(tokenIDs: [1, 2])
+      } == "run-groups")
   }
 
   @Test func fileOfAnotherModel() throws {

@@ -49,6 +49,21 @@ import _OTTestSupport
       $0.isSymmetric = true
       $0.compression = .none
     },
+    Case("groups of activations, per token", .perToken) {
+      $0.activationBits = 6
+      $0.activations = .group(size: 32)
+    },
+    Case("groups of activations, symmetric, in place", .perToken) {
+      $0.bits = 6
+      $0.activations = .group(size: 64)
+      $0.isSymmetric = true
+      $0.compression = .none
+    },
+    Case("groups of activations and of weights", .perToken) {
+      $0.bits = 4
+      $0.granularity = .perGroup(size: 64)
+      $0.activations = .group(size: 32)
+    },
     Case("one scale for all", .outlierTuneWithoutSymmetrization) { $0.granularity = .perTensor },
     Case("some left out", .outlierTune) {
       $0.bits = 6
@@ -114,10 +129,13 @@ import _OTTestSupport
     case .static(let bits, _):
       let largest = Float(1 << (bits - 1) - 1)
       return x.map { Double(min(max($0.rounded(.toNearestOrEven), -largest - 1), largest)) }
-    case .dynamic(let bits):
+    case .dynamic(let bits, let groupSize):
       let largest = Float(1 << (bits - 1) - 1)
-      let scale = (x.map(abs).max() ?? 0) / largest
-      return x.map { Double(($0 / scale).rounded(.toNearestOrEven)) * Double(scale) }
+      return stride(from: x.startIndex, to: x.endIndex, by: groupSize ?? x.count).flatMap { first in
+        let group = x[first..<min(first + (groupSize ?? x.count), x.endIndex)]
+        let scale = (group.map(abs).max() ?? 0) / largest
+        return group.map { scale == 0 ? 0 : Double(($0 / scale).rounded(.toNearestOrEven)) * Double(scale) }
+      }
     }
   }
 }

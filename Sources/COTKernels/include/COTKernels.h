@@ -10,8 +10,8 @@
 // the scalar one, bit for bit, floats included:
 // - Arithmetic is IEEE float32 with one rounding per operation, to nearest,
 //   ties to even; multiply and add are fused (one rounding) only in the
-//   exponential, error function and tangent of the activations and in
-//   `attention`, and there in every form.
+//   exponential, error function and tangent of the activations, in
+//   `attention` and in sums over groups, and there in every form.
 // - A sum over a row uses 16 lanes: lane j takes elements j, j+16, ...; the
 //   elements of an incomplete last step go to lanes 0, 1, ... The lanes are then
 //   added in a fixed tree: lane i and i+8, then i+4, i+2, i+1.
@@ -37,9 +37,23 @@ struct ot_error {
   float maximum;
 };
 
-/// One integer matrix product: y[m][n] = sum over k of u[n][k] * x[m][k].
+/// The meaning of a row of quantized activations, or of a group of a row:
+/// x = scale * q. `sum` is that of the codes.
+struct ot_code_row {
+  float scale;
+  int32_t sum;
+};
+
+/// One integer matrix product: y[m][n] = sum over k of u[n][k] * x[m][k], int32.
 ///
 /// Sums wrap around at 32 bits, which at most 65,536 columns cannot reach.
+///
+/// With groups of columns that have an activation scale each, the result is float:
+///   e[g] = sum over the k of g of u[n][k] * x[m][k], less zero_point[n] * groups[m][g].sum;
+///   y[m][n] = the sum of groups[m][g].scale * (float)e[g] from the first group on,
+///     multiply and add fused.
+/// Then codes x are -127 ... 127 and a group has 32, 64, 128 or 256 columns, so that
+/// e[g] is exact as a float.
 struct ot_product {
   /// The first row tile of weight codes (Swift's `TileLayout`), packed, and the
   /// bytes from one row tile to the next. Offset 0 is column 0.
@@ -50,11 +64,19 @@ struct ot_product {
   /// Rows of activation codes; element 0 of a row is column 0.
   const int8_t *_Nonnull x;
   size_t x_stride, x_count;
-  /// Results [x_count][16 * tile_count], `y_stride` from row to row.
-  int32_t *_Nonnull y;
+  /// Results [x_count][16 * tile_count], int32_t or float, `y_stride` from row to row.
+  void *_Nonnull y;
   size_t y_stride;
   /// OT_PRODUCT_SCRATCH bytes for unpacked codes, best at a multiple of 64.
   uint8_t *_Nonnull scratch;
+
+  // For groups alone; `first_column` is a multiple of `group_size`.
+  size_t group_size;
+  /// The groups of each row of x; group 0 has column 0.
+  const struct ot_code_row *_Nullable groups;
+  size_t group_stride;
+  /// [16 * tile_count], 0 ... 255.
+  const int32_t *_Nullable zero_point;
 };
 
 enum {
@@ -69,26 +91,23 @@ enum {
 /// by tanh (`OT_GELU_TANH`); SiLU is x / (1 + exp(-x)).
 enum ot_activation { OT_RELU, OT_GELU, OT_GELU_TANH, OT_SILU, OT_TANH };
 
-/// The meaning of a row of quantized activations: x = scale * q. `sum` is that of
-/// the codes.
-struct ot_code_row {
-  float scale;
-  int32_t sum;
-};
-
 /// From integer products to floats. For each token t and output channel n:
 ///   e = p[t][n] - zero_point[n] * sums[t], wrapping at 32 bits;
 ///   of digits: e0, e1, e2 so from rows 3t, 3t+1, 3t+2 of p and sums, and
 ///     e = 65536 e0 + 256 e1 + e2, exact;
+///   of groups: e = parts[t][n], a product of groups, which p, sums and zero_point are
+///     not read for;
 ///   v = scale[n] * (float)e;
 ///   y = v, or y + v to accumulate;
 ///   if this is the last part of the sum: y * token_scale[t], then + bias[n].
 struct ot_epilogue {
-  const int32_t *_Nonnull p;
+  const int32_t *_Nullable p;
+  const float *_Nullable parts;
+  /// Elements from row to row of `p` or `parts`.
   size_t p_stride;
-  const int32_t *_Nonnull sums;
+  const int32_t *_Nullable sums;
   const float *_Nonnull scale;
-  const int32_t *_Nonnull zero_point;
+  const int32_t *_Nullable zero_point;
   const float *_Nullable token_scale;
   const float *_Nullable bias;
   /// Tokens and channels.
@@ -151,6 +170,10 @@ struct ot_kernels {
   void (*_Nonnull product8)(const struct ot_product *_Nonnull product);
   void (*_Nonnull product6)(const struct ot_product *_Nonnull product);
   void (*_Nonnull product4)(const struct ot_product *_Nonnull product);
+  // The same of groups.
+  void (*_Nonnull grouped_product8)(const struct ot_product *_Nonnull product);
+  void (*_Nonnull grouped_product6)(const struct ot_product *_Nonnull product);
+  void (*_Nonnull grouped_product4)(const struct ot_product *_Nonnull product);
 
   // Rows of a model's values. The result may be one of the sources.
   /// y[k] = f(x[k]), within a few ulp of 1 or of the result, whichever is larger.
@@ -184,6 +207,10 @@ struct ot_kernels {
   /// scale NaN.
   struct ot_code_row (*_Nonnull quantize_dynamic)(
       const float *_Nonnull x, size_t count, int low, int high, int8_t *_Nonnull q);
+  /// `quantize_dynamic` of each `group_size` columns; the last may be fewer.
+  void (*_Nonnull quantize_groups)(
+      const float *_Nonnull x, size_t count, size_t group_size, int low, int high,
+      int8_t *_Nonnull q, struct ot_code_row *_Nonnull groups);
   /// x[k] = scale * (65536 q[k] + 256 q[stride + k] + q[2 stride + k]) to within
   /// scale / 2, scale = max|x| / 8355711 or as for `quantize_dynamic`, returned.
   /// `sums` has one sum per digit.

@@ -33,6 +33,9 @@ package struct FPTQ: QuantizationMethod {
   /// Ranges of the channels.
   package var needs: Set<ObservationKind> { [.ranges] }
 
+  /// One static one.
+  package func gives(_ scales: ActivationScales) -> Bool { scales == .tensor }
+
   /// `{staticUpTo, tokenFrom, allNorms}`.
   package var record: JSONObject {
     [

@@ -21,8 +21,14 @@ package struct MinMax: QuantizationMethod {
     isAverage = try options.flag("average", default: false)
   }
 
+  /// The method.
+  package init() { (isSymmetric, isAverage) = (false, false) }
+
   /// Ranges of the channels, or those of each sample.
   package var needs: Set<ObservationKind> { isAverage ? [.sampleRanges] : [.ranges] }
+
+  /// One static one.
+  package func gives(_ scales: ActivationScales) -> Bool { scales == .tensor }
 
   /// `{symmetric, average}`.
   package var record: JSONObject { ["symmetric": .bool(isSymmetric), "average": .bool(isAverage)] }

@@ -29,6 +29,9 @@ package struct OMSE: QuantizationMethod {
   /// Rows.
   package var needs: Set<ObservationKind> { [.rows(count: rowCount)] }
 
+  /// One static one.
+  package func gives(_ scales: ActivationScales) -> Bool { scales == .tensor }
+
   /// `{symmetric, rows}`.
   package var record: JSONObject { ["symmetric": .bool(isSymmetric), "rows": .integer(rowCount)] }
 

@@ -36,6 +36,9 @@ package struct OutlierSuppression: QuantizationMethod {
   /// Ranges of the channels; rows where tokens are clipped.
   package var needs: Set<ObservationKind> { ratio < 1 ? [.ranges, .rows(count: rowCount)] : [.ranges] }
 
+  /// One static one.
+  package func gives(_ scales: ActivationScales) -> Bool { scales == .tensor }
+
   /// `{gamma, ratio, symmetric}`, and `rows` where tokens are clipped.
   package var record: JSONObject {
     var record: JSONObject = [

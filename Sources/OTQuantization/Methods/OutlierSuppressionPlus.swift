@@ -49,6 +49,9 @@ package struct OutlierSuppressionPlus: QuantizationMethod {
   /// Ranges of the channels, and whole samples.
   package var needs: Set<ObservationKind> { [.ranges, .wholeSamples(count: sampleCount)] }
 
+  /// As its option says.
+  package func gives(_ scales: ActivationScales) -> Bool { form == .token ? !scales.isStatic : scales == .tensor }
+
   /// `{activations, grid, samples}`.
   package var record: JSONObject {
     [

@@ -34,6 +34,9 @@ package struct OutlierTune: QuantizationMethod {
   /// Ranges of the channels.
   package var needs: Set<ObservationKind> { [.ranges] }
 
+  /// Static ones of each channel.
+  package func gives(_ scales: ActivationScales) -> Bool { scales == .channel }
+
   /// `{symmetrized}`.
   package var record: JSONObject { ["symmetrized": .bool(isSymmetrized)] }
 

@@ -33,6 +33,9 @@ package struct Percentile: QuantizationMethod {
   /// Rows.
   package var needs: Set<ObservationKind> { [.rows(count: rowCount)] }
 
+  /// One static one.
+  package func gives(_ scales: ActivationScales) -> Bool { scales == .tensor }
+
   /// `{p, symmetric, average, rows}`.
   package var record: JSONObject {
     [

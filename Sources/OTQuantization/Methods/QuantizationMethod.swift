@@ -19,6 +19,9 @@ package protocol QuantizationMethod: Sendable {
   /// The quantization of weights where the user does not say.
   var weightDefaults: WeightDefaults { get }
 
+  /// True when it gives the activations of sites such scales, wherever it can.
+  func gives(_ scales: ActivationScales) -> Bool
+
   /// Decides about one site.
   ///
   /// - Throws: `Refusal` when what the method needs to know of the site is missing.
@@ -31,6 +34,8 @@ package protocol QuantizationMethod: Sendable {
 extension QuantizationMethod {
   /// Nothing.
   package var needs: Set<ObservationKind> { [] }
+  /// Scales found when the model runs, per token or group as the request says.
+  package func gives(_ scales: ActivationScales) -> Bool { !scales.isStatic }
   /// Asymmetric, each weight to the nearest value.
   package var weightDefaults: WeightDefaults { WeightDefaults() }
   /// Nothing.

@@ -49,6 +49,9 @@ package struct SmoothQuant: QuantizationMethod {
     alpha == nil ? [.ranges, .wholeSamples(count: sampleCount)] : [.ranges]
   }
 
+  /// As its option says.
+  package func gives(_ scales: ActivationScales) -> Bool { form == .token ? !scales.isStatic : scales == .tensor }
+
   /// `{alpha, normsOnly}`, with `samples` instead of `alpha` for a search; `activations` where they are static.
   package var record: JSONObject {
     var record: JSONObject = ["normsOnly": .bool(isForNormsAlone)]

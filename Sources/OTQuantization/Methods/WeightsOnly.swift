@@ -9,6 +9,9 @@ package struct WeightsOnly: QuantizationMethod {
   /// The method.
   package init() {}
 
+  /// None.
+  package func gives(_ scales: ActivationScales) -> Bool { false }
+
   /// Float, with no transform.
   package func plan(_ site: SiteContext) -> SitePlan {
     SitePlan(activation: .float, weight: site.request.weight)

@@ -1,4 +1,5 @@
 import OTGraph
+import OTKernels
 import OTTensor
 
 /// A graph made ready to run: stages in order, and the buffers that they read and write.
@@ -25,6 +26,8 @@ struct Program: Sendable {
     case `static`(bits: Int)
     /// With one scale per row.
     case dynamic(bits: Int)
+    /// With one scale per so many columns of a row.
+    case groups(bits: Int, size: Int)
     /// Three limbs of base 256 per value and one scale per row: as precise as float32, where
     /// packed weights meet float activations.
     case limbs
@@ -32,10 +35,18 @@ struct Program: Sendable {
     /// Rows of integers for a row of values.
     var limbCount: Int { self == .limbs ? 3 : 1 }
 
-    /// True when rows have a scale of their own.
+    /// True when rows have one scale, of their own.
     var hasRowScales: Bool {
-      if case .static = self { return false }
-      return true
+      switch self {
+      case .static, .groups: false
+      case .dynamic, .limbs: true
+      }
+    }
+
+    /// Columns that share a scale; nil: none do, or all of a row.
+    var groupSize: Int? {
+      if case .groups(_, let size) = self { return size }
+      return nil
     }
   }
 
@@ -52,9 +63,17 @@ struct Program: Sendable {
     var region = Region.tokens
     var buffer = 0
 
-    /// Integers, a scale, and the sums of each run of columns.
+    /// Groups of a row that have a scale; 0 where rows have one or none.
+    var groupCount: Int {
+      guard let size = quantization.groupSize else { return 0 }
+      return (channelCount + size - 1) / size
+    }
+
+    /// Integers, then the scale and the sums of each run of columns, or of each group.
     var bytesPerRow: Int {
-      quantization.limbCount * (paddedChannelCount + 4 * partitions.reduce(0) { $0 + $1.count }) + 4
+      guard groupCount == 0 else { return paddedChannelCount + groupCount * MemoryLayout<CodeRow>.stride }
+      return
+        quantization.limbCount * (paddedChannelCount + 4 * partitions.reduce(0) { $0 + $1.count }) + 4
     }
   }
 

@@ -66,7 +66,7 @@ struct ProgramCompiler {
     } else {
       try node.operation.lower(node, into: &self)
     }
-    if valueIDs[node.name] != nil, quantizedIDs[node.name] == nil { quantize(node) }
+    if valueIDs[node.name] != nil, quantizedIDs[node.name] == nil { try quantize(node) }
   }
 
   // MARK: What operations add
@@ -108,13 +108,20 @@ struct ProgramCompiler {
   // MARK: Quantized values
 
   /// Quantizes the node's value for the linears that read integers.
-  mutating func quantize(_ node: Node) {
+  ///
+  /// - Throws: `Refusal` with rule `run-groups` where groups of weights end within groups of activations.
+  mutating func quantize(_ node: Node) throws {
     let value = valueID(node.name)
     var ids: [Program.QuantizedID] = []
     for name in part.consumers(of: node.name) {
       guard case .linear(let linear)? = graph[name]?.operation, let matrix = packed[name] else { continue }
       let quantization = quantization(of: linear, producer: node.name)
       let columns = matrix.runs.map(\.columns)
+      if let size = quantization.groupSize, columns.contains(where: { $0.lowerBound % size != 0 }) {
+        throw Refusal(
+          "run-groups", "the groups of its weights are not whole groups of \(size) activations",
+          tensor: linear.weight.name, remedy: "convert with groups of weights that are multiples of \(size)")
+      }
       if let id = ids.first(where: { quantizedValues[$0].quantization == quantization }) {
         if !quantizedValues[id].partitions.contains(columns) { quantizedValues[id].partitions.append(columns) }
       } else {
@@ -145,7 +152,8 @@ struct ProgramCompiler {
     switch graph.activations[producer] ?? .float {
     case .float: return .limbs
     case .static(let bits, _): return .static(bits: bits)
-    case .dynamic(let bits): return .dynamic(bits: bits)
+    case .dynamic(let bits, nil): return .dynamic(bits: bits)
+    case .dynamic(let bits, let size?): return .groups(bits: bits, size: size)
     }
   }
 

@@ -128,7 +128,7 @@ final class Workspace {
     let value = program.quantizedValues[id]
     return QuantizedRows(
       base: bytes[value.buffer].base, origin: origin(of: value.region), capacity: capacity(of: value.region),
-      limbCount: value.quantization.limbCount, stride: value.paddedChannelCount)
+      limbCount: value.quantization.limbCount, stride: value.paddedChannelCount, groupCount: value.groupCount)
   }
 
   private func capacity(of region: Program.Region) -> Int {
@@ -149,7 +149,7 @@ struct RowBlock {
   let worker: Int
 }
 
-/// Quantized rows of a batch in their buffer: values, scales, then sums.
+/// Quantized rows of a batch in their buffer: values, then scales and sums, or groups.
 struct QuantizedRows {
   let base: UnsafeMutablePointer<UInt8>
   let origin: Int
@@ -158,6 +158,8 @@ struct QuantizedRows {
   let limbCount: Int
   /// Integers from one row to the next.
   let stride: Int
+  /// Groups of a row.
+  let groupCount: Int
 
   func values(row: Int) -> UnsafeMutablePointer<Int8> {
     UnsafeMutableRawPointer(base + (row - origin) * limbCount * stride).assumingMemoryBound(to: Int8.self)
@@ -166,6 +168,12 @@ struct QuantizedRows {
   func scale(row: Int) -> UnsafeMutablePointer<Float> {
     UnsafeMutableRawPointer(base + capacity * limbCount * stride).assumingMemoryBound(to: Float.self)
       + (row - origin)
+  }
+
+  /// The groups of a row.
+  func groups(row: Int) -> UnsafeMutablePointer<CodeRow> {
+    UnsafeMutableRawPointer(base + capacity * limbCount * stride).assumingMemoryBound(to: CodeRow.self)
+      + (row - origin) * groupCount
   }
 
   /// The sums of a row over the columns of a run; runs of all partitions are counted through.

@@ -115,7 +115,9 @@ extension Pass {
   /// Sums over the columns that share a scale are exact, in int32 (at most
   /// 65,536 columns at a time). What follows is float32, one rounding per
   /// operation: the sum times its scale, the sum of these in the order of the
-  /// columns, times the row's scale where there is one, plus the bias.
+  /// columns, times the row's scale where there is one, plus the bias. Where
+  /// activations have scales of groups, "the sum" is that of the groups' exact sums
+  /// times their scales.
   private func multiply(
     _ matrix: PackedMatrix, _ id: Program.QuantizedID, partition: Int, _ product: Product, rows: Range<Int>,
     tiles: Range<Int>, worker: Int
@@ -131,27 +133,51 @@ extension Pass {
     let firstRun = input.partitions[..<partition].reduce(0) { $0 + $1.count }
     let integerRowCount = rows.count * place.limbCount
     for (index, run) in matrix.runs.enumerated() {
-      matrix.withPackedCodes { packed in
-        kernels.multiply(
-          packed, layout: layout, bits: matrix.bits, rowTiles: tiles,
-          // Columns end at a multiple of 16, or where padding begins.
-          columns: run.columns.lowerBound..<run.columns.upperBound.roundedUp(toMultipleOf: 16),
-          activations: UnsafeBufferPointer(
-            start: place.values(row: rows.lowerBound), count: integerRowCount * place.stride),
-          rowCount: integerRowCount,
-          into: UnsafeMutableBufferPointer(start: products.base, count: products.count),
-          resultStride: tiles.count * 16, scratch: workspace.scratch[worker].codes.buffer)
-      }
-      let step = run.group * layout.rowCount + channels.lowerBound
-      matrix.scales.withUnsafeBufferPointer { scales in
-        matrix.zeroPoints.withUnsafeBufferPointer { zeroPoints in
+      let step = run.group * matrix.stepStride
+      let steps = step + tiles.lowerBound * 16..<step + tiles.upperBound * 16
+      // Columns end at a multiple of 16, or where padding begins.
+      let columns = run.columns.lowerBound..<run.columns.upperBound.roundedUp(toMultipleOf: 16)
+      let activations = UnsafeBufferPointer(
+        start: place.values(row: rows.lowerBound), count: integerRowCount * place.stride)
+      let codes = workspace.scratch[worker].codes.buffer
+      matrix.zeroPoints.withUnsafeBufferPointer { zeroPoints in
+        let sums: Epilogue.Sums
+        if let size = input.quantization.groupSize {
+          // Integers and floats of 32 bits alike.
+          let parts = UnsafeMutableBufferPointer(
+            start: UnsafeMutableRawPointer(products.base).bindMemory(to: Float.self, capacity: products.count),
+            count: products.count)
+          matrix.withPackedCodes { packed in
+            kernels.multiply(
+              packed, layout: layout, bits: matrix.bits, rowTiles: tiles, columns: columns, activations: activations,
+              groups: Kernels.ActivationGroups(
+                size: size,
+                rows: UnsafeBufferPointer(
+                  start: place.groups(row: rows.lowerBound), count: rows.count * place.groupCount),
+                zeroPoints: UnsafeBufferPointer(rebasing: zeroPoints[steps])),
+              rowCount: rows.count, into: parts, resultStride: tiles.count * 16, scratch: codes)
+          }
+          sums = .groups(UnsafeBufferPointer(parts))
+        } else {
+          let integers = UnsafeMutableBufferPointer(
+            start: UnsafeMutableRawPointer(products.base).bindMemory(to: Int32.self, capacity: products.count),
+            count: products.count)
+          matrix.withPackedCodes { packed in
+            kernels.multiply(
+              packed, layout: layout, bits: matrix.bits, rowTiles: tiles, columns: columns, activations: activations,
+              rowCount: integerRowCount, into: integers, resultStride: tiles.count * 16, scratch: codes)
+          }
+          sums = .integers(
+            products: UnsafeBufferPointer(integers),
+            codeSums: UnsafeBufferPointer(
+              start: place.sums(row: rows.lowerBound, run: firstRun + index), count: integerRowCount),
+            zeroPoints: UnsafeBufferPointer(rebasing: zeroPoints[steps.prefix(channels.count)]))
+        }
+        matrix.scales.withUnsafeBufferPointer { scales in
           (product.bias ?? []).withUnsafeBufferPointer { bias in
             var epilogue = Epilogue(
-              products: UnsafeBufferPointer(products.buffer), productStride: tiles.count * 16,
-              codeSums: UnsafeBufferPointer(
-                start: place.sums(row: rows.lowerBound, run: firstRun + index), count: integerRowCount),
-              scales: UnsafeBufferPointer(rebasing: scales[step..<step + channels.count]),
-              zeroPoints: UnsafeBufferPointer(rebasing: zeroPoints[step..<step + channels.count]),
+              sums, productStride: tiles.count * 16,
+              scales: UnsafeBufferPointer(rebasing: scales[steps.prefix(channels.count)]),
               tokenScales: input.quantization.hasRowScales
                 ? UnsafeBufferPointer(start: place.scale(row: rows.lowerBound), count: rows.count) : nil,
               bias: product.bias == nil ? nil : UnsafeBufferPointer(rebasing: bias[channels]),

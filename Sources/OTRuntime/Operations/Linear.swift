@@ -88,7 +88,7 @@ extension ProductStage {
       added.append(last)
     }
     compiler.append(ProductStage(products), isSequences: compiler.isSequences[from])
-    for node in added { compiler.quantize(node) }
+    for node in added { try compiler.quantize(node) }
   }
 
   /// The epilogue of the product of `node`, and the node whose value it then is.

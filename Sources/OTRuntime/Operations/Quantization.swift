@@ -30,6 +30,12 @@ final class QuantizationStep: RowStep {
         let result = kernels.quantizeDynamically(x, bits: bits, into: target)
         place.scale(row: row).pointee = result.scale
         sums.0 = result.sum
+      case .groups(let bits, let size):
+        kernels.quantizeGroups(
+          x, bits: bits, groupSize: size, into: target,
+          groups: UnsafeMutableBufferPointer(start: place.groups(row: row), count: place.groupCount))
+        // Each group has its sum.
+        continue
       case .limbs:
         place.scale(row: row).pointee = withUnsafeMutableBytes(of: &sums) {
           kernels.splitDigits(x, into: target, stride: place.stride, sums: $0.assumingMemoryBound(to: Int32.self))
