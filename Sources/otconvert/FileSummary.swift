@@ -110,6 +110,8 @@ struct FileSummary {
     }
     let method = container.metadata["method"]?["name"]?.string ?? "–"
     let family = container.metadata["family"]?.string ?? "unknown"
-    return table.text + "\n\nfamily \(family), method \(method), \(container.tensors.count) tensors\n" + headline
+    let model = "family \(family), method \(method), \(container.tensors.count) tensors"
+    let lines = [model] + (file.graph?.siteLines ?? [])
+    return table.text + "\n\n" + (lines + [headline]).joined(separator: "\n")
   }
 }

@@ -98,7 +98,7 @@ struct PlanCommand: ParsableCommand {
     let estimate = plan.estimate
     var lines = [table.text, ""]
     if let graph = plan.graph { lines.append("family \(graph.family), method \(plan.methodName)") }
-    lines += PlanCommand.siteLines(plan)
+    lines += plan.graph?.siteLines ?? []
     if let calibrationByteCount {
       lines.append(
         "'convert' calibrates the model first, which takes up to \(byteText(calibrationByteCount)) of memory, "
@@ -132,25 +132,6 @@ struct PlanCommand: ParsableCommand {
   private static func text(seconds: Double) -> String {
     seconds < 100
       ? "about \(fixed(seconds, seconds < 10 ? 1 : 0)) s" : "about \(fixed(seconds / 60, seconds < 600 ? 1 : 0)) min"
-  }
-
-  /// Counts of sites by activation scheme, and of transforms that stay on the edge.
-  private static func siteLines(_ plan: ConversionPlan) -> [String] {
-    guard let graph = plan.graph else { return [] }
-    var counts: [String: Int] = [:]
-    for site in graph.sites {
-      switch graph.activations[site.producer] ?? .float {
-      case .float: counts["float", default: 0] += 1
-      case .dynamic(let bits, let groupSize):
-        let group = groupSize.map { "\($0) channels of a token" } ?? "token"
-        counts["int\(bits), a scale per \(group)", default: 0] += 1
-      case .static(let bits, _): counts["int\(bits), static scales in the weights", default: 0] += 1
-      }
-    }
-    let affines = graph.nodes.filter { if case .affine = $0.operation { true } else { false } }.count
-    var lines = counts.keys.sorted().map { "\(counts[$0] ?? 0) sites: \($0)" }
-    if affines > 0 { lines.append("\(affines) sites keep an explicit shift and scale on the edge to the linears") }
-    return lines
   }
 
   struct Alternative {

@@ -234,4 +234,25 @@ import _OTTestSupport
       #expect(try Tool.run("plan", Self.model).output.contains("calibrates the model first, which takes up to"))
     }
   }
+
+  @Test func scalesOfActivations() throws {
+    try withTemporaryFolder { folder in
+      let packed = folder + "/m.otq"
+      let asked = ["--no-calibration", "--activation-bits", "6", "--activations", "group:64"]
+      #expect(try Tool.finish(Tool.process([Self.model, packed] + asked)).status == 0)
+      for command in [["plan", Self.model] + asked, ["inspect", packed]] {
+        let output = try Tool.finish(Tool.process(command)).output
+        #expect(output.contains("sites: int6, a scale per 64 channels of a token"), "\(output)")
+      }
+      for (options, status) in [
+        (["--activations", "group:48"], 64), (["--activations", "group:64", "--group-size", "96"], 64),
+        (["--activations", "token", "--activation-bits", "16"], 64),
+        (["--activations", "channel", "--method", "per-token"], 1),
+      ] {
+        let outcome = try Tool.finish(Tool.process(["plan", Self.model] + options))
+        #expect(outcome.status == status, "\(options): \(outcome.errors)")
+        #expect((status == 1) == outcome.errors.contains("[method-activations]"), "\(options): \(outcome.errors)")
+      }
+    }
+  }
 }
