@@ -187,7 +187,7 @@ private func write(_ bytes: [UInt8], through path: String) throws {
   private static let frame = zstd(Array(String(repeating: "{\"text\":\"abc\"}\n", count: 50).utf8))
   static let faults = [
     Fault(description: "text-utf8", name: "a.pdf", bytes: Array("%PDF-1.7".utf8) + [0xE2, 0xE3]),
-    Fault(description: "text-zst-truncated", name: "a.zst", bytes: [1]),
+    Fault(description: "text-zst-damaged", name: "a.zst", bytes: [1]),
     Fault(description: "text-utf8", name: "a.txt", bytes: Array("aé".utf8) + [0xFF, 0x61], byteOffset: 3),
     Fault(description: "text-utf8", name: "a.txt", bytes: [0xEF, 0xBB, 0xBF, 0x61, 0xC3], byteOffset: 4),
     Fault(description: "text-is-utf-16", name: "a.txt", bytes: [0xFF, 0xFE, 0x61, 0], byteOffset: 0),
