@@ -131,6 +131,35 @@ package struct Calibration: Sendable {
     }
   }
 
+  /// The options of a conversion in which the methods that leave a choice to the model's loss on samples are
+  /// replaced by what they chose.
+  ///
+  /// - Throws: as planning, quantizers and executors throw.
+  package func settling(
+    _ conversion: Conversion, _ observed: ModelObservations?, samples: Samples,
+    progress: SequentialRounding.Progress? = nil
+  ) throws -> ConversionOptions {
+    var options = conversion.options
+    guard let graph = conversion.graph, conversion.comparesOnText else { return options }
+    let trial = try ModelTrial(
+      of: graph, conversion.model.parameters, samples: samples.tokens, threadCount: threadCount)
+    for (index, method) in options.methods.enumerated() {
+      let candidates = method.candidates
+      var best: (method: any QuantizationMethod, loss: Double)?
+      for (number, candidate) in candidates.enumerated() {
+        progress?(number, candidates.count)
+        options.methods[index] = candidate
+        let recipe = try conversion.plan(observed, options: options).recipe
+        guard let graph = recipe.graph else { continue }
+        let loss = try trial.loss(of: graph, weights: recipe.weights)
+        if loss < best?.loss ?? .infinity { best = (candidate, loss) }
+      }
+      progress?(candidates.count, candidates.count)
+      options.methods[index] = best?.method ?? method
+    }
+    return options
+  }
+
   /// The plan with its weights rounded, where their rule goes by what the network gives on text.
   ///
   /// - Parameter folder: has room for a byte for each such weight, until the plan has been carried out.

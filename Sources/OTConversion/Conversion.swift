@@ -126,6 +126,9 @@ package struct Conversion: Sendable {
     return !(options.rounding ?? methods.last?.weightDefaults.rounding ?? NearestRounding()).needs.isEmpty
   }
 
+  /// True when a method leaves a choice to what quantized models lose on text: `Calibration.settling`.
+  package var comparesOnText: Bool { graph != nil && options.methods.contains { !$0.candidates.isEmpty } }
+
   /// The graph with which the model is run on tokens.
   ///
   /// - Throws: `Refusal` with rule `calibration-impossible` that names the file that is missing or

@@ -62,12 +62,13 @@ package struct Recipe: Sendable {
       var plan: SitePlan?
       var total: SiteTransform? = .identity
       for method in methods {
-        // Migration may put an affine node before the linears: they name the site then.
-        guard let producer = result[linear]?.inputs.first, let current = result.site(producedBy: producer) else {
-          break
-        }
-        // Of a value that was rotated nothing is known.
-        let observed = result.rotation(ofValue: producer) == nil ? observed?[site] : nil
+        // Migration may put nodes before the linears, or split them: they name the site then.
+        guard let producer = result.linear(for: linear)?.inputs.first,
+          let current = result.site(producedBy: producer)
+        else { break }
+        // Of a value that was rotated, or split, nothing is known.
+        let isKnown = result.rotation(ofValue: producer) == nil && result.origin(of: producer).channels == nil
+        let observed = isKnown ? observed?[site] : nil
         let known = (observed ?? SiteObservations()).transformed(by: result.transform(ofValue: producer))
         let decided = try method.plan(
           SiteContext(
@@ -78,12 +79,12 @@ package struct Recipe: Sendable {
         total = total?.followed(by: decided.transform)
         if !decided.trials.isEmpty { trials[site.producer] = decided.trials }
       }
-      guard let plan, let producer = result[linear]?.inputs.first else { continue }
+      guard let plan, let producer = result.linear(for: linear)?.inputs.first else { continue }
       activations[producer] = plan.activation
       decisions[site.producer] = total.map {
         SitePlan(transform: $0, activation: plan.activation, weight: plan.weight)
       }
-      for linear in site.consumers { weights[linear] = plan.weight }
+      for linear in site.consumers.compactMap(result.linear) { weights[linear.name] = plan.weight }
     }
     self.graph = try result.quantizing(activations)
     self.weights = weights

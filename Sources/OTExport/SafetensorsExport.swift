@@ -28,7 +28,7 @@ package final class SafetensorsExport: ModelWriter {
     return made().tensors
   }
 
-  /// - Throws: `Refusal` with rule `export-affine`, `export-bias`, `export-rotation` or `export-config`.
+  /// - Throws: `Refusal` with rule `export-affine`, `export-bias`, `export-rotation`, `export-split` or `export-config`.
   private static func refuse(_ model: ExportedModel) throws {
     for node in model.graph?.nodes ?? [] {
       switch node.operation {
@@ -40,6 +40,11 @@ package final class SafetensorsExport: ModelWriter {
         throw Refusal(
           "export-rotation", "site '\(node.name)' is rotated by a node that no module of the source computes",
           file: model.path, remedy: "export it --restored, or by a method that does not rotate")
+      case .gather:
+        throw Refusal(
+          "export-split",
+          "channels of site '\(node.name)' are read apart by a node that no module of the source computes",
+          file: model.path, remedy: "export it --restored, or by a method that keeps no channels in floating point")
       default: break
       }
     }

@@ -78,12 +78,12 @@ struct SourceTensorBuffer {
     let (offset, strides) = place.elements(in: shape)
     let (size, columnCount) = (elementByteCount, part.rowElementCount)
     let start = (offset + rows.lowerBound * (strides.first ?? 0)) * size
-    let isTransposed = part.rank == 2 && strides[1] != 1
+    let isScattered = part.rank == 2 && (strides[1] != 1 || place.columns != nil)
     bytes.withUnsafeMutableBytes { target in
       source.withUnsafeBytes { source in
         guard let from = source.baseAddress, let to = target.baseAddress else { return }
         let rowStride = (strides.first ?? 0) * size
-        guard isTransposed else {
+        guard isScattered else {
           for row in 0..<rows.count {
             let rowByteCount = columnCount * size
             (to + start + row * rowStride).copyMemory(from: from + row * rowByteCount, byteCount: rowByteCount)
@@ -93,9 +93,10 @@ struct SourceTensorBuffer {
         let columnStride = strides[1] * size
         func scatter<Element: FixedWidthInteger>(_ type: Element.Type) {
           for column in 0..<columnCount {
+            let target = start + (place.columns?[column] ?? column) * columnStride
             for row in 0..<rows.count {
               let value = from.loadUnaligned(fromByteOffset: (row * columnCount + column) * size, as: type)
-              to.storeBytes(of: value, toByteOffset: start + row * rowStride + column * columnStride, as: type)
+              to.storeBytes(of: value, toByteOffset: target + row * rowStride, as: type)
             }
           }
         }

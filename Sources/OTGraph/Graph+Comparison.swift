@@ -21,14 +21,19 @@ extension Graph {
       }
     }
     compare("graph", factsBesideNodes, source.factsBesideNodes)
+    let splits = Dictionary(
+      nodes.compactMap { node in split(node).map { (node.name, $0) } }, uniquingKeysWith: { first, _ in first })
+    // Linears that were split, and the channels that they read.
+    let parts = Set(
+      splits.keys.flatMap { self[$0]?.inputs ?? [] }.flatMap { [$0] + (self[$0]?.inputs ?? []).map(nodeBeforeEdge) })
     for node in source.nodes where !node.isEdge {
-      guard let own = self[node.name], !own.isEdge else {
+      guard let own = splits[node.name] ?? self[node.name], !own.isEdge else {
         differences.append((node.name, "is a node of the source and none of the file"))
         continue
       }
       compare(node.name, facts(of: own), source.facts(of: node))
     }
-    for node in nodes where !node.isEdge && source[node.name] == nil {
+    for node in nodes where !node.isEdge && source[node.name] == nil && !parts.contains(node.name) {
       differences.append((node.name, "is a node of the file and none of the source"))
     }
     return differences

@@ -48,23 +48,30 @@ extension Graph {
     return try replacing(transforms: transforms)
   }
 
-  /// The graph in which the site's value `x` is `(x − shift) ⊘ scale`, rotated, and which
-  /// computes the same function.
+  /// The graph in which the site's value `x` is `(x − shift) ⊘ scale`, without channels that are read apart, rotated,
+  /// and which computes the same function.
   ///
-  /// Shift and scale go where the rules let them; the rotation is a node
+  /// Shift and scale go where the rules let them; channels are taken apart as `splitting` says; the rotation is a node
   /// `<producer>.rotation` before the site's linears.
   ///
   /// - Throws: `Refusal` with rule `graph-rotation` for a site that is rotated already or
   ///   whose channels are no multiple of the block size, or as with a `ChannelTransform`.
   package func migrating(_ site: Site, by transform: SiteTransform) throws -> Graph {
-    let moved = try migrating(site, by: transform.channels, staysOnEdge: transform.staysOnEdge)
+    var moved = try migrating(site, by: transform.channels, staysOnEdge: transform.staysOnEdge)
+    if let channels = transform.floatChannels {
+      guard let site = moved[site.consumers[0]].flatMap({ moved.site(producedBy: $0.inputs[0]) }) else {
+        preconditionFailure("migration keeps the linears of a site")
+      }
+      moved = try moved.splitting(site, keeping: channels)
+    }
     guard let rotation = transform.rotation else { return moved }
     try check(site)
     if let fault = rotation.fault(channelCount: site.size) {
       throw Refusal("graph-rotation", "the site '\(site.producer)': \(fault)")
     }
     try refuseTiedWeights(of: site)
-    guard let producer = moved[site.consumers[0]]?.inputs[0], let site = moved.site(producedBy: producer) else {
+    guard let producer = moved.linear(for: site.consumers[0])?.inputs[0], let site = moved.site(producedBy: producer)
+    else {
       preconditionFailure("migration keeps the linears of a site")
     }
     return try moved.putting(.rotation(rotation), moved.freeName("\(producer).rotation"), before: site)
@@ -161,14 +168,14 @@ extension Graph {
 
   /// `name`, or what no node is called: a site that is given by an affine node is always
   /// pushable unless somebody else reads that node; then a second one stands behind it.
-  private func freeName(_ name: String) -> String {
+  func freeName(_ name: String) -> String {
     guard self[name] != nil, let suffix = name.split(separator: ".").last else { return name }
     return freeName("\(name).\(suffix)")
   }
 
   // MARK: Refusals
 
-  private func refuseTiedWeights(of site: Site) throws {
+  func refuseTiedWeights(of site: Site) throws {
     for name in site.consumers {
       guard case .linear(let linear)? = self[name]?.operation else { continue }
       if isTied([linear.weight, linear.bias]) {

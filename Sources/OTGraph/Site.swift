@@ -34,6 +34,23 @@ extension Graph {
     return linear.role == .block
   }
 
+  /// True when the value of the linear `name` comes to attention as queries or keys, also beside values.
+  package func givesScores(_ name: String) -> Bool {
+    var names = [name]
+    while let current = names.popLast() {
+      for reader in consumers(of: current) {
+        guard let node = self[reader] else { continue }
+        switch node.operation {
+        case .attention: if node.inputs.dropLast().contains(current) { return true }
+        case .add where split(node) != nil: names.append(reader)
+        case .linear, .add, .multiply: continue
+        default: names.append(reader)
+        }
+      }
+    }
+    return false
+  }
+
   /// The linear that `statisticsName` (a name from a file of activation
   /// statistics) means: the same name, or the same but for prefixes such as
   /// `model.` that tools leave out or add; nil where there is none.

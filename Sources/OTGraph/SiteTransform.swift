@@ -1,7 +1,11 @@
-/// The transform of a site's value: shift, scale, then rotation.
+import OTTensor
+
+/// The transform of a site's value: shift, scale, then channels that are read apart, then rotation of the others.
 package struct SiteTransform: Sendable, Hashable {
   /// Shift and scale: pushed up where a rule allows it.
   package var channels: ChannelTransform
+  /// Channels that stay in floating point: linears of their own read them, and the site has the others. nil: none.
+  package var floatChannels: ChannelChoice?
   /// Applied to what shift and scale give; stays on the edge. nil: none.
   package var rotation: Rotation?
   /// True when shift and scale stay on the edge, too, where no norm takes them: rows of weights that share
@@ -9,8 +13,12 @@ package struct SiteTransform: Sendable, Hashable {
   package var staysOnEdge: Bool
 
   /// A transform.
-  package init(_ channels: ChannelTransform, rotation: Rotation? = nil, staysOnEdge: Bool = false) {
+  package init(
+    _ channels: ChannelTransform, floatChannels: ChannelChoice? = nil, rotation: Rotation? = nil,
+    staysOnEdge: Bool = false
+  ) {
     self.channels = channels
+    self.floatChannels = floatChannels
     self.rotation = rotation
     self.staysOnEdge = staysOnEdge
   }
@@ -27,14 +35,16 @@ package struct SiteTransform: Sendable, Hashable {
   package var shift: [Float]? { channels.shift }
   /// Divides each channel; nil stands for ones.
   package var scale: [Float]? { channels.scale }
-  /// True when there is neither shift, scale nor rotation.
-  package var isIdentity: Bool { channels.isIdentity && rotation == nil }
+  /// True when nothing is done.
+  package var isIdentity: Bool { channels.isIdentity && floatChannels == nil && rotation == nil }
 
   /// This transform, then `second`; nil where that is no shift, scale and rotation in this order.
   package func followed(by second: SiteTransform) -> SiteTransform? {
     if second.isIdentity { return self }
     if isIdentity { return second }
-    guard rotation == nil, second.channels.isIdentity || second.staysOnEdge == staysOnEdge else { return nil }
+    guard rotation == nil, floatChannels == nil, second.floatChannels == nil,
+      second.channels.isIdentity || second.staysOnEdge == staysOnEdge
+    else { return nil }
     return SiteTransform(
       channels.followed(by: second.channels), rotation: second.rotation, staysOnEdge: staysOnEdge)
   }

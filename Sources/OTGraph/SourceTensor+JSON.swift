@@ -1,8 +1,10 @@
 import OTFoundation
 import OTJSON
+import OTTensor
 
 extension SourceTensor {
-  /// A name, or an object `{transposed}`, `{rows, first, count}`, `{element, index}`, `{plus, constant}`.
+  /// A name, or an object `{transposed}`, `{rows, first, count}`, `{element, index}`, `{plus, constant}`,
+  /// `{columns, channels}` or `{columns, without}`.
   var json: JSONValue {
     switch self {
     case .named(let name): .string(name)
@@ -10,6 +12,7 @@ extension SourceTensor {
     case .rows(let source, let rows):
       .object(["rows": source.json, "first": .integer(rows.lowerBound), "count": .integer(rows.count)])
     case .element(let source, let index): .object(["element": source.json, "index": .integer(index)])
+    case .columns(let source, let columns): .object(columns.added(to: ["columns": source.json]))
     case .plus(let source, let constant): .object(["plus": source.json, "constant": .number(Double(constant))])
     }
   }
@@ -41,6 +44,9 @@ extension SourceTensor {
       self = .rows(of: source, first..<first + (try size("count")))
     } else if let source = try inner("element") {
       self = .element(of: source, try size("index"))
+    } else if let source = try inner("columns") {
+      let columns = try ChannelChoice(json: object["channels"], rest: object["without"]) { reader.refusal($0) }
+      self = .columns(of: source, columns)
     } else if let source = try inner("plus") {
       guard let constant = object["constant"]?.double, Float(constant).isFinite else {
         throw reader.refusal("the constant of a tensor is not a number")

@@ -13,6 +13,8 @@ package indirect enum SourceTensor: Sendable, Hashable {
   case rows(of: SourceTensor, Range<Int>)
   /// One index of the first dimension, which goes: one expert of a stack.
   case element(of: SourceTensor, Int)
+  /// Some columns of a matrix.
+  case columns(of: SourceTensor, ChannelChoice)
   /// Every element plus a constant: the gain 1 + γ of Gemma.
   case plus(SourceTensor, Float)
 
@@ -20,7 +22,9 @@ package indirect enum SourceTensor: Sendable, Hashable {
   package var name: String {
     switch self {
     case .named(let name): name
-    case .transposed(let source), .rows(let source, _), .element(let source, _), .plus(let source, _): source.name
+    case .transposed(let source), .rows(let source, _), .element(let source, _), .columns(let source, _),
+      .plus(let source, _):
+      source.name
     }
   }
 
@@ -32,7 +36,8 @@ package indirect enum SourceTensor: Sendable, Hashable {
     switch self {
     case .named: false
     case .transposed(let source): !source.isTransposed
-    case .rows(let source, _), .element(let source, _), .plus(let source, _): source.isTransposed
+    case .rows(let source, _), .element(let source, _), .columns(let source, _), .plus(let source, _):
+      source.isTransposed
     }
   }
 
@@ -40,7 +45,8 @@ package indirect enum SourceTensor: Sendable, Hashable {
   package var constant: Float {
     switch self {
     case .named: 0
-    case .transposed(let source), .rows(let source, _), .element(let source, _): source.constant
+    case .transposed(let source), .rows(let source, _), .element(let source, _), .columns(let source, _):
+      source.constant
     case .plus(let source, let constant): source.constant + constant
     }
   }
@@ -57,6 +63,7 @@ package indirect enum SourceTensor: Sendable, Hashable {
     case .transposed(let source): return source.view(of: tensor)?.transposed()
     case .rows(let source, let rows): return source.view(of: tensor)?.rows(rows)
     case .element(let source, let index): return source.view(of: tensor)?.element(index)
+    case .columns(let source, let columns): return source.view(of: tensor)?.columns(columns)
     }
   }
 }
@@ -74,6 +81,9 @@ extension SourceTensor: CustomStringConvertible {
     case .transposed(let source): "\(source) transposed"
     case .rows(let source, let rows): "rows \(rows.lowerBound)..<\(rows.upperBound) of \(source)"
     case .element(let source, let index): "element \(index) of \(source)"
+    case .columns(let source, let columns):
+      columns.isRest
+        ? "\(source) without \(columns.listed.count) columns" : "\(columns.listed.count) columns of \(source)"
     case .plus(let source, let constant): "\(source) + \(constant)"
     }
   }

@@ -137,7 +137,7 @@ package struct TransformedRows: Sendable {
     let block = column / blockSize * blockSize..<(column / blockSize + 1) * blockSize
     let column = block.first { !isFiniteInFile(row: row, column: $0) } ?? column
     let strides = view.strides
-    let element = row * (strides.first ?? 0) + column * (strides.count > 1 ? strides[1] : 0)
+    let element = row * (strides.first ?? 0) + (view.columns?[column] ?? column) * (strides.count > 1 ? strides[1] : 0)
     // Of what is decoded, the place of one element is nobody's to look at.
     let byteOffset = view.decoder == nil ? view.byteOffset + element * view.elementType.bitWidth / 8 : nil
     let position = "element [\(row), \(column)]"

@@ -157,7 +157,8 @@ package struct SequentialRounding: Sendable {
       for use in site.consumers.flatMap(graph.parameterUses(of:)) where use.role == .weight {
         guard let scheme = weights[use.node]?.scheme(for: use.shape) else { continue }
         let rows = try WeightQuantizer(
-          parameters.rows(of: use), scheme: scheme, rounding: rounding, inputZero: use.inputZero,
+          parameters.rows(of: use), scheme: scheme,
+          rounding: graph.givesScores(use.node) ? rounding.unclipped : rounding, inputZero: use.inputZero,
           threadCount: threadCount
         ).quantizeAll(threadCount: threadCount)
         if !rule.needs.isEmpty { try rounded.add(rows, of: use.node, scheme: scheme) }

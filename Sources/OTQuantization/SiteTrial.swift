@@ -72,12 +72,15 @@ package struct SiteTrial: Sendable {
 
     var tried = try graph.migrating(site, by: plan.transform)
     let isPushed = tried.transforms[site.producer] != graph.transforms[site.producer]
-    // Migration may put nodes before the linears: they name the site then.
-    let producer = site.consumers.first.flatMap { tried[$0]?.inputs.first } ?? site.producer
+    // Migration may put nodes before the linears, or split them: they name the site then.
+    let linears = site.consumers.compactMap(tried.linear)
+    let producer = linears.first?.inputs.first ?? site.producer
     tried = try tried.quantizing([producer: plan.activation])
-    let (weights, shiftProducts) = try weights(of: tried, plan.weight)
+    let quantized = try NearestWeights(
+      of: linears.map(\.name), in: tried, parameters, threadCount: threadCount
+    ) { _ in plan.weight }
     let executor = try QuantizedExecutor(
-      graph: tried, parameters: part(of: tried, until: ends, shiftProducts), weights: weights,
+      graph: tried, parameters: part(of: tried, until: ends, quantized.shiftProducts), weights: quantized.weights,
       threadCount: threadCount)
     let given =
       isPushed
@@ -144,22 +147,6 @@ package struct SiteTrial: Sendable {
   private func run(_ executor: some Executor, _ values: [Matrix], until ends: [String]) throws -> [ExecutionResult] {
     try executor.run(
       values.map { TokenSequence(length: $0.rowCount) }, from: [site.producer: values], until: ends, observe: nil)
-  }
-
-  private func weights(
-    of graph: Graph, _ plan: WeightPlan
-  ) throws -> (weights: [String: QuantizedWeight], shiftProducts: [String: [Float]]) {
-    var weights: [String: QuantizedWeight] = [:]
-    var shiftProducts: [String: [Float]] = [:]
-    for use in site.consumers.flatMap(graph.parameterUses(of:)) where use.role == .weight {
-      guard let scheme = plan.scheme(for: use.shape) else { continue }
-      let rows = try WeightQuantizer(
-        parameters.rows(of: use), scheme: scheme, inputZero: use.inputZero, threadCount: threadCount
-      ).quantizeAll(threadCount: threadCount)
-      weights[use.node] = try QuantizedWeight(rows, use.shape, scheme)
-      shiftProducts[use.node] = rows.shiftProduct
-    }
-    return (weights, shiftProducts)
   }
 }
 

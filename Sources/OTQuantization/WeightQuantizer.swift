@@ -110,9 +110,16 @@ extension WeightQuantizer {
       rows.applyTransform(row: part.lowerBound + index, weights)
     }
     let transformEnd = ContinuousClock.now
+    let limits = rounding.limits(
+      WeightRows(
+        rowCount: part.count, columnCount: columnCount, values: UnsafeBufferPointer(scratch), scheme: scheme,
+        kernels: rows.kernels))
+    let groupCount = scheme.groupCount(columnCount: columnCount)
     var steps: [StepChoice] = []
     for index in 0..<part.count {
-      steps += try chooseSteps(row: part.lowerBound + index, UnsafeBufferPointer(row(index, of: scratch)))
+      steps += try chooseSteps(
+        row: part.lowerBound + index, UnsafeBufferPointer(row(index, of: scratch)),
+        limits?[index * groupCount..<(index + 1) * groupCount])
     }
     for step in steps { append(step, to: &result) }
     let block = WeightBlock(
@@ -138,13 +145,17 @@ extension WeightQuantizer {
   }
 
   /// A step for each group of a row; none where one is for the whole weight.
-  private func chooseSteps(row: Int, _ weights: UnsafeBufferPointer<Float>) throws -> [StepChoice] {
+  private func chooseSteps(
+    row: Int, _ weights: UnsafeBufferPointer<Float>, _ limits: ArraySlice<Float>?
+  ) throws -> [StepChoice] {
     guard tensorStep == nil else { return [] }
     let size = scheme.groupSize(columnCount: columnCount)
     return try (0..<scheme.groupCount(columnCount: columnCount)).map { group in
       let first = group * size
-      let group = weights[first..<min(first + size, weights.count)]
-      return try chooseStep(row: row, column: first, UnsafeBufferPointer(rebasing: group))
+      let values = weights[first..<min(first + size, weights.count)]
+      return try chooseStep(
+        row: row, column: first, UnsafeBufferPointer(rebasing: values),
+        limit: limits.map { $0[$0.startIndex + group] } ?? .infinity)
     }
   }
 }
@@ -152,15 +163,17 @@ extension WeightQuantizer {
 // MARK: - Ranges
 
 extension WeightQuantizer {
-  /// Chooses for the weights of a row from `column` on.
-  private func chooseStep(row: Int, column: Int, _ values: UnsafeBufferPointer<Float>) throws
-    -> StepChoice
-  {
+  /// Chooses for the weights of a row from `column` on, those beyond ±`limit` left out.
+  private func chooseStep(
+    row: Int, column: Int, _ values: UnsafeBufferPointer<Float>, limit: Float
+  ) throws -> StepChoice {
     let range = rows.kernels.range(values)
     if let index = range.firstNonFinite {
       throw rows.nonFiniteRefusal(row: row, column: column + index)
     }
-    guard let step = StepChoice(minimum: range.minimum, maximum: range.maximum, scheme: scheme)
+    guard
+      let step = StepChoice(
+        minimum: max(range.minimum, -limit), maximum: min(range.maximum, limit), scheme: scheme)
     else {
       throw WeightQuantizer.rangeRefusal(rows, range, place: "row \(row)")
     }

@@ -12,6 +12,9 @@ package struct RoundingKind: Sendable, Hashable {
   /// Each weight makes up for the errors of those before it: GPTQ.
   package static let gptq = RoundingKind(unchecked: "gptq")
 
+  /// Each weight to the nearest value of a range that does not reach all of them: AWQ's clipping.
+  package static let clipped = RoundingKind(unchecked: "clip")
+
   /// Nil for what is no such name.
   package init?(_ name: String) {
     let isValid = name.utf8.allSatisfy { byte in

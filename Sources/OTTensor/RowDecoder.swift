@@ -74,3 +74,28 @@ struct TransposedRows: RowDecoder {
     if rows.upperBound == columnCount { base.release(0..<rowCount) }
   }
 }
+
+/// Some columns of another decoder's matrix.
+struct ChosenColumns: RowDecoder {
+  let base: any RowDecoder
+  let columns: [Int]
+  /// Columns of `base`.
+  let columnCount: Int
+  let elementByteCount: Int
+
+  func decode(_ rows: Range<Int>, into target: UnsafeMutableRawBufferPointer) {
+    let size = elementByteCount
+    withUnsafeTemporaryAllocation(byteCount: columnCount * size, alignment: 64) { line in
+      var place = 0
+      for row in rows {
+        base.decode(row..<row + 1, into: line)
+        for column in columns {
+          for byte in 0..<size { target[place + byte] = line[column * size + byte] }
+          place += size
+        }
+      }
+    }
+  }
+
+  func release(_ rows: Range<Int>) { base.release(rows) }
+}

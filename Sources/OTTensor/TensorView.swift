@@ -15,6 +15,8 @@ package struct TensorView: Sendable {
   package let shape: Shape
   /// Element strides, one per dimension. Stride 0 repeats an element. Row-major where there is a decoder.
   package let strides: [Int]
+  /// The columns that are taken of the matrix in the file; nil: all. `shape` has them alone.
+  package let columns: [Int]?
   /// The file that holds the bytes.
   package let file: MappedFile
   /// Offset in the file of the element at index zero, or of what a decoder reads.
@@ -26,7 +28,7 @@ package struct TensorView: Sendable {
 
   /// - Precondition: one stride per dimension, and all elements in the file.
   package init(
-    name: String, elementType: ElementType, shape: Shape, strides: [Int]? = nil,
+    name: String, elementType: ElementType, shape: Shape, strides: [Int]? = nil, columns: [Int]? = nil,
     file: MappedFile, byteOffset: Int, isBigEndian: Bool = false
   ) {
     let strides = strides ?? shape.rowMajorStrides
@@ -35,6 +37,7 @@ package struct TensorView: Sendable {
     self.elementType = elementType
     self.shape = shape
     self.strides = strides
+    self.columns = columns
     self.file = file
     self.byteOffset = byteOffset
     self.isBigEndian = isBigEndian
@@ -54,6 +57,7 @@ package struct TensorView: Sendable {
     self.elementType = elementType
     self.shape = shape
     strides = shape.rowMajorStrides
+    columns = nil
     self.file = file
     self.byteOffset = byteOffset
     isBigEndian = false
@@ -67,7 +71,7 @@ package struct TensorView: Sendable {
   /// dimensions of size 1 do not matter) and little-endian.
   package var isContiguous: Bool {
     if shape.elementCount == 0 { return true }
-    if decoder != nil { return false }
+    if decoder != nil || columns != nil { return false }
     if isBigEndian && elementType.bitWidth > 8 { return false }
     return zip(zip(shape.dimensions, strides), shape.rowMajorStrides)
       .allSatisfy { $0.0 == 1 || $0.1 == $1 }
@@ -76,8 +80,8 @@ package struct TensorView: Sendable {
   /// True when both views show the same elements of the same bytes.
   package func sharesElements(with other: TensorView) -> Bool {
     file.identity.isSameFile(as: other.file.identity) && byteOffset == other.byteOffset
-      && shape == other.shape && strides == other.strides && elementType == other.elementType
-      && shape.elementCount > 0 && decoder == nil && other.decoder == nil
+      && shape == other.shape && strides == other.strides && columns == other.columns
+      && elementType == other.elementType && shape.elementCount > 0 && decoder == nil && other.decoder == nil
   }
 
   /// Calls `body` with rows `rows` of the first dimension as row-major,
@@ -111,6 +115,7 @@ package struct TensorView: Sendable {
 
   private func gather(_ rows: Range<Int>, into copy: UnsafeMutableRawBufferPointer) {
     let size = elementType.bitWidth / 8
+    if let columns { return gather(rows, columns, into: copy) }
     if shape.rank == 2, !isBigEndian {
       if size == 2 { return gatherMatrix(rows, of: UInt16.self, into: copy) }
       if size == 4 { return gatherMatrix(rows, of: UInt32.self, into: copy) }
@@ -141,6 +146,20 @@ package struct TensorView: Sendable {
           index[axis] = 0
           axis -= 1
         }
+      }
+    }
+  }
+
+  private func gather(_ rows: Range<Int>, _ columns: [Int], into copy: UnsafeMutableRawBufferPointer) {
+    let size = elementType.bitWidth / 8
+    let source = file.bytes
+    var target = 0
+    for row in rows {
+      let start = byteOffset + row * strides[0] * size
+      for column in columns {
+        let from = start + column * strides[1] * size
+        for byte in 0..<size { copy[target + byte] = source[from + (isBigEndian ? size - 1 - byte : byte)] }
+        target += size
       }
     }
   }

@@ -98,7 +98,9 @@ struct AccuracyScheme {
     options.threadCount = calibration.threadCount
     options.budget = budget
     let conversion = try Conversion(source, options: options)
-    var plan = try conversion.plan(conversion.needs.isEmpty ? nil : statistics)
+    let observed = conversion.needs.isEmpty ? nil : statistics
+    let settled = try calibration.settling(conversion, observed, samples: samples)
+    var plan = try conversion.plan(observed, options: settled)
     if let budget { plan = try plan.within(budget, samples: samples.tokens) }
     plan = try calibration.rounding(plan, samples: samples, in: folder)
     let path = "\(folder)/\(name)-\(method).otq"

@@ -40,8 +40,10 @@ extension CalibrationArguments {
       observed = try settings.run(
         on: conversion.model, samples: samples, kinds: conversion.needs, progress: progress.update)
     }
-    let plan = try within(budget, conversion.plan(observed), samples.tokens, messages)
     let folder = URL(fileURLWithPath: output).deletingLastPathComponent().path
+    let trials = messages.progress("comparing", unit: .models)
+    let options = try settings.settling(conversion, observed, samples: samples, progress: trials.update)
+    let plan = try within(budget, conversion.plan(observed, options: options), samples.tokens, messages)
     let progress = messages.progress("rounding weights", unit: .sites)
     return CalibratedPlan(
       plan: try settings.rounding(plan, samples: samples, in: folder, progress: progress.update),
@@ -61,7 +63,7 @@ extension CalibrationArguments {
   private func samples(
     for conversion: Conversion, _ settings: Calibration, _ heldOutCount: Int, _ messages: OutputArguments
   ) throws -> Calibration.Samples? {
-    let isNeeded = !conversion.needs.isEmpty || conversion.roundsOnText
+    let isNeeded = !conversion.needs.isEmpty || conversion.roundsOnText || conversion.comparesOnText
     guard isGiven || isNeeded else { return nil }
     if !isNeeded, conversion.graph != nil {
       messages.warn("the text is not read: there is nothing to measure for the method")

@@ -70,7 +70,7 @@ struct ConversionArguments: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
-      "Rule that makes the blocks' weights quantized values, with its options: \(Roundings.names). [default: gptq with best, else nearest]",
+      "Rule that makes the blocks' weights quantized values, with its options: \(Roundings.names). [default: gptq with best, clip with awq, else nearest]",
       valueName: "name[,key=value]"))
   var rounding: String?
 

@@ -6,13 +6,14 @@ import OTFoundation
 final class ProgressLine {
   /// The unit of progress.
   enum Unit {
-    case bytes, tokens, sites
+    case bytes, tokens, sites, models
 
     func text(_ count: Int) -> String {
       switch self {
       case .bytes: byteText(count)
       case .tokens: "\(count) tokens"
       case .sites: "\(count) sites"
+      case .models: "\(count) models"
       }
     }
   }
@@ -31,7 +32,7 @@ final class ProgressLine {
     self.isQuiet = isQuiet
   }
 
-  /// Shows that `done` of `total` bytes, tokens or sites are done.
+  /// Shows that `done` of `total` bytes, tokens, sites or models are done.
   func update(_ done: Int, _ total: Int) {
     guard !isQuiet, total > 0 else { return }
     let fraction = Double(done) / Double(total)

@@ -104,6 +104,54 @@ import _OTTestSupport
     #expect(errors.0 < errors.1)
   }
 
+  /// Channels that are read apart, a ratio that was searched for, float activations.
+  @Test(arguments: ["llmint8,threshold=3", "os,ratio=0.99", "awq"])
+  func newerMethodsTakeIt(_ method: String) throws {
+    let fixture = Fixture.llama
+    let file = try Self.file(fixture, method) { $0.rounding = GPTQ() }.model
+    let verification = try WeightVerification(of: file, reference: fixture.source(), threadCount: 2)
+    #expect(verification.hasPassed, "\(verification.offenders.prefix(3))")
+    #expect(file.blockWeights.allSatisfy { $0.rounding == .gptq })
+    let nearest = try Self.file(fixture, method) { $0.rounding = NearestRounding() }.model
+    let errors = (try Self.error(file, fixture), try Self.error(nearest, fixture))
+    #expect(errors.0 < errors.1, "\(method): \(errors)")
+  }
+
+  /// AWQ's own rounding clips all but queries and keys; others take the clips, too.
+  @Test(arguments: Fixture.decoders) func clipsAreInTheFile(_ fixture: Fixture) throws {
+    let change: (inout ConversionOptions) throws -> Void = { $0.granularity = .perGroup(size: 32) }
+    let file = try Self.file(fixture, "awq", change: change).model
+    #expect(file.blockWeights.allSatisfy { $0.rounding == .clipped })
+    #expect(file.container.metadata["method"]?["rounding"]?["name"]?.string == "clip")
+    let nearest = try Self.file(fixture, "awq") {
+      try change(&$0)
+      $0.rounding = NearestRounding()
+    }.model
+    let both = try Self.file(fixture, "awq") {
+      try change(&$0)
+      $0.rounding = try Roundings.rule("gptq,clip=true")
+    }.model
+    #expect(both.container.metadata["method"]?["rounding"]?["clip"]?.bool == true)
+    for model in [file, nearest, both] {
+      let verification = try WeightVerification(of: model, reference: fixture.source(), threadCount: 2)
+      #expect(verification.hasPassed, "\(verification.offenders.prefix(3))")
+    }
+    let graph = try #require(file.graph)
+    var clipped: Set<Bool> = []
+    for (own, other) in zip(file.blockWeights, nearest.blockWeights) {
+      let scales = (try file.container.scales(of: own), try nearest.container.scales(of: other))
+      let node = try #require(file.uses[own.name]?.node)
+      if graph.givesScores(node) {
+        #expect(scales.0 == scales.1, "\(node)")
+      } else {
+        clipped.insert(scales.0 != scales.1)
+      }
+    }
+    #expect(clipped == [true])
+    let errors = try [both, file, nearest].map { try Self.error($0, fixture) }
+    #expect(errors[0] < errors[1] && errors[1] < errors[2], "\(errors)")
+  }
+
   @Test(arguments: [Fixture.bloom, .llama]) func bytesDependOnNeitherThreadsNorMemory(_ fixture: Fixture) throws {
     // Three blocks of 512 tokens: one batch where there is room, several in the least memory, and values in a file.
     let samples = Self.samples([Int](repeating: 128, count: 12))

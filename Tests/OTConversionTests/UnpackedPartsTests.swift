@@ -94,13 +94,21 @@ import _OTTestSupport
       "w", .transposed("w"), .rows(of: "w", 0..<2), .rows(of: "w", 2..<4), .rows(of: "w", 1..<4),
       .rows(of: .transposed("w"), 0..<3), .rows(of: .transposed("w"), 3..<6), .element(of: "w", 3),
       .rows(of: .rows(of: "w", 1..<4), 0..<2), .rows(of: "w", 0..<1),
+      .columns(of: "w", ChannelChoice([1, 4])), .columns(of: "w", ChannelChoice([1, 4], isRest: true)),
+      .columns(of: .rows(of: "w", 2..<4), ChannelChoice([0, 5])),
+      .columns(of: .transposed("w"), ChannelChoice([0, 1])),
     ]
     let places = try parts.map { try #require($0.place(in: shape)) }
     for chosen in 0..<1 << parts.count {
       let some = places.indices.filter { chosen >> $0 & 1 == 1 }.map { places[$0] }
       var counts = [Int](repeating: 0, count: 24)
       for place in some {
-        for row in place.box[0] { for column in place.box[1] { counts[row * 6 + column] += 1 } }
+        for row in place.box[0] {
+          for column in place.box[1] where place.columns.map({ $0.contains(place.axes[1] == 1 ? column : row) }) ?? true
+          {
+            counts[row * 6 + column] += 1
+          }
+        }
       }
       #expect(SourcePlace.cover(some, shape) == counts.allSatisfy { $0 == 1 })
     }

@@ -2,6 +2,7 @@ import Foundation
 import OTFoundation
 import OTGraph
 import OTJSON
+import OTTensor
 import Testing
 import _OTModelSupport
 import _OTTestSupport
@@ -45,6 +46,32 @@ struct GraphJSONTests {
     graph = try graph.quantizing(Dictionary(uniqueKeysWithValues: activations))
     #expect(!graph.transforms.isEmpty)
     #expect(try reread(graph) == graph, "seed \(generator.seed)")
+  }
+
+  @Test(arguments: Fixture.allCases) func splitChannelsSurvive(_ fixture: Fixture) throws {
+    var graph = try fixture.graph()
+    for (index, site) in graph.sites.enumerated() {
+      let channels = ChannelChoice([1, 2, site.size - 1], isRest: index % 2 == 1)
+      graph = try graph.migrating(
+        site,
+        by: SiteTransform(
+          ChannelTransform(scale: [Float](repeating: 3, count: site.size)), floatChannels: channels))
+    }
+    #expect(try reread(graph) == graph)
+    for (text, change) in [
+      (#""channels":[1,2,"#, #""channels":[2,2,"#), (#""without":[1,2,"#, #""channels":[1],"without":[1,2,"#),
+      (#""channels":[1,2,"#, #""channels":[1,0.5,"#), (#""channels":[1,2,"#, #""others":[1,2,"#),
+      (#""size":"#, #""sizes":"#),
+    ] {
+      let gather = try #require(graph.json.text().range(of: #""operation":"gather""#))
+      let json = graph.json.text()
+      let start = json[..<gather.lowerBound].lastIndex(of: "{") ?? json.startIndex
+      let changed = json[..<start] + json[start...].replacingOccurrences(of: text, with: change)
+      let refusal = #expect(throws: Refusal.self) {
+        try Graph(json: try parsed(String(changed)), file: "a.otq") { _ in [Float](repeating: 3, count: 128) }
+      }
+      #expect(["graph-json", "graph-channels"].contains(refusal?.rule ?? ""), "\(change): \(refusal?.rule ?? "")")
+    }
   }
 
   @Test func scalingOfRotationsSurvives() throws {

@@ -18,6 +18,8 @@ struct MethodSetting: Sendable {
   let source: SourceModel
   let graph: Graph
   let observed: ModelObservations
+  /// The calibration tokens.
+  let samples: Calibration.Samples
   /// The same, with one sample to try plans on.
   let observedBriefly: ModelObservations
   /// What methods chose, as `METHOD/KEY`.
@@ -39,6 +41,8 @@ struct MethodSetting: Sendable {
       contentsOf: MappedFile(path: Fixtures.path("methods/\(fixture.name)/scores.json")))
     let file = try fixture.goldens()
     let samples = try (0..<32).map { try file.integers("calibration_ids", row: $0) }
+    self.samples = Calibration.Samples(
+      tokens: samples, run: CalibrationRun(texts: [], sampleCount: 32, length: 128, seed: nil))
     let all = try Self.run(source, samples, [.ranges, .sampleRanges, .rows(count: 4096)])
     // The searches of other programs see the first samples.
     let first = try Self.run(source, Array(samples[..<8]), [.wholeSamples(count: 8)])
@@ -51,11 +55,15 @@ struct MethodSetting: Sendable {
     (observed, observedBriefly) = (observations(first), observations(one))
   }
 
+  private static var settings: Calibration {
+    var settings = Calibration()
+    settings.threadCount = 2
+    return settings
+  }
+
   private static func run(
     _ source: SourceModel, _ samples: [[Int]], _ kinds: Set<ObservationKind>
   ) throws -> ModelObservations {
-    var settings = Calibration()
-    settings.threadCount = 2
     let run = CalibrationRun(texts: [], sampleCount: samples.count, length: 128, seed: nil)
     return try settings.run(on: source, samples: Calibration.Samples(tokens: samples, run: run), kinds: kinds)
   }
@@ -96,18 +104,20 @@ struct MethodSetting: Sendable {
   /// What a model scores that is converted by methods as the command line names them.
   func score(
     _ methods: [String], bits: Int, activationBits: Int? = nil, symmetricWeights: Bool = true,
-    granularity: QuantizationScheme.Granularity = .perChannel
+    granularity: QuantizationScheme.Granularity = .perChannel, rounding: (any RoundingRule)? = nil
   ) throws -> Double {
     var options = ConversionOptions()
     options.bits = bits
     options.activationBits = activationBits
     options.isSymmetric = symmetricWeights
     options.granularity = granularity
+    options.rounding = rounding
     options.embeddingBits = 16
     options.methods = try methods.map(Methods.method)
     options.threadCount = 2
     let file = try withTemporaryFolder { folder in
-      try Converter(Conversion(source, options: options, statistics: observed).plan()).run(to: folder + "/m.otq")
+      let plan = try Conversion(source, options: options, statistics: observed).plan()
+      try Converter(Self.settings.rounding(plan, samples: samples, in: folder)).run(to: folder + "/m.otq")
       return try PackedModel(path: folder + "/m.otq")
     }
     let executor = try QuantizedExecutor(graph: #require(file.graph), container: file.container, threadCount: 2)

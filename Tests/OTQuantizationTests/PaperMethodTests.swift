@@ -94,6 +94,8 @@ import _OTTestSupport
     let setting = try MethodSetting.of(fixture)
     let score = try setting.score(["awq"], bits: 6, symmetricWeights: false)
     try setting.expect(score, "awq", "w6_ch", within: 0.005)
+    let groups = try setting.score(["awq"], bits: 4, symmetricWeights: false, granularity: .perGroup(size: 32))
+    try setting.expect(groups, "awq", "w4_g32", within: 0.02)
   }
 
   @Test(arguments: Fixture.allCases) func smoothQuantScoresAreTheReferences(_ fixture: Fixture) throws {

@@ -65,6 +65,11 @@ struct DirectInterpreter {
           stride(from: slice.part * size, to: x.count, by: slice.partCount * size)
             .flatMap { x[$0..<$0 + size] }
         }
+      case .gather(let gather):
+        let taken = Set(gather.channels.listed)
+        values[node.name] = inputs[0].map { x in
+          x.indices.filter { taken.contains($0) != gather.channels.isRest }.map { x[$0] }
+        }
       case .activation(let kind):
         values[node.name] = inputs[0].map { $0.map { value(kind, $0) } }
       case .scale(let scale):

@@ -157,6 +157,7 @@ extension SourceTensor {
     case .transposed(let source): .transposed(source.renamed(rename))
     case .rows(let source, let rows): .rows(of: source.renamed(rename), rows)
     case .element(let source, let index): .element(of: source.renamed(rename), index)
+    case .columns(let source, let columns): .columns(of: source.renamed(rename), columns)
     case .plus(let source, let constant): .plus(source.renamed(rename), constant)
     }
   }

@@ -25,6 +25,8 @@ package enum Operation: Sendable, Hashable {
   case attention(Attention)
   /// One part of a fused projection. Input: one value.
   case channelSlice(ChannelSlice)
+  /// Some channels; put before linears by migration. Input: one value.
+  case gather(Gather)
   /// An element-wise function. Input: one value.
   case activation(ActivationKind)
   /// The product of each channel and one constant. Input: one value.
@@ -60,6 +62,7 @@ package enum Operation: Sendable, Hashable {
     case .rmsNorm(let norm): NormBody(name: "rms_norm", norm: norm)
     case .attention(let attention): attention
     case .channelSlice(let slice): slice
+    case .gather(let gather): gather
     case .activation(let kind): kind
     case .scale(let scale): scale
     case .softCap(let softCap): softCap
@@ -86,6 +89,7 @@ package enum Operation: Sendable, Hashable {
     case "rms_norm": self = .rmsNorm(try Norm(reader: reader))
     case "attention", "bounded_attention": self = .attention(try Attention(reader: reader))
     case "head_slice": self = .channelSlice(try ChannelSlice(reader: reader))
+    case "gather": self = .gather(try Gather(reader: reader))
     case "activation": self = .activation(try ActivationKind(reader: reader))
     case "scale": self = .scale(try Scale(reader: reader))
     case "soft_cap": self = .softCap(try SoftCap(reader: reader))

@@ -4,7 +4,7 @@ import OTJSON
 import OTObservation
 
 /// AWQ (arXiv 2306.00978, section 3.2): weights alone are quantized, after channels that see large
-/// activations have been scaled up. Its clipping of weights is left out.
+/// activations have been scaled up, in ranges that clip some (`ClippedRounding`, unless another rounding is chosen).
 ///
 /// With a_j the mean of |x_j| over kept tokens, for ratio = 0, 0.05 … 0.95: s = max(a^ratio, 1e−4), divided by
 /// √(max s · min s); the first ratio with the least squared error is taken. The site's values become x / s.
@@ -30,6 +30,9 @@ package struct AWQ: QuantizationMethod {
 
   /// Whole samples.
   package var needs: Set<ObservationKind> { [.wholeSamples(count: sampleCount)] }
+
+  /// Nearest in clipped ranges.
+  package var weightDefaults: WeightDefaults { WeightDefaults(rounding: ClippedRounding()) }
 
   /// `{samples}`.
   package var record: JSONObject { ["samples": .integer(sampleCount)] }

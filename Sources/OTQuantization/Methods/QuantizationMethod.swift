@@ -27,6 +27,10 @@ package protocol QuantizationMethod: Sendable {
   /// - Throws: `Refusal` when what the method needs to know of the site is missing.
   func plan(_ site: SiteContext) throws -> SitePlan
 
+  /// The methods of which the one takes this one's place whose quantized model loses least on the samples, the
+  /// first of equals; empty: this one decides by itself.
+  var candidates: [any QuantizationMethod] { get }
+
   /// The file's record of the method beside its name.
   var record: JSONObject { get }
 }
@@ -38,6 +42,8 @@ extension QuantizationMethod {
   package func gives(_ scales: ActivationScales) -> Bool { !scales.isStatic }
   /// Asymmetric, each weight to the nearest value.
   package var weightDefaults: WeightDefaults { WeightDefaults() }
+  /// None.
+  package var candidates: [any QuantizationMethod] { [] }
   /// Nothing.
   package var record: JSONObject { [:] }
 }

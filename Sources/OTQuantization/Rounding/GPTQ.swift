@@ -12,7 +12,7 @@ import OTTensor
 /// reversed, R upper triangular, weight t becomes the quantized value nearest to
 /// `w_t + Σ_{u<t} R_tu / R_tt · (w_u − ŵ_u)`: the paper's update by the inverse's factor, written
 /// with H's own (arXiv 2507.18553). Channels with the largest H_jj are rounded first (`actorder`).
-/// Steps are those of nearest rounding.
+/// Steps are those of nearest rounding, or of the ranges that a search makes narrower (`clip`, see `ClipSearch`).
 package struct GPTQ: RoundingRule {
   /// Its name.
   package static let name = "gptq"
@@ -21,25 +21,33 @@ package struct GPTQ: RoundingRule {
   package let isOrdered: Bool
   /// The share of the mean of H's diagonal that is added to it.
   package let damping: Double
+  /// True when ranges are searched for.
+  package let clips: Bool
 
-  /// Takes `actorder`, true unless given, and `damping`, 0.01 unless given.
+  /// Takes `actorder`, true unless given, `damping`, 0.01 unless given, and `clip`, false.
   package init(_ options: inout MethodOptions) throws {
     isOrdered = try options.flag("actorder", default: true)
     damping = try options.number("damping", in: 1e-6...1, default: 0.01)
+    clips = try options.flag("clip", default: false)
   }
 
   /// The rule.
-  package init(isOrdered: Bool = true, damping: Double = 0.01) {
+  package init(isOrdered: Bool = true, damping: Double = 0.01, clips: Bool = false) {
     self.isOrdered = isOrdered
     self.damping = damping
+    self.clips = clips
   }
 
   /// Second moments.
   package var needs: Set<ObservationKind> { [.moments] }
   /// The name that files record.
   package var kind: RoundingKind { .gptq }
-  /// `{actorder, damping}`.
-  package var record: JSONObject { ["actorder": .bool(isOrdered), "damping": .number(damping)] }
+  /// `{actorder, damping}`, and `clip` where ranges are searched for.
+  package var record: JSONObject {
+    var record: JSONObject = ["actorder": .bool(isOrdered), "damping": .number(damping)]
+    if clips { record["clip"] = .bool(true) }
+    return record
+  }
 
   /// The rounding of the weights that read a site with these moments.
   ///
@@ -52,6 +60,7 @@ package struct GPTQ: RoundingRule {
     guard let moments = observed.moments else {
       throw Refusal("rounding-moments", "GPTQ needs the second moments of what a weight multiplies")
     }
+    let search = clips ? try ClipSearch(observed) : nil
     // So that the products have one owner.
     observed = SiteObservations()
     let n = moments.channelCount
@@ -62,12 +71,16 @@ package struct GPTQ: RoundingRule {
     var order = Array(0..<n)
     if isOrdered { order.sort { diagonal[$0] != diagonal[$1] ? diagonal[$0] > diagonal[$1] : $0 < $1 } }
     // A site that no token reaches: nothing is known of which errors matter.
-    guard mean > 0 else { return FittedGPTQ(order: order, feedback: [Float](repeating: 0, count: n * n)) }
+    guard mean > 0 else {
+      return FittedGPTQ(order: order, feedback: [Float](repeating: 0, count: n * n), search: nil)
+    }
     GPTQ.permute(&matrix, order.reversed(), n)
     var added = damping
     while added <= 1 {
       for j in 0..<n { matrix[j * n + j] = diagonal[order[n - 1 - j]] + added * mean }
-      if BLAS.factorize(&matrix, n: n) { return FittedGPTQ(order: order, feedback: GPTQ.feedback(matrix, n)) }
+      if BLAS.factorize(&matrix, n: n) {
+        return FittedGPTQ(order: order, feedback: GPTQ.feedback(matrix, n), search: search)
+      }
       // The factor took one triangle; the other is still there.
       for j in 0..<n { for i in 0..<j { matrix[j * n + i] = matrix[i * n + j] } }
       added = added < 1 ? min(added * 10, 1) : 2
@@ -75,9 +88,10 @@ package struct GPTQ: RoundingRule {
     throw Refusal("rounding-moments", "the second moments of a site are not those of real numbers")
   }
 
-  /// The errors' shares.
+  /// The errors' shares, and for a search the moments in float32.
   package func fittedByteCount(channelCount: Int) -> Int {
-    channelCount.multipliedChecked(by: channelCount)?.multipliedChecked(by: MemoryLayout<Float>.stride) ?? .max
+    channelCount.multipliedChecked(by: channelCount)?.multipliedChecked(
+      by: (clips ? 2 : 1) * MemoryLayout<Float>.stride) ?? .max
   }
 
   /// Rows and columns of a symmetric matrix in another order, where it is: entry (j, i) becomes that of
@@ -115,6 +129,12 @@ struct FittedGPTQ: WeightRounding {
   let order: [Int]
   /// The share of the error of column `order[u]` that column `order[t]` makes up for, `[t, u]`, 0 unless u < t.
   let feedback: [Float]
+  /// The search for ranges; nil: they reach all weights.
+  let search: ClipSearch?
+
+  func limits(_ weights: WeightRows) -> [Float]? { search?.limits(weights) }
+
+  var unclipped: any WeightRounding { FittedGPTQ(order: order, feedback: feedback, search: nil) }
 
   /// Columns whose errors are passed on one by one; those of earlier blocks are by one product.
   private static let blockSize = 64

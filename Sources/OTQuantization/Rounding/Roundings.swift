@@ -1,7 +1,7 @@
 /// The rules that make weights quantized values.
 package enum Roundings {
   /// Every rule.
-  package static let all: [any RoundingRule.Type] = [NearestRounding.self, GPTQ.self]
+  package static let all: [any RoundingRule.Type] = [NearestRounding.self, GPTQ.self, ClippedRounding.self]
 
   /// Their names, for texts.
   package static var names: String { all.map { $0.name }.joined(separator: ", ") }

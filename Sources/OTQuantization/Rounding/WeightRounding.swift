@@ -41,6 +41,12 @@ package struct WeightBlock {
 ///
 /// Rows are independent of each other. Blocks of a weight are rounded in any order, on several threads.
 package protocol WeightRounding: Sendable {
+  /// The largest |w| that the range of each group of each row reaches to, `[row, group]`; nil: to all its weights.
+  func limits(_ weights: WeightRows) -> [Float]?
+
+  /// The same without limits, for weights that should have none.
+  var unclipped: any WeightRounding { get }
+
   /// Rounds a block.
   ///
   /// - Parameters:
@@ -48,6 +54,13 @@ package protocol WeightRounding: Sendable {
   ///   - error: gains the error of the block, against the weights as they were given.
   func round(
     _ block: WeightBlock, into values: UnsafeMutableBufferPointer<UInt8>, addingErrorTo error: inout ErrorStatistics)
+}
+
+extension WeightRounding {
+  /// None.
+  package func limits(_ weights: WeightRows) -> [Float]? { nil }
+  /// Itself.
+  package var unclipped: any WeightRounding { self }
 }
 
 /// A rule for making weights quantized values, before it knows the site whose weights it rounds.

@@ -17,6 +17,7 @@ extension OTGraph.Operation {
     case .rmsNorm(let norm): try norm.lower(node, isCentered: false, into: &compiler)
     case .attention(let attention): try attention.lower(node, into: &compiler)
     case .channelSlice(let slice): compiler.append(node) { SliceStep(slice, $0[0], to: $1) }
+    case .gather(let gather): compiler.append(node) { GatherStep(gather, $0[0], to: $1) }
     case .activation(let kind): compiler.append(node) { ActivationStep(kind, $0[0], to: $1) }
     case .scale(let scale): compiler.append(node) { ScaleStep(scale, $0[0], to: $1) }
     case .softCap(let softCap): compiler.append(node) { SoftCapStep(softCap, $0[0], to: $1) }

@@ -17,6 +17,8 @@ struct ObservationPlan: Sendable {
   struct ObservedSite: Sendable {
     let site: Site
     let root: String
+    /// The channels of that which the site has; nil: all.
+    let channels: [Int]?
     /// The node of the packed model that gives the site's value before it is rotated: the
     /// producer itself where it is not.
     let unrotated: String
@@ -33,10 +35,13 @@ struct ObservationPlan: Sendable {
         "verify-graph", "'\(difference.name)' \(difference.message)", file: packedPath,
         remedy: "verify against the checkpoint that was converted")
     }
-    let sites = packed.sites.map { site in
+    let sites = packed.sites.compactMap { site -> ObservedSite? in
+      let origin = packed.origin(of: site.producer)
+      // Channels that were taken apart to stay in floating point are not judged.
+      guard origin.channels == nil || packed.activations[site.producer] != nil else { return nil }
       let isRotated = packed.rotation(ofValue: site.producer) != nil
       return ObservedSite(
-        site: site, root: packed.nodeBeforeEdge(site.producer),
+        site: site, root: origin.name, channels: origin.channels,
         unrotated: isRotated ? packed[site.producer]?.inputs.first ?? site.producer : site.producer)
     }
     let roots = Set(sites.map(\.root))

@@ -111,7 +111,7 @@ private final class Observation {
   private var kept: [String: [Float]] = [:]
   private var errorsByName: [String: OutputError] = [:]
   private var activities: [String: Activity] = [:]
-  private let producersByRoot: [String: [String]]
+  private let sitesByRoot: [String: [ObservationPlan.ObservedSite]]
   private let producersByUnrotated: [String: [String]]
 
   private struct Activity {
@@ -132,7 +132,7 @@ private final class Observation {
     self.plan = plan
     self.graph = graph
     self.threadCount = threadCount
-    producersByRoot = Dictionary(grouping: plan.sites, by: \.root).mapValues { $0.map(\.site.producer) }
+    sitesByRoot = Dictionary(grouping: plan.sites, by: \.root)
     producersByUnrotated = Dictionary(grouping: plan.sites, by: \.unrotated).mapValues { $0.map(\.site.producer) }
     for site in plan.sites { activities[site.site.producer] = Activity(channelCount: site.site.size) }
   }
@@ -147,9 +147,18 @@ private final class Observation {
   func observeSource(_ value: NodeValue) {
     let (name, values) = (value.name, value.values)
     if observesSites {
-      for producer in producersByRoot[name] ?? [] {
-        activities[producer]?.sourceRanges.add(values)
-        activities[producer]?.sourceHistogram.add(values)
+      for site in sitesByRoot[name] ?? [] {
+        let producer = site.site.producer
+        guard let channels = site.channels, let size = graph.channelCount(of: name), size > 0 else {
+          activities[producer]?.sourceRanges.add(values)
+          activities[producer]?.sourceHistogram.add(values)
+          continue
+        }
+        let chosen = stride(from: 0, to: values.count, by: size).flatMap { row in channels.map { values[row + $0] } }
+        chosen.withUnsafeBufferPointer {
+          activities[producer]?.sourceRanges.add($0)
+          activities[producer]?.sourceHistogram.add($0)
+        }
       }
     }
     if group[name] != nil { kept[name] = Array(values) }

@@ -21,6 +21,7 @@ package struct StoredWeights: Sendable {
   /// The schemes of a node's weight and of its input, in words.
   func description(of node: String, in graph: Graph) -> String {
     var parts: [String] = []
+    let node = graph.linear(for: node)?.name ?? node
     if let tensor = tensors[node] { parts.append(tensor.storageDescription) }
     if case .linear(let linear)? = graph[node]?.operation, linear.role == .block, let input = graph[node]?.inputs.first
     {

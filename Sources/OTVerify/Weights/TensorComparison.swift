@@ -54,8 +54,10 @@ struct TensorComparison {
   private func quantized(_ tensor: StoredTensor, _ view: TensorView, _ scheme: QuantizationScheme) throws
     -> TensorFinding
   {
+    // Clipped weights are at the end of the range, all others within half a step.
     let isNearest = tensor.rounding == .nearest
-    guard isNearest || tensor.rounding == .gptq else {
+    let isWithinHalfAStep = tensor.rounding != .gptq
+    guard [RoundingKind.nearest, .gptq, .clipped].contains(tensor.rounding) else {
       throw Refusal(
         "verify-rounding",
         "its values were rounded by '\(tensor.rounding.name)', which this version does not know how to judge",
@@ -79,7 +81,7 @@ struct TensorComparison {
       count: view.shape.elementCount)
     var faults: [String] = []
     // A rule that lets weights make up for each other's errors moves them by more than half a step.
-    if isNearest, let worst = total.worst, total.maximum > tolerance.maximumErrorInSteps {
+    if isWithinHalfAStep, let worst = total.worst, total.maximum > tolerance.maximumErrorInSteps {
       faults.append(
         "element [\(worst.row), \(worst.column)] is \(total.maximum.rounded(toPlaces: 3)) steps off, "
           + "\(tolerance.maximumErrorInSteps) are allowed")
