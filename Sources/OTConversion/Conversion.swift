@@ -29,12 +29,14 @@ package struct Conversion: Sendable {
   ///   - foreign: files of other tools.
   ///   - statistics: observations of this package; they are used where there are no files.
   /// - Throws: `Refusal` with a rule `family-…`, `graph-…`, `statistics-…`, `scales-…`, `json-…`, `file-is-…`,
-  ///   `calibration-tokens`, `pattern-no-match`, `tensor-type`, `method-activations` or `activation-groups`.
+  ///   `calibration-tokens`, `pattern-no-match`, `rotation-stream`, `tensor-type`, `method-activations` or
+  ///   `activation-groups`.
   package init(
     _ model: SourceModel, options: ConversionOptions, foreign: ForeignStatistics? = nil,
     statistics: ModelObservations? = nil
   ) throws {
-    let checkpoint = model.checkpoint
+    let source = model
+    let checkpoint = source.checkpoint
     let catalog = TensorCatalog(checkpoint.tensors, file: checkpoint.files.first?.path)
     for view in checkpoint.tensors where !view.elementType.isConvertibleFloat && !view.elementType.isInteger {
       throw QuantizedSource.refusal(configuration: try checkpoint.attachments.json(.configuration), tensors: catalog)
@@ -45,6 +47,15 @@ package struct Conversion: Sendable {
     // Before work goes into a file that could not be used.
     for kind in ModelAttachments.Kind.allCases {
       if let file = model.attachments[kind] { try ModelAttachments.check(file, as: kind) }
+    }
+    var model = source
+    if let rotation = options.methods.lazy.compactMap(\.rotation).first {
+      guard foreign == nil, statistics == nil else {
+        throw Refusal(
+          "statistics-rotated", "statistics of the model as it is say nothing of one that is rotated",
+          remedy: "let the model be calibrated")
+      }
+      model = try source.rotated(by: rotation, in: options.scratchFolder)
     }
     var warnings = checkpoint.warnings
     graph = try Conversion.graph(of: model, options, &warnings)

@@ -1,3 +1,4 @@
+import Foundation
 import OTContainer
 import OTJSON
 import OTQuantization
@@ -43,6 +44,8 @@ package struct ConversionOptions: Sendable {
   package var methods: [any QuantizationMethod] = []
   /// The work that goes into a model where the user chose no method.
   package var effort = Effort.standard
+  /// The folder for weights that are rotated before anything else is decided.
+  package var scratchFolder = FileManager.default.temporaryDirectory.path
   /// True when methods that the user did not choose put no rotation into the graph: formats of floats have no
   /// place for one.
   package var avoidsRotation = false

@@ -72,6 +72,7 @@ struct TensorPlanner {
     switch (use.role, use.linearRole, view) {
     case (.weight, .block?, let view?):
       return quantized(view, weights[use.node]?.scheme) ?? (use.isUnchanged ? .unchanged : .evaluated)
+    case (.weight, .rotation?, _): return .evaluated
     case (.weight, _, let view?), (.table, _, let view?):
       guard let bits = options.bits(forGroup: [use.node, use.outputName], otherwise: options.embeddingBits) else {
         return use.isUnchanged ? .unchanged : .evaluated

@@ -52,6 +52,11 @@ package struct PackedExport: Sendable {
   ///
   /// - Throws: `Refusal` with a rule `output-…`, `otq-…` or `value-overflow`, and as the writer refuses a model.
   package func run(into writer: some ModelWriter, progress: ((Int, Int) -> Void)? = nil) throws {
+    if try file.offlineRotation() != nil {
+      throw Refusal(
+        "export-rotation", "its source was rotated before it was converted, and is not put back", file: file.path,
+        remedy: "export the checkpoint that was converted")
+    }
     let model = try model
     let tensors = try writer.accept(model)
     try writer.begin(tensors, of: model)

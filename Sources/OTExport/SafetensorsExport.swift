@@ -40,6 +40,10 @@ package final class SafetensorsExport: ModelWriter {
         throw Refusal(
           "export-rotation", "site '\(node.name)' is rotated by a node that no module of the source computes",
           file: model.path, remedy: "export it --restored, or by a method that does not rotate")
+      case .linear(let linear) where linear.role == .rotation:
+        throw Refusal(
+          "export-rotation", "the residual stream is rotated by '\(node.name)', which no module of the source computes",
+          file: model.path, remedy: "export it by a method that does not rotate")
       case .gather:
         throw Refusal(
           "export-split",

@@ -49,6 +49,25 @@ package struct PackedModel: Sendable {
     self.uses = uses
   }
 
+  /// The rotations of the source's parameters before it was converted; nil: none.
+  ///
+  /// - Throws: `Refusal` with rule `otq-rotation` for a record that cannot be read.
+  package func offlineRotation() throws -> OfflineRotation? {
+    guard let json = container.metadata["method"]?["rotation"] else { return nil }
+    guard let rotation = OfflineRotation(json: json) else {
+      throw Refusal("otq-rotation", "its record of the rotation of its source cannot be read", file: path)
+    }
+    return rotation
+  }
+
+  /// The source that its parameters are to be compared with: rotated, where the file's was.
+  ///
+  /// - Parameter folder: has room for the source's weights as float32, where they are rotated.
+  /// - Throws: as `offlineRotation`, or as `SourceModel.rotated`.
+  package func comparable(_ source: SourceModel, in folder: String) throws -> SourceModel {
+    try offlineRotation().map { try source.rotated(by: $0, in: folder) } ?? source
+  }
+
   /// True when a file begins as an `.otq` file does, or bears such a name.
   package static func recognizes(path: String) -> Bool {
     if path.hasSuffix(".otq") || path.hasSuffix(".partial") { return true }

@@ -47,6 +47,14 @@ package struct SourceModel: Sendable {
     }
   }
 
+  /// Another's files and path, with other tensors and the graph for them.
+  init(_ model: SourceModel, checkpoint: Checkpoint, graph: Graph, warnings: [String]) {
+    self.checkpoint = checkpoint
+    attachments = model.attachments
+    path = model.path
+    described = OnDemand { FamilyModel(graph: graph, warnings: warnings) }
+  }
+
   /// The same open files with another family.
   package func of(family: String?) -> SourceModel {
     SourceModel(checkpoint, attachments, path: path, family: family)

@@ -238,17 +238,22 @@ struct ConversionArguments: ParsableArguments {
 
   /// The model and what is known of it.
   ///
-  /// - Parameter avoidsRotation: as in `ConversionOptions`.
-  func conversion(of model: SourceModel, threadCount: Int, avoidsRotation: Bool = false) throws -> Conversion {
+  /// - Parameters:
+  ///   - avoidsRotation: as in `ConversionOptions`.
+  ///   - output: rotated weights are kept beside it.
+  func conversion(
+    of model: SourceModel, threadCount: Int, avoidsRotation: Bool = false, beside output: String? = nil
+  ) throws -> Conversion {
     var options = try options(threadCount: threadCount)
+    if let output { options.scratchFolder = URL(fileURLWithPath: output).deletingLastPathComponent().path }
     options.avoidsRotation = avoidsRotation
     return try Conversion(
       model, options: options, foreign: statisticsFiles, statistics: statistics.map { try ModelObservations(path: $0) })
   }
 
   /// The model of a checkpoint and what is known of it.
-  func conversion(of path: String, threadCount: Int) throws -> Conversion {
-    try conversion(of: SourceModel(path: path, family: family), threadCount: threadCount)
+  func conversion(of path: String, threadCount: Int, beside output: String? = nil) throws -> Conversion {
+    try conversion(of: SourceModel(path: path, family: family), threadCount: threadCount, beside: output)
   }
 
   /// Files that say what is known of the sites.

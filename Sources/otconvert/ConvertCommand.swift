@@ -52,7 +52,7 @@ struct ConvertCommand: ParsableCommand {
 
   func run() throws {
     var start = Date()
-    let conversion = try self.conversion.conversion(of: input, threadCount: threads.threads)
+    let conversion = try self.conversion.conversion(of: input, threadCount: threads.threads, beside: output)
     conversion.warnings.forEach(messages.warn)
     // Before time goes into calibrating for a file that cannot be written.
     let inputs =

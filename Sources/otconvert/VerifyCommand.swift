@@ -84,7 +84,8 @@ struct VerifyCommand: ParsableCommand {
         "\(input): undamaged (not compared with a source: --reference)",
         json: .object(["file": .string(input), "passed": .bool(true)]))
     }
-    let source = try SourceModel(path: reference, family: file.graph?.family)
+    let source = try file.comparable(
+      SourceModel(path: reference, family: file.graph?.family), in: FileManager.default.temporaryDirectory.path)
     let inputs =
       [file.container.file.identity] + source.checkpoint.inputs + FileIdentity.all(text.text + [text.ids, tolerance])
     // Opened first, so that a long run does not end with a path that cannot be written.

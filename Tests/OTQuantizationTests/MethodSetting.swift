@@ -129,6 +129,11 @@ struct MethodSetting: Sendable {
     return (0..<40).map { Array(ids[128 * $0..<128 * ($0 + 1)]) }
   }
 
+  /// The perplexity of a file of this model.
+  func perplexity(of file: PackedModel) throws -> Double {
+    try perplexity(QuantizedExecutor(graph: #require(file.graph), container: file.container, threadCount: 2))
+  }
+
   private func perplexity(_ executor: QuantizedExecutor) throws -> Double {
     var likelihood = TokenLikelihood()
     for window in try windows() {

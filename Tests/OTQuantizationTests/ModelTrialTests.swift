@@ -2,6 +2,7 @@ import OTConversion
 import OTGraph
 import OTObservation
 import OTQuantization
+import OTRuntime
 import OTTensor
 import Testing
 import _OTModelSupport
@@ -28,7 +29,8 @@ import _OTTestSupport
     let setting = try MethodSetting.of(fixture)
     let grid = try setting.goldens.floats("os/twc_w8a8/grid_loss")
     let trial = try ModelTrial(
-      of: setting.graph, setting.source.parameters, samples: Self.samples(setting), threadCount: 2)
+      of: setting.graph, setting.source.parameters, samples: Self.samples(setting).map { TokenSequence($0) },
+      threadCount: 2)
     let step = fixture == .bert ? 0.01 : 0.005
     let least = try #require(grid.indices.min { grid[$0] < grid[$1] })
     var losses: [Double] = []
@@ -61,7 +63,8 @@ import _OTTestSupport
     let options = try calibration.settling(
       conversion, setting.observed, samples: Calibration.Samples(tokens: tokens, run: run))
     let chosen = try #require(options.methods.last as? OutlierSuppression)
-    let trial = try ModelTrial(of: setting.graph, setting.source.parameters, samples: tokens, threadCount: 2)
+    let trial = try ModelTrial(
+      of: setting.graph, setting.source.parameters, samples: tokens.map { TokenSequence($0) }, threadCount: 2)
     let losses = try [1, 0.9, 0.8, 0.7].map { ratio in
       let plan = try Self.conversion(setting, ["os,gamma=false", "os,ratio=\(ratio),rows=4096"]).plan()
       return (ratio, try trial.loss(of: #require(plan.graph), weights: plan.recipe.weights))

@@ -50,6 +50,27 @@ package struct Checkpoint: Sendable {
       attachments.replace([.configuration: Array(configuration.text(pretty: true).utf8)], areOriginal: false)
     }
     let tensors = floats?.tensors ?? contents.tensors
+    positions = try Checkpoint.positions(tensors)
+    format = contents.format
+    self.tensors = tensors
+    files = contents.files
+    warnings = contents.warnings + (floats?.warnings ?? [])
+    self.attachments = attachments
+    quantization = floats?.scheme ?? contents.quantization
+  }
+
+  /// Another's files with other tensors.
+  init(_ checkpoint: Checkpoint, tensors: [TensorView]) throws {
+    positions = try Checkpoint.positions(tensors)
+    format = checkpoint.format
+    self.tensors = tensors
+    files = checkpoint.files
+    warnings = checkpoint.warnings
+    attachments = checkpoint.attachments
+    quantization = checkpoint.quantization
+  }
+
+  private static func positions(_ tensors: [TensorView]) throws -> [String: Int] {
     var positions: [String: Int] = [:]
     for (position, tensor) in tensors.enumerated() {
       // Also names that only look alike: nothing behind this must mistake one for the other.
@@ -59,13 +80,7 @@ package struct Checkpoint: Sendable {
           tensor: tensor.name, byteOffset: tensor.byteOffset)
       }
     }
-    format = contents.format
-    self.tensors = tensors
-    files = contents.files
-    warnings = contents.warnings + (floats?.warnings ?? [])
-    self.attachments = attachments
-    quantization = floats?.scheme ?? contents.quantization
-    self.positions = positions
+    return positions
   }
 
   /// The tensor of that name, or nil.

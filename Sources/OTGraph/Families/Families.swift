@@ -7,6 +7,9 @@ package struct FamilyModel: Sendable {
   package let graph: Graph
   /// Warnings about parts of the checkpoint that are not in the graph, a line each.
   package let warnings: [String]
+
+  /// A model.
+  package init(graph: Graph, warnings: [String]) { (self.graph, self.warnings) = (graph, warnings) }
 }
 
 /// The families that are known.

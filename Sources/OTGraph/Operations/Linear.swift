@@ -9,6 +9,8 @@ package struct Linear: Sendable, Hashable {
     /// Output head, pooler, projections around the embeddings: its input is
     /// never a quantized activation.
     case head
+    /// A rotation of the residual stream, where it begins or ends: always of floats.
+    case rotation
   }
 
   /// The weight, `[outFeatures, inFeatures]`.
@@ -68,7 +70,7 @@ extension Linear: OperationBody {
 
   init(reader: GraphReader) throws {
     guard let role = Linear.Role(rawValue: try reader.string("role")) else {
-      throw reader.refusal("the role is neither block nor head")
+      throw reader.refusal("the role is not block, head or rotation")
     }
     self.init(
       weight: try reader.tensor("weight"), bias: try reader.optionalTensor("bias"),

@@ -1,3 +1,4 @@
+import OTGraph
 import OTJSON
 import OTObservation
 
@@ -31,6 +32,9 @@ package protocol QuantizationMethod: Sendable {
   /// first of equals; empty: this one decides by itself.
   var candidates: [any QuantizationMethod] { get }
 
+  /// The rotations of the model's parameters before anything is observed or decided; nil: none.
+  var rotation: OfflineRotation? { get }
+
   /// The file's record of the method beside its name.
   var record: JSONObject { get }
 }
@@ -42,6 +46,8 @@ extension QuantizationMethod {
   package func gives(_ scales: ActivationScales) -> Bool { !scales.isStatic }
   /// Asymmetric, each weight to the nearest value.
   package var weightDefaults: WeightDefaults { WeightDefaults() }
+  /// None.
+  package var rotation: OfflineRotation? { nil }
   /// None.
   package var candidates: [any QuantizationMethod] { [] }
   /// Nothing.
