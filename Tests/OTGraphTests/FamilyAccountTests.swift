@@ -71,13 +71,22 @@ import Testing
   }
 
   @Test func headsThatAreNotRunAreNamed() throws {
-    let classifier = TinyModel.llama.with(
-      ["architectures": .array([.string("LlamaForSequenceClassification")])], ["score.weight": [3, 8]],
-      without: ["lm_head.weight"])
-    let model = try classifier.model()
-    #expect(model.graph.outputs == ["hidden": "model.norm"])
-    #expect(model.warnings.count == 2)
-    #expect(model.warnings[0].contains("'score.weight'") && model.warnings[1].contains("no logits"))
+    func model(_ architecture: String, _ labels: JSONValue = .null) throws -> FamilyModel {
+      try TinyModel.llama.with(
+        ["architectures": .array([.string(architecture)]), "id2label": labels], ["score.weight": [3, 8]],
+        without: ["lm_head.weight"]
+      ).model()
+    }
+    let unnamed = try model("LlamaModel")
+    #expect(unnamed.graph.outputs == ["hidden": "model.norm"])
+    #expect(unnamed.warnings.count == 2)
+    #expect(unnamed.warnings[0].contains("'score.weight'") && unnamed.warnings[1].contains("no logits"))
+    let classifier = try model(
+      "LlamaForSequenceClassification", .object(["0": .string("a"), "1": .string("b"), "2": .string("c")]))
+    #expect(classifier.graph.outputs == ["hidden": "model.norm", "class_logits": "score"])
+    #expect(classifier.warnings.isEmpty)
+    // Two labels, where the configuration says nothing.
+    #expect(try refusal { _ = try model("LlamaForSequenceClassification") }.rule == "family-configuration")
 
     let heads = (0..<5).map { ("medusa_head.\($0).0.linear.weight", [8, 8]) }
     let medusa = try TinyModel.llama.with([:], Dictionary(uniqueKeysWithValues: heads)).model()

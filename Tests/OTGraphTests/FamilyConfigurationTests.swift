@@ -66,7 +66,7 @@ import Testing
   }
 
   @Test func headsOfAnyKindAreNoOtherArchitecture() throws {
-    for name in ["LlamaModel", "LLaMAForCausalLM", "MistralForTokenClassification", "Qwen2ForRewardModel"] {
+    for name in ["LlamaModel", "LLaMAForCausalLM", "MistralForQuestionAnswering", "Qwen2ForRewardModel"] {
       _ = try TinyModel.llama.with(["architectures": .array([.string(name)])]).model()
     }
   }

@@ -276,8 +276,9 @@ struct FamilyVariantTests {
     entries["pooler.dense.weight"] = .init(
       shape: try #require(Shape([128, 128])), elementType: .f32)
     entries["pooler.dense.bias"] = .init(shape: try #require(Shape([128])), elementType: .f32)
-    let pooled = try Families.graph(
-      configuration: configuration, tensors: TensorCatalog(entries))
+    var members = try #require(configuration.object)
+    members["architectures"] = .array([.string("BertModel")])
+    let pooled = try Families.graph(configuration: .object(members), tensors: TensorCatalog(entries))
     #expect(
       pooled.outputs == [
         "hidden": "encoder.layer.3.output.LayerNorm", "pooled": "pooler.activation",

@@ -263,7 +263,9 @@ import _OTTestSupport
         heads: 4, groups: 2, headSize: 8, isCausal: false, window: window, positions: positions)
       let parameters = try Self.parameters(graph, seed: generator.seed)
       try Self.expectAgreement(graph, parameters, tokens, seed: generator.seed)
-      try Self.expectAgreement(graph, parameters, tokens, mask: mask, seed: generator.seed)
+      // Where a token sees itself alone, the formula has nothing for one that is hidden.
+      let seen = window == 1 ? nil : mask
+      try Self.expectAgreement(graph, parameters, tokens, mask: seen, seed: generator.seed)
       // Sequences of other lengths beside it.
       let executor = try FloatExecutor(graph: graph, parameters: parameters, threadCount: 2)
       let short = Array(tokens.prefix(9))
