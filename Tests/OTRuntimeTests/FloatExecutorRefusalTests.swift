@@ -65,7 +65,8 @@ import _OTTestSupport
     let graph = try FloatExecutorTests.zoo(.relu)
     let good = try RandomTensors.views(
       [
-        "words": [50, 24], "places": [42, 24], "kinds": [2, 24], "g": [24], "h": [4], "i": [6], "j": [6], "w": [8, 8],
+        "words": [50, 24], "places": [42, 24], "kinds": [2, 24], "counts": [44, 24], "g": [24], "h": [4], "i": [6],
+        "j": [6], "w": [8, 8],
       ], seed: 1)
     func run(_ tensors: [TensorView]) -> String? {
       rule {
