@@ -99,7 +99,9 @@ package struct Recipe: Sendable {
   /// - Throws: `Refusal` with rule `recipe-order` where methods scaled what another had rotated.
   func keptSites(of graph: Graph) throws -> [String: SitePlan] {
     try graph.sites.reduce(into: [:]) { kept, site in
-      guard let linear = site.consumers.first, let weight = weights[linear] else { return }
+      // Migration may have split the linears.
+      let names = site.consumers.map { self.graph?.linear(for: $0)?.name ?? $0 }
+      guard let weight = names.lazy.compactMap({ weights[$0] }).first else { return }
       guard var plan = decisions[site.producer] else {
         throw Refusal(
           "recipe-order", "at the site '\(site.producer)' a method scales what another has rotated, which is not kept")

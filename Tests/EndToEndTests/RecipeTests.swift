@@ -31,6 +31,7 @@ import _OTTestSupport
   /// The same decisions give the same file, but for the record of the method.
   @Test(arguments: [
     ["--effort", "thorough"], ["--budget", "5bpw"], ["--method", "smoothquant", "--method", "hadamard"],
+    ["--method", "llmint8,threshold=2"], ["--method", "quarot", "--method", "best", "--activations", "group:32"],
   ])
   func theSameDecisionsGiveTheSameTensors(_ options: [String]) throws {
     try withTemporaryFolder { folder in

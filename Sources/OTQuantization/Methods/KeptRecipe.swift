@@ -42,10 +42,17 @@ package struct KeptRecipe: QuantizationMethod {
     self.sites = sites
   }
 
-  /// `{recipe, of}`: the file's name, and the record of the methods that decided.
+  /// `{recipe, of}`: the file's name, and the record of the methods that decided; `rotation` where they had one.
   package var record: JSONObject {
-    ["recipe": file.map { .string($0.path.lastPathComponent) } ?? .null, "of": .object(methodRecord)]
+    var record: JSONObject = [
+      "recipe": file.map { .string($0.path.lastPathComponent) } ?? .null, "of": .object(methodRecord),
+    ]
+    record["rotation"] = rotation?.json
+    return record
   }
+
+  /// The rotations that went before all decisions.
+  package var rotation: OfflineRotation? { methodRecord["rotation"].flatMap(OfflineRotation.init(json:)) }
 
   /// Symmetric, for what the file has no decision about.
   package var weightDefaults: WeightDefaults { WeightDefaults(isSymmetric: true, rounding: rounding) }
@@ -76,6 +83,9 @@ package struct KeptRecipe: QuantizationMethod {
       for vector in [plan.transform.channels.shift, plan.transform.channels.scale] {
         guard let count = vector?.count, count != size else { continue }
         throw otherModel("has \(count) channels for the site '\(site)', which has \(size)")
+      }
+      if let fault = plan.transform.floatChannels?.fault(among: size) {
+        throw otherModel("lists channels of the site '\(site)' that stay float: \(fault)")
       }
     }
     guard sources.map(\.byteCount).sorted() == byteCounts.sorted() else {
@@ -181,11 +191,14 @@ extension KeptRecipe {
 }
 
 extension SitePlan {
-  /// `{activation, rotation, staysOnEdge, weight, rounding}`; shift and scale are tensors.
+  /// `{activation, rotation, floatChannels, staysOnEdge, weight, rounding}`; shift and scale are tensors.
   fileprivate var json: JSONValue {
     var members: JSONObject = ["activation": activation.json]
     if let rotation = transform.rotation { members["rotation"] = .integer(rotation.blockSize) }
     if transform.staysOnEdge { members["staysOnEdge"] = .bool(true) }
+    if let channels = transform.floatChannels {
+      members["floatChannels"] = .array(channels.listed.map { .integer($0) })
+    }
     if let scheme = weight.scheme {
       var weight: JSONObject = ["bits": .integer(scheme.bits), "symmetric": .bool(scheme.isSymmetric)]
       switch scheme.granularity {
@@ -211,6 +224,13 @@ extension SitePlan {
       }
       rotation = Rotation(blockSize: size)
     }
+    var floatChannels: ChannelChoice?
+    if let value = json["floatChannels"] {
+      guard let listed = value.array?.map(\.integer), !listed.isEmpty, !listed.contains(nil) else {
+        throw damaged("its channels that stay float are not listed")
+      }
+      floatChannels = ChannelChoice(listed.compactMap { $0 })
+    }
     var plan = WeightPlan(scheme: nil)
     if let weight = json["weight"] {
       let granularity: QuantizationScheme.Granularity? =
@@ -229,7 +249,7 @@ extension SitePlan {
     }
     self.init(
       transform: SiteTransform(
-        ChannelTransform(shift: shift, scale: scale), rotation: rotation,
+        ChannelTransform(shift: shift, scale: scale), floatChannels: floatChannels, rotation: rotation,
         staysOnEdge: json["staysOnEdge"]?.bool ?? false),
       activation: try ActivationQuantization(json: activation, node: site, file: file), weight: plan)
   }
