@@ -52,9 +52,10 @@ import _OTTestSupport
         check(attention.result(of: .scalar), attention.expected, context)
         attention.slope = 0.25
         attention.mask = (0..<keyCount).map { _ in Bool.random(using: &generator) }
-        check(attention.result(of: .scalar), attention.expected, context)
+        // Scores of up to 75, which float32 has to 4e-6: so far may each weight be off, up or down.
+        check(attention.result(of: .scalar), attention.expected, within: 1e-5, context)
         attention.addBias(using: &generator)
-        check(attention.result(of: .scalar), attention.expected, context)
+        check(attention.result(of: .scalar), attention.expected, within: 1e-5, context)
       }
     }
     // Scores far beyond the cap all become it.
