@@ -64,6 +64,10 @@ static OT_FUNCTION void unpack(const uint8_t *packed, int bits, size_t column_co
     loaded;                                                       \
   })
 
+/// Of loops that stayed loops, sums would be in memory: cleared by a call of memset, loaded, and
+/// copied from there.
+#define OT_UNROLLED _Pragma("clang loop unroll(full)")
+
 /// One row tile or OT_MANY_TILES by some rows: `columns` adds products, all of them at once or
 /// those of a group, whose sums go into floats then. Arguments but `p` are constants.
 #define OT_BLOCK(name, row_count, vector_count, columns)                                      \
@@ -71,20 +75,21 @@ static OT_FUNCTION void unpack(const uint8_t *packed, int bits, size_t column_co
     size_t row_bytes = p->y_stride * 4;                                                       \
     if (!is_grouped) {                                                                        \
       ints sums[row_count][vector_count];                                                     \
-      for (int r = 0; r < rows; r++)                                                          \
-        for (int v = 0; v < vector_count; v++) sums[r][v] = (ints){0};                        \
+      OT_UNROLLED for (int r = 0; r < rows; r++)                                              \
+        OT_UNROLLED for (int v = 0; v < vector_count; v++) sums[r][v] = (ints){0};            \
       columns(p, rows, bits, 0, p->column_count, sums);                                       \
-      for (int r = 0; r < rows; r++)                                                          \
-        for (int v = 0; v < vector_count; v++) {                                              \
+      OT_UNROLLED for (int r = 0; r < rows; r++)                                              \
+        OT_UNROLLED for (int v = 0; v < vector_count; v++) {                                  \
           uint8_t *y = p->y + (size_t)r * row_bytes + v * OT_VECTOR_BYTES;                    \
-          if (p->adds) sums[r][v] += OT_LOADED(ints, y);                                      \
-          memcpy(y, &sums[r][v], OT_VECTOR_BYTES);                                            \
+          ints sum = sums[r][v];                                                              \
+          if (p->adds) sum += OT_LOADED(ints, y);                                             \
+          memcpy(y, &sum, OT_VECTOR_BYTES);                                                   \
         }                                                                                     \
       return;                                                                                 \
     }                                                                                         \
     floats parts[row_count][vector_count];                                                    \
-    for (int r = 0; r < rows; r++)                                                            \
-      for (int v = 0; v < vector_count; v++)                                                  \
+    OT_UNROLLED for (int r = 0; r < rows; r++)                                                \
+      OT_UNROLLED for (int v = 0; v < vector_count; v++)                                      \
         parts[r][v] = p->adds                                                                 \
             ? OT_LOADED(floats, p->y + (size_t)r * row_bytes + v * OT_VECTOR_BYTES)           \
             : (floats){0};                                                                    \
@@ -92,22 +97,22 @@ static OT_FUNCTION void unpack(const uint8_t *packed, int bits, size_t column_co
     for (size_t k = 0; k < p->column_count; k += p->group_size, group++) {                    \
       size_t left = p->column_count - k;                                                      \
       ints sums[row_count][vector_count];                                                     \
-      for (int v = 0; v < vector_count; v++) {                                                \
+      OT_UNROLLED for (int v = 0; v < vector_count; v++) {                                    \
         ints zero_point = OT_LOADED(ints, p->zero_point + v * vector_lanes);                  \
-        for (int r = 0; r < rows; r++)                                                        \
+        OT_UNROLLED for (int r = 0; r < rows; r++)                                            \
           sums[r][v] = small_products(                                                        \
               zero_point, (ints){0} - group[(size_t)r * p->group_stride].sum);                \
       }                                                                                       \
       columns(p, rows, bits, k, left < p->group_size ? left : p->group_size, sums);           \
-      for (int r = 0; r < rows; r++) {                                                        \
+      OT_UNROLLED for (int r = 0; r < rows; r++) {                                            \
         floats scale = (floats){0} + group[(size_t)r * p->group_stride].scale;                \
-        for (int v = 0; v < vector_count; v++)                                                \
+        OT_UNROLLED for (int v = 0; v < vector_count; v++)                                    \
           parts[r][v] = __builtin_elementwise_fma(                                            \
               scale, __builtin_convertvector(sums[r][v], floats), parts[r][v]);               \
       }                                                                                       \
     }                                                                                         \
-    for (int r = 0; r < rows; r++)                                                            \
-      for (int v = 0; v < vector_count; v++)                                                  \
+    OT_UNROLLED for (int r = 0; r < rows; r++)                                                \
+      OT_UNROLLED for (int v = 0; v < vector_count; v++)                                      \
         memcpy(                                                                               \
             p->y + (size_t)r * row_bytes + v * OT_VECTOR_BYTES, &parts[r][v],                 \
             OT_VECTOR_BYTES);                                                                 \
