@@ -25,11 +25,7 @@ package enum ELECTRAFamily: ModelFamily {
     let sizes = try encoder.sizes(builder)
     let value = try encoder.build(&builder, sizes)
 
-    switch configuration.task {
-    case .sequenceClassification: try builder.firstTokenClassifier(value, sizes.hidden, .gelu)
-    case .tokenClassification: try builder.classifier("classifier", value, sizes.hidden, for: .tokenClassification)
-    case nil: break
-    }
+    try builder.robertaClassifier(value, sizes.hidden, .gelu)
     if configuration.architectureEnds(in: "ForPreTraining") {
       // Whether a token was replaced: one logit.
       let active = builder.dense(

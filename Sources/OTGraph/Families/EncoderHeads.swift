@@ -92,6 +92,17 @@ extension GraphBuilder {
     try classifier("classifier.out_proj", active, size, for: .sequenceClassification)
   }
 
+  /// The classifier that `architectures` names, of RoBERTa and its kin; none where it names none.
+  ///
+  /// - Throws: as `classifier`.
+  mutating func robertaClassifier(_ hidden: String, _ size: Int, _ kind: ActivationKind = .tanh) throws {
+    switch configuration.task {
+    case .sequenceClassification: try firstTokenClassifier(hidden, size, kind)
+    case .tokenClassification: try classifier("classifier", hidden, size, for: .tokenClassification)
+    case nil: break
+    }
+  }
+
   /// The classifier of a decoder, `score`: of the last token that is not padding, or of each token.
   ///
   /// - Throws: as `classifier`.
@@ -111,6 +122,11 @@ extension GraphBuilder {
     /// The bias of the logits.
     let bias: String
     let kind: ActivationKind
+
+    /// That of RoBERTa and MPNet.
+    static let roberta = MaskedHead(
+      dense: "lm_head.dense", activation: "lm_head.activation", norm: "lm_head.layer_norm", decoder: "lm_head.decoder",
+      bias: "lm_head.bias", kind: .gelu)
   }
 
   /// Adds the head of a masked language model, where the checkpoint has one or the architecture says so.

@@ -24,15 +24,7 @@ package enum RoBERTaFamily: ModelFamily {
     let value = try encoder.build(&builder, sizes)
 
     builder.pooler(value, sizes.hidden)
-    switch configuration.task {
-    case .sequenceClassification: try builder.firstTokenClassifier(value, sizes.hidden, .tanh)
-    case .tokenClassification: try builder.classifier("classifier", value, sizes.hidden, for: .tokenClassification)
-    case nil: break
-    }
-    try builder.maskedHead(
-      value, sizes,
-      .init(
-        dense: "lm_head.dense", activation: "lm_head.activation", norm: "lm_head.layer_norm",
-        decoder: "lm_head.decoder", bias: "lm_head.bias", kind: .gelu))
+    try builder.robertaClassifier(value, sizes.hidden)
+    try builder.maskedHead(value, sizes, .roberta)
   }
 }

@@ -1,6 +1,7 @@
-/// The vector of each sequence's first token: BERT's pooler reads it.
-struct FirstToken: OperationBody {
-  var name: String { "first_token" }
+/// An operation that makes one row of all rows of a sequence, of as many channels.
+protocol SequenceOperation: OperationBody {}
+
+extension SequenceOperation {
   var kind: Operation.Kind { .firstToken }
   var needsTokens: Bool { true }
   var givesSequences: Bool { true }
@@ -9,4 +10,9 @@ struct FirstToken: OperationBody {
     try OperationFault.requireValue(inputs[0])
     return inputs[0]
   }
+}
+
+/// The vector of each sequence's first token: BERT's pooler reads it.
+struct FirstToken: SequenceOperation {
+  var name: String { "first_token" }
 }

@@ -15,11 +15,8 @@ package struct LastToken: Sendable, Hashable {
   }
 }
 
-extension LastToken: OperationBody {
+extension LastToken: SequenceOperation {
   var name: String { "last_token" }
-  var kind: Operation.Kind { .firstToken }
-  var needsTokens: Bool { true }
-  var givesSequences: Bool { true }
 
   func channelCount(inputs: [Int], isComplete: Bool) throws -> Int {
     try OperationFault.requireValue(inputs[0])
