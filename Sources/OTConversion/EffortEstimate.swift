@@ -103,27 +103,25 @@ extension Conversion {
   package func estimates(
     lengths: [Int]?, heldOutLengths: [Int], calibration: Calibration, speed: ConversionSpeed
   ) throws -> [EffortEstimate] {
-    try Effort.allCases.compactMap { effort in
-      guard effort == .fast || lengths != nil else { return nil }
-      var options = self.options
-      options.effort = effort
-      if effort != .fast { options.rounding = options.rounding ?? Best().weightDefaults.rounding }
-      // Sizes do not depend on what methods decide.
-      let plan = try plan(options: options, assumingPerToken: true)
-      let work = Work(plan, lengths: effort == .fast ? nil : lengths, heldOutLengths, speed)
-      let seconds = effort == .thorough ? work.standard + work.trials : effort == .standard ? work.standard : work.fast
-      var byteCount = 0
-      if let lengths, let graph = plan.graph, effort != .fast {
-        let needs = effort == .thorough ? SiteChoice().needs : Best().needs
-        byteCount = max(
-          try calibration.byteCount(on: model, kinds: needs, lengths: lengths),
-          try SequentialRounding(
-            graph: graph, parameters: model.parameters, weights: plan.recipe.weights, threadCount: 1,
-            maximumByteCount: calibration.maximumByteCount ?? Machine.memoryByteCount / 2
-          ).byteCount(lengths: lengths))
-      }
-      return EffortEstimate(effort: effort, processorSeconds: seconds, byteCount: byteCount)
+    var options = self.options
+    options.rounding = lengths == nil ? NearestRounding() : options.rounding ?? Best().weightDefaults.rounding
+    // Sizes do not depend on what methods decide.
+    let plan = try plan(options: options, assumingPerToken: true)
+    let work = Work(plan, lengths: lengths, heldOutLengths, speed)
+    var estimates = [EffortEstimate(effort: .fast, processorSeconds: work.fast, byteCount: 0)]
+    guard let lengths, let graph = plan.graph else { return estimates }
+    let rounding = try SequentialRounding(
+      graph: graph, parameters: model.parameters, weights: plan.recipe.weights, threadCount: 1,
+      maximumByteCount: calibration.maximumByteCount ?? Machine.memoryByteCount / 2
+    ).byteCount(lengths: lengths)
+    for (effort, needs, seconds) in [
+      (Effort.standard, Best().needs, work.standard), (.thorough, SiteChoice().needs, work.standard + work.trials),
+    ] {
+      let observing = try calibration.byteCount(on: model, kinds: needs, lengths: lengths)
+      estimates.append(
+        EffortEstimate(effort: effort, processorSeconds: seconds, byteCount: max(observing, rounding)))
     }
+    return estimates
   }
 }
 

@@ -59,11 +59,13 @@ extension KeptRows {
 extension ChannelTransform {
   /// Rows of (x − z) ⊘ s, of values `[rows, channels]`, each operation rounded once.
   package func applied(to values: [Float]) -> [Float] {
-    var values = values
     guard let channelCount = (shift ?? scale)?.count, channelCount > 0 else { return values }
-    for index in values.indices {
-      if let shift { values[index] -= shift[index % channelCount] }
-      if let scale { values[index] /= scale[index % channelCount] }
+    var values = values
+    values.withUnsafeMutableBufferPointer { values in
+      for start in stride(from: 0, to: values.count, by: channelCount) {
+        if let shift { for channel in 0..<channelCount { values[start + channel] -= shift[channel] } }
+        if let scale { for channel in 0..<channelCount { values[start + channel] /= scale[channel] } }
+      }
     }
     return values
   }

@@ -46,9 +46,9 @@ package struct BitSensitivity: Sendable {
   /// - Throws: as executors and quantizers throw.
   package func run(_ samples: [TokenSequence], progress: Progress? = nil) throws -> [String: Double] {
     let sequences = samples.filter { !$0.tokenIDs.isEmpty }
-    let parameters = ParameterCache(self.parameters)
+    let cache = ParameterCache(parameters)
     func executor(_ weights: [String: QuantizedWeight]) throws -> QuantizedExecutor {
-      try QuantizedExecutor(graph: graph, parameters: parameters, weights: weights, threadCount: threadCount)
+      try QuantizedExecutor(graph: graph, parameters: cache, weights: weights, threadCount: threadCount)
     }
     let source = try executor([:])
     let reference = try source.run(sequences, from: [:], until: outputs, observe: nil)
@@ -60,25 +60,14 @@ package struct BitSensitivity: Sendable {
       let kept = graph.frontier(at: site)
       let results = try source.run(sequences, from: values, until: kept, observe: nil)
       values = try kept.reduce(into: [:]) { values, node in values[node] = try results.map { try $0.output(node) } }
-      let found = try executor(quantized(site)).run(sequences, from: values, until: outputs, observe: nil)
+      let quantized = try NearestWeights(of: site.consumers, in: graph, parameters, threadCount: threadCount) {
+        weights[$0]?.scheme?.with(bits: BitSensitivity.probeBits).map { WeightPlan(scheme: $0) }
+      }
+      let found = try executor(quantized.weights).run(sequences, from: values, until: outputs, observe: nil)
       distances[site.producer] = try distance(found, from: reference)
       progress?(index + 1, sites.count)
     }
     return distances
-  }
-
-  /// The weights of a site at few bits, rounded to nearest.
-  private func quantized(_ site: Site) throws -> [String: QuantizedWeight] {
-    var result: [String: QuantizedWeight] = [:]
-    for use in site.consumers.flatMap(graph.parameterUses(of:)) where use.role == .weight {
-      guard let scheme = weights[use.node]?.scheme(for: use.shape)?.with(bits: BitSensitivity.probeBits) else {
-        continue
-      }
-      let rows = try WeightQuantizer(parameters.rows(of: use), scheme: scheme, threadCount: threadCount)
-        .quantizeAll(threadCount: threadCount)
-      result[use.node] = try QuantizedWeight(rows, use.shape, scheme)
-    }
-    return result
   }
 
   private func distance(_ found: [ExecutionResult], from reference: [ExecutionResult]) throws -> Double {

@@ -80,48 +80,48 @@ package struct SequentialRounding: Sendable {
   ///
   /// - Throws: as executors throw.
   package func leastByteCount(lengths: [Int]) throws -> Int {
-    let lengths = lengths.filter { $0 > 0 }
-    let executor = try FloatExecutor(graph: graph, parameters: parameters, threadCount: 1)
-    var most = 0
-    var given: [String] = []
-    for site in sites {
-      let rule = rule(site)
-      var pass = pass(to: site, for: rule)
-      pass.given = KeptValues(given.reduce(into: [:]) { $0[$1] = [] })
-      // Values may be in a file: only its being there counts.
-      let kept = pass.kept
+    try most(lengths) { executor, pass, _, lengths in
+      // Values may be in a file: only their being there counts.
+      var pass = pass
       pass.kept = []
-      let batch =
-        rule.needs.isEmpty ? 0 : try Calibrator.leastByteCount(executor, lengths: lengths, pass: pass)
-      most = max(most, batch.addingChecked(byteCount(of: site)) ?? .max)
-      given = kept
+      return pass.kinds.isEmpty ? 0 : try Calibrator.leastByteCount(executor, lengths: lengths, pass: pass)
     }
-    return most
   }
 
   /// Memory in bytes that samples of these lengths take where there is enough.
   ///
   /// - Throws: as executors throw.
   package func byteCount(lengths: [Int]) throws -> Int {
+    try most(lengths) { executor, pass, room, lengths in
+      let given = pass.given.nodes.reduce(0) { $0 + (graph.channelCount(of: $1) ?? 0) * lengths.reduce(0, +) * 4 }
+      return try Calibrator(executor: executor, parameterByteCount: 0, maximumByteCount: room)
+        .byteCount(lengths: lengths, pass: pass).addingChecked(given) ?? .max
+    }
+  }
+
+  /// The most that passes to the sites take in bytes, each with what its site takes beside values.
+  ///
+  /// - Parameter byteCount: of a pass whose given values are named but not there, with the room that it has.
+  private func most(
+    _ lengths: [Int],
+    _ byteCount: (FloatExecutor, CalibrationPass, _ room: Int, _ lengths: [Int]) throws -> Int
+  ) throws -> Int {
     let lengths = lengths.filter { $0 > 0 }
     let executor = try FloatExecutor(graph: graph, parameters: parameters, threadCount: 1)
-    let rowCount = lengths.reduce(0, +)
     var most = 0
     var given: [String] = []
     for site in sites {
       var pass = pass(to: site, for: rule(site))
       pass.given = KeptValues(given.reduce(into: [:]) { $0[$1] = [] })
-      // Those before, and of these what the pass counts itself.
-      let before = given.reduce(0) { $0 + (graph.channelCount(of: $1) ?? 0) * rowCount * 4 }
       given = pass.kept
-      let batch = try Calibrator(
-        executor: executor, parameterByteCount: 0,
-        maximumByteCount: max(maximumByteCount - min(byteCount(of: site), maximumByteCount), 0)
-      ).byteCount(lengths: lengths, pass: pass)
-      most = max(most, batch.addingChecked(before)?.addingChecked(byteCount(of: site)) ?? .max)
+      let count = try byteCount(executor, pass, room(at: site), lengths)
+      most = max(most, count.addingChecked(self.byteCount(of: site)) ?? .max)
     }
     return most
   }
+
+  /// Memory in bytes for values and observers at a site.
+  private func room(at site: Site) -> Int { maximumByteCount - min(byteCount(of: site), maximumByteCount) }
 
   private func pass(to site: Site, for rule: any RoundingRule) -> CalibrationPass {
     var pass = CalibrationPass(rule.needs)
@@ -148,10 +148,16 @@ package struct SequentialRounding: Sendable {
     // Weights in memory: of linears that have not been passed yet.
     var pending: [String: Pending] = [:]
     let sites = sites
+    let keptByteCount = keptByteCount(lengths: samples.map(\.tokenIDs.count))
     progress?(0, sites.count)
     for (index, site) in sites.enumerated() {
       let rule = rule(site)
-      let observed = try advance(to: site, for: rule, samples, from: &values, pending, folder)
+      var pass = pass(to: site, for: rule)
+      let tokenCount = samples.reduce(0) { $0 + $1.tokenIDs.count }
+      let byteCount = pass.kept.reduce(0) { $0 + (graph.channelCount(of: $1) ?? 0) * tokenCount * 4 }
+      // Those before are in memory or in a file of their own until these are all there.
+      if byteCount + values.byteCount > keptByteCount { pass.scratch = try ScratchFile(in: folder) }
+      let observed = try advance(to: site, pass, samples, from: &values, pending)
       pending = pending.filter { order[$0.key, default: 0] > order[site.producer, default: 0] }
       let rounding = try rule.fitted(to: consume observed)
       for use in site.consumers.flatMap(graph.parameterUses(of:)) where use.role == .weight {
@@ -174,17 +180,11 @@ package struct SequentialRounding: Sendable {
 
   /// Runs the samples on to a site and observes it; `values` are then those that the rest needs.
   private func advance(
-    to site: Site, for rule: any RoundingRule, _ samples: [TokenSequence], from values: inout KeptValues,
-    _ pending: [String: Pending], _ folder: String
+    to site: Site, _ pass: CalibrationPass, _ samples: [TokenSequence], from values: inout KeptValues,
+    _ pending: [String: Pending]
   ) throws -> SiteObservations {
-    var pass = pass(to: site, for: rule)
+    var pass = pass
     pass.given = values
-    let tokenCount = samples.reduce(0) { $0 + $1.tokenIDs.count }
-    let byteCount = pass.kept.reduce(0) { $0 + (graph.channelCount(of: $1) ?? 0) * tokenCount * 4 }
-    // Those before are in memory or in a file of their own until these are all there.
-    if byteCount + values.byteCount > keptByteCount(lengths: samples.map(\.tokenIDs.count)) {
-      pass.scratch = try ScratchFile(in: folder)
-    }
     let part = try GraphPart(of: graph, from: values.nodes, until: pass.kept)
     let executor = try QuantizedExecutor(
       graph: graph,
@@ -193,8 +193,7 @@ package struct SequentialRounding: Sendable {
       weights: pending.mapValues(\.weight), threadCount: threadCount)
     // Weights are in memory: small batches, whose memory is used again, are faster than large ones.
     let calibrator = Calibrator(
-      executor: executor, parameterByteCount: 0,
-      maximumByteCount: maximumByteCount - min(self.byteCount(of: site), maximumByteCount))
+      executor: executor, parameterByteCount: 0, maximumByteCount: room(at: site))
     var outcome = try calibrator.run(samples, pass: pass)
     values = outcome.values
     // Taken out, so that a rule can work where they are.
