@@ -84,11 +84,8 @@ extension ConversionPlan {
   }
 
   /// A warning where a file takes more than its budget, which sampled blocks foretold wrongly.
-  ///
-  /// - Throws: as `PackedModel`.
-  package func budgetWarning(ofFileAt path: String) throws -> String? {
+  package func budgetWarning(of file: PackedModel) -> String? {
     guard let budget = options.budget else { return nil }
-    let file = try PackedModel(path: path)
     switch budget {
     case .bitsPerWeight(let bits):
       let found = file.linearBitsPerWeight

@@ -65,13 +65,13 @@ package struct ConversionPlan: Sendable {
   /// - Parameter sources: the records of the model's files.
   /// - Throws: `Refusal` with rule `recipe-no-graph` for a model of an unknown family, or `recipe-order`.
   package func recipe(sources: [FileRecord]) throws -> KeptRecipe {
-    guard let source = try? model.graph(), graph != nil else {
+    guard let graph else {
       throw Refusal(
         "recipe-no-graph", "is of no known family, so nothing is decided about it", file: checkpoint.files.first?.path,
         remedy: "leave out --save-recipe")
     }
     return KeptRecipe(
-      family: source.family, sources: sources, methodRecord: methodRecord, sites: try recipe.keptSites(of: source))
+      family: graph.family, sources: sources, methodRecord: methodRecord, sites: try recipe.keptSites())
   }
 
   /// The file's record of the methods and of the statistics they used.

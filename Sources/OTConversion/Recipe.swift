@@ -17,6 +17,9 @@ package struct Recipe: Sendable {
   /// The observations of the sites that they used; nil where they needed nothing.
   package let observed: ModelObservations?
 
+  /// The sites of the source's graph.
+  private let sites: [Site]
+
   /// What was decided about each site in the end, by the site's producer in the source's graph; a site whose methods
   /// scaled what another had rotated has none.
   private let decisions: [String: SitePlan]
@@ -34,7 +37,8 @@ package struct Recipe: Sendable {
 
   /// The recipe of a model without a graph: its matrices are quantized, and nothing else.
   init() {
-    (graph, weights, methods, observed, decisions, trials) = (nil, [:], [WeightsOnly()], nil, [:], [:])
+    (graph, weights, methods, observed) = (nil, [:], [WeightsOnly()], nil)
+    (sites, decisions, trials) = ([], [:], [:])
   }
 
   /// Asks the methods about every site, one after the other, and moves their answers into the graph.
@@ -92,15 +96,16 @@ package struct Recipe: Sendable {
     self.observed = observed
     self.trials = trials
     self.decisions = decisions
+    sites = graph.sites
   }
 
   /// The decisions about all sites of the source's graph, to be kept.
   ///
   /// - Throws: `Refusal` with rule `recipe-order` where methods scaled what another had rotated.
-  func keptSites(of graph: Graph) throws -> [String: SitePlan] {
-    try graph.sites.reduce(into: [:]) { kept, site in
+  func keptSites() throws -> [String: SitePlan] {
+    try sites.reduce(into: [:]) { kept, site in
       // Migration may have split the linears.
-      let names = site.consumers.map { self.graph?.linear(for: $0)?.name ?? $0 }
+      let names = site.consumers.map { graph?.linear(for: $0)?.name ?? $0 }
       guard let weight = names.lazy.compactMap({ weights[$0] }).first else { return }
       guard var plan = decisions[site.producer] else {
         throw Refusal(

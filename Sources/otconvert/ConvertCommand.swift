@@ -68,13 +68,14 @@ struct ConvertCommand: ParsableCommand {
     }
     let progress = messages.progress("converting")
     let outcome = try Converter(plan).run(to: output, force: force, progress: progress.update)
+    let converted = Date()
     outcome.warnings.forEach(messages.warn)
-    if let saveRecipe { try save(plan, to: saveRecipe, inputs: inputs) }
-    try plan.budgetWarning(ofFileAt: output).map(messages.warn)
+    let file = try PackedModel(path: output)
+    if let saveRecipe { try save(plan, of: file, to: saveRecipe, inputs: inputs) }
+    plan.budgetWarning(of: file).map(messages.warn)
     let stages = outcome.times.stages
     guard !messages.quiet || messages.json else { return }
-    let seconds = Date().timeIntervalSince(start)
-    let file = try PackedModel(path: output)
+    let seconds = converted.timeIntervalSince(start)
     let summary = FileSummary(file)
     let heldOut = try HeldOutText(calibrated.samples, plan: plan, file: file, threadCount: threads.threads)
     var times: JSONObject = ["seconds": .number(seconds)]
@@ -94,8 +95,10 @@ struct ConvertCommand: ParsableCommand {
   }
 
   /// Keeps what was decided; the digests of the model's files are those that the conversion took.
-  private func save(_ plan: ConversionPlan, to path: String, inputs: [FileIdentity]) throws {
-    let sources = try PackedModel(path: output).container.metadata["sources"]?.array ?? []
+  private func save(
+    _ plan: ConversionPlan, of file: PackedModel, to path: String, inputs: [FileIdentity]
+  ) throws {
+    let sources = file.container.metadata["sources"]?.array ?? []
     let records = sources.prefix(plan.checkpoint.files.count).compactMap(FileRecord.init(json:))
     try plan.recipe(sources: records).write(to: path, producer: Converter.producer, force: force, inputs: inputs)
   }

@@ -43,9 +43,6 @@ struct PlanCommand: ParsableCommand {
         || calibration.runnable(conversion, isAsked: !conversion.options.methods.isEmpty) { notes.append($0) } != nil)
     let plan = try conversion.plan(assumingPerToken: calibrates)
     let alternatives = try PlanCommand.alternatives(conversion, assumingPerToken: calibrates)
-    // They are in the JSON.
-    if !messages.json { (plan.warnings + notes).forEach(messages.warn) }
-    let noteCount = notes.count
     let settings = calibration.settings(threadCount: 1)
     let samples = calibrates ? try samples(conversion, settings) : nil
     let calibrationByteCount =
@@ -59,7 +56,8 @@ struct PlanCommand: ParsableCommand {
       notes.append("what efforts that run text take is not known here: \(refusal)")
       efforts = try PlanCommand.efforts(conversion, nil, settings)
     }
-    if !messages.json { notes.suffix(notes.count - noteCount).forEach(messages.warn) }
+    // They are in the JSON.
+    if !messages.json { (plan.warnings + notes).forEach(messages.warn) }
     try messages.result(
       textReport(plan, conversion.calibratedMethodName, calibrationByteCount, alternatives, efforts),
       json: jsonReport(plan, notes, calibrationByteCount, alternatives, efforts))

@@ -114,9 +114,15 @@ import _OTTestSupport
         let plan = try plan(fixture, .bitsPerWeight(5), samples: samples)
         #expect(bits(plan).count > 1, "\(bits(plan))")
         try Converter(plan).run(to: folder + "/m.otq", force: true)
-        let found = try PackedModel(path: folder + "/m.otq").linearBitsPerWeight
+        let file = try PackedModel(path: folder + "/m.otq")
+        let found = file.linearBitsPerWeight
         #expect(found <= 5 && found > 4.8, "\(fixture.family): \(found)")
-        #expect(try plan.budgetWarning(ofFileAt: folder + "/m.otq") == nil)
+        #expect(plan.budgetWarning(of: file) == nil)
+        // A file of more bits would be told of.
+        var wide = ConversionOptions()
+        wide.bits = 6
+        try Converter(Conversion(fixture.source(), options: wide).plan()).run(to: folder + "/w.otq", force: true)
+        #expect(plan.budgetWarning(of: try PackedModel(path: folder + "/w.otq"))?.contains("lower --budget") == true)
       }
     }
   }
