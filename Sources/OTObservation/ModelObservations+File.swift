@@ -80,16 +80,9 @@ extension ModelObservations {
   package init(path: String) throws {
     let mapping = try MappedFile(path: path)
     let file = try SafetensorsFile(mapping: mapping)
-    guard file.metadata["format"] == Self.formatName else {
-      throw Refusal(
-        "statistics-format", "is not a file of 'otconvert calibrate'", file: path,
-        remedy: "--act-scales reads the files of other tools")
-    }
-    guard let version = file.metadata["version"], version == Self.formatVersion else {
-      throw Refusal(
-        "statistics-version",
-        "has version \(file.metadata["version"] ?? "none"), this program reads \(Self.formatVersion)", file: path)
-    }
+    try file.check(
+      format: Self.formatName, version: Self.formatVersion, rules: "statistics", writtenBy: "otconvert calibrate",
+      remedy: "--act-scales reads the files of other tools", file: path)
     func records<Record>(_ key: String, _ read: (JSONValue) -> Record?) throws -> [Record] {
       let list = try file.metadata[key].map { try JSONValue.parse($0, file: path) }?.array
       let records = list?.map(read) ?? []

@@ -39,3 +39,24 @@ package struct SafetensorsFile: Sendable {
     }
   }
 }
+
+extension SafetensorsFile {
+  /// Checks that the metadata name a format of this package's, and the version that is read.
+  ///
+  /// - Parameters:
+  ///   - rules: the beginning of the rules.
+  ///   - command: the command that writes such files.
+  ///   - remedy: for a file of another format.
+  /// - Throws: `Refusal` with rule `RULES-format` or `RULES-version`.
+  package func check(
+    format: String, version: String, rules: String, writtenBy command: String, remedy: String, file path: String
+  ) throws {
+    guard metadata["format"] == format else {
+      throw Refusal("\(rules)-format", "is not a file of '\(command)'", file: path, remedy: remedy)
+    }
+    guard let found = metadata["version"], found == version else {
+      throw Refusal(
+        "\(rules)-version", "has version \(metadata["version"] ?? "none"), this program reads \(version)", file: path)
+    }
+  }
+}

@@ -146,16 +146,10 @@ extension KeptRecipe {
   package init(path: String) throws {
     let mapping = try MappedFile(path: path)
     let contents = try SafetensorsFile(mapping: mapping)
-    guard contents.metadata["format"] == Self.formatName else {
-      throw Refusal(
-        "recipe-format", "is not a file of 'otconvert convert --save-recipe'", file: path,
-        remedy: "--statistics reads the files of 'otconvert calibrate'")
-    }
-    guard let version = contents.metadata["version"], version == Self.formatVersion else {
-      throw Refusal(
-        "recipe-version",
-        "has version \(contents.metadata["version"] ?? "none"), this program reads \(Self.formatVersion)", file: path)
-    }
+    try contents.check(
+      format: Self.formatName, version: Self.formatVersion, rules: "recipe",
+      writtenBy: "otconvert convert --save-recipe", remedy: "--statistics reads the files of 'otconvert calibrate'",
+      file: path)
     func damaged(_ message: String) -> Refusal { Refusal("recipe-damaged", message, file: path) }
     func member(_ key: String) throws -> JSONValue {
       guard let text = contents.metadata[key] else { throw damaged("metadata member '\(key)' is missing") }
