@@ -110,12 +110,11 @@ package enum FileContent: String, Sendable, Hashable, CaseIterable {
     case .xz: "decompress it with unxz"
     case .bzip2: "decompress it with bunzip2"
     case .otq: "'otconvert unpack' writes safetensors"
-    case .gguf: "give the checkpoint that it was made from"
     case .parquet: "write its column of text to a .jsonl, an object {\"text\": …} a line"
     case .utf16: "convert it to UTF-8, with 'iconv -f UTF-16 -t UTF-8'"
     case .empty: "download the file again"
     case .hdf5, .numpy, .mobile: "load it in the program that wrote it, and save it as safetensors"
-    case .safetensors, .pickle, .json, .unknown: "give the file that belongs here"
+    case .safetensors, .pickle, .gguf, .json, .unknown: "give the file that belongs here"
     }
   }
 
