@@ -89,14 +89,16 @@ OT_KERNEL void rms_norm(
 // MARK: Codes
 
 OT_INLINE struct ot_code_row quantize(
-    const float *x, size_t count, float scale, int low, int high, int8_t *q) {
+    const float *x, size_t count, float scale, int zero, int low, int high, int8_t *q) {
   f32x16 step = splat(scale), lowest = splat((float)low), highest = splat((float)high);
+  f32x16 offset = splat((float)zero);
   i32x16 sums = {0};
   size_t k = 0;
   // Lanes beyond the end could become `low`: the last step leaves them out of the sum.
 #define CODES(n)                                                                  \
   f32x16 value = OT_LOAD_N(f32x16, x + k, n, (f32x16){0});                        \
   f32x16 code = __builtin_elementwise_roundeven(value / step);                    \
+  if (zero) code = code + offset;                                                 \
   code = lesser(greater(code, lowest), highest);                                  \
   i32x16 wide = __builtin_convertvector(code, i32x16);                            \
   i8x16 bytes = __builtin_convertvector(wide, i8x16);                             \
@@ -126,15 +128,43 @@ OT_INLINE float scale_of_row(const float *x, size_t count, float high) {
 
 OT_KERNEL struct ot_code_row quantize_static(
     const float *x, size_t count, int low, int high, int8_t *q) {
-  return quantize(x, count, 1, low, high, q);
+  return quantize(x, count, 1, 0, low, high, q);
 }
 
 OT_KERNEL struct ot_code_row quantize_dynamic(
     const float *x, size_t count, int low, int high, int8_t *q) {
   float scale = scale_of_row(x, count, (float)high);
-  if (scale == scale) return quantize(x, count, scale, low, high, q);
+  if (scale == scale) return quantize(x, count, scale, 0, low, high, q);
   __builtin_memset(q, 0, count);
   return (struct ot_code_row){scale, 0};
+}
+
+OT_KERNEL struct ot_offset_row quantize_asymmetric(
+    const float *x, size_t count, int low, int high, int8_t *q) {
+  struct ot_offset_row row = {scale_of_row(x, count, 1), 0, 0};
+  if (row.scale != row.scale) {
+    __builtin_memset(q, 0, count);
+    return row;
+  }
+  f32x16 minima = {0}, maxima = {0};
+#define STEP(k, n)                                                                \
+  {                                                                               \
+    f32x16 value = OT_LOAD_N(f32x16, x + (k), n, (f32x16){0});                    \
+    minima = lesser(value, minima);                                               \
+    maxima = greater(value, maxima);                                              \
+  }
+  OT_EACH_STEP(count, STEP)
+#undef STEP
+  OT_REDUCE(minima, a < b ? a : b)
+  OT_REDUCE(maxima, a > b ? a : b)
+  float minimum = minima[0], maximum = maxima[0], steps = (float)(high - low);
+  row.scale = maximum / steps - minimum / steps;
+  if (minimum == maximum) row.scale = 1;
+  if (row.scale < FLT_MIN) row.scale = FLT_MIN;
+  float zero = __builtin_roundevenf((float)low - minimum / row.scale);
+  row.zero = zero < (float)high ? (int32_t)zero : high;
+  row.sum = quantize(x, count, row.scale, row.zero, low, high, q).sum;
+  return row;
 }
 
 OT_KERNEL void quantize_groups(
@@ -186,7 +216,7 @@ OT_KERNEL float split_digits(
   (OT_LOAD_N(u32x16, e->p + (row) * e->p_stride + (k), n, (u32x16){0}) -          \
    OT_LOAD_N(u32x16, e->zero_point + (k), n, (u32x16){0}) * (uint32_t)e->sums[row])
 
-enum sums { sums_of_rows, sums_of_digits, sums_of_groups };
+enum sums { sums_of_rows, sums_of_offset_rows, sums_of_digits, sums_of_groups };
 
 // `kind` is a constant where this is inlined.
 OT_INLINE void finish_row(const struct ot_epilogue *e, size_t t, enum sums kind) {
@@ -195,6 +225,7 @@ OT_INLINE void finish_row(const struct ot_epilogue *e, size_t t, enum sums kind)
   const float *bias = e->is_last ? e->bias : NULL, *scale = e->scale;
   const float *token_scale = e->is_last && e->token_scale ? &e->token_scale[t] : NULL;
   f32x16 factor = splat(token_scale ? *token_scale : 1);
+  double token_zero = kind == sums_of_offset_rows ? e->token_zero[t] : 0;
 #define STEP(k, n)                                                                \
   {                                                                               \
     f32x16 sum;                                                                   \
@@ -209,6 +240,13 @@ OT_INLINE void finish_row(const struct ot_epilogue *e, size_t t, enum sums kind)
       sum = __builtin_convertvector(whole, f32x16);                               \
     } else if (kind == sums_of_groups) {                                          \
       sum = OT_LOAD_N(f32x16, e->parts + t * e->p_stride + (k), n, (f32x16){0});  \
+    } else if (kind == sums_of_offset_rows) {                                     \
+      i32x16 weights = OT_LOAD_N(i32x16, e->weight_sum + (k), n, (i32x16){0});    \
+      f64x16 offset = __builtin_convertvector(weights, f64x16) * token_zero;      \
+      /* Below 2^33: exact. */                                                    \
+      f64x16 whole =                                                              \
+          __builtin_convertvector((i32x16)OT_LOAD_SUMS(t, k, n), f64x16) - offset; \
+      sum = __builtin_convertvector(whole, f32x16);                               \
     } else {                                                                      \
       sum = __builtin_convertvector((i32x16)OT_LOAD_SUMS(t, k, n), f32x16);       \
     }                                                                             \
@@ -227,6 +265,8 @@ OT_KERNEL void epilogue(const struct ot_epilogue *e) {
     for (size_t t = 0; t < e->row_count; t++) finish_row(e, t, sums_of_groups);
   } else if (e->is_split) {
     for (size_t t = 0; t < e->row_count; t++) finish_row(e, t, sums_of_digits);
+  } else if (e->token_zero) {
+    for (size_t t = 0; t < e->row_count; t++) finish_row(e, t, sums_of_offset_rows);
   } else {
     for (size_t t = 0; t < e->row_count; t++) finish_row(e, t, sums_of_rows);
   }

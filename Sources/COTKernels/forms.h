@@ -31,6 +31,8 @@ struct ot_code_row ot_quantize_static_scalar(
     const float *x, size_t count, int low, int high, int8_t *q);
 struct ot_code_row ot_quantize_dynamic_scalar(
     const float *x, size_t count, int low, int high, int8_t *q);
+struct ot_offset_row ot_quantize_asymmetric_scalar(
+    const float *x, size_t count, int low, int high, int8_t *q);
 void ot_quantize_groups_scalar(
     const float *x, size_t count, size_t group_size, int low, int high, int8_t *q,
     struct ot_code_row *groups);

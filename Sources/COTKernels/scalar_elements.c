@@ -64,10 +64,10 @@ void ot_rms_norm_scalar(
 // MARK: Codes
 
 static struct ot_code_row quantize(
-    const float *x, size_t count, float scale, int low, int high, int8_t *q) {
+    const float *x, size_t count, float scale, int zero, int low, int high, int8_t *q) {
   struct ot_code_row row = {scale, 0};
   for (size_t k = 0; k < count; k++) {
-    float code = round_even(x[k] / scale);
+    float code = round_even(x[k] / scale) + (float)zero;
     code = code > (float)low ? code : (float)low;
     code = code < (float)high ? code : (float)high;
     q[k] = (int8_t)code;
@@ -91,15 +91,37 @@ static float scale_of_row(const float *x, size_t count, float high) {
 
 struct ot_code_row ot_quantize_static_scalar(
     const float *x, size_t count, int low, int high, int8_t *q) {
-  return quantize(x, count, 1, low, high, q);
+  return quantize(x, count, 1, 0, low, high, q);
 }
 
 struct ot_code_row ot_quantize_dynamic_scalar(
     const float *x, size_t count, int low, int high, int8_t *q) {
   float scale = scale_of_row(x, count, (float)high);
-  if (scale == scale) return quantize(x, count, scale, low, high, q);
+  if (scale == scale) return quantize(x, count, scale, 0, low, high, q);
   memset(q, 0, count);
   return (struct ot_code_row){scale, 0};
+}
+
+struct ot_offset_row ot_quantize_asymmetric_scalar(
+    const float *x, size_t count, int low, int high, int8_t *q) {
+  struct ot_offset_row row = {scale_of_row(x, count, 1), 0, 0};
+  if (row.scale != row.scale) {
+    memset(q, 0, count);
+    return row;
+  }
+  float minimum = 0, maximum = 0, steps = (float)(high - low);
+  for (size_t k = 0; k < count; k++) {
+    minimum = x[k] < minimum ? x[k] : minimum;
+    maximum = x[k] > maximum ? x[k] : maximum;
+  }
+  row.scale = maximum / steps - minimum / steps;
+  if (minimum == maximum) row.scale = 1;
+  if (row.scale < FLT_MIN) row.scale = FLT_MIN;
+  float zero = round_even((float)low - minimum / row.scale);
+  // `low` is the least that comes.
+  row.zero = zero < (float)high ? (int32_t)zero : high;
+  row.sum = quantize(x, count, row.scale, row.zero, low, high, q).sum;
+  return row;
 }
 
 void ot_quantize_groups_scalar(
@@ -151,7 +173,9 @@ void ot_epilogue_scalar(const struct ot_epilogue *e) {
         int64_t e0 = without_zero_point(e, 3 * t, n), e1 = without_zero_point(e, 3 * t + 1, n);
         sum = (float)(65536 * e0 + 256 * e1 + without_zero_point(e, 3 * t + 2, n));
       } else {
-        sum = (float)without_zero_point(e, t, n);
+        int64_t whole = without_zero_point(e, t, n);
+        if (e->token_zero) whole -= (int64_t)e->weight_sum[n] * e->token_zero[t];
+        sum = (float)whole;
       }
       float *y = &e->y[t * e->y_stride + n];
       float value = e->scale[n] * sum;

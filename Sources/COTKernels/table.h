@@ -37,6 +37,7 @@ const struct ot_kernels OT_FORM(ot_kernels) = {
     .rms_norm = OT_MODEL_KERNEL(rms_norm),
     .quantize_static = OT_MODEL_KERNEL(quantize_static),
     .quantize_dynamic = OT_MODEL_KERNEL(quantize_dynamic),
+    .quantize_asymmetric = OT_MODEL_KERNEL(quantize_asymmetric),
     .quantize_groups = OT_MODEL_KERNEL(quantize_groups),
     .split_digits = OT_MODEL_KERNEL(split_digits),
     .epilogue = OT_MODEL_KERNEL(epilogue),

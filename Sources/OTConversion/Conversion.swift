@@ -218,7 +218,7 @@ package struct Conversion: Sendable {
     switch options.activations {
     case .tensor?: return [MinMax()]
     case .channel?: return [OutlierTune(isSymmetrized: options.isSymmetrized)]
-    case .token?, .group?, nil: break
+    case .token?, .asymmetricToken?, .group?, nil: break
     }
     if !isKnown { return [options.avoidsRotation ? PerToken() : Hadamard()] }
     if given != nil || options.avoidsRotation || !options.isSymmetrized {

@@ -61,7 +61,8 @@ package struct Recipe: Sendable {
         let linear = site.consumers.first
       else { continue }
       let request = SiteRequest(
-        activationBits: options.activationBits ?? bits, activationGroupSize: options.activations?.groupSize,
+        activationBits: options.activationBits ?? bits,
+        activationScales: options.activations ?? .token,
         weight: WeightPlan(scheme: options.scheme(bits: bits, defaults), rounding: rounding))
       var plan: SitePlan?
       var total: SiteTransform? = .identity

@@ -112,6 +112,7 @@ extension ActivationQuantization {
     // A name of its own: a reader that does not know groups refuses it.
     case .dynamic(_, nil): object["kind"] = .string("dynamic")
     case .dynamic: object["kind"] = .string("grouped")
+    case .asymmetric: object["kind"] = .string("asymmetric")
     case .static: object["kind"] = .string("static")
     }
     if let bits { object["bits"] = .integer(bits) }
@@ -128,6 +129,7 @@ extension ActivationQuantization {
     switch try reader.string("kind") {
     case "float": self = .float
     case "dynamic": self = .dynamic(bits: try reader.integer("bits"))
+    case "asymmetric": self = .asymmetric(bits: try reader.integer("bits"))
     case "grouped":
       self = .dynamic(bits: try reader.integer("bits"), groupSize: try reader.integer("groupSize"))
     case "static":

@@ -24,6 +24,8 @@ package enum ActivationQuantization: Sendable, Hashable {
   case float
   /// One scale per token, or per `groupSize` consecutive channels of a token, found when the model runs.
   case dynamic(bits: Int, groupSize: Int? = nil)
+  /// One scale and one code of 0 per token, found when the model runs from the token's minimum and maximum.
+  case asymmetric(bits: Int)
   /// Scales found by calibration and folded into the weights: a code is the
   /// value rounded and clamped. `zero` is the code that stands for 0 where a range is not symmetric:
   /// the part −zero · scale of the value's shift is taken back with the weights as they are rounded.
@@ -194,6 +196,7 @@ extension ActivationQuantization {
     switch self {
     case .float: "float"
     case .dynamic(let bits, let groupSize): "dynamic int\(bits)" + (groupSize.map { ", groups of \($0)" } ?? "")
+    case .asymmetric(let bits): "dynamic int\(bits), asymmetric"
     case .static(let bits, _): "static int\(bits)"
     }
   }
@@ -208,7 +211,7 @@ extension ActivationQuantization {
   package var bits: Int? {
     switch self {
     case .float: nil
-    case .dynamic(let bits, _), .static(let bits, _): bits
+    case .dynamic(let bits, _), .asymmetric(let bits), .static(let bits, _): bits
     }
   }
 

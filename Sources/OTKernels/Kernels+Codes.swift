@@ -8,6 +8,16 @@ package struct CodeRow: Sendable, Hashable {
   package var sum: Int32
 }
 
+/// The meaning of a row of activations whose codes are not symmetric around 0: x = scale · (q − zero).
+package struct OffsetCodeRow: Sendable, Hashable {
+  /// One step of the codes; NaN where there was NaN or infinity.
+  package var scale: Float
+  /// Sum of the codes, for the correction by weights' zero points.
+  package var sum: Int32
+  /// The code of 0.
+  package var zero: Int32
+}
+
 // From floats to the codes that products take, in one call per row.
 extension Kernels {
   /// q[k] = clamp(round(x[k]), −2^(bits−1), 2^(bits−1) − 1), ties to even, with
@@ -45,6 +55,26 @@ extension Kernels {
     guard let x = row.baseAddress else { return CodeRow(scale: 1, sum: 0) }
     let result = table.pointee.quantize_dynamic(x, row.count, -high, high, q)
     return CodeRow(scale: result.scale, sum: result.sum)
+  }
+
+  /// q[k] = clamp(round(x[k] / scale) + zero, −2^(bits−1), 2^(bits−1) − 1) with scale and zero of the
+  /// row's own range [m, M], which 0 belongs to: scale = M/Q − m/Q with Q = 2^bits − 1,
+  /// zero = clamp(round(−2^(bits−1) − m / scale)).
+  ///
+  /// Scales of rows of zeros, small rows and rows that are not finite are as for `quantizeDynamically`, and
+  /// the last have zero 0.
+  ///
+  /// - Precondition: as for `quantizeStatically`.
+  package func quantizeAsymmetrically(
+    _ row: UnsafeBufferPointer<Float>, bits: Int, into target: UnsafeMutableBufferPointer<Int8>
+  ) -> OffsetCodeRow {
+    let high = Int32(Kernels.largestActivationCode(bits: bits))
+    precondition(row.count <= target.count, "too few codes")
+    guard let q = target.baseAddress else { return OffsetCodeRow(scale: 1, sum: 0, zero: 0) }
+    (q + row.count).update(repeating: 0, count: target.count - row.count)
+    guard let x = row.baseAddress else { return OffsetCodeRow(scale: 1, sum: 0, zero: 0) }
+    let result = table.pointee.quantize_asymmetric(x, row.count, -high - 1, high, q)
+    return OffsetCodeRow(scale: result.scale, sum: result.sum, zero: result.zero)
   }
 
   /// `quantizeDynamically` of each group of `groupSize` elements, of which the last may have fewer.

@@ -4,7 +4,7 @@ import COTKernels
 /// `channelCount` output channels.
 ///
 /// For token t and channel n:
-/// - e = p[t][n] − zeroPoint[n] · sums[t], in int32. With digits, e0, e1 and e2 so
+/// - e = p[t][n] − zeroPoint[n] · sums[t], in int32; with offsets, e − weightSums[n] · zeros[t], exact. With digits, e0, e1 and e2 so
 ///   from rows 3t, 3t + 1 and 3t + 2, and e = 65536 e0 + 256 e1 + e2, exact. Of groups, e is
 ///   the float that their product gave;
 /// - v = scale[n] · Float(e); y = v, or y + v to accumulate;
@@ -29,6 +29,9 @@ package struct Epilogue {
   package var scales: UnsafeBufferPointer<Float>
   /// Scales of the activation codes of each token.
   package var tokenScales: UnsafeBufferPointer<Float>?
+  /// For tokens whose code of 0 is not 0: these codes, and the sum of each output channel's codes less its zero
+  /// point. Products are integers, without digits.
+  package var offsets: (zeros: UnsafeBufferPointer<Int32>, weightSums: UnsafeBufferPointer<Int32>)?
   /// The bias of each output channel.
   package var bias: UnsafeBufferPointer<Float>?
   /// Tokens.
@@ -75,7 +78,8 @@ extension Kernels {
     guard let scale = epilogue.scales.baseAddress, let y = epilogue.target.baseAddress else { return }
     var call = ot_epilogue(
       p: nil, parts: nil, p_stride: epilogue.productStride, sums: nil, scale: scale, zero_point: nil,
-      token_scale: epilogue.tokenScales?.baseAddress, bias: epilogue.bias?.baseAddress,
+      token_scale: epilogue.tokenScales?.baseAddress, token_zero: nil, weight_sum: nil,
+      bias: epilogue.bias?.baseAddress,
       row_count: rowCount, count: channelCount, is_split: epilogue.hasDigits ? 1 : 0,
       accumulate: epilogue.accumulates ? 1 : 0, is_last: epilogue.isLast ? 1 : 0, y: y,
       y_stride: epilogue.targetStride)
@@ -86,7 +90,13 @@ extension Kernels {
       precondition(codeSums.count >= productRowCount, "too few sums")
       precondition(Kernels.holds(products.count, productRowCount, channelCount, epilogue.productStride))
       (call.p, call.sums, call.zero_point) = (products.baseAddress, codeSums.baseAddress, zeroPoints.baseAddress)
+      if let offsets = epilogue.offsets {
+        precondition(!epilogue.hasDigits && offsets.weightSums.count == channelCount, "counts differ")
+        precondition(offsets.zeros.count >= rowCount, "too few codes of 0")
+        (call.token_zero, call.weight_sum) = (offsets.zeros.baseAddress, offsets.weightSums.baseAddress)
+      }
     case .groups(let parts):
+      precondition(epilogue.offsets == nil, "groups have no codes of 0")
       precondition(!epilogue.hasDigits && Kernels.holds(parts.count, rowCount, channelCount, epilogue.productStride))
       call.parts = parts.baseAddress
     }

@@ -1,10 +1,13 @@
 import OTGraph
 import OTTensor
 
-/// The values of activations that share a scale, as a user asks for it: `token`, `group:N`, `tensor`, `channel`.
+/// The values of activations that share a scale, as a user asks for it: `token`,
+/// `token:asymmetric`, `group:N`, `tensor`, `channel`.
 package enum ActivationScales: Sendable, Hashable, CustomStringConvertible {
   /// All channels of a token: a scale found when the model runs.
   case token
+  /// All channels of a token: a scale and a code of 0 found when the model runs, from the least to the greatest.
+  case asymmetricToken
   /// So many consecutive channels of a token: a scale found when the model runs.
   case group(size: Int)
   /// All channels of all tokens: one static scale.
@@ -14,13 +17,14 @@ package enum ActivationScales: Sendable, Hashable, CustomStringConvertible {
 
   /// The forms, for texts.
   package static var forms: String {
-    "token, group:N with N \(ActivationQuantization.groupSizes.map(String.init).joined(separator: "|")), tensor, channel"
+    "token, token:asymmetric, group:N with N \(ActivationQuantization.groupSizes.map(String.init).joined(separator: "|")), tensor, channel"
   }
 
   /// The scales that `text` names; nil where it names none.
   package init?(_ text: String) {
     switch text {
     case "token": self = .token
+    case "token:asymmetric": self = .asymmetricToken
     case "tensor": self = .tensor
     case "channel": self = .channel
     default:
@@ -36,6 +40,7 @@ package enum ActivationScales: Sendable, Hashable, CustomStringConvertible {
   package var description: String {
     switch self {
     case .token: "token"
+    case .asymmetricToken: "token:asymmetric"
     case .group(let size): "group:\(size)"
     case .tensor: "tensor"
     case .channel: "channel"
@@ -45,16 +50,19 @@ package enum ActivationScales: Sendable, Hashable, CustomStringConvertible {
   /// True when they are fixed before the model runs.
   package var isStatic: Bool { self == .tensor || self == .channel }
 
-  /// Channels of a group; nil where there are no groups.
-  package var groupSize: Int? {
-    if case .group(let size) = self { return size }
-    return nil
+  /// The quantization of an activation whose scales are found when the model runs, per token where these are static.
+  package func dynamic(bits: Int) -> ActivationQuantization {
+    switch self {
+    case .asymmetricToken: .asymmetric(bits: bits)
+    case .group(let size): .dynamic(bits: bits, groupSize: size)
+    case .token, .tensor, .channel: .dynamic(bits: bits)
+    }
   }
 
   /// True when weights of `granularity` can be multiplied with them: a group of weights is one or more whole groups
   /// of activations.
   package func fits(_ granularity: QuantizationScheme.Granularity) -> Bool {
-    guard let groupSize, case .perGroup(let size) = granularity else { return true }
+    guard case .group(let groupSize) = self, case .perGroup(let size) = granularity else { return true }
     return size % groupSize == 0
   }
 }

@@ -19,20 +19,20 @@ package struct WeightPlan: Sendable {
 package struct SiteRequest: Sendable {
   /// Bits of activations, 2 … 8, or 16: they stay float.
   package let activationBits: Int
-  /// Channels of a token that share a scale; nil: all.
-  package let activationGroupSize: Int?
+  /// Activations that share a scale, where a method leaves it to the request.
+  package let activationScales: ActivationScales
   /// The weights, unless a method knows better.
   package let weight: WeightPlan
 
-  /// Activations with one scale per token or group; float where they have 16 bits.
+  /// Activations with the scales that are asked for; float where they have 16 bits.
   package var dynamicActivation: ActivationQuantization {
-    activationBits == 16 ? .float : .dynamic(bits: activationBits, groupSize: activationGroupSize)
+    activationBits == 16 ? .float : activationScales.dynamic(bits: activationBits)
   }
 
   /// A request.
-  package init(activationBits: Int, activationGroupSize: Int? = nil, weight: WeightPlan) {
+  package init(activationBits: Int, activationScales: ActivationScales = .token, weight: WeightPlan) {
     self.activationBits = activationBits
-    self.activationGroupSize = activationGroupSize
+    self.activationScales = activationScales
     self.weight = weight
   }
 }

@@ -73,6 +73,31 @@ final class PackedMatrix: Sendable {
     }
   }
 
+  /// Σ (u − zeroPoint) of the rows of each run of columns, in whole row tiles.
+  ///
+  /// - Throws: `Refusal` with rule `run-memory`.
+  func weightSums() throws -> [[Int32]] {
+    let ones = [Int8](repeating: 1, count: layout.paddedColumnCount)
+    let scratch = try AlignedMemory<UInt8>(count: Kernels.productScratchByteCount)
+    return runs.map { run in
+      var sums = [Int32](repeating: 0, count: stepStride)
+      withPackedCodes { packed in
+        ones.withUnsafeBufferPointer { ones in
+          sums.withUnsafeMutableBufferPointer { sums in
+            Kernels.current.multiply(
+              packed, layout: layout, bits: bits, rowTiles: 0..<layout.rowTileCount,
+              columns: run.columns.lowerBound..<run.columns.upperBound.roundedUp(toMultipleOf: 16), activations: ones,
+              rowCount: 1, into: sums, resultStride: stepStride, scratch: scratch.buffer)
+          }
+        }
+      }
+      for row in 0..<stepStride {
+        sums[row] -= Int32(run.columns.count) * zeroPoints[run.group * stepStride + row]
+      }
+      return sums
+    }
+  }
+
   /// Calls `body` with the packed codes of all row tiles.
   func withPackedCodes<Result>(_ body: (UnsafeBufferPointer<UInt8>) throws -> Result) rethrows
     -> Result

@@ -11,6 +11,10 @@ static void check_codes(
   s = a->quantize_dynamic(x, n, -127, 127, q), t = b->quantize_dynamic(x, n, -127, 127, r);
   int same = same_floats(&s.scale, &t.scale, 1) && s.sum == t.sum;
   expect(same && memcmp(q, r, n) == 0, "quantize_dynamic", n);
+  struct ot_offset_row c = a->quantize_asymmetric(x, n, -128, 127, q);
+  struct ot_offset_row d = b->quantize_asymmetric(x, n, -128, 127, r);
+  same = same_floats(&c.scale, &d.scale, 1) && c.sum == d.sum && c.zero == d.zero;
+  expect(same && memcmp(q, r, n) == 0, "quantize_asymmetric", n);
   struct ot_code_row groups[most / 32], other_groups[most / 32];
   for (size_t size = 32; size <= 256; size *= 2) {
     a->quantize_groups(x, n, size, -127, 127, q, groups);
@@ -47,6 +51,17 @@ static void check_epilogue(const struct ot_kernels *a, const struct ot_kernels *
     e.y = z;
     b->epilogue(&e);
     expect(same_floats(y, z, 2 * most), "epilogue", n);
+    static int32_t weight_sums[most], token_zeros[2];
+    if (!e.is_split) {
+      fill(weight_sums, sizeof weight_sums);
+      for (int t = 0; t < 2; t++) token_zeros[t] = (int32_t)random_below(256) - 128;
+      e.weight_sum = weight_sums, e.token_zero = token_zeros;
+      b->epilogue(&e);
+      e.y = y;
+      a->epilogue(&e);
+      expect(same_floats(y, z, 2 * most), "epilogue of codes of 0", n);
+      e.token_zero = NULL, e.y = z;
+    }
     static float parts[2 * most];
     fill_floats(parts, 2 * most, 1, 0);
     e.p = e.sums = e.zero_point = NULL, e.parts = parts, e.is_split = 0;

@@ -72,6 +72,7 @@ import _OTTestSupport
       return Set(graph.sites.compactMap { graph.activations[$0.producer] })
     }
     #expect(try kinds(plan("group:64") { $0.methods = [PerToken()] }) == [.dynamic(bits: 8, groupSize: 64)])
+    #expect(try kinds(plan("token:asymmetric") { $0.methods = [PerToken()] }) == [.asymmetric(bits: 8)])
     #expect(try kinds(plan("token") { $0.methods = [PerToken()] }) == [.dynamic(bits: 8)])
     #expect(try plan("channel").methodName == "outliertune")
     #expect(try kinds(plan("channel")) == [.static(bits: 8), .dynamic(bits: 8)])
@@ -95,10 +96,10 @@ import _OTTestSupport
   }
 
   @Test func scalesOfActivationsByName() {
-    for text in ["token", "group:32", "group:64", "group:128", "group:256", "tensor", "channel"] {
+    for text in ["token", "token:asymmetric", "group:32", "group:64", "group:128", "group:256", "tensor", "channel"] {
       #expect(ActivationScales(text)?.description == text)
     }
-    for text in ["", "group", "group:", "group:48", "group:64:", "group:-64", "tokens", "Token"] {
+    for text in ["", "group", "group:", "group:48", "group:64:", "group:-64", "tokens", "Token", "token:symmetric"] {
       #expect(ActivationScales(text) == nil, "\(text)")
     }
   }

@@ -36,6 +36,44 @@ import _OTTestSupport
     }
   }
 
+  /// Every value that is not clamped is within half a step; the range is used from end to end, and 0 is exact.
+  @Test(arguments: InstructionSet.available) func asymmetricRows(_ set: InstructionSet) throws {
+    let kernels = try #require(Kernels(set))
+    var generator = SeededGenerator()
+    for count in [1, 15, 16, 17, 300] {
+      for bits in 2...8 {
+        for (low, high) in [(Float(-1), Float(3)), (0.5, 2), (-7, -6.5), (-1e-3, 1e5), (-3e38, 3e38)] {
+          var row = (0..<count).map { _ in Float.random(in: 0...1, using: &generator) * (high - low / 2 - low / 2) + low
+          }
+          if low == -3e38 { row = row.map { min(max($0, low), high) } }
+          let (codes, result) = kernels.quantizeAsymmetrically(row, bits: bits, paddedTo: count + 3)
+          let context: Comment = "seed \(generator.seed), count \(count), bits \(bits), \(low)...\(high)"
+          let (least, greatest) = (Double(min(row.min() ?? 0, 0)), Double(max(row.max() ?? 0, 0)))
+          let step = (greatest - least) / Double(1 << bits - 1)
+          #expect(abs(Double(result.scale) - step) <= step * 1e-6, context)
+          #expect(codes.suffix(3) == [0, 0, 0] && result.sum == codes.reduce(0) { $0 + Int32($1) }, context)
+          let range = -(1 << (bits - 1))..<1 << (bits - 1)
+          #expect(range.contains(Int(result.zero)) && codes.allSatisfy { range.contains(Int($0)) }, context)
+          for (x, code) in zip(row, codes) {
+            // The code of 0 is rounded, which moves both ends by half a step.
+            let error = abs(Double(code) - Double(result.zero) - Double(x) / step)
+            #expect(error <= 1.0001, "\(x) \(code) \(context)")
+            if code > range.lowerBound && code < range.upperBound - 1 { #expect(error <= 0.5001, context) }
+          }
+          #expect(codes.prefix(count).max().map { Int($0) } ?? 0 >= range.upperBound - 2 || greatest == 0, context)
+        }
+      }
+    }
+    let ones = kernels.quantizeAsymmetrically([255, 0, 100], bits: 8, paddedTo: 3)
+    #expect(ones.codes == [127, -128, -28] && ones.row.scale == 1 && ones.row.zero == -128 && ones.row.sum == -29)
+    let zeros = kernels.quantizeAsymmetrically([0, -0.0], bits: 8, paddedTo: 2)
+    #expect(zeros.row.scale == 1 && zeros.codes == [Int8(zeros.row.zero), Int8(zeros.row.zero)])
+    for bad in [Float.nan, .infinity, -.infinity] {
+      let (codes, row) = kernels.quantizeAsymmetrically([1, bad, 2], bits: 8, paddedTo: 3)
+      #expect(codes == [0, 0, 0] && row.scale.isNaN && row.sum == 0 && row.zero == 0)
+    }
+  }
+
   @Test(arguments: [Float(1e-30), 1e-3, 1, 5e4, 1e35]) func digits(bound: Float) {
     var generator = SeededGenerator()
     for count in [1, 7, 16, 100] {

@@ -66,6 +66,13 @@ import _OTTestSupport
         #expect(
           InstructionSetAgreementTests.agree(
             [dynamic.row.scale], [expectedDynamic.row.scale]), context)
+        let asymmetric = kernels.quantizeAsymmetrically(x, bits: bits, paddedTo: count + 1)
+        let expectedAsymmetric = Kernels.scalar.quantizeAsymmetrically(x, bits: bits, paddedTo: count + 1)
+        #expect(asymmetric.codes == expectedAsymmetric.codes, context)
+        #expect(asymmetric.row.sum == expectedAsymmetric.row.sum, context)
+        #expect(asymmetric.row.zero == expectedAsymmetric.row.zero, context)
+        #expect(
+          InstructionSetAgreementTests.agree([asymmetric.row.scale], [expectedAsymmetric.row.scale]), context)
         let split = kernels.splitDigits(x, stride: count + 2)
         let expectedSplit = Kernels.scalar.splitDigits(x, stride: count + 2)
         #expect(split.digits == expectedSplit.digits && split.sums == expectedSplit.sums, context)

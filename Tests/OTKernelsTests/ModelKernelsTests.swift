@@ -124,6 +124,9 @@ import _OTTestSupport
               - Int128(epilogue.zeroPoints[channel]) * Int128(epilogue.codeSums[productRow])
             // All that is left of it in 32 bits.
             sum = 256 * sum + Int128(Int32(truncatingIfNeeded: part))
+            if let zeros = epilogue.tokenZeros {
+              sum -= Int128(epilogue.weightSums[channel]) * Int128(zeros[row])
+            }
           }
           var value = epilogue.scales[channel] * Float(sum)
           if epilogue.accumulates { value = epilogue.target[place] + value }

@@ -73,6 +73,16 @@ extension Kernels {
     return (codes, result)
   }
 
+  func quantizeAsymmetrically(
+    _ row: [Float], bits: Int, paddedTo count: Int
+  ) -> (codes: [Int8], row: OffsetCodeRow) {
+    var codes = [Int8](repeating: 7, count: count)
+    let result = row.withUnsafeBufferPointer { row in
+      codes.withUnsafeMutableBufferPointer { quantizeAsymmetrically(row, bits: bits, into: $0) }
+    }
+    return (codes, result)
+  }
+
   func splitDigits(
     _ row: [Float], stride: Int
   ) -> (digits: [Int8], sums: [Int32], scale: Float) {
@@ -109,6 +119,8 @@ struct EpilogueCase {
   var scales: [Float]
   var zeroPoints: [Int32]
   var tokenScales: [Float]?
+  var tokenZeros: [Int32]?
+  var weightSums: [Int32]
   var bias: [Float]?
   var rowCount: Int
   var hasDigits: Bool
@@ -132,6 +144,8 @@ struct EpilogueCase {
     scales = floats(channelCount)
     zeroPoints = integers(channelCount, 255).map(abs)
     tokenScales = Bool.random(using: &generator) ? floats(rowCount) : nil
+    tokenZeros = !hasDigits && Bool.random(using: &generator) ? integers(rowCount, 128) : nil
+    weightSums = integers(channelCount, 1 << 24)
     bias = Bool.random(using: &generator) ? floats(channelCount).map { $0 * 1e6 } : nil
     accumulates = Bool.random(using: &generator)
     isLast = Bool.random(using: &generator)
@@ -149,16 +163,21 @@ struct EpilogueCase {
             zeroPoints.withUnsafeBufferPointer { zeroPoints in
               (tokenScales ?? []).withUnsafeBufferPointer { tokenScales in
                 (bias ?? []).withUnsafeBufferPointer { bias in
-                  var epilogue = Epilogue(
-                    .integers(products: products, codeSums: codeSums, zeroPoints: zeroPoints),
-                    productStride: productStride, scales: scales,
-                    tokenScales: self.tokenScales == nil ? nil : tokenScales,
-                    bias: self.bias == nil ? nil : bias, rowCount: rowCount, target: target,
-                    targetStride: targetStride)
-                  epilogue.hasDigits = hasDigits
-                  epilogue.accumulates = accumulates
-                  epilogue.isLast = isLast
-                  kernels.finish(epilogue)
+                  (tokenZeros ?? []).withUnsafeBufferPointer { tokenZeros in
+                    weightSums.withUnsafeBufferPointer { weightSums in
+                      var epilogue = Epilogue(
+                        .integers(products: products, codeSums: codeSums, zeroPoints: zeroPoints),
+                        productStride: productStride, scales: scales,
+                        tokenScales: self.tokenScales == nil ? nil : tokenScales,
+                        bias: self.bias == nil ? nil : bias, rowCount: rowCount, target: target,
+                        targetStride: targetStride)
+                      if self.tokenZeros != nil { epilogue.offsets = (zeros: tokenZeros, weightSums: weightSums) }
+                      epilogue.hasDigits = hasDigits
+                      epilogue.accumulates = accumulates
+                      epilogue.isLast = isLast
+                      kernels.finish(epilogue)
+                    }
+                  }
                 }
               }
             }

@@ -44,6 +44,13 @@ struct ot_code_row {
   int32_t sum;
 };
 
+/// The meaning of a row whose codes are not symmetric around 0: x = scale * (q - zero).
+/// `sum` is that of the codes.
+struct ot_offset_row {
+  float scale;
+  int32_t sum, zero;
+};
+
 /// One integer matrix product: y[m][n] = sum over k of u[n][k] * x[m][k], int32.
 ///
 /// Sums wrap around at 32 bits, which at most 65,536 columns cannot reach.
@@ -93,6 +100,7 @@ enum ot_activation { OT_RELU, OT_GELU, OT_GELU_TANH, OT_SILU, OT_TANH };
 
 /// From integer products to floats. For each token t and output channel n:
 ///   e = p[t][n] - zero_point[n] * sums[t], wrapping at 32 bits;
+///   where tokens have codes of 0: e - weight_sum[n] * token_zero[t], exact;
 ///   of digits: e0, e1, e2 so from rows 3t, 3t+1, 3t+2 of p and sums, and
 ///     e = 65536 e0 + 256 e1 + e2, exact;
 ///   of groups: e = parts[t][n], a product of groups, which p, sums and zero_point are
@@ -109,6 +117,10 @@ struct ot_epilogue {
   const float *_Nonnull scale;
   const int32_t *_Nullable zero_point;
   const float *_Nullable token_scale;
+  /// For p of tokens alone, not digits, and with `weight_sum`: the sum of each channel's
+  /// codes less its zero point.
+  const int32_t *_Nullable token_zero;
+  const int32_t *_Nullable weight_sum;
   const float *_Nullable bias;
   /// Tokens and channels.
   size_t row_count, count;
@@ -206,6 +218,12 @@ struct ot_kernels {
   /// for a row of zeros, none below 2^-126. Infinity or NaN anywhere: codes 0 and
   /// scale NaN.
   struct ot_code_row (*_Nonnull quantize_dynamic)(
+      const float *_Nonnull x, size_t count, int low, int high, int8_t *_Nonnull q);
+  /// q[k] = clamp(round(x[k] / scale) + zero, low, high), from the row's minimum and
+  /// maximum, 0 among them: scale = maximum / steps - minimum / steps, steps = high - low,
+  /// 1 for a row of zeros, none below 2^-126; zero = clamp(round(low - minimum / scale),
+  /// low, high). Infinity or NaN anywhere: codes 0, zero 0 and scale NaN.
+  struct ot_offset_row (*_Nonnull quantize_asymmetric)(
       const float *_Nonnull x, size_t count, int low, int high, int8_t *_Nonnull q);
   /// `quantize_dynamic` of each `group_size` columns; the last may be fewer.
   void (*_Nonnull quantize_groups)(

@@ -26,6 +26,8 @@ struct Program: Sendable {
     case `static`(bits: Int)
     /// With one scale per row.
     case dynamic(bits: Int)
+    /// With one scale and one code of 0 per row.
+    case asymmetric(bits: Int)
     /// With one scale per so many columns of a row.
     case groups(bits: Int, size: Int)
     /// Three limbs of base 256 per value and one scale per row: as precise as float32, where
@@ -39,8 +41,14 @@ struct Program: Sendable {
     var hasRowScales: Bool {
       switch self {
       case .static, .groups: false
-      case .dynamic, .limbs: true
+      case .dynamic, .asymmetric, .limbs: true
       }
+    }
+
+    /// True when rows have codes of 0 of their own.
+    var hasRowZeros: Bool {
+      if case .asymmetric = self { return true }
+      return false
     }
 
     /// Columns that share a scale; nil: none do, or all of a row.
@@ -69,11 +77,14 @@ struct Program: Sendable {
       return (channelCount + size - 1) / size
     }
 
-    /// Integers, then the scale and the sums of each run of columns, or of each group.
+    /// Runs of columns of all partitions.
+    var runCount: Int { partitions.reduce(0) { $0 + $1.count } }
+
+    /// Integers, then the scale, the sums of each run of columns and the code of 0, or the groups.
     var bytesPerRow: Int {
       guard groupCount == 0 else { return paddedChannelCount + groupCount * MemoryLayout<CodeRow>.stride }
       return
-        quantization.limbCount * (paddedChannelCount + 4 * partitions.reduce(0) { $0 + $1.count }) + 4
+        quantization.limbCount * (paddedChannelCount + 4 * runCount) + 4 + (quantization.hasRowZeros ? 4 : 0)
     }
   }
 

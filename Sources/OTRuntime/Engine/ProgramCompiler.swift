@@ -18,7 +18,7 @@ struct ProgramCompiler {
   private(set) var values: [Program.Value] = []
   /// Of each value, whether it has a row for each sequence.
   private(set) var isSequences: [Bool] = []
-  private var quantizedValues: [Program.QuantizedValue] = []
+  private(set) var quantizedValues: [Program.QuantizedValue] = []
   private(set) var ids: [String: LookupStage.IDs] = [:]
   /// The values of nodes that are done.
   var valueIDs: [String: Program.ValueID] = [:]
@@ -152,6 +152,7 @@ struct ProgramCompiler {
     switch graph.activations[producer] ?? .float {
     case .float: return .limbs
     case .static(let bits, _): return .static(bits: bits)
+    case .asymmetric(let bits): return .asymmetric(bits: bits)
     case .dynamic(let bits, nil): return .dynamic(bits: bits)
     case .dynamic(let bits, let size?): return .groups(bits: bits, size: size)
     }

@@ -128,7 +128,8 @@ final class Workspace {
     let value = program.quantizedValues[id]
     return QuantizedRows(
       base: bytes[value.buffer].base, origin: origin(of: value.region), capacity: capacity(of: value.region),
-      limbCount: value.quantization.limbCount, stride: value.paddedChannelCount, groupCount: value.groupCount)
+      limbCount: value.quantization.limbCount, stride: value.paddedChannelCount, groupCount: value.groupCount,
+      runCount: value.runCount)
   }
 
   private func capacity(of region: Program.Region) -> Int {
@@ -149,7 +150,7 @@ struct RowBlock {
   let worker: Int
 }
 
-/// Quantized rows of a batch in their buffer: values, then scales and sums, or groups.
+/// Quantized rows of a batch in their buffer: values, then scales, sums and codes of 0, or groups.
 struct QuantizedRows {
   let base: UnsafeMutablePointer<UInt8>
   let origin: Int
@@ -160,6 +161,8 @@ struct QuantizedRows {
   let stride: Int
   /// Groups of a row.
   let groupCount: Int
+  /// Sums of a row.
+  let runCount: Int
 
   func values(row: Int) -> UnsafeMutablePointer<Int8> {
     UnsafeMutableRawPointer(base + (row - origin) * limbCount * stride).assumingMemoryBound(to: Int8.self)
@@ -174,6 +177,11 @@ struct QuantizedRows {
   func groups(row: Int) -> UnsafeMutablePointer<CodeRow> {
     UnsafeMutableRawPointer(base + capacity * limbCount * stride).assumingMemoryBound(to: CodeRow.self)
       + (row - origin) * groupCount
+  }
+
+  /// The code of 0 of a row, where rows have one.
+  func zero(row: Int) -> UnsafeMutablePointer<Int32> {
+    sums(row: row, run: runCount)
   }
 
   /// The sums of a row over the columns of a run; runs of all partitions are counted through.

@@ -21,6 +21,14 @@ enum ProductBlocks {
   }
 }
 
+/// Calls `body` with the elements of two arrays.
+private func withUnsafeBuffers<First, Second>(
+  _ first: [First], _ second: [Second],
+  _ body: (UnsafeBufferPointer<First>, UnsafeBufferPointer<Second>) -> Void
+) {
+  first.withUnsafeBufferPointer { first in second.withUnsafeBufferPointer { body(first, $0) } }
+}
+
 extension Pass {
   /// A product's division into blocks of rows and of output channels.
   private struct Division {
@@ -115,7 +123,8 @@ extension Pass {
   /// Sums over the columns that share a scale are exact, in int32 (at most
   /// 65,536 columns at a time). What follows is float32, one rounding per
   /// operation: the sum times its scale, the sum of these in the order of the
-  /// columns, times the row's scale where there is one, plus the bias. Where
+  /// columns, times the row's scale where there is one, plus the bias. Where rows have codes
+  /// of 0, the sum is less such a code times the sum of the weights' codes, still exact. Where
   /// activations have scales of groups, "the sum" is that of the groups' exact sums
   /// times their scales.
   private func multiply(
@@ -174,7 +183,7 @@ extension Pass {
             zeroPoints: UnsafeBufferPointer(rebasing: zeroPoints[steps.prefix(channels.count)]))
         }
         matrix.scales.withUnsafeBufferPointer { scales in
-          (product.bias ?? []).withUnsafeBufferPointer { bias in
+          withUnsafeBuffers(product.bias ?? [], product.weightSums?[index] ?? []) { bias, weightSums in
             var epilogue = Epilogue(
               sums, productStride: tiles.count * 16,
               scales: UnsafeBufferPointer(rebasing: scales[steps.prefix(channels.count)]),
@@ -184,6 +193,12 @@ extension Pass {
               rowCount: rows.count,
               target: UnsafeMutableBufferPointer(start: target, count: (rows.count - 1) * outWidth + channels.count),
               targetStride: outWidth)
+            if product.weightSums != nil {
+              epilogue.offsets = (
+                zeros: UnsafeBufferPointer(start: place.zero(row: rows.lowerBound), count: rows.count),
+                weightSums: UnsafeBufferPointer(rebasing: weightSums[channels])
+              )
+            }
             epilogue.hasDigits = place.limbCount == 3
             epilogue.accumulates = index > 0
             epilogue.isLast = index == matrix.runs.count - 1

@@ -23,10 +23,14 @@ final class Product: Sendable {
   let epilogue: Epilogue
   let from: Program.ValueID
   let to: Program.ValueID
+  /// Σ (u − zeroPoint) of each output channel, by run of columns, where tokens have codes of 0.
+  let weightSums: [[Int32]]?
 
   init(
-    linear: Linear, weights: Weights, bias: [Float]?, epilogue: Epilogue, from: Program.ValueID, to: Program.ValueID
+    linear: Linear, weights: Weights, weightSums: [[Int32]]?, bias: [Float]?, epilogue: Epilogue,
+    from: Program.ValueID, to: Program.ValueID
   ) {
+    self.weightSums = weightSums
     self.linear = linear
     self.weights = weights
     self.bias = bias
@@ -81,9 +85,14 @@ extension ProductStage {
       let to = compiler.newValue(last, isSequences: compiler.isSequences[from])
       // The linear has no value of its own, but it is done.
       compiler.valueIDs[node.name] = to
+      let weights = weights(of: node, linear, producer: producer, compiler)
+      var weightSums: [[Int32]]?
+      if case .packed(let matrix, let id, _) = weights, compiler.quantizedValues[id].quantization.hasRowZeros {
+        weightSums = try matrix.weightSums()
+      }
       products.append(
         Product(
-          linear: linear, weights: weights(of: node, linear, producer: producer, compiler),
+          linear: linear, weights: weights, weightSums: weightSums,
           bias: try compiler.vector(.bias, of: node), epilogue: epilogue, from: from, to: to))
       added.append(last)
     }

@@ -30,6 +30,10 @@ final class QuantizationStep: RowStep {
         let result = kernels.quantizeDynamically(x, bits: bits, into: target)
         place.scale(row: row).pointee = result.scale
         sums.0 = result.sum
+      case .asymmetric(let bits):
+        let result = kernels.quantizeAsymmetrically(x, bits: bits, into: target)
+        (place.scale(row: row).pointee, place.zero(row: row).pointee) = (result.scale, result.zero)
+        sums.0 = result.sum
       case .groups(let bits, let size):
         kernels.quantizeGroups(
           x, bits: bits, groupSize: size, into: target,
