@@ -145,6 +145,49 @@ import _OTTestSupport
     }
   }
 
+  /// After coordinate descent no other value of any one weight is nearer, and no row is worse than before.
+  @Test(arguments: [(5, true), (64, false), (100, true)]) func descentEndsWhereNoOneValueIsBetter(
+    _ n: Int, isOrdered: Bool
+  ) throws {
+    var generator = SeededGenerator()
+    let hessian = Self.correlated(n, using: &generator)
+    let weights = randomWeights(20 * n, using: &generator)
+    let floats = weights.map { Float($0) }
+    let scheme = try #require(QuantizationScheme(bits: 4, isSymmetric: true, granularity: .perChannel))
+    var damped = hessian
+    let mean = (0..<n).reduce(0) { $0 + hessian[$1 * n + $1] } / Double(n)
+    for i in 0..<n { damped[i * n + i] += 0.01 * mean }
+    try withWeight(weights, shape: [20, n]) { view in
+      let start = try Self.rounded(view, scheme, GPTQ(isOrdered: isOrdered), Self.moments(hessian, n))
+      let rule = GPTQ(isOrdered: isOrdered, passCount: 100)
+      let rows = try Self.rounded(view, scheme, rule, Self.moments(hessian, n))
+      #expect(rows.scales == start.scales && (n == 5 || rows.values != start.values), "seed \(generator.seed)")
+      for row in 0..<20 {
+        let range = row * n..<(row + 1) * n
+        let scale = Double(rows.scales[row])
+        func loss(_ errors: [Double]) -> Double {
+          var sum = 0.0
+          for i in 0..<n { for j in 0..<n { sum += errors[i] * damped[i * n + j] * errors[j] } }
+          return sum
+        }
+        func errors(_ values: [UInt8]) -> [Double] {
+          zip(floats[range], values[range]).map { Double($0) - scale * Double(Int($1) - scheme.symmetricZeroPoint) }
+        }
+        var best = errors(rows.values)
+        let least = loss(best)
+        let slack = 1e-4 * least
+        #expect(least <= loss(errors(start.values)) + slack, "row \(row), seed \(generator.seed)")
+        for j in 0..<n {
+          for step in [-1, 1] where (1...15).contains(Int(rows.values[range.lowerBound + j]) + step) {
+            best[j] -= scale * Double(step)
+            #expect(loss(best) >= least - slack, "row \(row), weight \(j), seed \(generator.seed)")
+            best[j] += scale * Double(step)
+          }
+        }
+      }
+    }
+  }
+
   @Test func blocksOfRowsDoNotDependOnEachOther() throws {
     var generator = SeededGenerator()
     let hessian = Self.correlated(96, using: &generator)
@@ -191,8 +234,9 @@ import _OTTestSupport
     #expect(rule { try Roundings.rule("gptp") } == "rounding-unknown")
     #expect(rule { try Roundings.rule("gptq,damping=0") } == "method-option")
     #expect(rule { try Roundings.rule("nearest,actorder=true") } == "method-option")
-    let rule = try #require(try Roundings.rule("gptq,actorder=false,damping=0.1") as? GPTQ)
-    #expect(!rule.isOrdered && rule.damping == 0.1)
+    #expect(rule { try Roundings.rule("gptq,passes=-1") } == "method-option")
+    let rule = try #require(try Roundings.rule("gptq,actorder=false,damping=0.1,passes=3") as? GPTQ)
+    #expect(!rule.isOrdered && rule.damping == 0.1 && rule.passCount == 3 && rule.record["passes"] == .integer(3))
   }
 }
 

@@ -12,7 +12,8 @@ import OTObservation
 ///   channel of the activation costs with what an error in a column of the weights costs. Channels that
 ///   share a value head share the geometric mean.
 /// - Rotation by the largest block Hadamard that the width has, so that what is quantized is nearly normal.
-/// - Activations get one scale per token, weights are symmetric per row and rounded by GPTQ.
+/// - Activations get one scale per token, weights are symmetric per row and rounded by GPTQ with
+///   coordinate descent after it.
 package struct Best: QuantizationMethod {
   /// Its name.
   package static let name = "best"
@@ -45,8 +46,8 @@ package struct Best: QuantizationMethod {
   /// Moments of the channels.
   package var needs: Set<ObservationKind> { [.channelMoments] }
 
-  /// Symmetric, GPTQ.
-  package var weightDefaults: WeightDefaults { WeightDefaults(isSymmetric: true, rounding: GPTQ()) }
+  /// Symmetric, GPTQ and as many passes of descent as hardly any row needs.
+  package var weightDefaults: WeightDefaults { WeightDefaults(isSymmetric: true, rounding: GPTQ(passCount: 10)) }
 
   /// `{shift, scale, rotate, block}`.
   package var record: JSONObject {

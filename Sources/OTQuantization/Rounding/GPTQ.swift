@@ -13,6 +13,10 @@ import OTTensor
 /// `w_t + Σ_{u<t} R_tu / R_tt · (w_u − ŵ_u)`: the paper's update by the inverse's factor, written
 /// with H's own (arXiv 2507.18553). Channels with the largest H_jj are rounded first (`actorder`).
 /// Steps are those of nearest rounding, or of the ranges that a search makes narrower (`clip`, see `ClipSearch`).
+///
+/// GPTQ never goes back to a weight. With `passes`, coordinate descent does (QuantEase, arXiv 2309.01885): in the same
+/// order each weight becomes the quantized value nearest to `ŵ_t + ((w − ŵ)H)_t / H_tt`, the best there is while the others
+/// stay, so many times or until none moves. The error in H never grows.
 package struct GPTQ: RoundingRule {
   /// Its name.
   package static let name = "gptq"
@@ -23,29 +27,34 @@ package struct GPTQ: RoundingRule {
   package let damping: Double
   /// True when ranges are searched for.
   package let clips: Bool
+  /// The most passes of coordinate descent.
+  package let passCount: Int
 
-  /// Takes `actorder`, true unless given, `damping`, 0.01 unless given, and `clip`, false.
+  /// Takes `actorder`, true unless given, `damping`, 0.01 unless given, `clip`, false, and `passes`, 0.
   package init(_ options: inout MethodOptions) throws {
     isOrdered = try options.flag("actorder", default: true)
     damping = try options.number("damping", in: 1e-6...1, default: 0.01)
     clips = try options.flag("clip", default: false)
+    passCount = try options.integer("passes", in: 0...100, default: 0)
   }
 
   /// The rule.
-  package init(isOrdered: Bool = true, damping: Double = 0.01, clips: Bool = false) {
+  package init(isOrdered: Bool = true, damping: Double = 0.01, clips: Bool = false, passCount: Int = 0) {
     self.isOrdered = isOrdered
     self.damping = damping
     self.clips = clips
+    self.passCount = passCount
   }
 
   /// Second moments.
   package var needs: Set<ObservationKind> { [.moments] }
   /// The name that files record.
   package var kind: RoundingKind { .gptq }
-  /// `{actorder, damping}`, and `clip` where ranges are searched for.
+  /// `{actorder, damping}`, `clip` where ranges are searched for, and `passes` where there are any.
   package var record: JSONObject {
     var record: JSONObject = ["actorder": .bool(isOrdered), "damping": .number(damping)]
     if clips { record["clip"] = .bool(true) }
+    if passCount > 0 { record["passes"] = .integer(passCount) }
     return record
   }
 
@@ -72,14 +81,18 @@ package struct GPTQ: RoundingRule {
     if isOrdered { order.sort { diagonal[$0] != diagonal[$1] ? diagonal[$0] > diagonal[$1] : $0 < $1 } }
     // A site that no token reaches: nothing is known of which errors matter.
     guard mean > 0 else {
-      return FittedGPTQ(order: order, feedback: [Float](repeating: 0, count: n * n), search: nil)
+      return FittedGPTQ(order: order, feedback: [Float](repeating: 0, count: n * n), descent: nil, search: nil)
     }
     GPTQ.permute(&matrix, order.reversed(), n)
     var added = damping
     while added <= 1 {
       for j in 0..<n { matrix[j * n + j] = diagonal[order[n - 1 - j]] + added * mean }
       if BLAS.factorize(&matrix, n: n) {
-        return FittedGPTQ(order: order, feedback: GPTQ.feedback(matrix, n), search: search)
+        let descent =
+          passCount > 0
+          ? CoordinateDescent(
+            passCount: passCount, moments: GPTQ.moments(matrix, n) { diagonal[order[$0]] + added * mean }) : nil
+        return FittedGPTQ(order: order, feedback: GPTQ.feedback(matrix, n), descent: descent, search: search)
       }
       // The factor took one triangle; the other is still there.
       for j in 0..<n { for i in 0..<j { matrix[j * n + i] = matrix[i * n + j] } }
@@ -88,10 +101,11 @@ package struct GPTQ: RoundingRule {
     throw Refusal("rounding-moments", "the second moments of a site are not those of real numbers")
   }
 
-  /// The errors' shares, and for a search the moments in float32.
+  /// The errors' shares, and for a search and for descent the moments in float32.
   package func fittedByteCount(channelCount: Int) -> Int {
-    channelCount.multipliedChecked(by: channelCount)?.multipliedChecked(
-      by: (clips ? 2 : 1) * MemoryLayout<Float>.stride) ?? .max
+    let count = 1 + (clips ? 1 : 0) + (passCount > 0 ? 1 : 0)
+    return channelCount.multipliedChecked(by: channelCount)?.multipliedChecked(by: count * MemoryLayout<Float>.stride)
+      ?? .max
   }
 
   /// Rows and columns of a symmetric matrix in another order, where it is: entry (j, i) becomes that of
@@ -109,6 +123,20 @@ package struct GPTQ: RoundingRule {
         places[channel] = place
       }
     }
+  }
+
+  /// H in the order of rounding, from the triangle that the factor left, and its diagonal.
+  private static func moments(_ matrix: [Double], _ n: Int, diagonal: (Int) -> Double) -> [Float] {
+    var moments = [Float](repeating: 0, count: n * n)
+    for t in 0..<n {
+      moments[t * n + t] = Float(diagonal(t))
+      let i = n - 1 - t
+      for u in 0..<t {
+        let value = Float(matrix[i * n + n - 1 - u])
+        (moments[t * n + u], moments[u * n + t]) = (value, value)
+      }
+    }
+    return moments
   }
 
   /// R_tu / R_tt for u < t in the order of rounding, `[t, u]`.
@@ -129,12 +157,14 @@ struct FittedGPTQ: WeightRounding {
   let order: [Int]
   /// The share of the error of column `order[u]` that column `order[t]` makes up for, `[t, u]`, 0 unless u < t.
   let feedback: [Float]
+  /// Descent from what GPTQ gives; nil: none.
+  let descent: CoordinateDescent?
   /// The search for ranges; nil: they reach all weights.
   let search: ClipSearch?
 
   func limits(_ weights: WeightRows) -> [Float]? { search?.limits(weights) }
 
-  var unclipped: any WeightRounding { FittedGPTQ(order: order, feedback: feedback, search: nil) }
+  var unclipped: any WeightRounding { FittedGPTQ(order: order, feedback: feedback, descent: descent, search: nil) }
 
   /// Columns whose errors are passed on one by one; those of earlier blocks are by one product.
   private static let blockSize = 64
@@ -172,6 +202,7 @@ struct FittedGPTQ: WeightRounding {
           }
         }
       }
+      descent?.improve(values, of: block, order: order, errors: errors)
       for row in 0..<rowCount { add(errors, row, of: block, to: &error) }
     }
   }
