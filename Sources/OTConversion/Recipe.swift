@@ -62,7 +62,7 @@ package struct Recipe: Sendable {
       else { continue }
       let request = SiteRequest(
         activationBits: options.activationBits ?? bits,
-        activationScales: options.activations ?? .token,
+        activationScales: options.activations ?? methods.last?.activationDefault ?? .token,
         weight: WeightPlan(scheme: options.scheme(bits: bits, defaults), rounding: rounding))
       var plan: SitePlan?
       var total: SiteTransform? = .identity

@@ -20,6 +20,9 @@ package protocol QuantizationMethod: Sendable {
   /// The quantization of weights where the user does not say.
   var weightDefaults: WeightDefaults { get }
 
+  /// Activations that share a scale where the user does not say and the model finds it as it runs.
+  var activationDefault: ActivationScales { get }
+
   /// True when it gives the activations of sites such scales, wherever it can.
   func gives(_ scales: ActivationScales) -> Bool
 
@@ -46,6 +49,8 @@ extension QuantizationMethod {
   package func gives(_ scales: ActivationScales) -> Bool { !scales.isStatic }
   /// Asymmetric, each weight to the nearest value.
   package var weightDefaults: WeightDefaults { WeightDefaults() }
+  /// All of a token.
+  package var activationDefault: ActivationScales { .token }
   /// None.
   package var rotation: OfflineRotation? { nil }
   /// None.

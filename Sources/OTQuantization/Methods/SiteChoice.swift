@@ -6,6 +6,7 @@ import OTObservation
 ///
 /// Each plan is tried on kept rows with the real quantizer and kernels, weights rounded to nearest:
 /// e = Σ(y − ŷ)² / Σy². The first plan with the least e is taken, and all errors are recorded with the site.
+/// Activations whose scales are found when the model runs are asymmetric.
 package struct SiteChoice: QuantizationMethod {
   /// Its name.
   package static let name = "choice"
@@ -67,6 +68,9 @@ package struct SiteChoice: QuantizationMethod {
 
   /// Those of the package's own recipe.
   package var weightDefaults: WeightDefaults { Best().weightDefaults }
+
+  /// Those of a token from its least to its greatest, which costs a little when the model runs.
+  package var activationDefault: ActivationScales { .asymmetricToken }
 
   /// `{of, rows}`.
   package var record: JSONObject {
