@@ -19,6 +19,8 @@ struct ot_blas_library {
       float beta, float *y, int incy);
   // LAPACK's: the Cholesky factor of a symmetric positive definite matrix, column-major, in place.
   void (*dpotrf)(const char *uplo, const int *n, double *a, const int *lda, int *info);
+  void (*dpotrs)(const char *uplo, const int *n, const int *count, const double *a, const int *lda, double *b,
+                 const int *ldb, int *info);
   void (*set_thread_count)(int);
 };
 
@@ -39,8 +41,9 @@ static inline const char *ot_blas_load(struct ot_blas_library *library) {
   if (handle == NULL) return dlerror();
   *(void **)&library->sgemm = dlsym(handle, "cblas_sgemm");
   *(void **)&library->dpotrf = dlsym(handle, "dpotrf_");
+  *(void **)&library->dpotrs = dlsym(handle, "dpotrs_");
   *(void **)&library->sgemv = dlsym(handle, "cblas_sgemv");
   *(void **)&library->set_thread_count = dlsym(handle, "openblas_set_num_threads");
-  const int is_complete = library->sgemm && library->dpotrf && library->sgemv && library->set_thread_count;
+  const int is_complete = library->sgemm && library->dpotrf && library->dpotrs && library->sgemv && library->set_thread_count;
   return is_complete ? NULL : "it lacks functions of the BLAS";
 }

@@ -25,6 +25,8 @@ package struct SiteObservations: Sendable, Equatable {
   package var sampleRanges: [ChannelRanges]?
   /// Second moments of the channels.
   package var moments: SecondMoments?
+  /// Σ (x − x̂) x̂ᵀ, `[channel of x − x̂, channel of x̂]`, x in the float network and x̂ in the quantized one.
+  package var drift: [Double]?
   /// Rows from all samples.
   package var rows: KeptRows?
   /// All rows of some samples.

@@ -10,7 +10,8 @@ import OTTensor
 /// whose weights are rounded so far gives at each site.
 ///
 /// The samples pass through the model once: from one site to the next only the values that later
-/// nodes still need are kept, in memory where they leave room, else in a file without a name.
+/// nodes still need are kept, in memory where they leave room, else in a file without a name. Where a rule compares with
+/// the float network, they pass through that beside, in the same steps.
 package struct SequentialRounding: Sendable {
   /// Called with the sites done and in all.
   package typealias Progress = (_ doneCount: Int, _ totalCount: Int) -> Void
@@ -53,6 +54,9 @@ package struct SequentialRounding: Sendable {
     site.consumers.lazy.compactMap { weights[$0]?.rounding }.first ?? NearestRounding()
   }
 
+  /// Networks that the samples pass through: the quantized one, and the float one where a rule compares with it.
+  private var networkCount: Int { sites.contains { rule($0).comparesWithFloat } ? 2 : 1 }
+
   // MARK: Memory
 
   /// Memory in bytes that a site takes beside values: what its rule makes of what was observed, and its weights.
@@ -72,7 +76,7 @@ package struct SequentialRounding: Sendable {
       return max(most, byteCount(of: site).addingChecked(observed) ?? .max)
     }
     // As much again for those of a batch.
-    return max(maximumByteCount - min(most, maximumByteCount), 0) / 2
+    return max(maximumByteCount - min(most, maximumByteCount), 0) / (2 * networkCount)
   }
 
   /// Memory in bytes that samples of these lengths take at least: the smallest batch of one site, what is observed of
@@ -93,7 +97,10 @@ package struct SequentialRounding: Sendable {
   /// - Throws: as executors throw.
   package func byteCount(lengths: [Int]) throws -> Int {
     try most(lengths) { executor, pass, room, lengths in
-      let given = pass.given.nodes.reduce(0) { $0 + (graph.channelCount(of: $1) ?? 0) * lengths.reduce(0, +) * 4 }
+      let values = pass.given.nodes.reduce(0) { $0 + (graph.channelCount(of: $1) ?? 0) * lengths.reduce(0, +) * 4 }
+      // Of the float network all values wait while the other is run.
+      let waiting = pass.kept.reduce(0) { $0 + (graph.channelCount(of: $1) ?? 0) * lengths.reduce(0, +) * 4 }
+      let given = values + (networkCount - 1) * waiting
       return try Calibrator(executor: executor, parameterByteCount: 0, maximumByteCount: room)
         .byteCount(lengths: lengths, pass: pass).addingChecked(given) ?? .max
     }
@@ -145,6 +152,7 @@ package struct SequentialRounding: Sendable {
     let samples = samples.filter { !$0.tokenIDs.isEmpty }
     var rounded = RoundedWeights(in: try ScratchFile(in: folder))
     var values = KeptValues()
+    var floatValues = KeptValues()
     // Weights in memory: of linears that have not been passed yet.
     var pending: [String: Pending] = [:]
     let sites = sites
@@ -156,8 +164,16 @@ package struct SequentialRounding: Sendable {
       let tokenCount = samples.reduce(0) { $0 + $1.tokenIDs.count }
       let byteCount = pass.kept.reduce(0) { $0 + (graph.channelCount(of: $1) ?? 0) * tokenCount * 4 }
       // Those before are in memory or in a file of their own until these are all there.
-      if byteCount + values.byteCount > keptByteCount { pass.scratch = try ScratchFile(in: folder) }
-      let observed = try advance(to: site, pass, samples, from: &values, pending)
+      let isInFile = byteCount + values.byteCount > keptByteCount
+      if isInFile { pass.scratch = try ScratchFile(in: folder) }
+      if networkCount > 1 {
+        var floatPass = CalibrationPass([])
+        floatPass.kept = pass.kept
+        if isInFile { floatPass.scratch = try ScratchFile(in: folder) }
+        try advanceFloat(to: site, floatPass, samples, from: &floatValues)
+      }
+      let observed = try advance(
+        to: site, pass, samples, from: &values, pending, comparingWith: rule.comparesWithFloat ? floatValues : nil)
       pending = pending.filter { order[$0.key, default: 0] > order[site.producer, default: 0] }
       let rounding = try rule.fitted(to: consume observed)
       for use in site.consumers.flatMap(graph.parameterUses(of:)) where use.role == .weight {
@@ -178,10 +194,22 @@ package struct SequentialRounding: Sendable {
     return rounded
   }
 
+  /// Runs the samples on to a site in float; `values` are then those that the rest needs.
+  private func advanceFloat(
+    to site: Site, _ pass: CalibrationPass, _ samples: [TokenSequence], from values: inout KeptValues
+  ) throws {
+    var pass = pass
+    pass.given = values
+    let executor = try FloatExecutor(
+      graph: graph, parameters: parameters, threadCount: threadCount, cachesParameters: false)
+    let calibrator = Calibrator(executor: executor, parameterByteCount: nil, maximumByteCount: room(at: site))
+    values = try calibrator.run(samples, pass: pass).values
+  }
+
   /// Runs the samples on to a site and observes it; `values` are then those that the rest needs.
   private func advance(
     to site: Site, _ pass: CalibrationPass, _ samples: [TokenSequence], from values: inout KeptValues,
-    _ pending: [String: Pending]
+    _ pending: [String: Pending], comparingWith floatValues: KeptValues?
   ) throws -> SiteObservations {
     var pass = pass
     pass.given = values
@@ -197,7 +225,16 @@ package struct SequentialRounding: Sendable {
     var outcome = try calibrator.run(samples, pass: pass)
     values = outcome.values
     // Taken out, so that a rule can work where they are.
-    return outcome.sites.removeValue(forKey: site.producer) ?? SiteObservations()
+    var observed = outcome.sites.removeValue(forKey: site.producer) ?? SiteObservations()
+    guard let floatValues else { return observed }
+    var drift = InputDrift(channelCount: site.size, threadCount: threadCount)
+    for sample in samples.indices {
+      try drift.add(
+        float: floatValues.matrix(of: site.producer, sample: sample),
+        quantized: values.matrix(of: site.producer, sample: sample))
+    }
+    observed.drift = drift.products
+    return observed
   }
 }
 

@@ -109,4 +109,16 @@ package enum BLAS {
     matrix.withUnsafeMutableBufferPointer { library.dpotrf?("U", &size, $0.baseAddress, &size, &info) }
     return info == 0
   }
+
+  /// x becomes x A⁻¹ for each of `count` rows, `[count, n]`; `factor` is what `factorize` made of A.
+  ///
+  /// - Precondition: `n` and `count` fit in 32 bits.
+  package static func solve(_ factor: [Double], n: Int, rows: UnsafeMutablePointer<Double>, count: Int) {
+    precondition(factor.count == n * n)
+    guard n > 0, count > 0 else { return }
+    // Rows here are columns there, and A is symmetric.
+    var (size, width, info) = (Int32(n), Int32(count), Int32(0))
+    let library = library
+    factor.withUnsafeBufferPointer { library.dpotrs?("U", &size, &width, $0.baseAddress, &size, rows, &size, &info) }
+  }
 }

@@ -17,6 +17,8 @@ struct AccuracyScheme {
   let method: String
   /// Weights of a row that share a scale; nil: all.
   let groupSize: Int?
+  /// The rounding of weights, as `--rounding` takes it; nil: the method's.
+  var rounding: String?
   /// The most bits per weight on disk, if bits are chosen by what they cost.
   var budget: BitBudget?
 
@@ -27,29 +29,33 @@ struct AccuracyScheme {
     (self.groupSize, self.activations) = (groupSize, activations)
   }
 
-  /// The scheme of `BITS,BITS[/SCALES],METHOD[:GROUP]`, or `5.0bpw` for the first; nil where it is none.
+  /// The scheme of `BITS,BITS[/SCALES],METHOD[:GROUP][@ROUNDING]`, or `5.0bpw` for the first; nil where it is none.
   init?(_ text: String) {
     let parts = text.split(separator: ",", maxSplits: 2).map(String.init)
     guard parts.count == 3 else { return nil }
     let activation = parts[1].split(separator: "/", maxSplits: 1).map(String.init)
-    let method = parts[2].split(separator: ":", maxSplits: 1).map(String.init)
+    let ways = parts[2].split(separator: "@", maxSplits: 1).map(String.init)
+    let method = ways.first?.split(separator: ":", maxSplits: 1).map(String.init) ?? []
     let scales = activation.count == 2 ? ActivationScales(activation[1]) : nil
     let groupSize = method.count == 2 ? Int(method[1]) : nil
     let budget = BitBudget(parts[0]).flatMap { if case .bitsPerWeight = $0 { $0 } else { nil } }
     guard let bits = budget == nil ? Int(parts[0]) : 8, let activationBits = Int(activation.first ?? ""),
       (2...8).contains(bits),
       (2...8).contains(activationBits) || (activationBits == 16 && activation.count == 1),
-      activation.count == (scales == nil ? 1 : 2), method.count == (groupSize == nil ? 1 : 2),
+      activation.count == (scales == nil ? 1 : 2), !method.isEmpty,
+      ways.count == 1 || (try? Roundings.rule(ways[1])) != nil,
+      method.count == (groupSize == nil ? 1 : 2),
       groupSize.map(QuantizationScheme.isValidGroupSize) ?? true, (try? Methods.method(method[0])) != nil
     else { return nil }
     self.init(bits, activationBits, method[0], groupSize: groupSize, activations: scales)
     self.budget = budget
+    rounding = ways.count == 2 ? ways[1] : nil
   }
 
   /// `W6A8`, `W4A8 g64`, `W6A6 group:64`, `5.0bpw A8`.
   var name: String {
     (budget.map { "\($0.text) " } ?? "W\(bits)") + "A\(activationBits)" + (groupSize.map { " g\($0)" } ?? "")
-      + (activations.map { " \($0)" } ?? "")
+      + (activations.map { " \($0)" } ?? "") + (rounding.map { " \($0)" } ?? "")
   }
 
   /// OutlierTune without symmetrization.
@@ -94,6 +100,7 @@ struct AccuracyScheme {
     options.activations = activations
     options.embeddingBits = embeddingBits
     options.methods = [try Methods.method(method)]
+    options.rounding = try rounding.map(Roundings.rule)
     if let groupSize { options.granularity = .perGroup(size: groupSize) }
     options.threadCount = calibration.threadCount
     options.budget = budget

@@ -155,25 +155,30 @@ import _OTTestSupport
     #expect(errors[0] < errors[1] && errors[1] < errors[2], "\(errors)")
   }
 
-  @Test(arguments: [Fixture.bloom, .llama]) func bytesDependOnNeitherThreadsNorMemory(_ fixture: Fixture) throws {
+  @Test(arguments: [(Fixture.bloom, "gptq"), (.llama, "gptq,passes=3,drift=0.5")])
+  func bytesDependOnNeitherThreadsNorMemory(_ fixture: Fixture, _ rounding: String) throws {
+    let rule = try Roundings.rule(rounding)
     // Three blocks of 512 tokens: one batch where there is room, several in the least memory, and values in a file.
     let samples = Self.samples([Int](repeating: 128, count: 12))
-    let one = try Self.file(fixture, "best", samples, threads: 1).bytes
-    let many = try Self.file(fixture, "best", samples, threads: 3).bytes
+    let one = try Self.file(fixture, "best", samples, threads: 1) { $0.rounding = rule }.bytes
+    let many = try Self.file(fixture, "best", samples, threads: 3) { $0.rounding = rule }.bytes
     #expect(many == one)
     // What it says that it needs is enough, and a byte less is not.
     var memory = 1
     var narrow: Data?
     for _ in 0..<3 where narrow == nil {
-      do { narrow = try Self.file(fixture, "best", samples, memory: memory).bytes } catch let refusal as Refusal {
+      do {
+        narrow = try Self.file(fixture, "best", samples, memory: memory) { $0.rounding = rule }.bytes
+      } catch let refusal as Refusal {
         #expect(refusal.rule == "calibration-memory")
         let needed = refusal.message.split(separator: " ").compactMap { Int($0) }.last
         memory = try #require(needed)
       }
     }
     #expect(narrow == one && memory > 1_000_000 && memory < 10_000_000, "\(memory)")
-    #expect(throws: Refusal.self) { try Self.file(fixture, "best", samples, memory: memory - 1) }
-    let others = try Self.file(fixture, "best", Self.samples([Int](repeating: 128, count: 11))).bytes
+    #expect(throws: Refusal.self) { try Self.file(fixture, "best", samples, memory: memory - 1) { $0.rounding = rule } }
+    let others = try Self.file(fixture, "best", Self.samples([Int](repeating: 128, count: 11))) { $0.rounding = rule }
+      .bytes
     #expect(others != one)
   }
 

@@ -1,6 +1,7 @@
 import OTFoundation
 import OTGraph
 import OTObservation
+import OTRuntime
 import Testing
 import _OTTestSupport
 
@@ -120,5 +121,36 @@ import _OTTestSupport
     third.withUnsafeBufferPointer { observer.add($0, sample: 2) }
     observer.store(in: &site)
     #expect(site.ranges?.midpoint == [10, 3] && site.ranges?.meanMidpoint == [8, 2])
+  }
+
+  @Test func driftIsThatOfPlainLoops() throws {
+    let (n, lengths) = (270, [700, 3])
+    let float = Self.samples(lengths, channelCount: n, seed: 7)
+    let other = Self.samples(lengths, channelCount: n, seed: 8)
+    let quantized = zip(float, other).map { zip($0, $1).map { $0 + $1 / 64 } }
+    func drift(threadCount: Int) throws -> [Double] {
+      var drift = InputDrift(channelCount: n, threadCount: threadCount)
+      for (x, y) in zip(float, quantized) {
+        let rowCount = x.count / n
+        try drift.add(
+          float: Matrix(rowCount: rowCount, channelCount: n, values: x),
+          quantized: Matrix(rowCount: rowCount, channelCount: n, values: y))
+      }
+      return drift.products
+    }
+    let products = try drift(threadCount: 2)
+    let one = try drift(threadCount: 1)
+    #expect(products == one)
+    for (i, j) in [(0, 0), (3, 269), (269, 3), (255, 256), (100, 20)] {
+      var (sum, size) = (0.0, 0.0)
+      for (x, y) in zip(float, quantized) {
+        for row in stride(from: 0, to: x.count, by: n) {
+          let product = Double(x[row + i] - y[row + i]) * Double(y[row + j])
+          sum += product
+          size += abs(product)
+        }
+      }
+      #expect(abs(products[i * n + j] - sum) < 1e-6 * size, "\(i), \(j)")
+    }
   }
 }

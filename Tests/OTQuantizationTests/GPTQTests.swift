@@ -145,6 +145,90 @@ import _OTTestSupport
     }
   }
 
+  /// Weights that read other inputs than they were made for give what they gave, as far as that can be had: with many
+  /// bits they are those of least squares, which Gauss and Jordan find here.
+  @Test func driftIsMadeUpFor() throws {
+    var generator = SeededGenerator()
+    let (n, count) = (12, 400)
+    func random() -> Double { Double.random(in: -1...1, using: &generator) }
+    let mixing = (0..<n * n).map { $0 / n == $0 % n ? 1 : 0.1 * random() }
+    let inputs = (0..<count).map { _ in (0..<n).map { _ in random() } }
+    let drifted = inputs.map { x in
+      (0..<n).map { j in (0..<n).reduce(0.02 * random()) { $0 + x[$1] * mixing[$1 * n + j] } }
+    }
+    var (hessian, drift) = ([Double](repeating: 0, count: n * n), [Double](repeating: 0, count: n * n))
+    for (x, y) in zip(inputs, drifted) {
+      for i in 0..<n {
+        for j in 0..<n {
+          hessian[i * n + j] += y[i] * y[j]
+          drift[i * n + j] += (x[i] - y[i]) * y[j]
+        }
+      }
+    }
+    var observed = Self.moments(hessian, n)
+    observed.drift = drift
+    let weights = randomWeights(16 * n, using: &generator)
+    let floats = weights.map { Double(Float($0)) }
+    let scheme = try #require(QuantizationScheme(bits: 8, isSymmetric: true, granularity: .perChannel))
+    try withWeight(weights, shape: [16, n]) { view in
+      func loss(_ rule: GPTQ) throws -> Double {
+        let rows = try Self.rounded(view, scheme, rule, observed)
+        var (sum, squares) = (0.0, 0.0)
+        for row in 0..<16 {
+          let values = (0..<n).map { Double(rows.scales[row]) * Double(Int(rows.values[row * n + $0]) - 128) }
+          for (x, y) in zip(inputs, drifted) {
+            let wanted = (0..<n).reduce(0.0) { $0 + floats[row * n + $1] * x[$1] }
+            let got = (0..<n).reduce(0.0) { $0 + values[$1] * y[$1] }
+            sum += (wanted - got) * (wanted - got)
+          }
+          for (value, weight) in zip(values, floats[row * n..<(row + 1) * n]) {
+            squares += (value - weight) * (value - weight)
+          }
+        }
+        // What a file says of the error is of the weights as they were.
+        #expect(abs(rows.statistics.squaredError / squares - 1) < 1e-3, "seed \(generator.seed)")
+        return sum
+      }
+      let least = (0..<16).reduce(0.0) { sum, row in
+        sum + Self.leastSquares(Array(floats[row * n..<(row + 1) * n]), inputs, drifted)
+      }
+      let losses = try [0, 0.5, 1].map { try loss(GPTQ(damping: 1e-6, drift: $0)) }
+      // What is left is a quadratic in what is left of the drift, and the rounding to 8 bits.
+      for (share, loss) in zip([0, 0.5, 1], losses) {
+        let expected = least + (1 - share) * (1 - share) * (losses[0] - least)
+        #expect(
+          loss > least * 0.999 && abs(loss - expected) < losses[0] / 10, "\(share): \(losses), seed \(generator.seed)")
+      }
+      #expect(losses[0] > least * 10, "\(losses), least \(least), seed \(generator.seed)")
+    }
+  }
+
+  /// min over v of Σ (w·x − v·y)².
+  private static func leastSquares(_ weight: [Double], _ inputs: [[Double]], _ drifted: [[Double]]) -> Double {
+    let n = weight.count
+    // The normal equations, with what is wanted as the last column.
+    var system = [Double](repeating: 0, count: n * (n + 1))
+    let wanted = inputs.map { x in (0..<n).reduce(0.0) { $0 + weight[$1] * x[$1] } }
+    for (y, target) in zip(drifted, wanted) {
+      for i in 0..<n {
+        for j in 0..<n { system[i * (n + 1) + j] += y[i] * y[j] }
+        system[i * (n + 1) + n] += y[i] * target
+      }
+    }
+    for column in 0..<n {
+      let pivot = system[column * (n + 1) + column]
+      for j in 0...n { system[column * (n + 1) + j] /= pivot }
+      for i in 0..<n where i != column {
+        let factor = system[i * (n + 1) + column]
+        for j in 0...n { system[i * (n + 1) + j] -= factor * system[column * (n + 1) + j] }
+      }
+    }
+    return zip(drifted, wanted).reduce(0) { sum, element in
+      let got = (0..<n).reduce(0.0) { $0 + system[$1 * (n + 1) + n] * element.0[$1] }
+      return sum + (element.1 - got) * (element.1 - got)
+    }
+  }
+
   /// After coordinate descent no other value of any one weight is nearer, and no row is worse than before.
   @Test(arguments: [(5, true), (64, false), (100, true)]) func descentEndsWhereNoOneValueIsBetter(
     _ n: Int, isOrdered: Bool

@@ -17,6 +17,10 @@ import OTTensor
 /// GPTQ never goes back to a weight. With `passes`, coordinate descent does (QuantEase, arXiv 2309.01885): in the same
 /// order each weight becomes the quantized value nearest to `ŵ_t + ((w − ŵ)H)_t / H_tt`, the best there is while the others
 /// stay, so many times or until none moves. The error in H never grows.
+///
+/// What a linear reads in the quantized network, x̂, is not the x of the float network. With `drift`, weights make up for
+/// that: before rounding w becomes w + drift · w Σ(x − x̂)x̂ᵀ H⁻¹, which for 1 is the w that is best on x̂ where y = wx is
+/// wanted (GPTAQ, arXiv 2504.02692, in closed form). It takes a second run of the text, in float.
 package struct GPTQ: RoundingRule {
   /// Its name.
   package static let name = "gptq"
@@ -29,32 +33,42 @@ package struct GPTQ: RoundingRule {
   package let clips: Bool
   /// The most passes of coordinate descent.
   package let passCount: Int
+  /// The share of the inputs' drift that weights make up for.
+  package let drift: Double
 
-  /// Takes `actorder`, true unless given, `damping`, 0.01 unless given, `clip`, false, and `passes`, 0.
+  /// Takes `actorder`, true unless given, `damping`, 0.01 unless given, `clip`, false, `passes`, 0,
+  /// and `drift`, 0.
   package init(_ options: inout MethodOptions) throws {
     isOrdered = try options.flag("actorder", default: true)
     damping = try options.number("damping", in: 1e-6...1, default: 0.01)
     clips = try options.flag("clip", default: false)
     passCount = try options.integer("passes", in: 0...100, default: 0)
+    drift = try options.number("drift", in: 0...1, default: 0)
   }
 
   /// The rule.
-  package init(isOrdered: Bool = true, damping: Double = 0.01, clips: Bool = false, passCount: Int = 0) {
+  package init(
+    isOrdered: Bool = true, damping: Double = 0.01, clips: Bool = false, passCount: Int = 0, drift: Double = 0
+  ) {
     self.isOrdered = isOrdered
     self.damping = damping
     self.clips = clips
     self.passCount = passCount
+    self.drift = drift
   }
 
   /// Second moments.
   package var needs: Set<ObservationKind> { [.moments] }
+  /// True with `drift`.
+  package var comparesWithFloat: Bool { drift > 0 }
   /// The name that files record.
   package var kind: RoundingKind { .gptq }
-  /// `{actorder, damping}`, `clip` where ranges are searched for, and `passes` where there are any.
+  /// `{actorder, damping}`, `clip` where ranges are searched for, `passes` and `drift` where they are not 0.
   package var record: JSONObject {
     var record: JSONObject = ["actorder": .bool(isOrdered), "damping": .number(damping)]
     if clips { record["clip"] = .bool(true) }
     if passCount > 0 { record["passes"] = .integer(passCount) }
+    if drift > 0 { record["drift"] = .number(drift) }
     return record
   }
 
@@ -69,6 +83,7 @@ package struct GPTQ: RoundingRule {
     guard let moments = observed.moments else {
       throw Refusal("rounding-moments", "GPTQ needs the second moments of what a weight multiplies")
     }
+    let drifted = observed.drift
     let search = clips ? try ClipSearch(observed) : nil
     // So that the products have one owner.
     observed = SiteObservations()
@@ -81,7 +96,8 @@ package struct GPTQ: RoundingRule {
     if isOrdered { order.sort { diagonal[$0] != diagonal[$1] ? diagonal[$0] > diagonal[$1] : $0 < $1 } }
     // A site that no token reaches: nothing is known of which errors matter.
     guard mean > 0 else {
-      return FittedGPTQ(order: order, feedback: [Float](repeating: 0, count: n * n), descent: nil, search: nil)
+      return FittedGPTQ(
+        order: order, feedback: [Float](repeating: 0, count: n * n), correction: nil, descent: nil, search: nil)
     }
     GPTQ.permute(&matrix, order.reversed(), n)
     var added = damping
@@ -92,7 +108,9 @@ package struct GPTQ: RoundingRule {
           passCount > 0
           ? CoordinateDescent(
             passCount: passCount, moments: GPTQ.moments(matrix, n) { diagonal[order[$0]] + added * mean }) : nil
-        return FittedGPTQ(order: order, feedback: GPTQ.feedback(matrix, n), descent: descent, search: search)
+        let correction = drifted.map { GPTQ.correction($0, matrix, order, drift: drift) }
+        return FittedGPTQ(
+          order: order, feedback: GPTQ.feedback(matrix, n), correction: correction, descent: descent, search: search)
       }
       // The factor took one triangle; the other is still there.
       for j in 0..<n { for i in 0..<j { matrix[j * n + i] = matrix[i * n + j] } }
@@ -101,9 +119,9 @@ package struct GPTQ: RoundingRule {
     throw Refusal("rounding-moments", "the second moments of a site are not those of real numbers")
   }
 
-  /// The errors' shares, and for a search and for descent the moments in float32.
+  /// The errors' shares, for a search and for descent the moments in float32, and for drift its products.
   package func fittedByteCount(channelCount: Int) -> Int {
-    let count = 1 + (clips ? 1 : 0) + (passCount > 0 ? 1 : 0)
+    let count = 1 + (clips ? 1 : 0) + (passCount > 0 ? 1 : 0) + (drift > 0 ? 3 : 0)
     return channelCount.multipliedChecked(by: channelCount)?.multipliedChecked(by: count * MemoryLayout<Float>.stride)
       ?? .max
   }
@@ -139,6 +157,28 @@ package struct GPTQ: RoundingRule {
     return moments
   }
 
+  /// drift · Σ(x − x̂)x̂ᵀ H⁻¹, transposed: `[j, i]` is what weight j gains for each unit of weight i.
+  private static func correction(_ drifted: [Double], _ factor: [Double], _ order: [Int], drift: Double) -> [Float] {
+    let n = order.count
+    var correction = [Float](repeating: 0, count: n * n)
+    // So many rows at a time: the factor is of columns in the order of rounding reversed.
+    let size = 64
+    withUnsafeTemporaryAllocation(of: Double.self, capacity: size * n) { rows in
+      guard let base = rows.baseAddress else { return }
+      for first in stride(from: 0, to: n, by: size) {
+        let count = min(size, n - first)
+        for row in 0..<count {
+          for t in 0..<n { rows[row * n + n - 1 - t] = drifted[(first + row) * n + order[t]] }
+        }
+        BLAS.solve(factor, n: n, rows: base, count: count)
+        for row in 0..<count {
+          for t in 0..<n { correction[order[t] * n + first + row] = Float(drift * rows[row * n + n - 1 - t]) }
+        }
+      }
+    }
+    return correction
+  }
+
   /// R_tu / R_tt for u < t in the order of rounding, `[t, u]`.
   private static func feedback(_ factor: [Double], _ n: Int) -> [Float] {
     var feedback = [Float](repeating: 0, count: n * n)
@@ -157,6 +197,8 @@ struct FittedGPTQ: WeightRounding {
   let order: [Int]
   /// The share of the error of column `order[u]` that column `order[t]` makes up for, `[t, u]`, 0 unless u < t.
   let feedback: [Float]
+  /// What each weight gains from each other before it is rounded, `[weight, other]`; nil: nothing.
+  let correction: [Float]?
   /// Descent from what GPTQ gives; nil: none.
   let descent: CoordinateDescent?
   /// The search for ranges; nil: they reach all weights.
@@ -164,7 +206,9 @@ struct FittedGPTQ: WeightRounding {
 
   func limits(_ weights: WeightRows) -> [Float]? { search?.limits(weights) }
 
-  var unclipped: any WeightRounding { FittedGPTQ(order: order, feedback: feedback, descent: descent, search: nil) }
+  var unclipped: any WeightRounding {
+    FittedGPTQ(order: order, feedback: feedback, correction: correction, descent: descent, search: nil)
+  }
 
   /// Columns whose errors are passed on one by one; those of earlier blocks are by one product.
   private static let blockSize = 64
@@ -174,6 +218,7 @@ struct FittedGPTQ: WeightRounding {
   ) {
     let (n, rowCount, size) = (block.columnCount, block.rowCount, FittedGPTQ.blockSize)
     precondition(order.count == n)
+    let given = correction.map { correct(block, by: $0) }
     // w − ŵ in the order of rounding, and what the current block's columns make up for.
     withUnsafeTemporaryAllocation(of: Float.self, capacity: rowCount * n) { errors in
       withUnsafeTemporaryAllocation(of: Float.self, capacity: (rowCount + size) * size) { scratch in
@@ -203,8 +248,25 @@ struct FittedGPTQ: WeightRounding {
         }
       }
       descent?.improve(values, of: block, order: order, errors: errors)
-      for row in 0..<rowCount { add(errors, row, of: block, to: &error) }
+      for row in 0..<rowCount { add(errors, row, of: block, given: given, to: &error) }
     }
+  }
+
+  /// Replaces the weights by those that make up for the drift.
+  ///
+  /// - Returns: the weights as they were.
+  private func correct(_ block: WeightBlock, by correction: [Float]) -> [Float] {
+    let n = block.columnCount
+    let given = Array(block.weights)
+    guard let target = block.weights.baseAddress else { return given }
+    given.withUnsafeBufferPointer { given in
+      correction.withUnsafeBufferPointer { correction in
+        BLAS.multiplyTransposed(
+          m: block.rowCount, n: n, k: n, BLAS.Operand(base: given.baseAddress, stride: n),
+          BLAS.Operand(base: correction.baseAddress, stride: n), adds: true, into: target, stride: n)
+      }
+    }
+    return given
   }
 
   private func roundColumns(
@@ -231,10 +293,14 @@ struct FittedGPTQ: WeightRounding {
   }
 
   private func add(
-    _ errors: UnsafeMutableBufferPointer<Float>, _ row: Int, of block: WeightBlock, to statistics: inout ErrorStatistics
+    _ errors: UnsafeMutableBufferPointer<Float>, _ row: Int, of block: WeightBlock, given: [Float]?,
+    to statistics: inout ErrorStatistics
   ) {
     for (t, column) in order.enumerated() {
-      let (weight, error) = (block.weights[row * order.count + column], errors[row * order.count + t])
+      let index = row * order.count + column
+      let (corrected, rest) = (block.weights[index], errors[row * order.count + t])
+      let weight = given?[index] ?? corrected
+      let error = given == nil ? rest : rest + (weight - corrected)
       statistics.squaredError += Double(error) * Double(error)
       statistics.squares += Double(weight) * Double(weight)
       let inSteps = abs(error) / block.step(row: row, column: column).scale

@@ -79,6 +79,9 @@ package protocol RoundingRule: Sendable {
   /// empty: it rounds each weight for itself.
   var needs: Set<ObservationKind> { get }
 
+  /// True when it goes by what the float network gives, too: `SiteObservations.drift`.
+  var comparesWithFloat: Bool { get }
+
   /// The rounding of the weights that read a site.
   ///
   /// - Parameter observed: may be worked on where it is.
@@ -93,4 +96,9 @@ package protocol RoundingRule: Sendable {
 
   /// The file's record of the rule beside its name.
   var record: JSONObject { get }
+}
+
+extension RoundingRule {
+  /// False.
+  package var comparesWithFloat: Bool { false }
 }
