@@ -151,7 +151,8 @@ let package = Package(
       name: "OTConversionTests",
       dependencies: [
         "OTCheckpoint", "OTContainer", "OTConversion", "OTExport", "OTFoundation", "OTGraph", "OTJSON", "OTModel",
-        "OTObservation", "OTRuntime", "OTTensor", "OTTokenizer", "OTVerify", "_OTModelSupport", "_OTTestSupport",
+        "OTObservation", "OTQuantization", "OTRuntime", "OTTensor", "OTTokenizer", "OTVerify", "_OTModelSupport",
+        "_OTTestSupport",
       ]),
     .testTarget(
       name: "OTVerifyTests",

@@ -183,6 +183,32 @@ extension Container {
     }
   }
 
+  /// Codes of a tile-aligned range of rows, row-major.
+  ///
+  /// - Precondition: the tensor is quantized and the tiles are its own.
+  /// - Throws: as `codes(of:rowTiles:)`.
+  package func rowMajorCodes(of tensor: StoredTensor, rowTiles: Range<Int>) throws -> [UInt8] {
+    let layout = tensor.layout
+    guard layout.columnCount > 0 else { return [] }
+    let codes = try codes(of: tensor, rowTiles: rowTiles)
+    var result: [UInt8] = []
+    result.reserveCapacity(layout.rows(of: rowTiles).count * layout.columnCount)
+    let plain = UnsafeMutableBufferPointer<UInt8>.allocate(capacity: layout.rowTileByteCount)
+    defer { plain.deallocate() }
+    for tile in rowTiles {
+      let start = (tile - rowTiles.lowerBound) * layout.rowTileByteCount
+      codes.withUnsafeBufferPointer {
+        Kernels.current.deinterleave(
+          UnsafeBufferPointer(rebasing: $0[start..<start + layout.rowTileByteCount]), into: plain)
+      }
+      for row in 0..<layout.rows(of: tile..<tile + 1).count {
+        let from = row * layout.paddedColumnCount
+        result += plain[from..<from + layout.columnCount]
+      }
+    }
+    return result
+  }
+
   /// Dequantized rows of a tile-aligned range, row-major: `scale × (u − zeroPoint)`.
   ///
   /// - Precondition: the tensor is quantized; `scales` and `zeroPoints` are its own.

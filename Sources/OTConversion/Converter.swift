@@ -56,17 +56,14 @@ package struct Converter: Sendable {
     into writer: some ModelWriter, progress: Progress? = nil,
     freeByteCount: (_ folder: String) -> Int? = Converter.freeByteCount(in:)
   ) throws -> Outcome {
-    let files = try attachedFiles()
-    let made = try madeTokenizer().map { ExportedFile(name: "tokenizer.json", bytes: $0) }
-    let model = plan.exported(
-      files: files.map { ExportedFile(name: $0.name, $0.file) } + (made.map { [$0] } ?? []))
+    let model = try plan.exported()
     let tensors = try writer.accept(model)
     try checkSpace(
       beside: writer.output.path, leastByteCount: writer.leastByteCount(of: tensors),
       freeByteCount)
 
     let digests = SourceDigests(
-      try plan.checkpoint.files.map { ($0.name, $0.mapped) } + attachedFiles { try $0.original($1) }
+      try plan.checkpoint.files.map { ($0.name, $0.mapped) } + plan.attachedFiles { try $0.original($1) }
         + plan.statisticsPaths.map { ($0.lastPathComponent, try MappedFile(path: $0)) },
       threadCount: plan.options.threadCount)
     // Also when something is refused: the program must not end under the thread.
@@ -89,25 +86,6 @@ package struct Converter: Sendable {
     guard let first = names.first else { return [] }
     let others = names.count > 1 ? ", as \(names.count - 1) others do" : ""
     return ["tensor '\(Refusal.printable(first))', which is not run, holds NaN or infinity\(others)"]
-  }
-
-  /// The tokenizer.json of a model with older files; nil where it has one, or files that are not read.
-  private func madeTokenizer() throws -> [UInt8]? {
-    do {
-      return try plan.model.madeTokenizer()
-    } catch let refusal as Refusal where refusal.rule == "tokenizer-unsupported" {
-      return nil
-    }
-  }
-
-  /// The files beside the checkpoint: what they hold, or as `open` gives them.
-  private func attachedFiles(
-    _ open: (ModelAttachments, ModelAttachments.Kind) throws -> MappedFile? = { try $0.file($1) }
-  ) throws -> [(name: String, file: MappedFile)] {
-    let attachments = plan.checkpoint.attachments
-    return try ModelAttachments.Kind.allCases.compactMap { kind in
-      try open(attachments, kind).map { (attachments.name(of: kind), $0) }
-    }
   }
 
   /// - Throws: `Refusal` with rule `output-no-space` when the file system has

@@ -1,5 +1,7 @@
+import OTCheckpoint
 import OTContainer
 import OTExport
+import OTFoundation
 import OTGraph
 import OTModel
 import OTQuantization
@@ -77,9 +79,32 @@ package struct PlannedTensor: Sendable {
 }
 
 extension ConversionPlan {
-  /// The description of the model for writers.
-  func exported(files: [ExportedFile]) -> ExportedModel {
-    ExportedModel(
-      path: checkpoint.files.first?.path ?? "", graph: graph, tensors: tensors.map(\.exported), files: files)
+  /// The description of the model for writers, with the files that go with it.
+  ///
+  /// - Throws: `Refusal` with a rule `file-…`, `json-…` or `tokenizer-…` for one that cannot be read.
+  package func exported() throws -> ExportedModel {
+    let made = try madeTokenizer().map { ExportedFile(name: ModelAttachments.Kind.tokenizer.rawValue, bytes: $0) }
+    return ExportedModel(
+      path: checkpoint.files.first?.path ?? "", graph: graph, tensors: tensors.map(\.exported),
+      files: try attachedFiles().map { ExportedFile(name: $0.name, $0.file) } + (made.map { [$0] } ?? []))
+  }
+
+  /// The tokenizer.json of a model with older files; nil where it has one, or files that are not read.
+  private func madeTokenizer() throws -> [UInt8]? {
+    do {
+      return try model.madeTokenizer()
+    } catch let refusal as Refusal where refusal.rule == "tokenizer-unsupported" {
+      return nil
+    }
+  }
+
+  /// The files beside the checkpoint: what they hold, or as `open` gives them.
+  func attachedFiles(
+    _ open: (ModelAttachments, ModelAttachments.Kind) throws -> MappedFile? = { try $0.file($1) }
+  ) throws -> [(name: String, file: MappedFile)] {
+    let attachments = checkpoint.attachments
+    return try ModelAttachments.Kind.allCases.compactMap { kind in
+      try open(attachments, kind).map { (attachments.name(of: kind), $0) }
+    }
   }
 }

@@ -115,6 +115,17 @@ struct TensorProduction: Sendable {
 
   private func floats(_ rows: Range<Int>, _ shiftProduct: [Float]?) throws -> [Float] {
     if case .vector(let values) = planned.treatment { return Array(values[rows]) }
+    if tensor.constant != 0 {
+      // What nothing was done to is the source's, to the last bit.
+      if let view, let use = tensor.use, use.output.isIdentity, use.tensor?.constant == tensor.constant {
+        return try TransformedRows(view: view).values(rows: rows)
+      }
+      return try made(rows, shiftProduct).map { $0 - tensor.constant }
+    }
+    return try made(rows, shiftProduct)
+  }
+
+  private func made(_ rows: Range<Int>, _ shiftProduct: [Float]?) throws -> [Float] {
     if let use = tensor.use {
       return try use.role == .bias
         ? parameters.vector(use, rows: rows, shiftProduct: shiftProduct) : parameters.values(of: use, rows: rows)

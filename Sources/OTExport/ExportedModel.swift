@@ -1,6 +1,8 @@
+import OTCheckpoint
 import OTContainer
 import OTFoundation
 import OTGraph
+import OTJSON
 import OTTensor
 
 /// A tensor on its way to a writer: what it is, not yet its elements.
@@ -21,6 +23,8 @@ package struct ExportedTensor: Sendable {
   package let shape: Shape
   /// The form of its elements.
   package var content: Content
+  /// What whoever reads the format adds to each element: plain elements are written less this.
+  package var constant: Float = 0
   /// The graph's use of it; nil for a tensor that no node uses.
   package let use: ParameterUse?
   /// The source's tensor that it was made of; nil for what conversion created.
@@ -33,6 +37,9 @@ package struct ExportedTensor: Sendable {
 
   /// The element type of a tensor that is not quantized; nil for others.
   package var plainType: ElementType? { if case .plain(let type) = content { type } else { nil } }
+
+  /// The scheme of its quantized values; nil for others.
+  package var scheme: QuantizationScheme? { if case .quantized(let scheme, _) = content { scheme } else { nil } }
 
   /// Bytes that it takes in an `.otq` file: expected with zstd, exact without.
   package func storedByteCount(_ compression: Compression) -> Int {
@@ -72,6 +79,13 @@ package struct ExportedFile: Sendable {
   /// A file of these bytes.
   package init(name: String, bytes: [UInt8]) { (self.name, content) = (name, .bytes(bytes)) }
 
+  /// The value of a file of JSON.
+  ///
+  /// - Throws: `Refusal` with a rule `json-…`.
+  package func json(_ limits: JSONLimits = .configuration) throws -> JSONValue {
+    try withBytes { try JSONValue.parse($0, limits: limits, file: name) }
+  }
+
   /// Calls `body` with its bytes.
   package func withBytes<Result>(_ body: (UnsafeRawBufferPointer) throws -> Result) rethrows -> Result {
     switch content {
@@ -95,5 +109,25 @@ package struct ExportedModel: Sendable {
   /// A model as given.
   package init(path: String, graph: Graph?, tensors: [ExportedTensor], files: [ExportedFile]) {
     (self.path, self.graph, self.tensors, self.files) = (path, graph, tensors, files)
+  }
+
+  /// The file of that name; nil where there is none.
+  package func file(_ kind: ModelAttachments.Kind) -> ExportedFile? { files.first { $0.name == kind.rawValue } }
+
+  /// The contents of config.json.
+  ///
+  /// - Throws: `Refusal` with rule `export-config` where there is none, or a rule `json-…`.
+  package func configuration() throws -> JSONObject {
+    guard let object = try file(.configuration)?.json().object else {
+      throw Refusal(
+        "export-config", "has no config.json, without which nothing can load what is exported", file: path,
+        remedy: "put it beside the checkpoint")
+    }
+    return object
+  }
+
+  /// The quantization of the value that the linear called `node` reads.
+  package func activation(ofInputOf node: String) -> ActivationQuantization {
+    (graph?[node]?.inputs.first).flatMap { graph?.activations[$0] } ?? .float
   }
 }

@@ -51,11 +51,17 @@ package protocol ModelWriter: AnyObject {
   /// The format's name on the command line.
   static var format: String { get }
 
+  /// True when quantized values should be symmetric where the user does not say: others have no place.
+  static var prefersSymmetric: Bool { get }
+
   /// A writer that has not begun.
   init(_ output: ExportOutput)
 
   /// The output it writes to.
   var output: ExportOutput { get }
+  /// What `accept` found that the user should know, a line each: what the format leaves out or changes of what does
+  /// not make up the function.
+  var notes: [String] { get }
   /// Encodes blocks.
   var encoder: Encoder { get }
 
@@ -82,4 +88,12 @@ package protocol ModelWriter: AnyObject {
   ///
   /// - Parameter record: what was done to the model, for formats that have a place for it.
   func commit(_ record: JSONObject) throws
+}
+
+extension ModelWriter {
+  /// Zero points have a place.
+  package static var prefersSymmetric: Bool { false }
+
+  /// Nothing to say.
+  package var notes: [String] { [] }
 }

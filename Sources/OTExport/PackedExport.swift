@@ -5,8 +5,8 @@ import OTJSON
 import OTModel
 import OTTensor
 
-/// Hands the tensors of an `.otq` file to a writer of floats: dequantized, and where asked for
-/// with the transforms undone.
+/// Hands the tensors of an `.otq` file to a writer: their quantized values where it takes such, else dequantized, and
+/// where asked for with the transforms undone.
 ///
 /// Undone, weights become `rowScale · Ŵ / columnScale`; a bias that took up `W·z` gives back `Ŵ·z` of
 /// the weights as they are now, so that the float function of the result is that of the packed
@@ -38,9 +38,13 @@ package struct PackedExport: Sendable {
       let tensors = file.container.tensors.filter { !isRestored || $0.source != nil }
       return ExportedModel(
         path: file.path, graph: isRestored ? nil : file.graph,
-        tensors: tensors.map {
-          ExportedTensor(
-            name: $0.name, shape: $0.shape, content: $0.exportedContent, use: file.uses[$0.name], source: $0.source)
+        tensors: tensors.map { stored in
+          let use = file.uses[stored.name]
+          // Quantized values are those of the transformed weights.
+          let content: ExportedTensor.Content =
+            isRestored && stored.scheme != nil && !(use?.isUnchanged ?? true) ? .plain(.f32) : stored.exportedContent
+          return ExportedTensor(
+            name: stored.name, shape: stored.shape, content: content, use: use, source: stored.source)
         },
         files: try file.container.attachmentNames.compactMap { name in
           try file.container.attachment(name).map { ExportedFile(name: name, bytes: $0) }
@@ -73,7 +77,7 @@ package struct PackedExport: Sendable {
       let tensor = tensors[jobs[index].0]
       try writer.write(block, of: tensor)
       if index == jobs.count - 1 || jobs[index + 1].0 != jobs[index].0 { try writer.finish(tensor) }
-      done += jobs[index].1.count * tensor.shape.rowElementCount * (tensor.plainType?.bitWidth ?? 0) / 8
+      done += tensor.storedByteCount(.none) / max(tensor.shape.rowCount, 1) * jobs[index].1.count
       progress?(done, total)
     }
     try writer.commit(record)
@@ -84,6 +88,7 @@ package struct PackedExport: Sendable {
   ) -> @Sendable (Int) throws -> Encoder.Encoded {
     { index in
       let (tensor, range) = (tensors[jobs[index].0], jobs[index].1)
+      if tensor.scheme != nil { return try encoder.encode(rows.quantized(of: tensor, range), of: tensor) }
       return try rows.withBytes(of: tensor, range) { try encoder.encode($0, rows: range, of: tensor) }
     }
   }

@@ -2,6 +2,7 @@ import OTContainer
 import OTFoundation
 import OTGraph
 import OTModel
+import OTQuantization
 import OTTensor
 import Synchronization
 
@@ -41,12 +42,38 @@ final class PackedRows: Sendable {
       throw Refusal("otq-tensor", "is not in the file", file: file.path, tensor: tensor.name)
     }
     guard !rows.isEmpty else { return try body(UnsafeRawBufferPointer(start: nil, count: 0)) }
-    if case .plain(type) = stored.content, !isRestored || tensor.use?.isUnchanged ?? true {
+    let isStored = isRestored ? tensor.use?.isUnchanged ?? true : tensor.constant == 0
+    if case .plain(type) = stored.content, isStored {
       return try file.container.values(of: stored, rows: rows).withUnsafeBytes(body)
     }
+    var values = try floats(of: stored, tensor.use, rows)
+    // Restoring has taken it away.
+    if !isRestored, tensor.constant != 0 { values = values.map { $0 - tensor.constant } }
     return try FloatBytes.with(
-      floats(of: stored, tensor.use, rows), as: type, of: tensor.source?.name ?? tensor.name, in: file.path,
+      values, as: type, of: tensor.source?.name ?? tensor.name, in: file.path,
       remedy: nil, body)
+  }
+
+  /// Rows of a tensor as the quantized values that the file has.
+  ///
+  /// - Throws: `Refusal` with a rule `otq-…`.
+  func quantized(of tensor: ExportedTensor, _ range: Range<Int>) throws -> QuantizedRows {
+    guard let stored = file.container[tensor.name], let scheme = stored.scheme, scheme == tensor.scheme else {
+      throw Refusal("otq-tensor", "is not in the file", file: file.path, tensor: tensor.name)
+    }
+    var rows = QuantizedRows(rows: range)
+    guard !range.isEmpty else { return rows }
+    let (scales, zeroPoints) = try scales(of: stored)
+    let tile = TileLayout.tileRowCount
+    rows.values = try file.container.rowMajorCodes(
+      of: stored, rowTiles: range.lowerBound / tile..<(range.upperBound + tile - 1) / tile)
+    let groupCount = scheme.groupCount(columnCount: tensor.shape.rowElementCount)
+    let own =
+      scheme.granularity == .perTensor
+      ? 0..<(range.lowerBound == 0 ? 1 : 0) : range.lowerBound * groupCount..<range.upperBound * groupCount
+    rows.scales = Array(scales[own])
+    if !scheme.isSymmetric { rows.zeroPoints = Array(zeroPoints[own]) }
+    return rows
   }
 
   private func floats(of stored: StoredTensor, _ use: ParameterUse?, _ rows: Range<Int>) throws -> [Float] {

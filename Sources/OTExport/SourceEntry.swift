@@ -22,9 +22,13 @@ struct SourceEntry: Sendable {
 
   /// The source's tensors of a model, in the order in which their first parts come.
   ///
-  /// - Parameter elementType: the type of all floats; nil for each source tensor's own.
+  /// - Parameters:
+  ///   - elementType: the type of all floats; nil for each source tensor's own.
+  ///   - keepsValues: whether quantized values of a parameter stay such.
   /// - Throws: `Refusal` with rule `export-source` where parameters do not make up their source tensor.
-  static func all(of model: ExportedModel, elementType: ElementType?) throws -> [SourceEntry] {
+  static func all(
+    of model: ExportedModel, elementType: ElementType?, keepsValues: (ExportedTensor) -> Bool = { _ in false }
+  ) throws -> [SourceEntry] {
     var entries: [SourceEntry] = []
     var positions: [String: Int] = [:]
     for tensor in model.tensors {
@@ -39,7 +43,8 @@ struct SourceEntry: Sendable {
       let isFloat = source.elementType.isConvertibleFloat
       let type = isFloat ? elementType ?? source.elementType : source.elementType
       var made = tensor
-      made.content = .plain(type)
+      if tensor.scheme == nil || !keepsValues(tensor) { made.content = .plain(type) }
+      made.constant = tensor.use?.tensor?.constant ?? 0
       let part = Part(tensor: made, place: place)
       guard let position = positions[source.name] else {
         positions[source.name] = entries.count

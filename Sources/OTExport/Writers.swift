@@ -5,6 +5,9 @@ package enum Writers {
     [
       OTQWriter.self,
       SafetensorsExport.self,
+      QuantizedFolder<CompressedTensors>.self,
+      GGUFExport.self,
+      QuantizedFolder<MLX>.self,
     ]
   }
 

@@ -113,6 +113,18 @@ package final class AtomicFile {
     try Array(bytes).withUnsafeBytes { try append($0) }
   }
 
+  /// Appends zeros up to a size, for bytes that come in another order than that of the file.
+  ///
+  /// - Precondition: no more has been appended.
+  /// - Throws: as `append(_:)`.
+  package func extend(to size: Int) throws {
+    precondition(isOpen && size >= byteCount, "a file is not shortened")
+    guard ftruncate(descriptor, off_t(size)) == 0 else {
+      throw failed("output-write-failed", "extended to \(size) bytes", code: errno)
+    }
+    byteCount = size
+  }
+
   /// Replaces bytes that were appended earlier.
   ///
   /// - Precondition: `byteOffset ..< byteOffset + bytes.count` has been appended.

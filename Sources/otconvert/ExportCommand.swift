@@ -10,22 +10,30 @@ import OTTensor
 struct ExportCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "export",
-    abstract: "Write a model in a format of other tools: floats, transformed as conversion does.",
+    abstract: "Write a model in a format of other tools.",
     discussion: """
-      Of a checkpoint, what a method does to norms and weights before they are
-      quantized; of an .otq file, what it holds, dequantized. OUT is a folder in the
-      layout of Hugging Face; it appears whole or not at all.
+      Of a checkpoint, what conversion makes of it; of an .otq file, what it holds.
+        safetensors         a folder in the layout of Hugging Face: floats
+        compressed-tensors  such a folder with quantized linears, and scales of
+                            activations, for transformers and vLLM
+        gguf                a file for llama.cpp: quantized values, or with --dtype
+                            floats
+        mlx                 a folder for mlx-lm: quantized values in groups
+      The output appears whole or not at all. What a format cannot hold is refused;
+      'otconvert plan' says for each what it can.
 
       EXAMPLES
         otconvert export llama/ llama-smooth/ --to safetensors \\
           --statistics stats.safetensors --no-symmetrization
+        otconvert export opt/ opt-w8a8/ --to compressed-tensors
+        otconvert export llama/ llama.gguf --to gguf --bits 6 --method smoothquant
         otconvert export model.otq restored/ --to safetensors --restored
       """)
 
   @Argument(help: "A checkpoint or an .otq file.", completion: .file()) var input: String
-  @Argument(help: "The folder to write.", completion: .directory) var output: String
-  @Option(help: "Format: safetensors.") var to: String
-  @Flag(help: "Of an .otq file: with the transformations undone.") var restored = false
+  @Argument(help: "The folder or file to write.", completion: .file()) var output: String
+  @Option(help: "Format: safetensors, compressed-tensors, gguf or mlx.") var to: String
+  @Flag(help: "Of an .otq file, as safetensors: with the transformations undone.") var restored = false
   @Option(help: "Type of all floats: f32, f16 or bf16. [default: as in the source]") var dtype: String?
   @Option(help: ArgumentHelp("Most bytes of a file of tensors, in megabytes. [default: one file]", valueName: "MB"))
   var shardSize: Int?
@@ -43,8 +51,17 @@ struct ExportCommand: ParsableCommand {
     guard dtype.map({ ["f32", "f16", "bf16"].contains($0) }) ?? true else {
       throw ValidationError("--dtype must be f32, f16 or bf16.")
     }
-    guard conversion.effort == nil, conversion.budget == nil else {
-      throw ValidationError("--effort and --budget are for convert: floats have neither rotations nor bits.")
+    guard conversion.effort == nil else {
+      throw ValidationError("--effort is for convert: formats of others have no rotations; name a --method.")
+    }
+    guard conversion.budget == nil || to != SafetensorsExport.format else {
+      throw ValidationError("--budget chooses bits, and floats have none.")
+    }
+    guard !restored || to == SafetensorsExport.format else {
+      throw ValidationError("--restored gives floats: export them --to safetensors first.")
+    }
+    guard shardSize == nil || to != GGUFExport.format else {
+      throw ValidationError("--shard-size is for folders: a GGUF file is one.")
     }
     guard (shardSize ?? 1) > 0, (shardSize ?? 1) <= 1 << 30 else {
       throw ValidationError("--shard-size must be 1 to 1073741824 megabytes.")
@@ -61,26 +78,34 @@ struct ExportCommand: ParsableCommand {
           remedy: "leave out the options of a conversion, or export the checkpoint")
       }
       let progress = messages.progress("exporting")
-      try export(
-        PackedExport(file, isRestored: restored, threadCount: threads.threads),
-        format.init(target([file.container.file.identity])), progress)
+      let writer = format.init(target([file.container.file.identity]))
+      try export(PackedExport(file, isRestored: restored, threadCount: threads.threads), writer, progress)
+      writer.notes.forEach(messages.warn)
     case .source(let source):
       guard !restored else {
         throw Refusal(
           "export-restored", "is a checkpoint: nothing has been done to it that could be undone", file: input,
           remedy: "leave out --restored")
       }
-      let conversion = try self.conversion.conversion(
+      var arguments = self.conversion
+      if arguments.weightScheme == nil, arguments.recipe == nil, format.prefersSymmetric {
+        arguments.weightScheme = .symmetric
+      }
+      let conversion = try arguments.conversion(
         of: source, threadCount: threads.threads, avoidsRotation: true)
       conversion.warnings.forEach(messages.warn)
       let plan = try calibration.plan(for: conversion, beside: output, threads.threads, messages).plan
-      if plan.graph?.transforms.isEmpty ?? true { messages.warn("no method transforms the model: it is only copied") }
+      if to == SafetensorsExport.format, plan.graph?.transforms.isEmpty ?? true {
+        messages.warn("no method transforms the model: it is only copied")
+      }
       let progress = messages.progress("exporting")
-      try Converter(plan).run(into: format.init(target(plan.inputs)), progress: progress.update)
-        .warnings.forEach(messages.warn)
+      let writer = format.init(target(plan.inputs))
+      try Converter(plan).run(into: writer, progress: progress.update).warnings.forEach(messages.warn)
+      writer.notes.forEach(messages.warn)
     }
     try messages.result(
-      "\(output): \(to)", json: .object(["folder": .string(output), "format": .string(to)]))
+      "\(output): \(to)",
+      json: .object([to == GGUFExport.format ? "file" : "folder": .string(output), "format": .string(to)]))
   }
 
   private func export(_ export: PackedExport, _ writer: some ModelWriter, _ progress: ProgressLine) throws {

@@ -1,6 +1,8 @@
 import ArgumentParser
+import Foundation
 import OTContainer
 import OTConversion
+import OTExport
 import OTFoundation
 import OTGraph
 import OTJSON
@@ -56,11 +58,50 @@ struct PlanCommand: ParsableCommand {
       notes.append("what efforts that run text take is not known here: \(refusal)")
       efforts = try PlanCommand.efforts(conversion, nil, settings)
     }
+    let exports = try PlanCommand.exports(conversion, calibrates: calibrates)
     // They are in the JSON.
     if !messages.json { (plan.warnings + notes).forEach(messages.warn) }
     try messages.result(
-      textReport(plan, conversion.calibratedMethodName, calibrationByteCount, alternatives, efforts),
-      json: jsonReport(plan, notes, calibrationByteCount, alternatives, efforts))
+      textReport(plan, conversion.calibratedMethodName, calibrationByteCount, alternatives, efforts, exports),
+      json: jsonReport(plan, notes, calibrationByteCount, alternatives, efforts, exports))
+  }
+
+  /// What `export` would say to a format.
+  struct Export {
+    let format: String
+    let refusal: Refusal?
+    let notes: [String]
+
+    var text: String {
+      guard let refusal else { return (["can"] + notes).joined(separator: "; ") }
+      let place = refusal.tensor.map { "tensor '\($0)' " } ?? ""
+      return "cannot: \(place)\(refusal.message)" + (refusal.remedy.map { "; \($0)" } ?? "")
+    }
+  }
+
+  /// The formats of other tools, for the model as `export` would make it.
+  private static func exports(_ conversion: Conversion, calibrates: Bool) throws -> [Export] {
+    // Which name no file: what is there says nothing of the format.
+    let path = FileManager.default.temporaryDirectory.appendingPathComponent("otq-\(UUID().uuidString)").path
+    return try Writers.all.filter { $0.format != OTQWriter.format }.map { format in
+      var options = conversion.options
+      options.avoidsRotation = true
+      if options.isSymmetric == nil, format.prefersSymmetric { options.isSymmetric = true }
+      let model = try conversion.plan(options: options, assumingPerToken: calibrates).exported()
+      let writer = format.init(ExportOutput(path: path))
+      do {
+        _ = try writer.accept(model)
+        var notes = writer.notes
+        // Which channels are shifted is known only once it is calibrated.
+        let isShifted = calibrates && options.methods.isEmpty && options.isSymmetrized && !options.isWeightsOnly
+        if isShifted, model.graph?.nodes.contains(where: { $0.operation.isRMSNorm }) ?? false {
+          notes.insert("with --no-symmetrization, as its norms have no bias", at: 0)
+        }
+        return Export(format: format.format, refusal: nil, notes: notes)
+      } catch let refusal as Refusal {
+        return Export(format: format.format, refusal: refusal, notes: [])
+      }
+    }
   }
 
   private static func efforts(
@@ -82,7 +123,7 @@ struct PlanCommand: ParsableCommand {
 
   private func textReport(
     _ plan: ConversionPlan, _ method: String, _ calibrationByteCount: Int?, _ alternatives: [Alternative],
-    _ efforts: [EffortEstimate]
+    _ efforts: [EffortEstimate], _ exports: [Export]
   ) -> String {
     var table = TextTable([
       ("tensor", .left), ("shape", .left), ("type", .left), ("becomes", .left), ("bytes", .right),
@@ -123,7 +164,9 @@ struct PlanCommand: ParsableCommand {
         byteText(estimate.byteCount + PlanCommand.conversionByteCount),
       ])
     }
-    return (lines + [choices.text, "", work.text]).joined(separator: "\n")
+    var formats = TextTable([("export --to", .left), ("", .left)])
+    for export in exports { formats.append([export.format, Refusal.printable(export.text)]) }
+    return (lines + [choices.text, "", work.text, "", formats.text]).joined(separator: "\n")
   }
 
   /// Two figures are all that an estimate has.
@@ -165,7 +208,7 @@ struct PlanCommand: ParsableCommand {
 
   private func jsonReport(
     _ plan: ConversionPlan, _ notes: [String], _ calibrationByteCount: Int?, _ alternatives: [Alternative],
-    _ efforts: [EffortEstimate]
+    _ efforts: [EffortEstimate], _ exports: [Export]
   ) -> JSONValue {
     let estimate = plan.estimate
     return .object([
@@ -191,6 +234,20 @@ struct PlanCommand: ParsableCommand {
             "memoryByteCount": .integer($0.byteCount + PlanCommand.conversionByteCount),
           ])
         }),
+      "exports": .array(
+        exports.map { export in
+          var members: JSONObject = [
+            "format": .string(export.format), "can": .bool(export.refusal == nil),
+            "notes": .array(export.notes.map { .string($0) }),
+          ]
+          if let refusal = export.refusal {
+            members["rule"] = .string(refusal.rule)
+            members["reason"] = .string(refusal.message)
+            members["tensor"] = refusal.tensor.map { .string($0) }
+            members["remedy"] = refusal.remedy.map { .string($0) }
+          }
+          return .object(members)
+        }),
       "alternatives": .array(
         alternatives.map {
           .object([
@@ -200,6 +257,10 @@ struct PlanCommand: ParsableCommand {
         }),
     ])
   }
+}
+
+extension OTGraph.Operation {
+  fileprivate var isRMSNorm: Bool { if case .rmsNorm = self { true } else { false } }
 }
 
 extension PlannedTensor {

@@ -38,6 +38,35 @@ struct GGUFArchitecture: Sendable {
     "olmo2": olmo2, "granite": granite, "smollm3": smollm3, "bloom": bloom, "gpt2": gpt2, "bert": bert,
   ]
 
+  // MARK: Names
+
+  /// The model's name of a tensor in the file, and llama.cpp's stem of that; nil for one that the kind does not have.
+  func original(of name: String) -> (name: String, stem: String)? {
+    let parts = name.split(separator: ".", omittingEmptySubsequences: false).map(String.init)
+    guard let end = parts.last, GGUFArchitecture.ends.contains(end) else { return nil }
+    if parts.count == 2, let stem = outer[parts[0]] { return ("\(stem).\(end)", parts[0]) }
+    guard parts.count == 4, parts[0] == "blk", let index = Int(parts[1]), String(index) == parts[1], index >= 0,
+      let stem = inner[parts[2]]
+    else { return nil }
+    return ("\(layers)\(index).\(stem).\(end)", parts[2])
+  }
+
+  /// The same the other way: the name in the file of a tensor of the model.
+  func stored(of name: String) -> (name: String, stem: String)? {
+    guard let dot = name.lastIndex(of: "."), GGUFArchitecture.ends.contains(String(name[name.index(after: dot)...]))
+    else { return nil }
+    let (own, end) = (String(name[..<dot]), name[dot...])
+    if let stem = outer.first(where: { $0.value == own })?.key { return (stem + end, stem) }
+    guard own.hasPrefix(layers) else { return nil }
+    let parts = own.dropFirst(layers.count).split(separator: ".", maxSplits: 1).map(String.init)
+    guard parts.count == 2, let index = Int(parts[0]), String(index) == parts[0], index >= 0,
+      let stem = inner.first(where: { $0.value == parts[1] })?.key
+    else { return nil }
+    return ("blk.\(index).\(stem)\(end)", stem)
+  }
+
+  private static let ends = ["weight", "bias"]
+
   // MARK: Kin of LLaMA
 
   private static let decoderMembers = [

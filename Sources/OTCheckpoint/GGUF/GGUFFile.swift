@@ -18,7 +18,8 @@ package struct GGUFFile: Sendable {
   }
 
   let mapping: MappedFile
-  let values: [String: GGUFValue]
+  /// The values of the keys.
+  package let values: [String: GGUFValue]
   /// The tensors in the order of their data.
   package let tensors: [Tensor]
 

@@ -58,16 +58,7 @@ struct GGUFModel {
 
   private mutating func add(_ tensor: GGUFFile.Tensor, of file: GGUFFile) throws {
     guard !Self.rotations.contains(tensor.name) else { return }
-    let parts = tensor.name.split(separator: ".", omittingEmptySubsequences: false).map(String.init)
-    var place: (name: String, stem: String)?
-    if parts.count == 2, let stem = architecture.outer[parts[0]] {
-      place = ("\(stem).\(parts[1])", parts[0])
-    } else if parts.count == 4, parts[0] == "blk", let index = Int(parts[1]), String(index) == parts[1], index >= 0,
-      let stem = architecture.inner[parts[2]]
-    {
-      place = ("\(architecture.layers)\(index).\(stem).\(parts[3])", parts[2])
-    }
-    guard let place, ["weight", "bias"].contains(parts.last) else {
+    guard let place = architecture.original(of: tensor.name) else {
       throw file.refusal(
         "gguf-tensor", "is none of those that a model of the architecture '\(architectureName)' has",
         tensor: tensor.name, remedy: "convert the checkpoint that it was made from")

@@ -43,7 +43,7 @@ package enum GGUFType: Int, Sendable {
   }
 
   /// Elements of a block.
-  var blockElementCount: Int {
+  package var blockElementCount: Int {
     switch self {
     case .q4v0, .q4v1, .q5v0, .q5v1, .q8v0, .iq4NL, .mxfp4: 32
     case .q2K, .q3K, .q4K, .q5K, .q6K, .iq4XS, .tq1v0, .tq2v0: 256
@@ -53,7 +53,7 @@ package enum GGUFType: Int, Sendable {
   }
 
   /// Bytes of a block.
-  var blockByteCount: Int {
+  package var blockByteCount: Int {
     switch self {
     case .q4v0, .iq4NL: 18
     case .q4v1: 20
@@ -75,6 +75,16 @@ package enum GGUFType: Int, Sendable {
     case .f32, .i32: 4
     case .f64, .i64: 8
     }
+  }
+
+  /// Bytes of a row of so many elements.
+  package func rowByteCount(_ columnCount: Int) -> Int { columnCount / blockElementCount * blockByteCount }
+
+  /// The type of plain elements; nil for elements that no file has.
+  package init?(_ elementType: ElementType) {
+    let types = [GGUFType.f32, .f16, .bf16, .f64, .i8, .i16, .i32, .i64]
+    guard let type = types.first(where: { $0.elementType == elementType }) else { return nil }
+    self = type
   }
 
   /// The name of a type that is not read.

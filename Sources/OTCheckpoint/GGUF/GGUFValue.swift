@@ -1,5 +1,5 @@
 /// A value of a key in a GGUF file.
-enum GGUFValue: Sendable {
+package enum GGUFValue: Sendable, Hashable {
   case integer(Int)
   case number(Double)
   case bool(Bool)

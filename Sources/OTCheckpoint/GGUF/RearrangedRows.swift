@@ -10,29 +10,29 @@ struct RearrangedRows: RowDecoder {
     case alternating(headSize: Int)
     /// All heads' first parts, then all second ones: the model wants a head's parts together.
     case byPart(partCount: Int, headSize: Int)
+
+    /// The row of llama.cpp's, of `rowCount`, that has the model's `row`.
+    func source(of row: Int, rowCount: Int) -> Int {
+      switch self {
+      case .alternating(let size):
+        let within = row % size
+        return row - within + within % (size / 2) * 2 + within / (size / 2)
+      case .byPart(let partCount, let size):
+        let headCount = rowCount / (partCount * size)
+        let (head, part) = (row / (partCount * size), row / size % partCount)
+        return (part * headCount + head) * size + row % size
+      }
+    }
   }
 
   let view: TensorView
   let order: Order
 
-  /// The row of the view that has the model's `row`.
-  func source(of row: Int) -> Int {
-    switch order {
-    case .alternating(let size):
-      let within = row % size
-      return row - within + within % (size / 2) * 2 + within / (size / 2)
-    case .byPart(let partCount, let size):
-      let headCount = view.shape.rowCount / (partCount * size)
-      let (head, part) = (row / (partCount * size), row / size % partCount)
-      return (part * headCount + head) * size + row % size
-    }
-  }
-
   func decode(_ rows: Range<Int>, into target: UnsafeMutableRawBufferPointer) {
     guard !rows.isEmpty else { return }
     let rowByteCount = target.count / rows.count
     for row in rows {
-      let source = source(of: row)
+      let source = order.source(of: row, rowCount: view.shape.rowCount)
       let start = (row - rows.lowerBound) * rowByteCount
       view.withRowBytes(source..<source + 1) {
         UnsafeMutableRawBufferPointer(rebasing: target[start..<start + rowByteCount]).copyMemory(from: $0)

@@ -30,6 +30,9 @@ package struct SafetensorsWriter: ~Copyable {
       self.shape = shape
     }
 
+    /// Bytes of its elements; 0 for what the writer refuses.
+    package var byteCount: Int { elementType.byteCount(elementCount: shape.elementCount) ?? 0 }
+
     /// `entries` with wide elements first, then by name, as the reference
     /// implementation writes them: every tensor is then aligned to its elements.
     package static func aligned(_ entries: [Entry]) -> [Entry] {
@@ -44,6 +47,8 @@ package struct SafetensorsWriter: ~Copyable {
   /// Bytes of the whole file.
   package let byteCount: Int
   private let file: AtomicFile
+  /// The bytes of each tensor in the file.
+  private let places: [String: Range<Int>]
 
   /// Writes the header.
   ///
@@ -59,6 +64,13 @@ package struct SafetensorsWriter: ~Copyable {
     force: Bool = false, inputs: [FileIdentity] = []
   ) throws {
     let (header, dataByteCount) = try SafetensorsWriter.header(path, entries, metadata)
+    var places: [String: Range<Int>] = [:]
+    var position = header.count
+    for entry in entries {
+      let end = position + entry.byteCount
+      places[entry.name] = position..<end
+      position = end
+    }
     guard let byteCount = header.count.addingChecked(dataByteCount) else {
       throw Refusal("safetensors-shape-overflow", "the tensors take too many bytes", file: path)
     }
@@ -66,6 +78,7 @@ package struct SafetensorsWriter: ~Copyable {
     try file.append(header)
     self.byteCount = byteCount
     self.file = file
+    self.places = places
   }
 
   /// Writes the next bytes of the tensors' data: whole tensors or parts,
@@ -109,6 +122,23 @@ package struct SafetensorsWriter: ~Copyable {
       let rows = start..<min(start + blockRowCount, view.shape.rowCount)
       try view.withRowBytes(rows) { try append($0) }
     }
+  }
+
+  /// Makes room for the data of all tensors, which then come by `put` in any order.
+  ///
+  /// - Precondition: nothing has been appended.
+  /// - Throws: `Refusal` with rule `output-write-failed`.
+  package mutating func reserve() throws { try file.extend(to: byteCount) }
+
+  /// Writes bytes of the tensor called `name`, from its byte `offset` on.
+  ///
+  /// - Precondition: `reserve` has been called, and the tensor has these bytes.
+  /// - Throws: `Refusal` with rule `output-write-failed`.
+  package mutating func put(_ bytes: UnsafeRawBufferPointer, of name: String, at offset: Int) throws {
+    guard let place = places[name], offset >= 0, bytes.count <= place.count - offset else {
+      preconditionFailure("'\(name)' has no such bytes")
+    }
+    try file.write(bytes, at: place.lowerBound + offset)
   }
 
   /// Makes the file durable and gives it its name.
