@@ -17,7 +17,8 @@ import _OTTestSupport
 /// classifiers, against what `transformers` gives (scripts/make-family-goldens).
 @Suite struct SmallEncoderTests {
   static let decoders = [
-    "bloom-score", "gemma-score", "gpt2-score", "gpt2-tokens", "llama-score", "opt-score", "qwen3-tokens",
+    "bigcode-tokens", "bloom-score", "falcon-score", "gemma-score", "gpt2-score", "gpt2-tokens", "gptj-score",
+    "llama-score", "mpt-score", "neox-score", "opt-score", "phi-score", "qwen3-tokens", "stablelm-tokens",
   ]
   static let names = encoders + decoders
   static let encoders = [
