@@ -16,7 +16,10 @@ import _OTTestSupport
 /// Tiny random models of each family of encoders, with heads, segments, masks and padding in sight, and decoders with
 /// classifiers, against what `transformers` gives (scripts/make-family-goldens).
 @Suite struct SmallEncoderTests {
-  static let decoders = ["gemma-score", "llama-score", "qwen3-tokens"]
+  static let decoders = [
+    "bigcode-tokens", "bloom-score", "falcon-score", "gemma-score", "gpt2-score", "gpt2-tokens", "gptj-score",
+    "llama-score", "mpt-score", "neox-score", "opt-score", "phi-score", "qwen3-tokens", "stablelm-tokens",
+  ]
   static let names = encoders + decoders
   static let encoders = [
     "bert", "bert-pairs", "bert-tokens", "distilbert", "distilbert-classes", "distilbert-tokens", "electra",

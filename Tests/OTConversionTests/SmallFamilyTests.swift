@@ -23,7 +23,16 @@ import _OTTestSupport
       "llama-dynamic", "llama-longrope", "llama-yarn", "mistral-sliding", "mistral-yarn", "olmo2", "olmo2-biased",
       "phi3", "phi3-longrope", "phi3-partial", "qwen2-alternating", "qwen2-sliding", "qwen2-yarn", "qwen3-sliding",
       "smollm3", "smollm3-sliding",
-    ] + multimodal
+    ] + multimodal + otherKinds
+
+  /// Decoders with LayerNorm, attention and MLP side by side, other rotations, biases by position.
+  static let otherKinds = [
+    "bigcode", "bigcode-heads", "cohere", "cohere-norms", "cohere2", "exaone4", "exaone4-full", "falcon",
+    "falcon-alibi", "falcon-alibi-shared", "falcon-new", "falcon-new-one", "glm", "glm4", "gptj", "gptj-whole",
+    "granite4", "granite4-unrotated", "ministral3", "mpt", "mpt-clipped", "nemotron", "nemotron-biased", "neox",
+    "neox-sequential", "olmo", "olmo-clipped", "phi", "phi-norms", "stablelm", "stablelm-parallel", "starcoder2",
+    "starcoder2-sliding",
+  ]
 
   /// Models of images and text, of which the language model is read.
   static let multimodal = ["gemma3-images", "llava", "mistral3"]
@@ -234,7 +243,9 @@ import _OTTestSupport
     let checkpoint = try Checkpoint.open(path(name))
     let configuration = try checkpoint.attachments.json(.configuration)
     let catalog = TensorCatalog(checkpoint.tensors, file: path(name))
-    let inside = catalog.names.filter { $0.contains("layers.1.") && !$0.hasPrefix("vision") }
+    let inside = catalog.names.filter { name in
+      ["layers.1.", ".h.1.", ".blocks.1."].contains(where: name.contains) && !name.hasPrefix("vision")
+    }
     #expect(inside.count > 5)
     for lost in inside {
       var entries = catalog.entries
@@ -258,6 +269,12 @@ import _OTTestSupport
     case "gemma2": ["attn_logit_softcapping", "final_logit_softcapping", "query_pre_attn_scalar"]
     case "gemma3": ["final_logit_softcapping", "query_pre_attn_scalar"]
     case "granite": ["embedding_multiplier", "residual_multiplier", "logits_scaling", "attention_multiplier"]
+    case "granitemoehybrid":
+      [
+        "embedding_multiplier", "residual_multiplier", "logits_scaling", "attention_multiplier", "num_experts_per_tok",
+      ]
+    case "cohere": ["use_qk_norm"]
+    case "olmo": ["clip_qkv"]
     case "smollm3": ["no_rope_layers"]
     default: []
     }
@@ -278,7 +295,11 @@ import _OTTestSupport
 
   /// A checkpoint that says to be of another family is right or refused, also without `architectures`.
   @Test(
-    arguments: names, ["llama", "mistral", "qwen2", "qwen3", "bert", "gemma", "gemma2", "granite", "olmo2", "phi3"])
+    arguments: names,
+    [
+      "llama", "mistral", "qwen2", "qwen3", "bert", "gemma", "gemma2", "granite", "olmo2", "phi3", "cohere", "exaone4",
+      "falcon", "glm", "glm4", "gpt2", "gpt_bigcode", "gpt_neox", "ministral3", "olmo", "stablelm",
+    ])
   func anotherTypeIsRightOrRefused(_ name: String, _ type: String) throws {
     for keepsArchitectures in [true, false] {
       let model: FamilyModel

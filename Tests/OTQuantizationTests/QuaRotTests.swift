@@ -73,9 +73,13 @@ import _OTTestSupport
     try Self.expectFunction(fixture.source(), rotation, "\(fixture)")
   }
 
-  /// Fused projections, constants on the way, gains of norms in heads, transposed weights.
+  /// Fused projections, constants on the way, gains of norms in heads, transposed weights; attention and MLP side by
+  /// side, LayerNorm with and without parameters.
   @Test(arguments: [
     "families/phi3", "families/granite-biased", "families/smollm3", "qwen3-mini", "gpt2-mini", "families/gemma",
+    "families/neox", "families/falcon-new", "families/falcon-alibi", "families/gptj", "families/phi-norms",
+    "families/stablelm-parallel", "families/cohere-norms", "families/cohere2", "families/olmo",
+    "families/nemotron-biased", "families/glm", "families/granite4", "families/mpt",
   ])
   func otherFamiliesHaveIt(_ name: String) throws {
     let source = try SourceModel(path: Fixtures.path("models/\(name)"))

@@ -45,17 +45,19 @@ struct DirectInterpreter {
         if case .layerNorm = node.operation { isCentered = true }
         let gamma = try vector(.gamma, node)
         let beta = try vector(.beta, node)
-        func normalized(_ x: [Double]) -> [Double] {
+        func normalized(_ x: [Double], _ first: Int) -> [Double] {
           let mean = isCentered ? x.reduce(0, +) / Double(x.count) : 0
           let square = x.map { ($0 - mean) * ($0 - mean) }.reduce(0, +) / Double(x.count)
           return x.indices.map {
-            (x[$0] - mean) / (square + Double(norm.epsilon)).squareRoot() * (gamma?[$0] ?? 1)
-              + (beta?[$0] ?? 0)
+            (x[$0] - mean) / (square + Double(norm.epsilon)).squareRoot() * (gamma?[first + $0] ?? 1)
+              + (beta?[first + $0] ?? 0)
           }
         }
         let size = norm.groupSize ?? norm.size
         values[node.name] = inputs[0].map { x in
-          (0..<x.count / size).flatMap { normalized(Array(x[$0 * size..<($0 + 1) * size])) }
+          (0..<x.count / size).flatMap {
+            normalized(Array(x[$0 * size..<($0 + 1) * size]), norm.hasOwnGains ? $0 * size : 0)
+          }
         }
       case .attention(let attention):
         values[node.name] = attend(attention, inputs, mask: mask, biases: try vector(.distances, node))
@@ -63,7 +65,7 @@ struct DirectInterpreter {
         let size = slice.blockSize
         values[node.name] = inputs[0].map { x in
           stride(from: slice.part * size, to: x.count, by: slice.partCount * size)
-            .flatMap { x[$0..<$0 + size] }
+            .flatMap { x[$0..<$0 + slice.width * size] }
         }
       case .gather(let gather):
         let taken = Set(gather.channels.listed)
@@ -76,6 +78,9 @@ struct DirectInterpreter {
         values[node.name] = inputs[0].map { $0.map { $0 * Double(scale.factor) } }
       case .softCap(let softCap):
         values[node.name] = inputs[0].map { $0.map { bent($0, to: softCap.cap) } }
+      case .clamp(let clamp):
+        let bound = Double(clamp.bound)
+        values[node.name] = inputs[0].map { $0.map { abs($0) > bound ? ($0 < 0 ? -bound : bound) : $0 } }
       case .multiply:
         values[node.name] = zip(inputs[0], inputs[1]).map { zip($0, $1).map { $0 * $1 } }
       case .add:
@@ -145,7 +150,7 @@ struct DirectInterpreter {
     func head(_ rows: Rows, _ index: Int) -> Rows {
       rows.map { Array($0[index * size..<(index + 1) * size]) }
     }
-    func turned(_ x: [Double], _ position: Int) -> [Double] {
+    func turned(_ x: [Double], _ position: Int, isQuery: Bool = false) -> [Double] {
       guard case .rotary(let rotary) = attention.positions else { return x }
       var result = x
       let half = rotary.dimensions / 2
@@ -156,11 +161,15 @@ struct DirectInterpreter {
         (divisors, size) = (count > length ? long : short, amplitude)
       default: divisors = (0..<half).map { pow(rotary.theta, -Double($0) / Double(half)) / rotary.frequencies[$0] }
       }
+      if isQuery, let growth = rotary.queryGrowth {
+        size *= 1 + growth.rate * log(1 + (Double(position) / Double(growth.length)).rounded(.down))
+      }
       for i in 0..<half {
+        let (a, b) = rotary.isInterleaved ? (2 * i, 2 * i + 1) : (i, i + half)
         // A complex number times e^(iφ).
         let angle = Double(position) * pow(rotary.theta, -Double(i) / Double(half)) / divisors[i]
-        result[i] = (x[i] * cos(angle) - x[i + half] * sin(angle)) * size
-        result[i + half] = (x[i] * sin(angle) + x[i + half] * cos(angle)) * size
+        result[a] = (x[a] * cos(angle) - x[b] * sin(angle)) * size
+        result[b] = (x[a] * sin(angle) + x[b] * cos(angle)) * size
       }
       return result
     }
@@ -170,7 +179,7 @@ struct DirectInterpreter {
       let keys = head(inputs[1], index / group)
       let values = head(inputs[2], index / group)
       for i in 0..<count {
-        let query = turned(queries[i], i)
+        let query = turned(queries[i], i, isQuery: true)
         let visible = (0..<count).filter { j in
           (!attention.isCausal || j <= i) && abs(i - j) < attention.window ?? .max && (mask?[j] ?? true)
         }
@@ -182,6 +191,14 @@ struct DirectInterpreter {
           // Distances instead of positions: a row's softmax does not tell them apart.
           if case .alibi = attention.positions {
             score -= DirectInterpreter.slopes(attention.headCount)[index] * Double(i - j)
+          }
+          if case .slopes(let bias) = attention.positions {
+            let slope = Double(bias.slopes[index])
+            if let factor = bias.roundedFactor {
+              score += rounded(slope * rounded(Double(j))) * Double(factor)
+            } else {
+              score -= slope * Double(i - j)
+            }
           }
           if case .distances(let table) = attention.positions, let biases {
             // The last range that begins at the distance or before it, by counting.
@@ -197,6 +214,13 @@ struct DirectInterpreter {
       }
     }
     return output
+  }
+
+  /// To 8 significant binary digits, ties to even: bfloat16.
+  private func rounded(_ x: Double) -> Double {
+    guard x != 0 else { return 0 }
+    let unit = pow(2, (log2(abs(x))).rounded(.down) - 7)
+    return (x / unit).rounded(.toNearestOrEven) * unit
   }
 
   /// ALiBi's slopes as its authors' code gives them, by recursion.

@@ -123,6 +123,25 @@ import _OTTestSupport
     Case(
       description: "rotary, longrope, long", heads: 2, groups: 2, headSize: 8, isCausal: true,
       positions: .rotary(Rotary(theta: 500, dimensions: 6, scaling: longrope(36)))),
+    Case(
+      description: "neighbours", heads: 4, groups: 2, headSize: 8, isCausal: true,
+      positions: .rotary(Rotary(theta: 500, dimensions: 8, isInterleaved: true))),
+    Case(
+      description: "some neighbours, divided, both ways", heads: 2, groups: 2, headSize: 10, isCausal: false,
+      positions: .rotary(
+        Rotary(
+          theta: 500, dimensions: 6, scaling: .divided(by: [1, 1.5, 4], amplitude: 1.25), isInterleaved: true))),
+    Case(
+      description: "growing queries", heads: 4, groups: 2, headSize: 8, isCausal: true,
+      positions: .rotary(
+        Rotary(theta: 500, dimensions: 8, queryGrowth: Rotary.QueryGrowth(rate: 0.7, length: 5)))),
+    Case(
+      description: "slopes", heads: 3, groups: 1, headSize: 8, isCausal: true,
+      positions: .slopes(LinearBias(slopes: [0.5, 0, 0.01]))),
+    // Products of 8 digits and positions of 6, rounded to 8.
+    Case(
+      description: "rounded slopes", heads: 3, groups: 3, headSize: 8, isCausal: true, window: 20,
+      positions: .slopes(LinearBias(slopes: [0.4375, 0.30078125, 1.15625], roundedFactor: 0.375))),
   ]
 
   static func longrope(_ length: Int) -> Rotary.Scaling {

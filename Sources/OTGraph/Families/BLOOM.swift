@@ -65,8 +65,7 @@ package enum BLOOMFamily: ModelFamily {
     value = norm(prefix + "ln_f", value)
     let isTied =
       try configuration.flag("tie_word_embeddings") ?? (configuration.isPresent || tensors["lm_head.weight"] == nil)
-    builder.outputs["logits"] = builder.head(
-      "lm_head", value, hidden, vocabulary, table: .named(table), isTied: isTied, bias: .denied)
+    try builder.decoderHead("lm_head", value, hidden, vocabulary: vocabulary, table: table, isTied: isTied)
     builder.vocabularySize = vocabulary
     if heads == nil { builder.missing.append("n_head") }
     if !configuration.isPresent { builder.missing.append("layer_norm_epsilon") }

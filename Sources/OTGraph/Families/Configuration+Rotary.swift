@@ -10,6 +10,15 @@ extension Configuration {
     /// True when only a part of each head may be rotated (`partial_rotary_factor`); versions of transformers
     /// read the member otherwise for most models.
     var canBePartial = false
+    /// The rotated part of each head where no member says it.
+    var usualFraction = 1.0
+    /// Members outside of the parameters that say θ, and the part; where there are several, they agree.
+    var thetaMembers = ["rope_theta"]
+    var fractionMembers = ["partial_rotary_factor"]
+    /// True when neighbouring channels turn together.
+    var isInterleaved = false
+    /// Members of the parameters that the family reads itself.
+    var otherMembers: [String] = []
     /// The length before the change of frequencies where no member says it; nil: `max_position_embeddings`.
     var usualOriginalLength: Int?
     /// Older names of rope types.
@@ -24,7 +33,7 @@ extension Configuration {
   func rotary(headSize: Int, _ members: RotaryMembers = RotaryMembers()) throws -> Rotary {
     let older = try rotaryObject("rope_scaling")
     let newer = try rotaryObject("rope_parameters")
-    let theta = try number("rope_theta") ?? members.usualTheta
+    let theta = try sameNumber(members.thetaMembers) ?? members.usualTheta
     let rotary = try rotary(older ?? newer, headSize: headSize, usualTheta: theta, members)
     if older != nil, let newer {
       let other = try self.rotary(newer, headSize: headSize, usualTheta: theta, members)
@@ -33,6 +42,15 @@ extension Configuration {
       else { throw refusal("'rope_scaling' and 'rope_parameters' contradict each other") }
     }
     return rotary
+  }
+
+  /// The number that these members state.
+  private func sameNumber(_ keys: [String]) throws -> Double? {
+    let stated = try keys.compactMap { key in try number(key).map { (key, $0) } }
+    if let first = stated.first, let other = stated.first(where: { $0.1 != first.1 }) {
+      throw refusal("'\(first.0)' and '\(other.0)' contradict each other")
+    }
+    return stated.first?.1
   }
 
   /// The object under `key`, unless it is absent, null or empty.
@@ -52,9 +70,9 @@ extension Configuration {
       "beta_slow", "mscale", "mscale_all_dim", "truncate", "short_factor", "long_factor",
     ]
     let theta = try parameters.flatMap { try number("rope_theta", in: $0) } ?? usualTheta
-    let outside = try number("partial_rotary_factor")
+    let outside = try sameNumber(members.fractionMembers)
     let inside = try parameters.flatMap { try number("partial_rotary_factor", in: $0) }
-    let fraction = inside ?? outside ?? 1
+    let fraction = inside ?? outside ?? members.usualFraction
     guard fraction == 1 || members.canBePartial, outside ?? fraction == fraction, fraction <= 1 else {
       throw refusal("'partial_rotary_factor' is not supported: versions of transformers read it otherwise")
     }
@@ -62,11 +80,14 @@ extension Configuration {
     guard dimensions % 2 == 0 else { throw refusal("an odd number of channels cannot be rotated") }
     let scaling =
       try parameters.map { try self.scaling($0, theta: theta, dimensions: dimensions, members) } ?? Rotary.Scaling.none
-    if let other = parameters?.object?.members.first(where: { !known.contains($0.key) && $0.value != .null }) {
+    if let other = parameters?.object?.members.first(where: {
+      !known.contains($0.key) && !members.otherMembers.contains($0.key) && $0.value != .null
+    }) {
       let what = other.value.object == nil ? "'\(other.key)'" : "other parameters for '\(other.key)'"
       throw refusal("rotary positions with \(what) are not supported")
     }
-    return Rotary(theta: theta, dimensions: dimensions, scaling: scaling)
+    return Rotary(
+      theta: theta, dimensions: dimensions, scaling: scaling, isInterleaved: members.isInterleaved)
   }
 
   private func scaling(

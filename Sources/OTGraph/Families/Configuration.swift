@@ -89,6 +89,35 @@ struct Configuration {
     return epsilon
   }
 
+  /// Requires that there is a configuration.
+  ///
+  /// - Throws: `Refusal` (`family-configuration`).
+  func require(family: String) throws {
+    guard isPresent else {
+      throw Refusal(
+        "family-configuration", "the tensors do not tell what a model of the family '\(family)' computes", file: file,
+        remedy: "put the model's config.json beside the checkpoint; \(Families.withoutGraph)")
+    }
+  }
+
+  /// Refuses another value of `key` than these, which change nothing; null and absence are fine.
+  ///
+  /// - Throws: `Refusal` (`family-configuration`).
+  func expect(_ key: String, _ values: JSONValue...) throws {
+    guard let value = value(key), !values.contains(value) else { return }
+    throw refusal("'\(key)' is not supported as it is")
+  }
+
+  /// Refuses another number at `other` than at `key`, where it is `usual` if it is absent.
+  ///
+  /// - Throws: `Refusal` (`family-configuration`).
+  func expectSame(as key: String, usual: Double, _ other: String) throws {
+    let number = try number(key, allowsZero: true) ?? usual
+    guard try self.number(other, allowsZero: true) ?? number == number else {
+      throw refusal("'\(key)' and '\(other)' contradict each other")
+    }
+  }
+
   /// The activation called by the member `key`.
   func activation(_ key: String) throws -> ActivationKind? {
     guard let name = try text(key) else { return nil }

@@ -103,7 +103,20 @@ extension GraphBuilder {
     }
   }
 
-  /// The classifier of a decoder, `score`: of the last token that is not padding, or of each token.
+  /// The end of a decoder behind its last norm: the classifier or output head that the architecture names.
+  ///
+  /// - Throws: as `classifier`.
+  mutating func decoderHead(
+    _ name: String, _ hidden: String, _ size: Int, vocabulary: Int, table: String, isTied: Bool, bias: Bias = .denied
+  ) throws {
+    outputs = ["hidden": hidden]
+    if let task = configuration.task { return try decoderClassifier(hidden, size, for: task) }
+    guard hasHead(name, isTied: isTied) else { return }
+    outputs = ["logits": head(name, hidden, size, vocabulary, table: .named(table), isTied: isTied, bias: bias)]
+  }
+
+  /// The classifier of a decoder, `score`, or `classifier` of tokens: of the last token that is not padding, or of
+  /// each token.
   ///
   /// - Throws: as `classifier`.
   mutating func decoderClassifier(_ hidden: String, _ size: Int, for task: EncoderTask) throws {
@@ -112,7 +125,10 @@ extension GraphBuilder {
       let padding = configuration.value("pad_token_id")?.integer
       input = add("score.last_token", .lastToken(LastToken(paddingToken: padding)), hidden)
     }
-    try classifier("score", input, size, for: task, bias: task == .sequenceClassification ? .denied : .optional)
+    let isScore = task == .sequenceClassification || tensors["score.weight"] != nil
+    try classifier(
+      isScore ? "score" : "classifier", input, size, for: task,
+      bias: task == .sequenceClassification ? .denied : .optional)
   }
 
   /// The head of a masked language model: a dense layer with a norm, and a table that is tied to the words'.

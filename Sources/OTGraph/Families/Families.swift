@@ -19,7 +19,10 @@ package enum Families {
     OPTFamily.self, BLOOMFamily.self, LLaMAFamily.self, BERTFamily.self, GPT2Family.self, Qwen3Family.self,
     GemmaFamily.self, Gemma2Family.self, Gemma3Family.self, Phi3Family.self, OLMo2Family.self, GraniteFamily.self,
     SmolLM3Family.self, RoBERTaFamily.self, DistilBERTFamily.self, ELECTRAFamily.self, ModernBERTFamily.self,
-    MPNetFamily.self, NomicBERTFamily.self,
+    MPNetFamily.self, NomicBERTFamily.self, GPTNeoXFamily.self, FalconFamily.self, GPTJFamily.self, PhiFamily.self,
+    StarCoder2Family.self, GPTBigCodeFamily.self, StableLMFamily.self, CohereFamily.self, Cohere2Family.self,
+    OLMoFamily.self, NemotronFamily.self, GLMFamily.self, EXAONE4Family.self, Ministral3Family.self,
+    GraniteHybridFamily.self, MPTFamily.self,
   ]
 
   /// The graph of a checkpoint, without the warnings; as `model` gives it.

@@ -194,6 +194,8 @@ extension Attention {
 
 extension Norm {
   fileprivate func mapTensors(_ map: (SourceTensor) -> SourceTensor) -> Norm {
-    Norm(gamma: gamma.map(map), beta: beta.map(map), epsilon: epsilon, size: size, groupSize: groupSize)
+    Norm(
+      gamma: gamma.map(map), beta: beta.map(map), epsilon: epsilon, size: size, groupSize: groupSize,
+      hasOwnGains: hasOwnGains)
   }
 }

@@ -68,8 +68,7 @@ package enum GPT2Family: ModelFamily {
     value = norm(prefix + "ln_f", value)
     let isTied =
       try configuration.flag("tie_word_embeddings") ?? (configuration.isPresent || tensors["lm_head.weight"] == nil)
-    builder.outputs["logits"] = builder.head(
-      "lm_head", value, hidden, vocabulary, table: .named(table), isTied: isTied, bias: .denied)
+    try builder.decoderHead("lm_head", value, hidden, vocabulary: vocabulary, table: table, isTied: isTied)
     builder.vocabularySize = vocabulary
     builder.contextLength = contextLength
     builder.missing = configuration.isPresent ? [] : ["activation_function", "layer_norm_epsilon"]

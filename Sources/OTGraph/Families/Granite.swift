@@ -7,7 +7,13 @@ package enum GraniteFamily: ModelFamily {
 
   /// Adds the model's nodes and outputs.
   package static func build(_ builder: inout GraphBuilder) throws {
-    let configuration = builder.configuration
+    try RotaryDecoder.granite(builder.configuration).build(&builder)
+  }
+}
+
+extension RotaryDecoder {
+  /// What Granite 3 and 4 have.
+  static func granite(_ configuration: Configuration) throws -> RotaryDecoder {
     var decoder = try RotaryDecoder(biasesOf: configuration)
     func factor(_ key: String) throws -> Double { try configuration.number(key) ?? 1 }
     let embedding = Float(try factor("embedding_multiplier"))
@@ -15,6 +21,6 @@ package enum GraniteFamily: ModelFamily {
     decoder.residualScale = Float(try factor("residual_multiplier"))
     decoder.attentionScale = Float(try factor("attention_multiplier"))
     decoder.logitScale = Float(1 / (try factor("logits_scaling")))
-    try decoder.build(&builder)
+    return decoder
   }
 }

@@ -141,6 +141,14 @@ package struct GraphBuilder {
     return add(name, .linear(linear), input)
   }
 
+  /// True when the model ends in an output head called `name`: it has the weight, or ties it, or is said to be a
+  /// causal language model.
+  func hasHead(_ name: String, isTied: Bool) -> Bool {
+    if tensors["\(name).weight"] != nil || isTied { return true }
+    guard let architecture = configuration.value("architectures")?.array?.first?.string else { return true }
+    return ["ForCausalLM", "LMHeadModel"].contains(where: architecture.hasSuffix)
+  }
+
   private mutating func parameter(_ source: SourceTensor, _ dimensions: [Int], _ bias: Bias) -> SourceTensor? {
     switch bias {
     case .required: return required(source, dimensions)
@@ -170,12 +178,16 @@ package struct GraphBuilder {
   /// A LayerNorm called `name`; without parameters where the model has none.
   /// Old checkpoints call its parameters gamma and beta.
   ///
-  /// - Parameter bias: whether it has an offset, where it has parameters.
+  /// - Parameters:
+  ///   - bias: whether it has an offset, where it has parameters.
+  ///   - offset: added to its gain.
   mutating func layerNorm(
-    _ name: String, _ input: String, size: Int, epsilon: Float, hasParameters: Bool = true, bias: Bias = .required
+    _ name: String, _ input: String, size: Int, epsilon: Float, hasParameters: Bool = true, bias: Bias = .required,
+    offset: Float = 0
   ) -> String {
     var gamma = optional("\(name).weight", [size]) ?? optional("\(name).gamma", [size])
     if hasParameters && gamma == nil { gamma = required("\(name).weight", [size]) }
+    if offset != 0 { gamma = gain(name, size, offset) }
     var beta: SourceTensor?
     if case .required = bias {
       beta = optional("\(name).bias", [size]) ?? optional("\(name).beta", [size])
@@ -203,6 +215,19 @@ package struct GraphBuilder {
       gamma: gain(name, headSize, offset), beta: nil, epsilon: epsilon, size: headCount * headSize,
       groupSize: headSize)
     return add(name, .rmsNorm(norm), input)
+  }
+
+  /// A LayerNorm called `name` over each head, whose gain has the channels of one head, or of each where heads have
+  /// `ownGains`.
+  mutating func headLayerNorm(
+    _ name: String, _ input: String, headSize: Int, headCount: Int, epsilon: Float, ownGains: Bool = false,
+    bias: Bias = .denied
+  ) -> String {
+    let dimensions = ownGains ? [headCount, headSize] : [headSize]
+    let norm = Norm(
+      gamma: required("\(name).weight", dimensions), beta: parameter("\(name).bias", dimensions, bias),
+      epsilon: epsilon, size: headCount * headSize, groupSize: headSize, hasOwnGains: ownGains)
+    return add(name, .layerNorm(norm), input)
   }
 
   private mutating func gain(_ name: String, _ size: Int, _ offset: Float) -> SourceTensor {

@@ -95,9 +95,7 @@ package enum OPTFamily: ModelFamily {
     }
     let isTied =
       try configuration.flag("tie_word_embeddings") ?? (configuration.isPresent || tensors["lm_head.weight"] == nil)
-    let logits = builder.head(
-      "lm_head", value, embeddingSize, vocabulary, table: .named(table), isTied: isTied, bias: .denied)
-    builder.outputs = ["logits": logits]
+    try builder.decoderHead("lm_head", value, embeddingSize, vocabulary: vocabulary, table: table, isTied: isTied)
     builder.vocabularySize = vocabulary
     builder.contextLength = contextLength
     builder.missing = configuration.isPresent ? [] : ["activation_function"]

@@ -15,7 +15,8 @@ package enum Phi3Family: ModelFamily {
       throw builder.configuration.refusal("'full_attn_mod' is not supported")
     }
     var decoder = RotaryDecoder()
-    decoder.isFused = true
+    decoder.fusesInputs = true
+    decoder.mlp = .fused("mlp.gate_up_proj", output: "mlp.down_proj")
     decoder.epsilon = 1e-5
     decoder.windows = { configuration, count in
       var windows = LayerWindows(none: count)

@@ -2,8 +2,9 @@ import OTFoundation
 
 /// The decoder of LLaMA, with what differs among its kin.
 ///
-/// RMSNorm, rotary positions, key/value heads shared by groups of query heads, gated MLP. Members of
-/// config.json that all of the kin have are read here, those of one family in its file.
+/// RMSNorm, rotary positions, key/value heads shared by groups of query heads, gated MLP; or LayerNorm, a plain MLP,
+/// attention and MLP side by side. Members of config.json that all of the kin have are read here, those of one family
+/// in its file.
 struct RotaryDecoder {
   /// Biases of queries, keys and values.
   var inputBias: GraphBuilder.Bias
@@ -11,11 +12,23 @@ struct RotaryDecoder {
   var outputBias: GraphBuilder.Bias
   /// Biases of the MLP.
   var mlpBias = GraphBuilder.Bias.denied
-  /// True when queries, keys and values are one tensor, and gate and up, too.
-  var isFused = false
+  /// True when queries, keys and values are one tensor.
+  var fusesInputs = false
+  /// The linears of the MLP.
+  var mlp = MLPForm.gated
+  /// True when the activation function's value is squared.
+  var squaresActivation = false
+  /// The bound of queries, keys and values; nil: none.
+  var inputBound: Float?
+  /// The name of the linear for attention's value.
+  var outputName = "o_proj"
 
   /// The places of norms in a layer.
   var norms = Norms.before
+  /// The kind of these norms.
+  var normKind = NormKind.rms
+  /// The name of the norm behind the layers.
+  var lastNorm = "norm"
   /// The constant that is added to the gains of all norms.
   var gainOffset: Float = 0
   /// Operations on queries and keys before the attention scores.
@@ -24,6 +37,12 @@ struct RotaryDecoder {
   // What a configuration means that does not say it.
   /// ε of the norms.
   var epsilon: Float = 1e-6
+  /// The member of config.json that says another; nil: none does.
+  var epsilonMember: String? = "rms_norm_eps"
+  /// The biases of the output head.
+  var headBias = GraphBuilder.Bias.denied
+  /// The member of config.json with the channels within the MLP.
+  var innerMember = "intermediate_size"
   /// The activation function, and the member of config.json that says another; nil: none does.
   var activation: (member: String?, usual: ActivationKind) = ("hidden_act", .silu)
   /// Heads, and those of keys and values; nil: the head count is unknown.
@@ -56,14 +75,41 @@ struct RotaryDecoder {
     [Attention.Positions](repeating: .rotary(try $0.rotary(headSize: $2)), count: $1)
   }
 
-  /// The places of norms in a layer, with their names.
-  enum Norms {
-    /// `input_layernorm` before attention, `post_attention_layernorm` before the MLP.
-    case before
-    /// `post_attention_layernorm` after attention, `post_feedforward_layernorm` after the MLP.
-    case after
-    /// Before and after both, `pre_feedforward_layernorm` before the MLP.
-    case around
+  /// The names of norms in a layer, by their places.
+  struct Norms {
+    var beforeAttention, afterAttention, beforeMLP, afterMLP: String?
+    /// True when the MLP reads what attention reads, and both are added to the residual stream.
+    var isParallel = false
+
+    /// Before attention and before the MLP.
+    static let before = Norms(beforeAttention: "input_layernorm", beforeMLP: "post_attention_layernorm")
+    /// After both.
+    static let after = Norms(afterAttention: "post_attention_layernorm", afterMLP: "post_feedforward_layernorm")
+    /// Before and after both.
+    static let around = Norms(
+      beforeAttention: "input_layernorm", afterAttention: "post_attention_layernorm",
+      beforeMLP: "pre_feedforward_layernorm", afterMLP: "post_feedforward_layernorm")
+    /// One norm, whose value attention and MLP read.
+    static let shared = Norms(beforeAttention: "input_layernorm", isParallel: true)
+  }
+
+  /// A kind of norm.
+  enum NormKind {
+    case rms
+    /// LayerNorm, with an offset or without.
+    case layer(GraphBuilder.Bias)
+    /// LayerNorm without parameters.
+    case plain
+  }
+
+  /// The linears of an MLP, with their names.
+  enum MLPForm {
+    /// `gate_proj`, `up_proj` and `down_proj` of `mlp`.
+    case gated
+    /// Gate and up in one tensor.
+    case fused(String, output: String)
+    /// Two, with an activation function between them.
+    case plain(String, String)
   }
 
   /// Given a builder, the name of a linear, its value, the channels of that, a head's channels and the
@@ -104,17 +150,17 @@ struct RotaryDecoder {
     for (index, attention) in zip(indices, attentions) {
       value = layer(&builder, "\(prefix)layers.\(index).", value, attention, sizes)
     }
-    value = norm(&builder, prefix + "norm", value, sizes)
+    value = norm(&builder, prefix + lastNorm, value, sizes)
     builder.outputs = ["hidden": value]
     builder.vocabularySize = vocabulary
     if sizes.heads == 0 { builder.missing.append("num_attention_heads") }
-    if !configuration.isPresent { builder.missing += ["rms_norm_eps", "rope_theta"] }
+    if !configuration.isPresent { builder.missing += [epsilonMember, "rope_theta"].compactMap { $0 } }
     // A classifier takes the place of the output head.
     if let task = configuration.task { return try builder.decoderClassifier(value, hidden, for: task) }
     let isTied = try configuration.flag("tie_word_embeddings") ?? (self.isTied || !configuration.isPresent)
-    if try hasHead(builder, isTied: isTied) {
+    if builder.hasHead("lm_head", isTied: isTied) {
       var logits = builder.head(
-        "lm_head", value, hidden, vocabulary, table: .named(table), isTied: isTied, bias: .denied)
+        "lm_head", value, hidden, vocabulary, table: .named(table), isTied: isTied, bias: headBias)
       logits = scaled(&builder, "scaled_logits", logits, logitScale)
       if let logitCap { logits = builder.add("capped_logits", .softCap(SoftCap(cap: logitCap)), logits) }
       builder.outputs = ["logits": logits]
@@ -134,20 +180,18 @@ struct RotaryDecoder {
     init(_ decoder: RotaryDecoder, _ builder: GraphBuilder, hidden: Int) throws {
       let (configuration, tensors, layer0) = (builder.configuration, builder.tensors, builder.prefix + "layers.0.")
       self.hidden = hidden
-      let gate = decoder.isFused ? "gate_up_proj" : "gate_proj"
-      inner =
-        try configuration.size("intermediate_size")
-        ?? tensors.matrix("\(layer0)mlp.\(gate).weight").rows / (decoder.isFused ? 2 : 1)
-      epsilon = try configuration.epsilon("rms_norm_eps") ?? decoder.epsilon
+      let (first, parts) = decoder.mlp.first
+      inner = try configuration.size(decoder.innerMember) ?? tensors.matrix("\(layer0)\(first).weight").rows / parts
+      epsilon = try decoder.epsilonMember.flatMap(configuration.epsilon) ?? decoder.epsilon
       kind = try decoder.activation.member.flatMap(configuration.activation) ?? decoder.activation.usual
       let usual = configuration.isPresent ? decoder.heads : nil
       let heads = try configuration.size("num_attention_heads") ?? usual?.queries
       self.heads = heads ?? 0
       guard let heads else {
         (groups, headSize) = (0, 0)
-        queries = try tensors.matrix(layer0 + "self_attn.o_proj.weight").columns
+        queries = try tensors.matrix("\(layer0)self_attn.\(decoder.outputName).weight").columns
         keysAndValues =
-          decoder.isFused
+          decoder.fusesInputs
           ? try max(0, tensors.matrix(layer0 + "self_attn.qkv_proj.weight").rows - queries) / 2
           : try tensors.matrix(layer0 + "self_attn.v_proj.weight").rows
         return
@@ -193,46 +237,65 @@ struct RotaryDecoder {
     block.inputBias = inputBias
     block.outputBias = outputBias
     block.between = between.map { between in { between(&$0, $1, $2, $3, sizes.headSize, sizes.epsilon) } }
-    if isFused { block.fused = layer + "self_attn.qkv_proj" }
-    var mlp = GraphBuilder.MLP(hidden: sizes.hidden, inner: sizes.inner, kind: sizes.kind, bias: mlpBias)
-    if isFused { mlp.fused = layer + "mlp.gate_up_proj" }
+    block.bound = inputBound
+    if fusesInputs { block.fused = layer + "self_attn.qkv_proj" }
 
-    func norm(_ name: String, _ value: String, _ isThere: Bool) -> String {
-      isThere ? self.norm(&builder, layer + name, value, sizes) : value
+    func norm(_ name: String?, _ value: String) -> String {
+      name.map { self.norm(&builder, layer + $0, value, sizes) } ?? value
     }
-    let names = ["q", "k", "v", "o"].map { "\(layer)self_attn.\($0)_proj" }
+    let names = ["q_proj", "k_proj", "v_proj", outputName].map { "\(layer)self_attn.\($0)" }
+    let normed = norm(norms.beforeAttention, input)
     var added = builder.attention(
-      layer + "self_attn", norm("input_layernorm", input, norms != .after), block,
-      linears: (names[0], names[1], names[2], names[3]))
-    added = norm("post_attention_layernorm", added, norms != .before)
+      layer + "self_attn", normed, block, linears: (names[0], names[1], names[2], names[3]))
+    added = norm(norms.afterAttention, added)
     added = scaled(&builder, layer + "attention_scaled", added, residualScale)
     let middle = builder.add(layer + "attention_sum", .add, input, added)
-    switch norms {
-    case .before: added = norm("post_attention_layernorm", middle, true)
-    case .around: added = norm("pre_feedforward_layernorm", middle, true)
-    case .after: added = middle
-    }
-    added = builder.gatedMLP(layer + "mlp.", added, mlp)
-    added = norm("post_feedforward_layernorm", added, norms != .before)
+    added = norms.isParallel ? normed : norm(norms.beforeMLP, middle)
+    added = mlp(&builder, layer, added, sizes)
+    added = norm(norms.afterMLP, added)
     added = scaled(&builder, layer + "mlp_scaled", added, residualScale)
     return builder.add(layer + "mlp_sum", .add, middle, added)
   }
 
+  private func mlp(_ builder: inout GraphBuilder, _ layer: String, _ input: String, _ sizes: Sizes) -> String {
+    var block = GraphBuilder.MLP(hidden: sizes.hidden, inner: sizes.inner, kind: sizes.kind, bias: mlpBias)
+    block.isSquared = squaresActivation
+    switch mlp {
+    case .gated: return builder.gatedMLP(layer + "mlp.", input, block)
+    case .fused(let name, let output):
+      block.fused = layer + name
+      let module = name.prefix { $0 != "." }
+      return builder.gatedMLP("\(layer)\(module).", input, block, output: layer + output)
+    case .plain(let first, let second):
+      return builder.mlp(
+        input, block, first: layer + first, activation: layer + "mlp.activation", second: layer + second)
+    }
+  }
+
   private func norm(_ builder: inout GraphBuilder, _ name: String, _ input: String, _ sizes: Sizes) -> String {
-    builder.rmsNorm(name, input, size: sizes.hidden, epsilon: sizes.epsilon, offset: gainOffset)
+    let (size, epsilon) = (sizes.hidden, sizes.epsilon)
+    switch normKind {
+    case .rms: return builder.rmsNorm(name, input, size: size, epsilon: epsilon, offset: gainOffset)
+    case .layer(let bias):
+      return builder.layerNorm(name, input, size: size, epsilon: epsilon, bias: bias, offset: gainOffset)
+    case .plain:
+      return builder.add(name, .layerNorm(Norm(gamma: nil, beta: nil, epsilon: epsilon, size: size)), input)
+    }
   }
 
   private func scaled(_ builder: inout GraphBuilder, _ name: String, _ input: String, _ factor: Float?) -> String {
     guard let factor, factor != 1 else { return input }
     return builder.add(name, .scale(Scale(factor: factor)), input)
   }
+}
 
-  /// True when the model ends in an output head: it has the weight, or ties it, or is said to be a causal
-  /// language model.
-  private func hasHead(_ builder: GraphBuilder, isTied: Bool) throws -> Bool {
-    let configuration = builder.configuration
-    if builder.tensors["lm_head.weight"] != nil || isTied { return true }
-    guard let architecture = configuration.value("architectures")?.array?.first?.string else { return true }
-    return architecture.hasSuffix("ForCausalLM")
+extension RotaryDecoder.MLPForm {
+  /// The first linear, and the parts of its weight.
+  fileprivate var first: (name: String, parts: Int) {
+    switch self {
+    case .gated: ("mlp.gate_proj", 1)
+    case .fused(let name, _): (name, 2)
+    case .plain(let name, _): (name, 1)
+    }
   }
 }

@@ -35,6 +35,8 @@ package struct Attention: Sendable, Hashable {
     /// of Press et al., "Train Short, Test Long" (arXiv:2108.12409), as BLOOM
     /// computes them for head counts that are no power of 2.
     case alibi
+    /// The same with slopes of its own.
+    case slopes(LinearBias)
     /// A bias by distance on the products.
     case distances(DistanceTable)
   }
@@ -95,6 +97,7 @@ extension Attention: OperationBody {
     if let window { try OperationFault.requireSizes(window) }
     switch positions {
     case .none, .alibi: break
+    case .slopes(let bias): try bias.validate(headCount: headCount)
     case .rotary(let rotary): try rotary.validate(headSize: headSize)
     case .distances(let table): try table.validate()
     }
@@ -174,6 +177,7 @@ extension Attention.Positions {
     switch self {
     case .none: .object(["kind": .string("none")])
     case .alibi: .object(["kind": .string("alibi")])
+    case .slopes(let bias): bias.json
     case .rotary(let rotary): rotary.json
     case .distances(let table): table.json
     }
@@ -183,7 +187,8 @@ extension Attention.Positions {
     switch try reader.string("kind") {
     case "none": self = .none
     case "alibi": self = .alibi
-    case "rotary": self = .rotary(try Rotary(reader: reader))
+    case "rotary", Rotary.newerKind: self = .rotary(try Rotary(reader: reader))
+    case "slopes": self = .slopes(try LinearBias(reader: reader))
     case "distances": self = .distances(try DistanceTable(reader: reader))
     case let kind: throw reader.refusal("'\(kind)' is not known")
     }

@@ -5,17 +5,21 @@ import OTJSON
 /// Output channel `b·blockSize + d` is input channel
 /// `(b·partCount + part)·blockSize + d`. BLOOM's blocks are heads: queries, keys
 /// and values of a head stand side by side. With blocks of a whole part the slice
-/// is contiguous: channels `part·blockSize ..< (part + 1)·blockSize`, as in GPT-2.
+/// is contiguous: channels `part·blockSize ..< (part + 1)·blockSize`, as in GPT-2. A slice of several parts takes
+/// `width` that follow each other, from `part` on: the queries that share keys and values in Falcon.
 package struct ChannelSlice: Sendable, Hashable {
-  /// The part: 0, 1, 2 for queries, keys, values.
+  /// The part, or the first of them: 0, 1, 2 for queries, keys, values.
   package let part: Int
   /// Parts in the fused value.
   package let partCount: Int
   /// Channels of one block; 0 where it is unknown (see `Graph.missing`).
   package let blockSize: Int
+  /// Parts that are taken.
+  package let width: Int
 
-  /// Part `part` of `partCount`.
-  package init(part: Int, partCount: Int, blockSize: Int) {
+  /// Part `part` of `partCount`, or so many from it on.
+  package init(part: Int, partCount: Int, blockSize: Int, width: Int = 1) {
+    self.width = width
     self.part = part
     self.partCount = partCount
     self.blockSize = blockSize
@@ -25,25 +29,28 @@ package struct ChannelSlice: Sendable, Hashable {
   ///
   /// - Precondition: `blockSize` is known.
   package func inputChannel(of channel: Int) -> Int {
-    (channel / blockSize * partCount + part) * blockSize + channel % blockSize
+    let run = width * blockSize
+    return (channel / run * partCount + part) * blockSize + channel % run
   }
 }
 
 extension ChannelSlice: OperationBody {
-  var name: String { "head_slice" }
+  /// Readers that do not know slices of several parts refuse the second name.
+  var name: String { width == 1 ? "head_slice" : "heads_slice" }
   var kind: Operation.Kind { .slice }
 
   func channelCount(inputs: [Int], isComplete: Bool) throws -> Int {
     try OperationFault.requireValue(inputs[0])
     try OperationFault.requireSizes(partCount)
-    try OperationFault.require((0..<partCount).contains(part), "part \(part) does not exist")
+    try OperationFault.requireSizes(width)
+    try OperationFault.require(part >= 0 && part + width <= partCount, "part \(part) does not exist")
     if blockSize == 0 && !isComplete {
       try OperationFault.require(inputs[0] % partCount == 0, "the parts are not equally large")
     } else {
       try OperationFault.requireSizes(blockSize)
       try OperationFault.require(inputs[0] % (partCount * blockSize) == 0, "the heads do not fill the input")
     }
-    return inputs[0] / partCount
+    return inputs[0] / partCount * width
   }
 
   var canCarryTransform: Bool { true }
@@ -61,11 +68,13 @@ extension ChannelSlice: OperationBody {
       return nil
     }
     var channels = [Int?](repeating: nil, count: size)
-    for channel in 0..<size / partCount {
+    for channel in 0..<size / partCount * width {
       channels[inputChannel(of: channel)] = transform.channels.map { $0[channel] } ?? channel
     }
     return .input(input, readers: readers, channels: channels)
   }
+
+  private var parts: Range<Int> { part..<part + width }
 
   /// The readers of a fused value when they are slices of different parts; nil otherwise.
   private func parts(of name: String, in graph: Graph) -> [String]? {
@@ -73,8 +82,9 @@ extension ChannelSlice: OperationBody {
     var parts = Set<Int>()
     for reader in readers {
       guard case .channelSlice(let slice)? = graph[reader]?.operation,
-        (slice.partCount, slice.blockSize) == (partCount, blockSize), parts.insert(slice.part).inserted
+        (slice.partCount, slice.blockSize) == (partCount, blockSize), parts.isDisjoint(with: slice.parts)
       else { return nil }
+      parts.formUnion(slice.parts)
     }
     return readers
   }
@@ -83,11 +93,13 @@ extension ChannelSlice: OperationBody {
     object["part"] = .integer(part)
     object["partCount"] = .integer(partCount)
     object["headSize"] = .integer(blockSize)
+    if width > 1 { object["width"] = .integer(width) }
   }
 
   init(reader: GraphReader) throws {
     self.init(
       part: try reader.integer("part"), partCount: try reader.integer("partCount"),
-      blockSize: try reader.integer("headSize"))
+      blockSize: try reader.integer("headSize"),
+      width: try reader.string("operation") == "head_slice" ? 1 : reader.integer("width"))
   }
 }

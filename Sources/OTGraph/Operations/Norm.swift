@@ -2,7 +2,7 @@ import OTJSON
 
 /// The parameters of a LayerNorm or an RMSNorm.
 package struct Norm: Sendable, Hashable {
-  /// The gain, `[size]`, or `[groupSize]`, shared by all groups; nil stands for ones.
+  /// The gain, `[size]`, or `[groupSize]`, shared by all groups, or `[groups, groupSize]`; nil stands for ones.
   package let gamma: SourceTensor?
   /// The offset, as the gain; nil stands for zeros.
   package let beta: SourceTensor?
@@ -13,9 +13,15 @@ package struct Norm: Sendable, Hashable {
   /// Channels that are normalized together, one group after another: a head of
   /// Qwen3's queries; divides `size`. nil: all.
   package let groupSize: Int?
+  /// True when each group has a gain and an offset of its own.
+  package let hasOwnGains: Bool
 
   /// A norm over `size` channels, or over each `groupSize` of them.
-  package init(gamma: SourceTensor?, beta: SourceTensor?, epsilon: Float, size: Int, groupSize: Int? = nil) {
+  package init(
+    gamma: SourceTensor?, beta: SourceTensor?, epsilon: Float, size: Int, groupSize: Int? = nil,
+    hasOwnGains: Bool = false
+  ) {
+    self.hasOwnGains = hasOwnGains
     self.gamma = gamma
     self.beta = beta
     self.epsilon = epsilon
@@ -25,6 +31,11 @@ package struct Norm: Sendable, Hashable {
 
   /// Channels that are normalized together.
   package var normalizedSize: Int { groupSize ?? size }
+
+  /// Dimensions of gain and offset.
+  fileprivate var parameterDimensions: [Int] {
+    hasOwnGains ? [size / max(normalizedSize, 1), normalizedSize] : [normalizedSize]
+  }
 }
 
 extension Norm {
@@ -32,15 +43,22 @@ extension Norm {
     self.init(
       gamma: try reader.optionalTensor("gamma"), beta: try reader.optionalTensor("beta"),
       epsilon: Float(try reader.number("epsilon")), size: try reader.integer("size"),
-      groupSize: try reader.optionalSize("groupSize"))
+      groupSize: try reader.optionalSize("groupSize"),
+      hasOwnGains: try reader.string("operation").hasPrefix(NormBody.ownGains))
   }
 }
 
 /// LayerNorm and RMSNorm differ in nothing but their names here.
 struct NormBody: OperationBody {
-  let name: String
-  let norm: Norm
+  private let plainName: String
+  private let norm: Norm
 
+  init(name: String, norm: Norm) { (plainName, self.norm) = (name, norm) }
+
+  /// The beginning of the names of norms with gains for each head: readers that do not know these refuse the name.
+  static let ownGains = "head_"
+
+  var name: String { norm.hasOwnGains ? NormBody.ownGains + plainName : plainName }
   var kind: Operation.Kind { .norm }
 
   func channelCount(inputs: [Int], isComplete: Bool) throws -> Int {
@@ -48,6 +66,7 @@ struct NormBody: OperationBody {
     try OperationFault.require(inputs[0] == norm.size, "reads \(inputs[0]) channels, not \(norm.size)")
     try OperationFault.require(
       norm.size % norm.normalizedSize == 0, "\(norm.size) channels are no whole groups of \(norm.normalizedSize)")
+    try OperationFault.require(!norm.hasOwnGains || norm.groupSize != nil, "has gains of groups, but no groups")
     try OperationFault.require(norm.epsilon.isFinite && norm.epsilon >= 0, "epsilon is \(norm.epsilon)")
     return norm.size
   }
@@ -56,10 +75,10 @@ struct NormBody: OperationBody {
   func parameters(input: ChannelTransform, output: ChannelTransform) -> [OperationParameter] {
     var parameters: [OperationParameter] = []
     if norm.gamma != nil || output.scale != nil {
-      parameters.append(OperationParameter(role: .gamma, tensor: norm.gamma, dimensions: [norm.normalizedSize]))
+      parameters.append(OperationParameter(role: .gamma, tensor: norm.gamma, dimensions: norm.parameterDimensions))
     }
     if norm.beta != nil || output.shift != nil {
-      parameters.append(OperationParameter(role: .beta, tensor: norm.beta, dimensions: [norm.normalizedSize]))
+      parameters.append(OperationParameter(role: .beta, tensor: norm.beta, dimensions: norm.parameterDimensions))
     }
     return parameters
   }

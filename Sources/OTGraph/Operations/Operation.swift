@@ -33,6 +33,8 @@ package enum Operation: Sendable, Hashable {
   case scale(Scale)
   /// `c·tanh(x / c)`. Input: one value.
   case softCap(SoftCap)
+  /// Each channel brought within ±bound. Input: one value.
+  case clamp(Clamp)
   /// The product of two values; the first is the gate, the second is what it gates.
   case multiply
   /// The sum of two values.
@@ -66,6 +68,7 @@ package enum Operation: Sendable, Hashable {
     case .activation(let kind): kind
     case .scale(let scale): scale
     case .softCap(let softCap): softCap
+    case .clamp(let clamp): clamp
     case .multiply: Multiply()
     case .add: Add()
     case .firstToken: FirstToken()
@@ -85,14 +88,15 @@ package enum Operation: Sendable, Hashable {
     case "token_type_ids": self = .tokenTypeIDs
     case "embedding": self = .embedding(try Embedding(reader: reader))
     case "linear": self = .linear(try Linear(reader: reader))
-    case "layer_norm": self = .layerNorm(try Norm(reader: reader))
-    case "rms_norm": self = .rmsNorm(try Norm(reader: reader))
+    case "layer_norm", "head_layer_norm": self = .layerNorm(try Norm(reader: reader))
+    case "rms_norm", "head_rms_norm": self = .rmsNorm(try Norm(reader: reader))
     case "attention", "bounded_attention": self = .attention(try Attention(reader: reader))
-    case "head_slice": self = .channelSlice(try ChannelSlice(reader: reader))
+    case "head_slice", "heads_slice": self = .channelSlice(try ChannelSlice(reader: reader))
     case "gather": self = .gather(try Gather(reader: reader))
     case "activation": self = .activation(try ActivationKind(reader: reader))
     case "scale": self = .scale(try Scale(reader: reader))
     case "soft_cap": self = .softCap(try SoftCap(reader: reader))
+    case "clamp": self = .clamp(try Clamp(reader: reader))
     case "multiply": self = .multiply
     case "add": self = .add
     case "first_token": self = .firstToken

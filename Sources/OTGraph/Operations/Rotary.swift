@@ -2,7 +2,7 @@ import Foundation
 import OTJSON
 
 /// Rotary position embedding (Su et al., arXiv:2104.09864): channels `i` and
-/// `i + dimensions/2` of a head turn by `position·frequency(i)`.
+/// `i + dimensions/2` of a head, or `2i` and `2i + 1`, turn by `position·frequency(i)`.
 package struct Rotary: Sendable, Hashable {
   /// Base: unscaled `frequency(i) = theta^(−2i/dimensions)`.
   package let theta: Double
@@ -11,6 +11,29 @@ package struct Rotary: Sendable, Hashable {
   package let dimensions: Int
   /// The change of frequencies for long contexts.
   package let scaling: Scaling
+  /// True when the channels that turn together are neighbours, as in the paper and in GPT-J.
+  package let isInterleaved: Bool
+  /// The growth of queries with the position; nil: none.
+  package let queryGrowth: QueryGrowth?
+
+  /// Queries at position p are multiplied by `1 + rate·log(1 + ⌊p / length⌋)`: Llama 4 and Ministral 3.
+  package struct QueryGrowth: Sendable, Hashable {
+    /// The factor of the logarithm; positive.
+    package let rate: Double
+    /// Positions of a step; positive.
+    package let length: Int
+
+    /// A growth by steps of `length` positions.
+    package init(rate: Double, length: Int) { (self.rate, self.length) = (rate, length) }
+
+    /// The factor at a position.
+    package func factor(at position: Int) -> Double { 1 + rate * log(Double(1 + position / length)) }
+  }
+
+  /// The rotation of keys: that of queries without the growth.
+  package var ofKeys: Rotary {
+    Rotary(theta: theta, dimensions: dimensions, scaling: scaling, isInterleaved: isInterleaved)
+  }
 
   /// A change of the frequencies.
   package enum Scaling: Sendable, Hashable {
@@ -29,10 +52,15 @@ package struct Rotary: Sendable, Hashable {
   }
 
   /// A rotation of `dimensions` channels of each head.
-  package init(theta: Double, dimensions: Int, scaling: Scaling = .none) {
+  package init(
+    theta: Double, dimensions: Int, scaling: Scaling = .none, isInterleaved: Bool = false,
+    queryGrowth: QueryGrowth? = nil
+  ) {
+    self.queryGrowth = queryGrowth
     self.theta = theta
     self.dimensions = dimensions
     self.scaling = scaling
+    self.isInterleaved = isInterleaved
   }
 
   /// Angle per position, in radians, of each of the `dimensions/2` pairs; in sequences of up to
@@ -69,7 +97,10 @@ package struct Rotary: Sendable, Hashable {
   /// The length of sequences beyond which the frequencies are others, and the rotation by these; nil: none is.
   package var longContext: (length: Int, rotary: Rotary)? {
     guard case .longrope(_, let long, let length, let amplitude) = scaling else { return nil }
-    return (length, Rotary(theta: theta, dimensions: dimensions, scaling: .divided(by: long, amplitude: amplitude)))
+    let scaling = Scaling.divided(by: long, amplitude: amplitude)
+    let rotary = Rotary(
+      theta: theta, dimensions: dimensions, scaling: scaling, isInterleaved: isInterleaved, queryGrowth: queryGrowth)
+    return (length, rotary)
   }
 }
 
@@ -93,6 +124,10 @@ extension Rotary {
       try check(long)
       factors += short + long + [Double(contextLength), amplitude]
     }
+    if let queryGrowth {
+      try OperationFault.require(dimensions == headSize, "queries that grow are not rotated whole")
+      factors += [queryGrowth.rate, Double(queryGrowth.length)]
+    }
     try OperationFault.require(
       factors.allSatisfy { $0.isFinite && $0 > 0 }, "the rotation's numbers are unusable")
   }
@@ -102,11 +137,21 @@ extension Rotary {
       divisors.count == dimensions / 2, "\(divisors.count) divisors are not those of \(dimensions) channels")
   }
 
+  /// The kind where there are pairs of neighbours or a growth: readers that do not know these refuse it.
+  static let newerKind = "rotary_extended"
+
   var json: JSONValue {
     func list(_ numbers: [Double]) -> JSONValue { .array(numbers.map { .number($0) }) }
     var object: JSONObject = [
-      "kind": .string("rotary"), "theta": .number(theta), "dimensions": .integer(dimensions),
+      "kind": .string(isInterleaved || queryGrowth != nil ? Rotary.newerKind : "rotary"), "theta": .number(theta),
+      "dimensions": .integer(dimensions),
     ]
+    if isInterleaved { object["isInterleaved"] = .bool(true) }
+    if let queryGrowth {
+      object["queryGrowth"] = .object([
+        "rate": .number(queryGrowth.rate), "length": .integer(queryGrowth.length),
+      ])
+    }
     switch scaling {
     case .none: break
     case .linear(let factor):
@@ -130,9 +175,20 @@ extension Rotary {
   }
 
   init(reader: GraphReader) throws {
-    self.init(
+    let isNewer = try reader.string("kind") == Rotary.newerKind
+    try self.init(
       theta: try reader.number("theta"), dimensions: try reader.integer("dimensions"),
-      scaling: try Scaling(reader: reader))
+      scaling: try Scaling(reader: reader),
+      isInterleaved: try isNewer && reader.has("isInterleaved") && reader.flag("isInterleaved"),
+      queryGrowth: isNewer && reader.has("queryGrowth") ? QueryGrowth(reader: reader.child("queryGrowth")) : nil)
+  }
+}
+
+extension Rotary.QueryGrowth {
+  fileprivate init(reader: GraphReader) throws {
+    let length = try reader.integer("length")
+    guard length > 0 else { throw reader.refusal("queries grow by steps of \(length) tokens") }
+    self.init(rate: try reader.number("rate"), length: length)
   }
 }
 

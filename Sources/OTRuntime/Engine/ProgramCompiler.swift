@@ -100,8 +100,9 @@ struct ProgramCompiler {
 
   /// A value's heads turned by the angles of a rotary embedding.
   mutating func rotated(_ value: Program.ValueID, by rotary: Int, headSize: Int) -> Program.ValueID {
+    let isInterleaved = rotaries[rotary].isInterleaved
     let rotated = newValue(of: nil, channelCount: values[value].channelCount, isSequences: false)
-    append(RotaryStep(rotary, headSize: headSize, value, to: rotated), isSequences: false)
+    append(RotaryStep(rotary, headSize: headSize, isInterleaved: isInterleaved, value, to: rotated), isSequences: false)
     return rotated
   }
 

@@ -10,12 +10,16 @@ extension Attention {
     var biases: AttentionStage.Biases?
     switch positions {
     case .none: break
-    case .alibi: slopes = Attention.alibiSlopes(headCount: headCount)
+    case .alibi: slopes = LinearBias.slopes(headCount: headCount)
+    case .slopes(let bias) where bias.roundedFactor == nil: slopes = bias.slopes
+    case .slopes: break
     case .distances(let table):
       biases = AttentionStage.Biases(table: table, values: try compiler.vector(.distances, of: node) ?? [])
     case .rotary(let rotary):
-      let index = compiler.index(of: rotary)
-      for input in 0..<2 { inputs[input] = compiler.rotated(inputs[input], by: index, headSize: headSize) }
+      for (input, rotary) in [rotary, rotary.ofKeys].enumerated() {
+        let index = compiler.index(of: rotary)
+        inputs[input] = compiler.rotated(inputs[input], by: index, headSize: headSize)
+      }
     }
     let stage = AttentionStage(
       self, index: compiler.attentions.count, slopes: slopes, biases: biases, queries: inputs[0], keys: inputs[1],
@@ -62,6 +66,12 @@ final class AttentionStage: Stage {
     }
   }
 
+  /// Biases that depend on the key's position alone.
+  var positionBias: LinearBias? {
+    guard case .slopes(let bias) = attention.positions, bias.roundedFactor != nil else { return nil }
+    return bias
+  }
+
   var written: [Program.ValueID] { [to] }
   var read: [Program.ValueID] { [queries, keys, values] }
 
@@ -71,6 +81,17 @@ final class AttentionStage: Stage {
       try pass.attendQuantized(self, bits: bits)
     } else {
       try pass.attend(self)
+    }
+  }
+}
+
+extension LinearBias {
+  /// The biases of each head, one head after the other, for sequences of up to `longest` tokens: of positions from 0 on,
+  /// then zeros, so that there are as many behind each position.
+  fileprivate func byPosition(longest: Int, headCount: Int) -> [Float] {
+    let rest = longest.roundedUp(toMultipleOf: 16)
+    return (0..<headCount).flatMap { head in
+      (0..<longest).map { bias(head: head, position: $0) } + [Float](repeating: 0, count: rest)
     }
   }
 }
@@ -92,12 +113,16 @@ extension Pass {
   ///
   /// - Parameter queries: nil: the workspace has them quantized.
   func attendBlocks(of stage: AttentionStage, queries: UnsafeMutablePointer<Float>?) throws {
-    let size = Pass.queryBlockCount
+    let headCount = stage.attention.headCount
+    // A bias by the key's position is one by its distance of one query at a time.
+    let size = stage.positionBias == nil ? Pass.queryBlockCount : 1
     let blockCount = batch.segments.reduce(0) { $0 + ($1.rows.count + size - 1) / size }
-    let biases = stage.biases?.byDistance(longest: batch.longest, headCount: stage.attention.headCount)
+    let biases =
+      stage.biases?.byDistance(longest: batch.longest, headCount: headCount)
+      ?? stage.positionBias?.byPosition(longest: batch.longest, headCount: headCount)
     try (biases ?? []).withUnsafeBufferPointer {
       let loop = AttentionLoop(
-        pass: self, stage: stage, queries: queries, target: workspace.rows(of: stage.to),
+        pass: self, stage: stage, blockSize: size, queries: queries, target: workspace.rows(of: stage.to),
         biases: biases == nil ? nil : $0)
       try engine.pool.run(blockCount * stage.attention.headCount, loop)
     }
@@ -107,25 +132,29 @@ extension Pass {
   private struct AttentionLoop: WorkerPool.Loop {
     let pass: Pass
     let stage: AttentionStage
+    /// Queries that are taken at a time.
+    let blockSize: Int
     let queries: UnsafeMutablePointer<Float>?
     let target: UnsafeMutablePointer<Float>
-    /// As `AttentionStage.Biases.byDistance` gives them.
+    /// As `AttentionStage.Biases.byDistance` or `LinearBias.byPosition` gives them.
     let biases: UnsafeBufferPointer<Float>?
 
     func perform(_ item: Int, worker: Int) {
       let headCount = stage.attention.headCount
       let head = item % headCount
-      let size = Pass.queryBlockCount
+      let size = blockSize
       var block = item / headCount
       for (index, segment) in pass.batch.segments.enumerated() {
         let count = (segment.rows.count + size - 1) / size
         guard block >= count else {
           let first = segment.rows.lowerBound + block * size
           let rows = first..<min(first + size, segment.rows.upperBound)
+          let position = segment.firstPosition + first - segment.rows.lowerBound
           let bias = biases.map { biases in
             let count = biases.count / headCount
             return DistanceBias(
-              UnsafeBufferPointer(rebasing: biases[head * count..<(head + 1) * count]), zero: pass.batch.longest - 1)
+              UnsafeBufferPointer(rebasing: biases[head * count..<(head + 1) * count]),
+              zero: stage.positionBias == nil ? pass.batch.longest - 1 : position)
           }
           pass.withQueries(of: stage, head: head, segment: index, rows: rows, into: target) { part in
             var part = part

@@ -14,9 +14,10 @@ final class SliceStep: RowStep {
 
   func run(_ pass: Pass, _ block: RowBlock) {
     pass.eachRow(block, from, to) { _, x, y in
-      for start in stride(from: 0, to: y.count, by: slice.blockSize) {
+      let run = slice.width * slice.blockSize
+      for start in stride(from: 0, to: y.count, by: run) {
         guard let source = x.baseAddress, let target = y.baseAddress else { return }
-        (target + start).update(from: source + slice.inputChannel(of: start), count: slice.blockSize)
+        (target + start).update(from: source + slice.inputChannel(of: start), count: run)
       }
     }
   }

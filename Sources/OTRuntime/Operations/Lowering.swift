@@ -21,6 +21,7 @@ extension OTGraph.Operation {
     case .activation(let kind): compiler.append(node) { ActivationStep(kind, $0[0], to: $1) }
     case .scale(let scale): compiler.append(node) { ScaleStep(scale, $0[0], to: $1) }
     case .softCap(let softCap): compiler.append(node) { SoftCapStep(softCap, $0[0], to: $1) }
+    case .clamp(let clamp): compiler.append(node) { ClampStep(clamp, $0[0], to: $1) }
     case .multiply: compiler.append(node) { MultiplyStep($0[0], $0[1], to: $1) }
     case .add: compiler.append(node) { AddStep($0[0], $0[1], to: $1) }
     case .firstToken: ChosenRowsStage.lower(node, nil, into: &compiler)

@@ -34,6 +34,10 @@ final class NormStep: RowStep {
       pass.eachRow(block, from, to) { _, x, y in
         for start in stride(from: 0, to: y.count, by: size) {
           let group = start..<start + size
+          let own = norm.hasOwnGains ? group : 0..<size
+          let (gamma, beta) = (
+            gamma.map { UnsafeBufferPointer(rebasing: $0[own]) }, beta.map { UnsafeBufferPointer(rebasing: $0[own]) }
+          )
           let (x, y) = (UnsafeBufferPointer(rebasing: x[group]), UnsafeMutableBufferPointer(rebasing: y[group]))
           if isCentered {
             kernels.layerNormalize(x, epsilon: norm.epsilon, gamma: gamma, beta: beta, into: y)

@@ -6,10 +6,11 @@ final class RotaryStep: RowStep {
   /// Of the program's rotary embeddings, the one that is meant.
   private let index: Int
   private let headSize: Int
+  private let isInterleaved: Bool
   private let from, to: Program.ValueID
 
-  init(_ index: Int, headSize: Int, _ from: Program.ValueID, to: Program.ValueID) {
-    (self.index, self.headSize, self.from, self.to) = (index, headSize, from, to)
+  init(_ index: Int, headSize: Int, isInterleaved: Bool, _ from: Program.ValueID, to: Program.ValueID) {
+    (self.index, self.headSize, self.isInterleaved, self.from, self.to) = (index, headSize, isInterleaved, from, to)
   }
 
   var written: Program.ValueID? { to }
@@ -20,13 +21,28 @@ final class RotaryStep: RowStep {
     let kernels = pass.kernels
     table.withAngles { usual, long in
       pass.eachRow(block, from, to) { row, x, y in
-        _ = y.update(fromContentsOf: x)
+        copy(x, y, pairCount: table.pairCount)
         let angles = pass.batch.sequenceLengths[row] > table.limit ? long : usual
         let start = pass.batch.positions[row] * table.pairCount
         let range = start..<start + table.pairCount
         kernels.rotate(
           y, headSize: headSize, cosines: UnsafeBufferPointer(rebasing: angles.cosines[range]),
           sines: UnsafeBufferPointer(rebasing: angles.sines[range]))
+      }
+    }
+  }
+}
+
+extension RotaryStep {
+  /// Copies a row. Where neighbours turn together, the first of each pair come first in their head, then the second:
+  /// queries and keys alike, so that their products are the same.
+  private func copy(_ x: UnsafeBufferPointer<Float>, _ y: UnsafeMutableBufferPointer<Float>, pairCount: Int) {
+    _ = y.update(fromContentsOf: x)
+    guard isInterleaved else { return }
+    for start in stride(from: 0, to: x.count, by: headSize) {
+      for pair in 0..<pairCount {
+        y[start + pair] = x[start + 2 * pair]
+        y[start + pairCount + pair] = x[start + 2 * pair + 1]
       }
     }
   }
@@ -73,12 +89,14 @@ struct RotaryTable {
   private struct Angles {
     private let frequencies: [Float]
     private let amplitude: Float
+    private let growth: Rotary.QueryGrowth?
     private var cosines: [Float] = []
     private var sines: [Float] = []
 
     init(_ rotary: Rotary) {
       frequencies = rotary.frequencies.map { Float($0) }
       amplitude = Float(rotary.amplitude)
+      growth = rotary.queryGrowth
     }
 
     func withPointers(_ body: (Pointers) -> Void) {
@@ -96,6 +114,7 @@ struct RotaryTable {
       guard !frequencies.isEmpty else { return }
       var position = cosines.count / frequencies.count
       while position < positionCount {
+        let amplitude = growth.map { Float($0.factor(at: position)) * self.amplitude } ?? self.amplitude
         for frequency in frequencies {
           let angle = Float(position) * frequency
           cosines.append(cosf(angle) * amplitude)
