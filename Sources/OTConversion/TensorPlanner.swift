@@ -73,6 +73,7 @@ struct TensorPlanner {
     case (.weight, .block?, let view?):
       return quantized(view, weights[use.node]?.scheme) ?? (use.isUnchanged ? .unchanged : .evaluated)
     case (.weight, .rotation?, _): return .evaluated
+    case (.weight, .router?, _): return use.isUnchanged ? .unchanged : .evaluated
     case (.weight, _, let view?), (.table, _, let view?):
       guard let bits = options.bits(forGroup: [use.node, use.outputName], otherwise: options.embeddingBits) else {
         return use.isUnchanged ? .unchanged : .evaluated

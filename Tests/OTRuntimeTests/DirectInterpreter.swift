@@ -80,6 +80,26 @@ struct DirectInterpreter {
         values[node.name] = zip(inputs[0], inputs[1]).map { zip($0, $1).map { $0 * $1 } }
       case .add:
         values[node.name] = zip(inputs[0], inputs[1]).map { zip($0, $1).map { $0 + $1 } }
+      case .routing(let routing):
+        values[node.name] = inputs[0].map { scores in
+          // Chosen are those with fewer than k before them, by score and then by place.
+          let chosen = scores.indices.filter { i in
+            scores.indices.count { scores[$0] > scores[i] || (scores[$0] == scores[i] && $0 < i) } < routing.chosenCount
+          }
+          let raw = scores.map { routing.function == .softmax ? exp($0) : 1 / (1 + exp(-$0)) }
+          let total = (routing.isNormalized ? chosen : Array(scores.indices)).reduce(0) { $0 + raw[$1] }
+          return scores.indices.map { i in
+            let divides = routing.isNormalized || routing.function == .softmax
+            return chosen.contains(i) ? raw[i] / (divides ? total : 1) : 0
+          }
+        }
+      case .mixture:
+        // Every expert has been computed for every token.
+        values[node.name] = inputs[0].indices.map { token in
+          inputs[1][token].indices.map { channel in
+            inputs[0][token].indices.reduce(0) { $0 + inputs[0][token][$1] * inputs[1 + $1][token][channel] }
+          }
+        }
       case .firstToken:
         values[node.name] = [inputs[0][0]]
       case .lastToken(let last):

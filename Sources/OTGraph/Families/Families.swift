@@ -19,7 +19,7 @@ package enum Families {
     OPTFamily.self, BLOOMFamily.self, LLaMAFamily.self, BERTFamily.self, GPT2Family.self, Qwen3Family.self,
     GemmaFamily.self, Gemma2Family.self, Gemma3Family.self, Phi3Family.self, OLMo2Family.self, GraniteFamily.self,
     SmolLM3Family.self, RoBERTaFamily.self, DistilBERTFamily.self, ELECTRAFamily.self, ModernBERTFamily.self,
-    MPNetFamily.self, NomicBERTFamily.self,
+    MPNetFamily.self, NomicBERTFamily.self, MixtralFamily.self, Qwen3MoEFamily.self, Qwen2MoEFamily.self,
   ]
 
   /// The graph of a checkpoint, without the warnings; as `model` gives it.

@@ -173,10 +173,7 @@ extension Operation {
           table: map(embedding.table), rowCount: embedding.rowCount, size: embedding.size,
           rowOffset: embedding.rowOffset))
     case .linear(let linear):
-      return .linear(
-        Linear(
-          weight: map(linear.weight), bias: linear.bias.map(map), inFeatures: linear.inFeatures,
-          outFeatures: linear.outFeatures, role: linear.role))
+      return .linear(linear.replacing(weight: map(linear.weight), bias: linear.bias.map(map)))
     case .layerNorm(let norm): return .layerNorm(norm.mapTensors(map))
     case .rmsNorm(let norm): return .rmsNorm(norm.mapTensors(map))
     case .attention(let attention): return .attention(attention.mapTensors(map))

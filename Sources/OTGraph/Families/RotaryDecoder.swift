@@ -20,6 +20,8 @@ struct RotaryDecoder {
   var gainOffset: Float = 0
   /// Operations on queries and keys before the attention scores.
   var between: Between?
+  /// The part of layers behind attention, where it is no gated MLP.
+  var feedForward: FeedForward?
 
   // What a configuration means that does not say it.
   /// ε of the norms.
@@ -70,6 +72,22 @@ struct RotaryDecoder {
   /// norms' ε, adds nodes and gives the last one's name. A head's channels are 0 where they are unknown.
   typealias Between = @Sendable (inout GraphBuilder, String, String, Int, Int, Float) -> String
 
+  /// Given a builder and a layer, adds nodes and gives the last one's name; nil: the layer has a gated MLP.
+  typealias FeedForward = @Sendable (inout GraphBuilder, Layer) throws -> String?
+
+  /// A layer of the model, as far as the part behind attention needs it.
+  struct Layer {
+    let index: Int
+    /// Layers of the model.
+    let count: Int
+    /// `model.layers.0.`
+    let prefix: String
+    /// The value that the part reads.
+    let input: String
+    /// Sizes and function of the usual MLP.
+    let mlp: GraphBuilder.MLP
+  }
+
   init(inputBias: GraphBuilder.Bias, outputBias: GraphBuilder.Bias, mlpBias: GraphBuilder.Bias = .denied) {
     (self.inputBias, self.outputBias, self.mlpBias) = (inputBias, outputBias, mlpBias)
   }
@@ -102,7 +120,7 @@ struct RotaryDecoder {
     var value = builder.embedding(prefix + "embed_tokens", tokens, rowCount: vocabulary, size: hidden)
     value = scaled(&builder, prefix + "scaled_embeddings", value, embeddingScale?(hidden))
     for (index, attention) in zip(indices, attentions) {
-      value = layer(&builder, "\(prefix)layers.\(index).", value, attention, sizes)
+      value = try layer(&builder, index, value, attention, sizes)
     }
     value = norm(&builder, prefix + "norm", value, sizes)
     builder.outputs = ["hidden": value]
@@ -186,8 +204,9 @@ struct RotaryDecoder {
   }
 
   private func layer(
-    _ builder: inout GraphBuilder, _ layer: String, _ input: String, _ attention: Attention, _ sizes: Sizes
-  ) -> String {
+    _ builder: inout GraphBuilder, _ index: Int, _ input: String, _ attention: Attention, _ sizes: Sizes
+  ) throws -> String {
+    let layer = "\(builder.prefix)layers.\(index)."
     var block = GraphBuilder.AttentionBlock(
       attention, hidden: sizes.hidden, querySize: sizes.queries, keyValueSize: sizes.keysAndValues)
     block.inputBias = inputBias
@@ -212,7 +231,8 @@ struct RotaryDecoder {
     case .around: added = norm("pre_feedforward_layernorm", middle, true)
     case .after: added = middle
     }
-    added = builder.gatedMLP(layer + "mlp.", added, mlp)
+    let place = Layer(index: index, count: builder.layerCount, prefix: layer, input: added, mlp: mlp)
+    added = try feedForward?(&builder, place) ?? builder.gatedMLP(layer + "mlp.", added, mlp)
     added = norm("post_feedforward_layernorm", added, norms != .before)
     added = scaled(&builder, layer + "mlp_scaled", added, residualScale)
     return builder.add(layer + "mlp_sum", .add, middle, added)

@@ -73,7 +73,6 @@ extension Attention: OperationBody {
   }
   var kind: Operation.Kind { .attention }
   var inputCount: Int { 3 }
-  var needsTokens: Bool { true }
 
   func channelCount(inputs: [Int], isComplete: Bool) throws -> Int {
     try inputs.forEach(OperationFault.requireValue)
@@ -99,6 +98,11 @@ extension Attention: OperationBody {
     case .distances(let table): try table.validate()
     }
     return inputs[0]
+  }
+
+  func rows(_ inputs: [ValueRows], of node: String) throws -> ValueRows {
+    try requireTokens(inputs)
+    return .tokens
   }
 
   func parameters(input: ChannelTransform, output: ChannelTransform) -> [OperationParameter] {
