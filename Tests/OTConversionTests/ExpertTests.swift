@@ -7,7 +7,6 @@ import OTModel
 import OTObservation
 import OTQuantization
 import OTRuntime
-import OTTensor
 import OTVerify
 import Testing
 import _OTModelSupport
@@ -87,19 +86,20 @@ import _OTTestSupport
       guard case .expert(let expert, let router)? = graph.rows(of: site.producer) else { continue }
       count += 1
       let tokens = try #require(chosen[router]?[expert])
-      let places = tokens.map { token in
+      let places = tokens.map { token -> [Int] in
         let sample = starts.lastIndex { $0 <= token } ?? 0
-        return KeptRows.Place(sample: sample, row: token - starts[sample])
+        return [sample, token - starts[sample]]
       }
       #expect(found.moments?.rowCount == tokens.count && found.channelMoments?.rowCount == tokens.count)
-      #expect(found.wholeSamples?.places == places)
-      let kept = found.rows?.places ?? []
-      #expect(kept.count <= 6 && kept.allSatisfy(places.contains) && (kept.isEmpty == places.isEmpty))
-      let sampleCount = Set(places.map(\.sample)).count
-      #expect(found.sampleRanges?.count == sampleCount && found.ranges?.sampleCount == (sampleCount > 0 ? sampleCount : nil))
+      #expect(found.wholeSamples?.places.map { [$0.sample, $0.row] } == places)
+      let kept = (found.rows?.places ?? []).map { [$0.sample, $0.row] }
+      #expect(kept.count <= 6 && kept.allSatisfy(places.contains))
+      let sampleCount = Set(places.map { $0[0] }).count
+      #expect(found.sampleRanges?.count == sampleCount)
+      #expect(found.ranges?.sampleCount == (sampleCount > 0 ? sampleCount : nil))
       #expect(found.isEmpty == tokens.isEmpty)
     }
-    #expect(count > 4)
+    #expect(count >= 4)
   }
 
   /// From the values that a run to each site keeps, the rest of the model gives what it gives at once.
@@ -158,7 +158,7 @@ import _OTTestSupport
         : try settings.run(
           on: conversion.model, samples: samples, kinds: conversion.needs,
           sources: conversion.model.checkpoint.files.map {
-            FileRecord(name: $0.name, byteCount: $0.mapped.byteCount, sha256: "0")
+            FileRecord(name: $0.name, byteCount: $0.mapped.byteCount, sha256: try SHA256Digest.hex(of: $0.mapped))
           })
       if statistics, let found = observed {
         try found.write(to: folder + "/statistics", producer: "test", force: false, inputs: [])
@@ -198,11 +198,14 @@ import _OTTestSupport
   ]
 
   /// Every weight of an expert is quantized, and the file runs, whatever the method.
-  @Test(arguments: ["mixtral", "gptoss"], methods) func methodsDecideAboutExperts(_ name: String, _ method: String) throws
-  {
+  @Test(arguments: ["mixtral", "gptoss"], methods)
+  func methodsDecideAboutExperts(_ name: String, _ method: String) throws {
     let (plan, file, _) = try Self.file(name, method, Self.samples([48, 0, 40, 64, 50]))
     let graph = try #require(file.graph)
-    let experts = graph.parameterUses.filter { $0.role == .weight && $0.node.contains("experts.") }
+    // Of LLM.int8() some channels stay float.
+    let experts = graph.parameterUses.filter {
+      $0.role == .weight && $0.node.contains("experts.") && !$0.node.hasSuffix(".kept")
+    }
     #expect(!experts.isEmpty && experts.allSatisfy { file.container[$0.outputName]?.scheme != nil })
     let routers = graph.parameterUses.filter { $0.role == .weight && $0.linearRole == .router }
     #expect(!routers.isEmpty && routers.allSatisfy { file.container[$0.outputName]?.scheme == nil })
@@ -219,7 +222,8 @@ import _OTTestSupport
     #expect(rounded.bytes == again.bytes)
     let tensors = rounded.model.container.tensors.filter { $0.name.contains("experts.") && $0.scheme != nil }
     #expect(!tensors.isEmpty && tensors.allSatisfy { $0.rounding == .gptq })
-    #expect(try Self.error(rounded.model, name) < Self.error(Self.file(name, "per-token", samples, rounding: "nearest").model, name))
+    let nearest = try Self.file(name, "per-token", samples, rounding: "nearest")
+    #expect(try Self.error(rounded.model, name) < Self.error(nearest.model, name))
   }
 
   /// A text that is too short for all experts: those without a token have a scale per token, which is said.
@@ -268,7 +272,10 @@ import _OTTestSupport
   // MARK: Layouts
 
   /// Experts that are stacked, as transformers 5 has them in memory, are those that are not.
-  @Test(arguments: [("mixtral", "block_sparse_moe.", ("w1", "w3", "w2")), ("qwen3moe", "mlp.", ("gate_proj", "up_proj", "down_proj"))])
+  @Test(arguments: [
+    ("mixtral", "block_sparse_moe.", ("w1", "w3", "w2")),
+    ("qwen3moe", "mlp.", ("gate_proj", "up_proj", "down_proj")),
+  ])
   func stackedExpertsAreTheSame(_ name: String, _ module: String, _ linears: (String, String, String)) throws {
     let source = try Self.source(name)
     let tokens = Self.samples([30]).tokens
@@ -306,7 +313,8 @@ import _OTTestSupport
       #expect(logits == expected)
       // Packed, each weight has a name and scales of its own; unpacked, the stacks are there again.
       let packed = try convert(stacked.checkpoint, to: folder + "/m.otq")
-      let experts = try #require(packed.graph).parameterUses.filter { $0.role == .weight && $0.node.contains("experts.") }
+      let uses = try #require(packed.graph).parameterUses
+      let experts = uses.filter { $0.role == .weight && $0.node.contains("experts.") }
       #expect(experts.allSatisfy { packed.container[$0.outputName]?.scheme != nil })
       try unpack(packed, to: folder + "/unpacked.safetensors")
       let unpacked = try Checkpoint.open(folder + "/unpacked.safetensors")

@@ -23,7 +23,7 @@ import _OTTestSupport
       "llama-dynamic", "llama-longrope", "llama-yarn", "mistral-sliding", "mistral-yarn", "olmo2", "olmo2-biased",
       "phi3", "phi3-longrope", "phi3-partial", "qwen2-alternating", "qwen2-sliding", "qwen2-yarn", "qwen3-sliding",
       "smollm3", "smollm3-sliding", "mixtral", "mixtral-sliding", "qwen2moe", "qwen2moe-sliding", "qwen3moe",
-      "qwen3moe-sparse",
+      "qwen3moe-sparse", "gptoss", "gptoss-mxfp4", "gptoss-one",
     ] + multimodal
 
   /// Models of images and text, of which the language model is read.
@@ -279,7 +279,7 @@ import _OTTestSupport
     case "gemma3": ["final_logit_softcapping", "query_pre_attn_scalar"]
     case "granite": ["embedding_multiplier", "residual_multiplier", "logits_scaling", "attention_multiplier"]
     case "smollm3": ["no_rope_layers"]
-    case "mixtral", "qwen3_moe": ["num_experts_per_tok"]
+    case "mixtral", "qwen3_moe", "gpt_oss": ["num_experts_per_tok"]
     case "qwen2_moe": ["num_experts_per_tok", "qkv_bias"]
     default: []
     }
@@ -303,7 +303,7 @@ import _OTTestSupport
     arguments: names,
     [
       "llama", "mistral", "qwen2", "qwen3", "bert", "gemma", "gemma2", "granite", "olmo2", "phi3", "mixtral",
-      "qwen2_moe", "qwen3_moe",
+      "qwen2_moe", "qwen3_moe", "gpt_oss",
     ])
   func anotherTypeIsRightOrRefused(_ name: String, _ type: String) throws {
     for keepsArchitectures in [true, false] {

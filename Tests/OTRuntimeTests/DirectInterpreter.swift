@@ -58,7 +58,8 @@ struct DirectInterpreter {
           (0..<x.count / size).flatMap { normalized(Array(x[$0 * size..<($0 + 1) * size])) }
         }
       case .attention(let attention):
-        values[node.name] = attend(attention, inputs, mask: mask, biases: try vector(.distances, node))
+        values[node.name] = attend(
+          attention, inputs, mask: mask, biases: try vector(.distances, node), sinks: try vector(.sinks, node))
       case .channelSlice(let slice):
         let size = slice.blockSize
         values[node.name] = inputs[0].map { x in
@@ -80,6 +81,14 @@ struct DirectInterpreter {
         values[node.name] = zip(inputs[0], inputs[1]).map { zip($0, $1).map { $0 * $1 } }
       case .add:
         values[node.name] = zip(inputs[0], inputs[1]).map { zip($0, $1).map { $0 + $1 } }
+      case .clampedGate(let gate):
+        let (limit, slope) = (Double(gate.limit), Double(gate.slope))
+        values[node.name] = zip(inputs[0], inputs[1]).map { gates, others in
+          zip(gates, others).map { gate, other in
+            let g = min(gate, limit)
+            return (max(-limit, min(limit, other)) + 1) * g * (0.5 + 0.5 * Foundation.tanh(slope * g / 2))
+          }
+        }
       case .routing(let routing):
         values[node.name] = inputs[0].map { scores in
           // Chosen are those with fewer than k before them, by score and then by place.
@@ -158,7 +167,9 @@ struct DirectInterpreter {
     return cap - 2 * cap / (exp(2 * x / cap) + 1)
   }
 
-  private func attend(_ attention: Attention, _ inputs: [Rows], mask: [Bool]?, biases: [Double]?) -> Rows {
+  private func attend(
+    _ attention: Attention, _ inputs: [Rows], mask: [Bool]?, biases: [Double]?, sinks: [Double]?
+  ) -> Rows {
     let size = attention.headSize
     let group = attention.headCount / attention.keyValueHeadCount
     let count = inputs[0].count
@@ -210,7 +221,7 @@ struct DirectInterpreter {
           }
           return exp(score)
         }
-        let total = scores.reduce(0, +)
+        let total = scores.reduce(0, +) + (sinks.map { exp($0[index]) } ?? 0)
         output[i] += (0..<size).map { channel in
           zip(visible, scores).map { values[$0][channel] * $1 }.reduce(0, +) / total
         }

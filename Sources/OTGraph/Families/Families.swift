@@ -20,6 +20,7 @@ package enum Families {
     GemmaFamily.self, Gemma2Family.self, Gemma3Family.self, Phi3Family.self, OLMo2Family.self, GraniteFamily.self,
     SmolLM3Family.self, RoBERTaFamily.self, DistilBERTFamily.self, ELECTRAFamily.self, ModernBERTFamily.self,
     MPNetFamily.self, NomicBERTFamily.self, MixtralFamily.self, Qwen3MoEFamily.self, Qwen2MoEFamily.self,
+    GPTOSSFamily.self,
   ]
 
   /// The graph of a checkpoint, without the warnings; as `model` gives it.

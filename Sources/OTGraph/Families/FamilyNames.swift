@@ -184,8 +184,11 @@ extension Operation {
 
 extension Attention {
   fileprivate func mapTensors(_ map: (SourceTensor) -> SourceTensor) -> Attention {
-    guard case .distances(let distances) = positions else { return self }
-    return replacing(positions: .distances(DistanceTable(table: map(distances.table), starts: distances.starts)))
+    var positions = positions
+    if case .distances(let distances) = positions {
+      positions = .distances(DistanceTable(table: map(distances.table), starts: distances.starts))
+    }
+    return replacing(positions: positions, sinks: sinks.map(map))
   }
 }
 

@@ -42,6 +42,8 @@ struct RotaryDecoder {
   var attentionScale: Float?
   /// The soft cap of attention's scores.
   var attentionCap: Float?
+  /// True when each head has a sink, `self_attn.sinks`.
+  var hasSinks = false
   /// The factor of embeddings, by channels of the residual stream.
   var embeddingScale: (@Sendable (Int) -> Float)?
   /// The factor of what attention and MLP add to the residual stream.
@@ -194,12 +196,15 @@ struct RotaryDecoder {
         positions: .rotary(Rotary(theta: 10000, dimensions: 0)))
       return [Attention](repeating: unknown, count: layerCount)
     }
-    return zip(limits.windows, try positions(configuration, layerCount, sizes.headSize)).map { window, positions in
+    let positions = try positions(configuration, layerCount, sizes.headSize)
+    return (0..<layerCount).map { index in
       // A window of all tokens that there can be hides none.
-      let isWhole = window.map { $0 >= contextLength ?? .max } ?? true
+      let window = limits.windows[index].flatMap { $0 >= contextLength ?? .max ? nil : $0 }
+      let sinks = SourceTensor.named("\(builder.prefix)layers.\(index).self_attn.sinks")
       return Attention(
         headCount: sizes.heads, keyValueHeadCount: sizes.groups, headSize: sizes.headSize, scale: attentionScale,
-        softCap: attentionCap, isCausal: true, window: isWhole ? nil : window, positions: positions)
+        softCap: attentionCap, isCausal: true, window: window, positions: positions[index],
+        sinks: hasSinks ? builder.required(sinks, [sizes.heads]) : nil)
     }
   }
 

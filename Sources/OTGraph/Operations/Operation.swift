@@ -35,6 +35,8 @@ package enum Operation: Sendable, Hashable {
   case softCap(SoftCap)
   /// The product of two values; the first is the gate, the second is what it gates.
   case multiply
+  /// The product of two values within limits: the gate, then what it gates.
+  case clampedGate(ClampedGate)
   /// The weights of each token's experts. Input: their scores.
   case routing(Routing)
   /// The weighted sum of what experts give. Inputs: the router, then all experts.
@@ -71,6 +73,7 @@ package enum Operation: Sendable, Hashable {
     case .scale(let scale): scale
     case .softCap(let softCap): softCap
     case .multiply: Multiply()
+    case .clampedGate(let gate): gate
     case .routing(let routing): routing
     case .mixture(let mixture): mixture
     case .add: Add()
@@ -100,6 +103,7 @@ package enum Operation: Sendable, Hashable {
     case "scale": self = .scale(try Scale(reader: reader))
     case "soft_cap": self = .softCap(try SoftCap(reader: reader))
     case "multiply": self = .multiply
+    case "clamped_gate": self = .clampedGate(try ClampedGate(reader: reader))
     case "routing": self = .routing(try Routing(reader: reader))
     case "mixture": self = .mixture(try Mixture(reader: reader))
     case "add": self = .add

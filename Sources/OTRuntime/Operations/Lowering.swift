@@ -22,6 +22,7 @@ extension OTGraph.Operation {
     case .scale(let scale): compiler.append(node) { ScaleStep(scale, $0[0], to: $1) }
     case .softCap(let softCap): compiler.append(node) { SoftCapStep(softCap, $0[0], to: $1) }
     case .multiply: compiler.append(node) { MultiplyStep($0[0], $0[1], to: $1) }
+    case .clampedGate(let gate): compiler.append(node) { ClampedGateStep(gate, $0[0], $0[1], to: $1) }
     case .routing(let routing): compiler.append(node) { RoutingStep(routing, $0[0], to: $1) }
     case .mixture: MixtureStep.lower(node, into: &compiler)
     case .add: compiler.append(node) { AddStep($0[0], $0[1], to: $1) }

@@ -6,12 +6,12 @@ import OTKernels
 /// The tokens that a router sends to each expert, with their weights.
 final class RoutingTable: Sendable {
   /// Memory that a token takes for each of its experts.
-  static let bytesPerChoice = 2 * MemoryLayout<Int32>.stride + MemoryLayout<Float>.stride
+  static let bytesPerChoice = MemoryLayout<Int32>.stride + MemoryLayout<Float>.stride
 
   /// The most choices that there can be.
   let capacity: Int
   /// The first choice of each expert; behind them the number of all.
-  private let firsts: AlignedMemory<Int32>
+  private let firsts: AlignedMemory<Int>
   private let rows: AlignedMemory<Int32>
   private let weights: AlignedMemory<Float>
 
@@ -25,7 +25,7 @@ final class RoutingTable: Sendable {
   }
 
   /// The choices of an expert.
-  private func choices(of expert: Int) -> Range<Int> { Int(firsts.base[expert])..<Int(firsts.base[expert + 1]) }
+  private func choices(of expert: Int) -> Range<Int> { firsts.base[expert]..<firsts.base[expert + 1] }
 
   /// Tokens that are sent to an expert.
   func count(of expert: Int) -> Int { choices(of: expert).count }
@@ -37,7 +37,7 @@ final class RoutingTable: Sendable {
 
   /// The token that is row `row` of an expert, and its weight.
   func choice(_ row: Int, of expert: Int) -> (token: Int, weight: Float) {
-    let place = Int(firsts.base[expert]) + row
+    let place = firsts.base[expert] + row
     return (Int(rows.base[place]), weights.base[place])
   }
 
@@ -75,7 +75,7 @@ final class RoutingTable: Sendable {
     // Each expert's first place moves on to its end while tokens are entered, and then back.
     for token in tokens {
       for expert in 0..<expertCount where values[token * expertCount + expert] != 0 {
-        let place = Int(firsts.base[expert])
+        let place = firsts.base[expert]
         rows.base[place] = Int32(token)
         weights.base[place] = values[token * expertCount + expert]
         firsts.base[expert] += 1
@@ -106,7 +106,7 @@ final class RoutingStep: RowStep {
 
 extension Routing {
   /// The weights of the experts that have the greatest scores, 0 for all others. NaN is less than any other score.
-  func choose(_ scores: UnsafeBufferPointer<Float>, into weights: UnsafeMutableBufferPointer<Float>) {
+  package func choose(_ scores: UnsafeBufferPointer<Float>, into weights: UnsafeMutableBufferPointer<Float>) {
     weights.update(repeating: 0)
     // Marks the chosen with NaN until they have their weights.
     for _ in 0..<chosenCount {
