@@ -256,8 +256,9 @@ OT_INLINE void attend(struct ot_query_block *b, int rows, size_t query) {
     size_t position = a->first_position + query + (size_t)r;
     b->end[r] = ot_end_seen(position, a->is_causal, a->window, a->key_count);
     b->begin[r] = ot_first_seen(position, a->window);
-    b->maxima[r] = -__builtin_inff();
+    b->maxima[r] = a->sink == NULL ? -__builtin_inff() : *a->sink;
     OT_STORE(b->sums + r * 16, splat(0));
+    if (a->sink != NULL) b->sums[r * 16] = 1;
     for (size_t c = 0; c < b->padded; c += 16)
       OT_STORE(b->accumulators + (size_t)r * b->padded + c, splat(0));
   }

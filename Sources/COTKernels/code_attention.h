@@ -8,7 +8,7 @@ OT_INLINE void begin_queries(struct ot_code_queries *b, int rows, size_t query) 
   b->query = query;
   b->slope = a->slope * OT_LOG2_E;
   b->cap = a->soft_cap * OT_LOG2_E;
-  b->maxima = splat(-__builtin_inff());
+  b->maxima = splat(a->sink == NULL ? -__builtin_inff() : *a->sink * OT_LOG2_E);
   __builtin_memset(b->codes, 0, b->padded * ot_most_queries);
   for (int r = 0; r < rows; r++) {
     size_t i = query + (size_t)r;
@@ -20,6 +20,7 @@ OT_INLINE void begin_queries(struct ot_code_queries *b, int rows, size_t query) 
         a->q_scales[i] * a->scale * (a->soft_cap != 0 ? 1 / a->soft_cap : OT_LOG2_E);
     b->start[r] = -OT_KEY_OFFSET * sum(codes, a->head_size);
     b->totals[r] = b->factor[r] * 0;
+    if (a->sink != NULL) b->totals[r] = b->totals[r] + 1;
     for (size_t c = 0; c < a->head_size; c += 4) {
       int8_t *place = b->codes + (c * ot_most_queries + (size_t)r * 4);
       __builtin_memcpy(place, codes + c, a->head_size - c < 4 ? a->head_size - c : 4);

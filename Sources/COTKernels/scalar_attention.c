@@ -61,6 +61,10 @@ void ot_attention_scalar(const struct ot_attention *a) {
     size_t end = ot_end_seen(position, a->is_causal, a->window, a->key_count);
     size_t begin = ot_first_seen(position, a->window);
     float maximum = -__builtin_inff(), sums[lane_count] = {0};
+    if (a->sink != NULL) {
+      maximum = *a->sink;
+      sums[0] = 1;
+    }
     for (size_t c = 0; c < a->head_size; c++) accumulators[c] = 0;
     for (size_t first = begin / ot_key_block * ot_key_block; first < end; first += ot_key_block) {
       size_t count = end - first < ot_key_block ? end - first : ot_key_block;
@@ -89,7 +93,7 @@ void ot_attention_scalar(const struct ot_attention *a) {
     for (int width = lane_count / 2; width > 0; width /= 2)
       for (int lane = 0; lane < width; lane++) sums[lane] = sums[lane] + sums[lane + width];
     const float *own = position < a->key_count ? a->values + position * a->value_stride : NULL;
-    // The largest weight is 1, so that a sum of 0 means that no key was seen.
+    // The largest weight is 1, so that a sum of 0 means that no key was seen, and that there is no sink.
     for (size_t c = 0; c < a->head_size; c++) {
       float value = sums[0] != 0 ? accumulators[c] * (1 / sums[0]) : own ? own[c] : 0;
       a->y[i * a->y_stride + c] = value;

@@ -150,6 +150,10 @@ void ot_code_attention_scalar(const struct ot_code_attention *a) {
     };
     // NaN for a query whose scale is.
     q.total = q.factor * 0;
+    if (a->sink != NULL) {
+      q.maximum = *a->sink * OT_LOG2_E;
+      q.total = q.total + 1;
+    }
     for (size_t c = 0; c < a->head_size; c++) q.accumulators[c] = 0;
     for (size_t first = q.begin / OT_CODE_BLOCK * OT_CODE_BLOCK; first < end; first += OT_CODE_BLOCK)
       add_block(&q, first, end - first < OT_CODE_BLOCK ? end : first + OT_CODE_BLOCK);

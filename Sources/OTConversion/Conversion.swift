@@ -203,7 +203,7 @@ package struct Conversion: Sendable {
       }
     }
     return try ConversionPlan(
-      model: model, recipe: recipe, options: options, foreign: foreign, warnings: warnings)
+      model: model, recipe: recipe, options: options, foreign: foreign, warnings: warnings + recipe.warnings)
   }
 
   /// The names of the methods that decide once the model has been calibrated, joined by `+`.

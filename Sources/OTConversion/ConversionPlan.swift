@@ -90,6 +90,7 @@ package struct ConversionPlan: Sendable {
         for (key, value) in method.record.members { record[key] = value }
       }
     }
+    if !recipe.unreached.isEmpty { record["unreached"] = .array(recipe.unreached.map { .string($0) }) }
     if !recipe.trials.isEmpty {
       record["trials"] = .object(
         recipe.trials.sorted { $0.key < $1.key }.reduce(into: JSONObject()) { sites, entry in
@@ -101,6 +102,9 @@ package struct ConversionPlan: Sendable {
       var members: JSONObject = ["name": .string(rule.kind.name)]
       for (key, value) in rule.record.members { members[key] = value }
       members["run"] = roundingRun?.json
+      if let unreached = rounded?.unreached, !unreached.isEmpty {
+        members["unreached"] = .array(unreached.map { .string($0) })
+      }
       record["rounding"] = .object(members)
     }
     if let calibration {

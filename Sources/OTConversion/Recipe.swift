@@ -27,6 +27,17 @@ package struct Recipe: Sendable {
   /// The plans that were tried for a site before one was chosen, by the site's producer in the source's graph.
   package let trials: [String: [SitePlan.Trial]]
 
+  /// The sites that no token of the calibration reached, since a router sends tokens elsewhere: a scale per token
+  /// stands in for what the methods would have decided. By the site's producer in the source's graph.
+  package let unreached: [String]
+
+  /// Warnings for the user, a line each.
+  var warnings: [String] {
+    guard let first = unreached.first else { return [] }
+    let rest = unreached.count > 1 ? " and \(unreached.count - 1) more" : ""
+    return ["no token of the text came to '\(first)'\(rest): activations there get a scale per token"]
+  }
+
   /// The rule by which weights are rounded, where it goes by what the network gives on samples of text.
   package var sampledRounding: (any RoundingRule)? {
     weights.values.lazy.filter { $0.scheme != nil }.map(\.rounding).first { !$0.needs.isEmpty }
@@ -38,7 +49,7 @@ package struct Recipe: Sendable {
   /// The recipe of a model without a graph: its matrices are quantized, and nothing else.
   init() {
     (graph, weights, methods, observed) = (nil, [:], [WeightsOnly()], nil)
-    (sites, decisions, trials) = ([], [:], [:])
+    (sites, decisions, trials, unreached) = ([], [:], [:], [])
   }
 
   /// Asks the methods about every site, one after the other, and moves their answers into the graph.
@@ -56,6 +67,7 @@ package struct Recipe: Sendable {
     var decisions: [String: SitePlan] = [:]
     let defaults = methods.last?.weightDefaults ?? WeightDefaults()
     let rounding = options.rounding ?? defaults.rounding
+    var unreached: [String] = []
     for site in graph.sites {
       guard let bits = options.bits(forGroup: site.consumers, otherwise: options.bits),
         let linear = site.consumers.first
@@ -64,6 +76,13 @@ package struct Recipe: Sendable {
         activationBits: options.activationBits ?? bits,
         activationScales: options.activations ?? methods.last?.activationDefault ?? .token,
         weight: WeightPlan(scheme: options.scheme(bits: bits, defaults), rounding: rounding))
+      var methods = methods
+      if let observed, observed[site].isEmpty, case .expert = graph.rows(of: site.producer),
+        methods.contains(where: { !$0.needs.isEmpty })
+      {
+        unreached.append(site.producer)
+        methods = [PerToken()]
+      }
       var plan: SitePlan?
       var total: SiteTransform? = .identity
       for method in methods {
@@ -96,6 +115,7 @@ package struct Recipe: Sendable {
     self.methods = methods
     self.observed = observed
     self.trials = trials
+    self.unreached = unreached
     self.decisions = decisions
     sites = graph.sites
   }

@@ -52,20 +52,51 @@ struct TensorPlanner {
     return planned
   }
 
-  /// For a model of an unknown family: every float matrix is quantized.
+  /// For a model of an unknown family: every float matrix is quantized, and those of a stack, one below the other.
   func tensorsWithoutGraph() -> [PlannedTensor] {
     let aliases = checkpoint.aliases
-    return checkpoint.tensors.map { view in
-      let bits = options.bits(forGroup: [view.name], otherwise: options.bits)
-      let treatment: PlannedTensor.Treatment =
-        if let target = aliases[view.name] { .alias(of: target) } else {
-          quantized(view, bits.flatMap { options.scheme(bits: $0) }) ?? .unchanged
-        }
-      var tensor = PlannedTensor(outputName: view.name, shape: view.shape, view: view, use: nil, treatment: treatment)
+    return checkpoint.tensors.map { source in
+      let view = stack(source) ?? source
+      let bits = options.bits(forGroup: [view.name], otherwise: standardBits(view.name))
+      var treatment = PlannedTensor.Treatment.unchanged
+      if let target = aliases[view.name] {
+        treatment = .alias(of: target)
+      } else if let bits, bits <= 8 {
+        treatment = quantized(view, options.scheme(bits: bits)) ?? .unchanged
+      } else if bits != nil, source.shape.rank == 2, source.elementType.isConvertibleFloat,
+        source.elementType.bitWidth > 16
+      {
+        treatment = .converted(.f16)
+      }
+      // A stack that stays as it is has its own shape.
+      var isQuantized = false
+      if case .quantized = treatment { isQuantized = true }
+      let shown = isQuantized ? view : source
+      var tensor = PlannedTensor(
+        outputName: view.name, shape: shown.shape, view: shown, use: nil, treatment: treatment)
+      tensor.sourceShape = source.shape
       // Which of the others the model needs is not known: masks hold infinities.
-      tensor.requiresFinite = view.shape.rank == 2
+      tensor.requiresFinite = shown.shape.rank == 2
       return tensor
     }
+  }
+
+  /// The matrices of experts, one below the other; nil for what is no stack of them: kernels of convolutions, whose
+  /// rows are short.
+  private func stack(_ view: TensorView) -> TensorView? {
+    guard view.shape.rank == 3, view.shape.dimensions[1] >= TileLayout.leastRowCount,
+      view.shape.dimensions[2] >= TileLayout.leastRowCount
+    else { return nil }
+    return view.joiningRows()
+  }
+
+  /// Bits of a matrix of an unknown family: of embeddings and output heads, which their names tell, others.
+  private func standardBits(_ name: String) -> Int {
+    let parts = name.split(separator: ".")
+    let isOutside = parts.contains { part in
+      ["embed", "lm_head", "wte", "wpe"].contains { part.contains($0) } || part == "output" || part == "head"
+    }
+    return isOutside ? options.embeddingBits : options.bits
   }
 
   private func treatment(of use: ParameterUse, _ view: TensorView?) throws -> PlannedTensor.Treatment {
@@ -73,6 +104,7 @@ struct TensorPlanner {
     case (.weight, .block?, let view?):
       return quantized(view, weights[use.node]?.scheme) ?? (use.isUnchanged ? .unchanged : .evaluated)
     case (.weight, .rotation?, _): return .evaluated
+    case (.weight, .router?, _): return use.isUnchanged ? .unchanged : .evaluated
     case (.weight, _, let view?), (.table, _, let view?):
       guard let bits = options.bits(forGroup: [use.node, use.outputName], otherwise: options.embeddingBits) else {
         return use.isUnchanged ? .unchanged : .evaluated

@@ -109,6 +109,10 @@ struct CompressedTensors: QuantizedLayout {
       throw Refusal(
         "export-activation", "site of '\(module.name)' has a scale for each \(groupSize) channels of a token",
         file: model.path, tensor: module.entry.entry.name, remedy: "use --activations token")
+    case .asymmetric:
+      throw Refusal(
+        "export-activation", "site of '\(module.name)' has a code of 0 for each token", file: model.path,
+        tensor: module.entry.entry.name, remedy: "use --activations token")
     case .dynamic: return .dynamic
     case .static(let bits, _): return .static(scale: Float((1 << (bits - 1)) - 1) / 127)
     }

@@ -37,7 +37,10 @@ struct SourceEntry: Sendable {
         Refusal("export-source", message, file: model.path, tensor: source.name)
       }
       let shape = source.shape ?? tensor.shape
-      guard let place = (tensor.use?.tensor ?? .named(source.name)).place(in: shape), place.shape == tensor.shape else {
+      guard let place = (tensor.use?.tensor ?? .named(source.name)).place(in: shape),
+        // Without a graph the matrices of a stack are one below the other: the same elements in the same order.
+        place.shape == tensor.shape || (tensor.use == nil && shape.joiningRows == tensor.shape)
+      else {
         throw refusal("'\(tensor.name)' of shape \(tensor.shape) cannot be a part of shape \(shape)")
       }
       let isFloat = source.elementType.isConvertibleFloat

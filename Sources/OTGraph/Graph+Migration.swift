@@ -126,7 +126,7 @@ extension Graph {
     var channels: [Int?]?
     var seen = Set<String>()
     while let node = self[name], seen.insert(name).inserted {
-      guard consumers(of: name) == readers, !outputs.values.contains(name) else { return nil }
+      guard consumers(of: name).filter({ !isRouter($0) }) == readers, !outputs.values.contains(name) else { return nil }
       path.append(Step(node: name, channels: channels))
       let transform = PushedTransform(shifts: shift, channels: channels)
       switch node.operation.body.push(transform, into: node, of: self) {
@@ -136,6 +136,12 @@ extension Graph {
       }
     }
     return nil
+  }
+
+  /// True when the node gives the scores of a router, whose own weights make up for any transform of what it reads.
+  private func isRouter(_ name: String) -> Bool {
+    guard case .linear(let linear)? = self[name]?.operation else { return false }
+    return linear.role == .router && !isTied([linear.weight, linear.bias])
   }
 
   private func isTied(_ tensors: [SourceTensor?]) -> Bool {
@@ -156,7 +162,7 @@ extension Graph {
         if node.name == site.consumers.first {
           nodes.append(Node(name, operation, inputs: [site.producer]))
         }
-        nodes.append(Node(node.name, node.operation, inputs: [name]))
+        nodes.append(Node(node.name, node.operation, inputs: [name] + node.inputs.dropFirst()))
       } else {
         nodes.append(node)
       }

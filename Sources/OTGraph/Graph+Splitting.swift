@@ -41,10 +41,10 @@ extension Graph {
           Node(
             name,
             .linear(
-              Linear(
+              linear.replacing(
                 weight: .columns(of: linear.weight, part.gather.channels),
-                bias: part.gather.channels.isRest == channels.isRest ? nil : linear.bias, inFeatures: part.count,
-                outFeatures: linear.outFeatures, role: linear.role)), inputs: [part.name]))
+                bias: part.gather.channels.isRest == channels.isRest ? nil : linear.bias, inFeatures: part.count)),
+            inputs: [part.name] + node.inputs.dropFirst()))
       }
       nodes.append(Node(node.name, .add, inputs: ["\(node.name).rest", "\(node.name).kept"]))
     }
@@ -69,23 +69,19 @@ extension Graph {
     guard case .add = node.operation, let rest = part(node.inputs[0]), let kept = part(node.inputs[1]),
       rest.source == kept.source, rest.gather.channels == kept.gather.channels.rest,
       rest.gather.size == kept.gather.size,
-      rest.input == kept.input, kept.linear.bias == nil
+      rest.inputs == kept.inputs, kept.linear.bias == nil
     else { return nil }
-    let linear = rest.linear
-    return Node(
-      node.name,
-      .linear(
-        Linear(
-          weight: rest.source, bias: linear.bias, inFeatures: rest.gather.size, outFeatures: linear.outFeatures,
-          role: linear.role)), inputs: [rest.input])
+    let linear = rest.linear.replacing(
+      weight: rest.source, bias: rest.linear.bias, inFeatures: rest.gather.size)
+    return Node(node.name, .linear(linear), inputs: rest.inputs)
   }
 
-  private func part(_ name: String) -> (linear: Linear, source: SourceTensor, gather: Gather, input: String)? {
+  private func part(_ name: String) -> (linear: Linear, source: SourceTensor, gather: Gather, inputs: [String])? {
     guard let node = self[name], case .linear(let linear) = node.operation,
       case .columns(let source, let columns) = linear.weight, let input = self[nodeBeforeEdge(node.inputs[0])],
       case .gather(let gather) = input.operation, gather.channels == columns
     else { return nil }
-    return (linear, source, gather, input.inputs[0])
+    return (linear, source, gather, [input.inputs[0]] + node.inputs.dropFirst())
   }
 
   /// The node that gives the value that a site's channels are, looking through those that migration put there, and

@@ -62,6 +62,7 @@ package struct Graph: Sendable {
 
   let indices: [String: Int]
   let channelCounts: [Int]
+  let valueRows: [ValueRows]
   let consumersByName: [String: [String]]
   let useCounts: [SourceTensor: Int]
 
@@ -88,6 +89,7 @@ package struct Graph: Sendable {
     self.missing = missing
     indices = validation.indices
     channelCounts = validation.channelCounts
+    valueRows = validation.valueRows
     consumersByName = validation.consumers
     useCounts = nodes.flatMap(\.operation.tensors).reduce(into: [:]) { $0[$1, default: 0] += 1 }
     try checkTransforms(file: file)
@@ -100,6 +102,9 @@ package struct Graph: Sendable {
   /// Channels of the value of the node called `node`: 0 for IDs, nil where
   /// there is no such node.
   package func channelCount(of node: String) -> Int? { indices[node].map { channelCounts[$0] } }
+
+  /// The rows of the value of the node called `node`; nil where there is no such node.
+  package func rows(of node: String) -> ValueRows? { indices[node].map { valueRows[$0] } }
 
   /// True when a token sees only those before it, so that the model can continue a text.
   package var isCausal: Bool {

@@ -12,8 +12,6 @@ package struct GraphPart: Sendable {
   package let outputs: [String: String]
   /// Nodes that are executed or given, in execution order.
   package let nodes: [Node]
-  /// Nodes whose values have a row for each sequence, not for each token.
-  package let nodesOfSequences: Set<String>
   /// True when the part is the graph itself.
   package let isWhole: Bool
   private let names: Set<String>
@@ -24,7 +22,6 @@ package struct GraphPart: Sendable {
     given = []
     outputs = graph.outputs
     nodes = graph.nodes
-    nodesOfSequences = graph.nodesOfSequences
     isWhole = true
     names = Set(graph.nodes.map(\.name))
   }
@@ -47,10 +44,12 @@ package struct GraphPart: Sendable {
     self.given = given.intersection(names)
     outputs = Dictionary(wanted.map { ($0, $0) }, uniquingKeysWith: { first, _ in first })
     nodes = graph.nodes.filter { names.contains($0.name) }
-    nodesOfSequences = graph.nodesOfSequences
     isWhole = false
     self.names = names
   }
+
+  /// True when the node is executed or given.
+  package func contains(_ node: String) -> Bool { names.contains(node) }
 
   /// The nodes of the part that are executed and read the value of `node`, in order.
   package func consumers(of node: String) -> [String] {
@@ -59,12 +58,6 @@ package struct GraphPart: Sendable {
 }
 
 extension Graph {
-  fileprivate var nodesOfSequences: Set<String> {
-    nodes.reduce(into: []) { names, node in
-      if node.operation.body.givesSequences || node.inputs.contains(where: names.contains) { names.insert(node.name) }
-    }
-  }
-
   /// Those of `names` that no other of them depends on, in execution order: a part of the
   /// graph that ends at them has all.
   package func ends(among names: Set<String>) -> [String] {

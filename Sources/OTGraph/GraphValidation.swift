@@ -5,8 +5,8 @@ struct GraphValidation {
   private(set) var indices: [String: Int] = [:]
   private(set) var channelCounts: [Int] = []
   private(set) var consumers: [String: [String]] = [:]
-  /// True for each value that has a row for each sequence, not for each token.
-  private var areOfSequences: [Bool] = []
+  /// The rows of each value.
+  private(set) var valueRows: [ValueRows] = []
 
   /// The largest dimension accepted: products of two of them fit in an Int.
   static let maximumSize = 1 << 31
@@ -45,7 +45,7 @@ struct GraphValidation {
         throw refusal("input", "'\(node.name)' has \(inputs.count) inputs, not \(inputCount)")
       }
       channelCounts.append(try channelCount(of: node, inputs: inputs))
-      areOfSequences.append(try isOfSequences(node))
+      valueRows.append(try rows(of: node))
       if case .affine = node.operation {
         let count = (affineCounts[node.inputs[0]] ?? 0) + 1
         guard count <= GraphValidation.maximumAffineChain else {
@@ -60,9 +60,10 @@ struct GraphValidation {
       guard let index = indices[name], nodes[index].name.hasSameBytes(as: name), channelCounts[index] > 0 else {
         throw refusal("output", "output '\(output)' is '\(name)', which is not a value of the graph")
       }
-      if let isOfSequences = GraphValidation.outputRows[output], areOfSequences[index] != isOfSequences {
-        let (own, wanted) = isOfSequences ? ("token", "sequence") : ("sequence", "token")
-        throw refusal("rows", "output '\(output)' is '\(name)', which has a row for each \(own), not \(wanted)")
+      let wanted = GraphValidation.outputRows[output].map { [$0] } ?? [.tokens, .sequences]
+      guard wanted.contains(valueRows[index]) else {
+        let words = wanted.map(\.description).joined(separator: " or ")
+        throw refusal("rows", "output '\(output)' is '\(name)', which has \(valueRows[index]), not \(words)")
       }
       // Who reads logits looks tokens up in them.
       if output == "logits", let vocabularySize, channelCounts[index] != vocabularySize {
@@ -72,23 +73,19 @@ struct GraphValidation {
     }
   }
 
-  /// True when the outputs that have a meaning are of sequences.
-  private static let outputRows = [
-    "logits": false, "hidden": false, "pooled": true, "class_logits": true, "token_class_logits": false,
+  /// The rows of the outputs that have a meaning.
+  private static let outputRows: [String: ValueRows] = [
+    "logits": .tokens, "hidden": .tokens, "pooled": .sequences, "class_logits": .sequences,
+    "token_class_logits": .tokens,
   ]
 
-  /// True when a node's value has a row for each sequence, once its inputs' rows fit each other.
-  private func isOfSequences(_ node: Node) throws -> Bool {
-    let inputs = node.inputs.compactMap { indices[$0] }.map { areOfSequences[$0] }
-    let body = node.operation.body
-    if body.needsTokens {
-      guard !inputs.contains(true) else { throw refusal("rows", "'\(node.name)' needs a row for each token") }
-    } else {
-      guard Set(inputs).count < 2 else {
-        throw refusal("rows", "'\(node.name)' joins rows of tokens with rows of sequences")
-      }
+  /// The rows of a node's value, once its inputs' fit each other.
+  private func rows(of node: Node) throws -> ValueRows {
+    do {
+      return try node.operation.body.rows(node.inputs.compactMap { indices[$0] }.map { valueRows[$0] }, of: node.name)
+    } catch let fault as OperationFault {
+      throw refusal("rows", "'\(node.name)' \(fault.message)")
     }
-    return body.givesSequences || inputs.contains(true)
   }
 
   private func refusal(_ rule: String, _ message: String) -> Refusal {

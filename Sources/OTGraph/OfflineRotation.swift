@@ -106,14 +106,18 @@ private struct RotationBuilder {
 
   // MARK: R₁
 
-  /// The linear that adds to the stream through constants; nil where the value is no such thing.
-  private func writer(_ name: String) -> String? {
+  /// The linears that add to the stream, through constants and the sum of experts; nil where the value is no such
+  /// thing.
+  private func writers(_ name: String) -> [String]? {
     guard let node = graph[name], graph.consumers(of: name).count == 1, !graph.outputs.values.contains(name) else {
       return nil
     }
     switch node.operation {
-    case .linear(let linear): return linear.role == .block ? name : nil
-    case .scale: return writer(node.inputs[0])
+    case .linear(let linear): return linear.role == .block ? [name] : nil
+    case .scale: return writers(node.inputs[0])
+    case .mixture:
+      let experts = node.inputs.dropFirst().map(writers)
+      return experts.contains(nil) ? nil : experts.flatMap { $0 ?? [] }
     default: return nil
     }
   }
@@ -125,13 +129,13 @@ private struct RotationBuilder {
     for node in graph.nodes {
       guard case .add = node.operation else { continue }
       for (rest, written) in [(node.inputs[0], node.inputs[1]), (node.inputs[1], node.inputs[0])] {
-        guard let writer = writer(written), start == nil || stream.contains(rest) else { continue }
+        guard let found = self.writers(written), start == nil || stream.contains(rest) else { continue }
         if start == nil {
           start = rest
           stream.insert(rest)
         }
         stream.insert(node.name)
-        writers.append(writer)
+        writers += found
         break
       }
     }
@@ -152,7 +156,7 @@ private struct RotationBuilder {
       norms.insert(node.name)
       let linears = graph.consumers(of: node.name)
       let areBlocks = linears.allSatisfy {
-        if case .linear(let linear)? = graph[$0]?.operation { linear.role == .block } else { false }
+        if case .linear(let linear)? = graph[$0]?.operation { [.block, .router].contains(linear.role) } else { false }
       }
       if areBlocks, !linears.isEmpty, !graph.outputs.values.contains(node.name) {
         for linear in linears {
@@ -253,11 +257,10 @@ private struct RotationBuilder {
         }
         let gainsBias = linear.bias == nil && change.norm.map(hasOffset) ?? false
         operation = .linear(
-          Linear(
+          linear.replacing(
             weight: .named(linear.weight.isWhole ? linear.weight.name : "\(node.name).weight"),
             bias: linear.bias.map { .named($0.isWhole ? $0.name : "\(node.name).bias") }
-              ?? (gainsBias ? .named("\(node.name).bias") : nil),
-            inFeatures: linear.inFeatures, outFeatures: linear.outFeatures, role: linear.role))
+              ?? (gainsBias ? .named("\(node.name).bias") : nil)))
         linears.append(change)
       default: break
       }

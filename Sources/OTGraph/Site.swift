@@ -21,17 +21,18 @@ extension Graph {
   /// The site that the value of `name` is; nil where no linear of a block
   /// reads it.
   package func site(producedBy name: String) -> Site? {
-    let linears = consumers(of: name).filter(isBlockLinear)
+    let linears = consumers(of: name).filter { multiplies($0, name) }
     guard !linears.isEmpty, let size = channelCount(of: name) else { return nil }
     let origin = self[nodeBeforeEdge(name)]
     return Site(producer: name, consumers: linears, size: size, fedBy: origin?.operation.kind ?? .input)
   }
 
-  func isSiteProducer(_ name: String) -> Bool { consumers(of: name).contains(where: isBlockLinear) }
+  func isSiteProducer(_ name: String) -> Bool { consumers(of: name).contains { multiplies($0, name) } }
 
-  private func isBlockLinear(_ name: String) -> Bool {
-    guard case .linear(let linear)? = self[name]?.operation else { return false }
-    return linear.role == .block
+  /// True when `name` is a linear of a block and `value` what it multiplies: an expert reads its router, too.
+  private func multiplies(_ name: String, _ value: String) -> Bool {
+    guard let node = self[name], case .linear(let linear) = node.operation else { return false }
+    return linear.role == .block && node.inputs.first == value
   }
 
   /// True when the value of the linear `name` comes to attention as queries or keys, also beside values.

@@ -2,7 +2,8 @@ import COTKernels
 import OTFoundation
 
 /// Attention of consecutive queries of one head, of floats or of quantized values:
-/// y = softmax(cap(scale · q·k) + slope · position of k + bias(position of k − position of q)) v.
+/// y = softmax(cap(scale · q·k) + slope · position of k + bias(position of k − position of q)) v, where a sink is one
+/// more score, which has no value.
 package struct HeadAttention {
   /// Channels of a query, key or value.
   package var headSize: Int
@@ -26,6 +27,8 @@ package struct HeadAttention {
   package var slope: Float = 0
   /// Added to scores, by distance; nil for none.
   package var bias: DistanceBias?
+  /// The score of a sink; nil for none.
+  package var sink: UnsafePointer<Float>?
   /// One byte per key, 0 for those that are not seen; nil: all are. A query that
   /// sees none gets the value at its own position, 0 where there is none.
   package var mask: UnsafeBufferPointer<UInt8>?
@@ -142,7 +145,7 @@ extension Kernels {
       value_stride: block.valueStride, key_count: keyCount, head_size: headSize, first_position: head.firstPosition,
       is_causal: head.isCausal ? 1 : 0, window: head.window, scale: head.scale, soft_cap: head.softCap,
       slope: head.slope, bias: head.bias?.start, mask: head.mask?.baseAddress, y: y, y_stride: head.targetStride,
-      scratch: room)
+      scratch: room, sink: head.sink)
     table.pointee.attention(&call)
   }
 

@@ -82,7 +82,7 @@ extension Kernels {
       key_scales: keyScales, value_scales: valueScales, key_count: keyCount, head_size: headSize,
       first_position: head.firstPosition, is_causal: head.isCausal ? 1 : 0, window: head.window, scale: head.scale,
       soft_cap: head.softCap, slope: head.slope, bias: head.bias?.start, mask: head.mask?.baseAddress, y: y,
-      y_stride: head.targetStride, scratch: room)
+      y_stride: head.targetStride, scratch: room, sink: head.sink)
     table.pointee.code_attention(&call)
   }
 

@@ -151,7 +151,7 @@ package struct Calibrator: Sendable {
     let sequences = used.map { samples[$0] }
     let lengths = sequences.map(\.tokenIDs.count)
     let observers = SiteObservers(
-      sites, kinds: pass.kinds, lengths: lengths, threadCount: executor.threadCount)
+      sites, of: executor.graph, kinds: pass.kinds, lengths: lengths, threadCount: executor.threadCount)
     var values = KeptValues(in: pass.scratch)
     let totalCount = lengths.reduce(0, +)
     var doneCount = 0

@@ -59,13 +59,17 @@ struct RowChoice: Sendable {
   /// Rows of each sample.
   private(set) var rows: [Int: [Int]] = [:]
   private(set) var sampleCount = 0
-  var rowCount: Int { rows.values.reduce(0) { $0 + $1.count } }
+  /// The most rows that are kept of those.
+  private var limit = Int.max
+  var rowCount: Int { min(rows.values.reduce(0) { $0 + $1.count }, limit) }
 
   init() {}
 
-  /// At most `rowCount` rows at even distances in all samples, one after the other.
-  init(rowCount: Int, lengths: [Int]) {
+  /// At most `rowCount` rows at even distances in all samples, one after the other; `limit` of them are kept, where
+  /// a site does not have all.
+  init(rowCount: Int, lengths: [Int], limit: Int = .max) {
     sampleCount = lengths.count
+    self.limit = limit
     var chosen = RowChoice.spread(rowCount, over: lengths.reduce(0, +))[...]
     var first = 0
     for (sample, length) in lengths.enumerated() {
@@ -105,10 +109,20 @@ final class RowObserver: SiteObserver {
   }
 
   func add(_ values: UnsafeBufferPointer<Float>, sample: Int) {
-    for row in choice.rows[sample, default: []] {
-      kept.values += values[row * kept.channelCount..<(row + 1) * kept.channelCount]
-      kept.places.append(KeptRows.Place(sample: sample, row: row))
+    for row in choice.rows[sample, default: []] { add(values, row: row, sample: sample, position: row) }
+  }
+
+  func add(_ values: UnsafeBufferPointer<Float>, sample: Int, positions: [Int]) {
+    let chosen = Set(choice.rows[sample, default: []])
+    for (row, position) in positions.enumerated()
+    where chosen.contains(position) && kept.places.count < choice.rowCount {
+      add(values, row: row, sample: sample, position: position)
     }
+  }
+
+  private func add(_ values: UnsafeBufferPointer<Float>, row: Int, sample: Int, position: Int) {
+    kept.values += values[row * kept.channelCount..<(row + 1) * kept.channelCount]
+    kept.places.append(KeptRows.Place(sample: sample, row: position))
   }
 
   func store(in site: inout SiteObservations) { site[keyPath: part] = kept }

@@ -35,7 +35,8 @@ extension ModelObservations {
   ///   whose ranges were not observed.
   package func write(to path: String, producer: String, force: Bool, inputs: [FileIdentity]) throws {
     var entries: [SafetensorsWriter.Entry] = []
-    for site in sites.keys.sorted() {
+    // A site that no token reached has none.
+    for site in sites.keys.sorted() where sites[site]?.isEmpty != true || sites.allSatisfy(\.value.isEmpty) {
       guard let ranges = sites[site]?.ranges else {
         throw Refusal("statistics-no-ranges", "the ranges of the site '\(site)' were not observed", file: path)
       }

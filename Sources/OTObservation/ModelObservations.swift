@@ -48,10 +48,15 @@ package struct ModelObservations: Sendable {
         remedy: "merge statistics of one model only")
     }
     let name = file?.path ?? "the first"
-    guard family == other.family, Set(sites.keys) == Set(other.sites.keys),
-      sites.allSatisfy({ other.sites[$0]?.channelCount == $1.channelCount })
+    let isSame = Set(sources.map(\.sha256)) == Set(other.sources.map(\.sha256))
+    // No token of one text may have come to an expert: then its site is not there.
+    guard family == other.family, isSame || Set(sites.keys) == Set(other.sites.keys),
+      sites.allSatisfy({
+        $1.isEmpty || other.sites[$0].map { $0.isEmpty } ?? isSame
+          || other.sites[$0]?.channelCount == $1.channelCount
+      })
     else { throw refusal("has other sites than \(name): they are of different models") }
-    guard Set(sources.map(\.sha256)) == Set(other.sources.map(\.sha256)) else {
+    guard isSame else {
       throw refusal("was measured on another model than \(name)")
     }
     if let run = other.runs.first(where: runs.contains) {
@@ -62,8 +67,8 @@ package struct ModelObservations: Sendable {
     }
     return ModelObservations(
       family: family, sources: sources, runs: runs + other.runs,
-      sites: try sites.reduce(into: [:]) { result, entry in
-        guard let merged = other.sites[entry.key].flatMap({ entry.value.merged(with: $0) }) else {
+      sites: try sites.reduce(into: other.sites) { result, entry in
+        guard let merged = entry.value.merged(with: other.sites[entry.key] ?? SiteObservations()) else {
           throw Refusal(
             "statistics-parts", "has observed something else of the site '\(entry.key)' than \(name)",
             file: other.file?.path, remedy: "observe the same on both texts")
@@ -83,7 +88,9 @@ package struct ModelObservations: Sendable {
       throw otherModel("was measured on a model of the family '\(family)', this is '\(graph.family)'")
     }
     for site in graph.sites {
-      guard let channelCount = sites[site.producer]?.channelCount else {
+      guard let observed = sites[site.producer], !observed.isEmpty, let channelCount = observed.channelCount else {
+        // A text may have no token for an expert.
+        if case .expert = graph.rows(of: site.producer) { continue }
         throw otherModel("has nothing about the site '\(site.producer)' of this model")
       }
       guard channelCount == site.size else {

@@ -46,6 +46,12 @@ package struct SiteObservations: Sendable, Equatable {
       ?? rows?.channelCount ?? wholeSamples?.channelCount ?? foreignScales?.absoluteMaximum.count
   }
 
+  /// True when no token reached the site, or nothing was observed of it.
+  package var isEmpty: Bool {
+    ranges == nil && foreignScales == nil && (sampleRanges ?? []).isEmpty && channelMoments?.rowCount ?? 0 == 0
+      && moments?.rowCount ?? 0 == 0 && (rows?.places ?? []).isEmpty && (wholeSamples?.places ?? []).isEmpty
+  }
+
   /// max|x| of each channel, measured here or by another tool; nil where it is not known.
   package var absoluteMaximum: [Float]? {
     if let ranges { return ranges.absoluteMaximum }
@@ -56,6 +62,7 @@ package struct SiteObservations: Sendable, Equatable {
   ///
   /// - Precondition: they have the same number of channels.
   func merged(with other: SiteObservations) -> SiteObservations? {
+    if isEmpty || other.isEmpty { return isEmpty ? other : self }
     func merge<Part>(_ a: Part?, _ b: Part?, _ join: (Part, Part) -> Part?) -> (isSound: Bool, part: Part?) {
       guard let a, let b else { return (a == nil && b == nil, nil) }
       let joined = join(a, b)

@@ -13,8 +13,18 @@ package protocol SiteObserver: AnyObject {
   /// - Parameter sample: counts the samples of calibration; they come in order.
   func add(_ values: UnsafeBufferPointer<Float>, sample: Int) throws
 
+  /// The same of the rows that a site of an expert has of a sample: those of the tokens at these positions.
+  func add(_ values: UnsafeBufferPointer<Float>, sample: Int, positions: [Int]) throws
+
   /// Puts what was gathered into `site`.
   func store(in site: inout SiteObservations)
+}
+
+extension SiteObserver {
+  /// Adds the rows, wherever they are from.
+  package func add(_ values: UnsafeBufferPointer<Float>, sample: Int, positions: [Int]) throws {
+    try add(values, sample: sample)
+  }
 }
 
 /// The observers of several sites, which see what an executor shows on its calling thread.
@@ -22,13 +32,22 @@ final class SiteObservers {
   private let lengths: [Int]
   private let sites: [String: (size: Int, observers: [any SiteObserver])]
 
-  /// - Parameter lengths: rows of each sample of calibration.
-  init(_ sites: [Site], kinds: Set<ObservationKind>, lengths: [Int], threadCount: Int) {
+  /// - Parameters:
+  ///   - graph: of the sites.
+  ///   - lengths: tokens of each sample of calibration.
+  init(_ sites: [Site], of graph: Graph, kinds: Set<ObservationKind>, lengths: [Int], threadCount: Int) {
     self.lengths = lengths
     let kinds = kinds.withoutSmaller
-    let choices = Dictionary(
-      uniqueKeysWithValues: kinds.compactMap { kind in kind.choice(lengths: lengths).map { (kind, $0) } })
+    func choices(spread: Int) -> [ObservationKind: RowChoice] {
+      Dictionary(
+        uniqueKeysWithValues: kinds.compactMap { kind in
+          kind.choice(lengths: lengths, spread: spread).map { (kind, $0) }
+        })
+    }
+    let spreads = Set(sites.map { graph.tokensPerRow(of: $0) })
+    let choicesBySpread = Dictionary(uniqueKeysWithValues: spreads.map { ($0, choices(spread: $0)) })
     let places = sites.map { site -> (String, (size: Int, observers: [any SiteObserver])) in
+      let choices = choicesBySpread[graph.tokensPerRow(of: site)] ?? [:]
       let observers = kinds.map { kind -> any SiteObserver in
         switch kind {
         case .ranges: RangeObserver(channelCount: site.size)
@@ -58,13 +77,22 @@ final class SiteObservers {
         "the model's activation '\(value.name)' is \(value.values[index]) at channel \(index % channelCount)",
         remedy: "calibrate on another text, or repair the checkpoint")
     }
-    var row = 0
+    var (row, token) = (0, 0)
     for sample in samples {
-      let rows = row..<row + lengths[sample]
+      // An expert's rows are those of some of the tokens, in order.
+      let end = token + lengths[sample]
+      let count = value.tokens.map { $0[row...].prefix { $0 < end }.count } ?? lengths[sample]
+      let rows = row..<row + count
       let part = UnsafeBufferPointer(
         rebasing: value.values[rows.lowerBound * channelCount..<rows.upperBound * channelCount])
-      for observer in site.observers { try observer.add(part, sample: sample) }
-      row = rows.upperBound
+      for observer in site.observers where count > 0 {
+        if let tokens = value.tokens {
+          try observer.add(part, sample: sample, positions: tokens[rows].map { $0 - token })
+        } else {
+          try observer.add(part, sample: sample)
+        }
+      }
+      (row, token) = (rows.upperBound, end)
     }
     precondition(row == value.rowCount, "a row per token")
   }
@@ -92,11 +120,13 @@ extension Set<ObservationKind> {
 }
 
 extension ObservationKind {
-  /// The rows that are kept of samples of these lengths; nil where none are.
-  fileprivate func choice(lengths: [Int]) -> RowChoice? {
+  /// The rows that are kept of samples of these lengths, of a site that has a row for about one of `spread` tokens;
+  /// nil where none are.
+  fileprivate func choice(lengths: [Int], spread: Int = 1) -> RowChoice? {
     switch self {
     case .ranges, .sampleRanges, .channelMoments, .moments: nil
-    case .rows(let count): RowChoice(rowCount: count, lengths: lengths)
+    case .rows(let count):
+      RowChoice(rowCount: count.multipliedChecked(by: spread) ?? .max, lengths: lengths, limit: count)
     case .wholeSamples(let count): RowChoice(sampleCount: count, lengths: lengths)
     }
   }
@@ -112,5 +142,14 @@ extension ObservationKind {
         choice(lengths: lengths)?.rowCount.multipliedChecked(by: channelCount)?.multipliedChecked(by: 4)
       }
     return count ?? .max
+  }
+}
+
+extension Graph {
+  /// Tokens for each that comes to the site, if a router sends as many to every expert.
+  fileprivate func tokensPerRow(of site: Site) -> Int {
+    guard case .expert(_, let router) = rows(of: site.producer), case .routing(let routing)? = self[router]?.operation
+    else { return 1 }
+    return max(routing.expertCount / routing.chosenCount, 1)
   }
 }

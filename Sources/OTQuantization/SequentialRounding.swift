@@ -175,6 +175,7 @@ package struct SequentialRounding: Sendable {
       let observed = try advance(
         to: site, pass, samples, from: &values, pending, comparingWith: rule.comparesWithFloat ? floatValues : nil)
       pending = pending.filter { order[$0.key, default: 0] > order[site.producer, default: 0] }
+      if !rule.needs.isEmpty, observed.isEmpty { rounded.unreached.append(site.producer) }
       let rounding = try rule.fitted(to: consume observed)
       for use in site.consumers.flatMap(graph.parameterUses(of:)) where use.role == .weight {
         guard let scheme = weights[use.node]?.scheme(for: use.shape) else { continue }

@@ -29,6 +29,8 @@ package struct NodeValue {
   package let rowCount: Int
   /// Values in a row.
   package let channelCount: Int
+  /// The tokens, counted through all sequences, whose rows these are; nil: all, or the rows are of sequences.
+  package var tokens: [Int]?
 }
 
 /// Runs a model; results do not depend on the number of threads.

@@ -11,6 +11,42 @@ package protocol RowDecoder: Sendable {
 
   /// Lets the system forget the mapped pages of `rows`.
   func release(_ rows: Range<Int>)
+
+  /// The decoder of what one row of the first dimension holds, where it need not decode all of that; nil: it must.
+  func within(row: Int) -> (any RowDecoder)?
+}
+
+extension RowDecoder {
+  /// None.
+  package func within(row: Int) -> (any RowDecoder)? { nil }
+}
+
+/// Tensors of one shape, one behind the other.
+package struct StackedRows: RowDecoder {
+  private let parts: [any RowDecoder]
+  /// Rows of a part.
+  private let rowCount: Int
+  /// Bytes of a part.
+  private let byteCount: Int
+
+  /// A stack of `parts`, each of `rowCount` rows and of `byteCount` bytes.
+  package init(_ parts: [any RowDecoder], rowCount: Int, byteCount: Int) {
+    (self.parts, self.rowCount, self.byteCount) = (parts, rowCount, byteCount)
+  }
+
+  /// Writes whole parts.
+  package func decode(_ rows: Range<Int>, into target: UnsafeMutableRawBufferPointer) {
+    for (index, part) in rows.enumerated() {
+      let bytes = target[index * byteCount..<(index + 1) * byteCount]
+      parts[part].decode(0..<rowCount, into: UnsafeMutableRawBufferPointer(rebasing: bytes))
+    }
+  }
+
+  /// Lets the system forget the pages of whole parts.
+  package func release(_ rows: Range<Int>) { for part in rows { parts[part].release(0..<rowCount) } }
+
+  /// A part.
+  package func within(row: Int) -> (any RowDecoder)? { parts[row] }
 }
 
 /// Rows of another decoder's tensor, from `first` on.
@@ -49,7 +85,7 @@ struct RowsWithinRow: RowDecoder {
 ///
 /// All rows of that matrix are decoded for every block: it is for the parameters that a graph
 /// transposes, and those that it transposes twice come back as they were (`TensorView.transposed`).
-struct TransposedRows: RowDecoder {
+package struct TransposedRows: RowDecoder {
   let base: any RowDecoder
   /// Rows of `base`.
   let rowCount: Int
@@ -57,7 +93,14 @@ struct TransposedRows: RowDecoder {
   let columnCount: Int
   let elementByteCount: Int
 
-  func decode(_ rows: Range<Int>, into target: UnsafeMutableRawBufferPointer) {
+  /// The columns of a matrix of so many rows and columns.
+  package init(base: any RowDecoder, rowCount: Int, columnCount: Int, elementByteCount: Int) {
+    (self.base, self.rowCount, self.columnCount) = (base, rowCount, columnCount)
+    self.elementByteCount = elementByteCount
+  }
+
+  /// Decodes all of the matrix for some columns.
+  package func decode(_ rows: Range<Int>, into target: UnsafeMutableRawBufferPointer) {
     let size = elementByteCount
     withUnsafeTemporaryAllocation(byteCount: columnCount * size, alignment: 64) { line in
       for row in 0..<rowCount {
@@ -70,7 +113,8 @@ struct TransposedRows: RowDecoder {
     }
   }
 
-  func release(_ rows: Range<Int>) {
+  /// Lets go of the matrix with its last column.
+  package func release(_ rows: Range<Int>) {
     if rows.upperBound == columnCount { base.release(0..<rowCount) }
   }
 }
@@ -98,4 +142,31 @@ struct ChosenColumns: RowDecoder {
   }
 
   func release(_ rows: Range<Int>) { base.release(rows) }
+}
+
+/// The rows of other decoders' tensors, one below the other.
+struct JoinedRows: RowDecoder {
+  let parts: [any RowDecoder]
+  /// Rows of each.
+  let rowCount: Int
+
+  func decode(_ rows: Range<Int>, into target: UnsafeMutableRawBufferPointer) {
+    let rowByteCount = target.count / max(rows.count, 1)
+    each(rows) { part, range, place in
+      let bytes = target[place * rowByteCount..<(place + range.count) * rowByteCount]
+      part.decode(range, into: UnsafeMutableRawBufferPointer(rebasing: bytes))
+    }
+  }
+
+  func release(_ rows: Range<Int>) { each(rows) { part, range, _ in part.release(range) } }
+
+  private func each(_ rows: Range<Int>, _ body: (any RowDecoder, Range<Int>, Int) -> Void) {
+    var row = rows.lowerBound
+    while row < rows.upperBound {
+      let (part, first) = row.quotientAndRemainder(dividingBy: rowCount)
+      let end = min(first + rows.upperBound - row, rowCount)
+      body(parts[part], first..<end, row - rows.lowerBound)
+      row += end - first
+    }
+  }
 }

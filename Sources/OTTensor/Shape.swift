@@ -39,6 +39,12 @@ package struct Shape: Sendable, Hashable {
   /// to tell it from.
   package var rowElementCount: Int { rowCount == 0 ? 0 : elementCount / rowCount }
 
+  /// The same elements as a matrix, whose rows are those along the last dimension; nil for fewer than two dimensions.
+  package var joiningRows: Shape? {
+    guard rank >= 2, let columnCount = dimensions.last else { return nil }
+    return Shape([dimensions.dropLast().reduce(1, &*), columnCount])
+  }
+
   /// Element strides of the row-major layout.
   package var rowMajorStrides: [Int] {
     var strides = [Int](repeating: 1, count: rank)

@@ -35,13 +35,27 @@ extension TensorView {
       let size = elementType.bitWidth / 8
       return decoded(
         part,
-        by: RowsWithinRow(
-          base: decoder, row: index, outerByteCount: part.elementCount * size,
-          rowByteCount: part.rowElementCount * size))
+        by: decoder.within(row: index)
+          ?? RowsWithinRow(
+            base: decoder, row: index, outerByteCount: part.elementCount * size,
+            rowByteCount: part.rowElementCount * size))
     }
     return TensorView(
       name: name, elementType: elementType, shape: part, strides: Array(strides.dropFirst()), file: file,
       byteOffset: byteOffset + index * strides[0] * elementType.bitWidth / 8, isBigEndian: isBigEndian)
+  }
+
+  /// The matrices of a stack, one below the other; nil for other ranks, and where they lie apart.
+  package func joiningRows() -> TensorView? {
+    guard shape.rank == 3, columns == nil, let joined = shape.joiningRows else { return nil }
+    if decoder != nil {
+      let parts = (0..<shape.rowCount).compactMap { element($0)?.decoder }
+      return decoded(joined, by: JoinedRows(parts: parts, rowCount: shape.dimensions[1]))
+    }
+    guard strides[0] == strides[1] * shape.dimensions[1] || shape.dimensions[0] == 1 else { return nil }
+    return TensorView(
+      name: name, elementType: elementType, shape: joined, strides: Array(strides.dropFirst()), file: file,
+      byteOffset: byteOffset, isBigEndian: isBigEndian)
   }
 
   /// Some columns of a matrix; nil for other ranks, and where it does not have them.

@@ -46,7 +46,7 @@ final class EvaluationFile {
     inputs: [FileIdentity]
   ) throws {
     node = try value.node(of: model)
-    let rows = GraphPart(model.graph).nodesOfSequences.contains(node) ? [] : [tokens.length]
+    let rows = model.graph.rows(of: node) == .sequences ? [] : [tokens.length]
     guard let shape = Shape([tokens.windows.count] + rows + [model.graph.channelCount(of: node) ?? 0]) else {
       throw Refusal("eval-logits-size", "the values are too many for a file", file: path)
     }

@@ -20,6 +20,7 @@ static void check_attention(
   a->store_keys(k + first * head_size, head_size, key_count - first, head_size, first, cache);
   b->store_keys(k, head_size, key_count, head_size, 0, other);
   expect(memcmp(cache, other, padded * head_size * 4) == 0, "store_keys", key_count);
+  static const float sink = 0.75f;
   for (int i = 0; i < 32; i++) {
     size_t window = i & 8 && i & 1 ? 1 + random_below(key_count) : 0;
     struct ot_attention attention = {
@@ -28,7 +29,7 @@ static void check_attention(
         .head_size = head_size, .first_position = key_count - query_count, .is_causal = i & 1,
         .window = window, .scale = 0.125f, .soft_cap = i & 16 ? 0.5f : 0,
         .slope = i & 2 ? 0.25f : 0, .mask = i & 4 ? mask : NULL, .y = y,
-        .y_stride = head_size, .scratch = scratch};
+        .y_stride = head_size, .scratch = scratch, .sink = i % 3 == 0 ? &sink : NULL};
     a->attention(&attention);
     attention.y = z;
     b->attention(&attention);
@@ -88,6 +89,7 @@ static void check_code_attention(
   a->store_value_codes(v + at, head_size, rest, head_size, first, values);
   b->store_value_codes(v, head_size, key_count, head_size, 0, other_values);
   expect(memcmp(values, other_values, value_bytes) == 0, "store_value_codes", key_count);
+  static const float sink = 0.75f;
   for (int i = 0; i < 32; i++) {
     size_t window = i & 8 && i & 1 ? 1 + random_below(key_count) : 0;
     struct ot_code_attention attention = {
@@ -96,7 +98,7 @@ static void check_code_attention(
         .key_count = key_count, .head_size = head_size, .is_causal = i & 1,
         .first_position = key_count - query_count, .window = window, .scale = 0.125f,
         .soft_cap = i & 16 ? 0.5f : 0, .slope = i & 2 ? 0.25f : 0, .mask = i & 4 ? mask : NULL,
-        .y = y, .y_stride = head_size, .scratch = scratch};
+        .y = y, .y_stride = head_size, .scratch = scratch, .sink = i % 3 == 0 ? &sink : NULL};
     a->code_attention(&attention);
     attention.y = z;
     b->code_attention(&attention);

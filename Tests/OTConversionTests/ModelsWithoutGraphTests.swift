@@ -4,6 +4,7 @@ import OTConversion
 import OTFoundation
 import OTModel
 import OTTensor
+import OTVerify
 import Testing
 import _OTModelSupport
 import _OTTestSupport
@@ -42,6 +43,52 @@ import _OTTestSupport
       let packed = try PackedModel(path: folder + "/model.otq").container.tensors
       #expect(packed.map(\.name).sorted() == checkpoint.tensors.map(\.name).sorted())
       for tensor in packed { #expect(tensor.shape == checkpoint[tensor.name]?.shape) }
+    }
+  }
+
+  /// The matrices of a stack have scales of their own, whatever they are made of; embeddings have their own bits.
+  @Test(arguments: ["gptoss", "gptoss-mxfp4"], [8, 16])
+  func stacksOfExpertsArePacked(_ name: String, _ embeddingBits: Int) throws {
+    try withTemporaryFolder { folder in
+      let model = folder + "/model"
+      try FileManager.default.copyItem(atPath: Fixtures.path("models/families/\(name)"), toPath: model)
+      let text = try String(contentsOfFile: model + "/config.json", encoding: .utf8)
+      try text.replacingOccurrences(of: "\"gpt_oss\"", with: "\"mystery\"")
+        .write(toFile: model + "/config.json", atomically: true, encoding: .utf8)
+      let source = try SourceModel(path: model)
+      var options = ConversionOptions()
+      (options.bits, options.embeddingBits, options.isWeightsOnly) = (4, embeddingBits, true)
+      let packed = try convert(source.checkpoint, options, to: folder + "/model.otq")
+      #expect(packed.graph == nil)
+      var stackCount = 0
+      for view in source.checkpoint.tensors {
+        let stored = try #require(packed.container[view.name])
+        if view.shape.rank == 3 {
+          stackCount += 1
+          let sizes = view.shape.dimensions
+          #expect(stored.shape.dimensions == [sizes[0] * sizes[1], sizes[2]] && stored.scheme?.bits == 4)
+          #expect(stored.source?.shape == view.shape)
+        } else {
+          #expect(stored.shape == view.shape)
+        }
+        guard view.name.contains("embed_tokens") || view.name.contains("lm_head") else { continue }
+        #expect(stored.scheme?.bits == (embeddingBits == 8 ? 8 : nil), "\(view.name)")
+      }
+      #expect(stackCount == 2 * (name == "gptoss" ? 3 : 2))
+      let verification = try WeightVerification(of: packed, reference: source)
+      #expect(verification.hasPassed, "\(verification.offenders)")
+      try unpack(packed, to: folder + "/unpacked.safetensors")
+      let unpacked = try Checkpoint.open(folder + "/unpacked.safetensors")
+      for view in source.checkpoint.tensors {
+        let own = try #require(unpacked[view.name])
+        #expect(own.shape == view.shape)
+        guard view.shape.rank == 3 else { continue }
+        let (got, expected) = (
+          try TransformedRows(view: own).values(rows: 0..<view.shape.rowCount),
+          try TransformedRows(view: view).values(rows: 0..<view.shape.rowCount)
+        )
+        #expect(relativeError(got, expected) < 0.05, "\(view.name)")
+      }
     }
   }
 

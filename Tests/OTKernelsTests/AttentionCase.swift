@@ -18,6 +18,8 @@ struct AttentionCase {
   var window = 0
   var softCap: Float = 0
   var mask: [Bool]?
+  /// A score that has no value.
+  var sink: Float?
   /// Biases of distances from −(queries' positions) on, and the index of distance 0.
   var bias: (values: [Float], zero: Int)?
 
@@ -33,6 +35,12 @@ struct AttentionCase {
   func withBias<Result>(_ body: (DistanceBias?) -> Result) -> Result {
     guard let bias else { return body(nil) }
     return bias.values.withUnsafeBufferPointer { body(DistanceBias($0, zero: bias.zero)) }
+  }
+
+  /// Calls `body` with the sink as kernels take it.
+  func withSink<Result>(_ body: (UnsafePointer<Float>?) -> Result) -> Result {
+    guard let sink else { return body(nil) }
+    return withUnsafePointer(to: sink) { body($0) }
   }
 
   /// Random queries, keys and values. Causal queries end with the last key.
@@ -94,7 +102,10 @@ struct AttentionCase {
               withBias { bias in
                 var block = block
                 block.head.bias = bias
-                scratch.withUnsafeMutableBufferPointer { kernels.attend(block, scratch: $0) }
+                withSink { sink in
+                  block.head.sink = sink
+                  scratch.withUnsafeMutableBufferPointer { kernels.attend(block, scratch: $0) }
+                }
               }
             }
           }
@@ -115,7 +126,7 @@ struct AttentionCase {
         (!isCausal || $0 <= position) && (window == 0 || abs($0 - position) < window) && (mask?[$0] ?? true)
       }
       guard !seen.isEmpty else {
-        return keys.indices.contains(position)
+        return sink == nil && keys.indices.contains(position)
           ? values[position].map { Double($0) } : [Double](repeating: 0, count: headSize)
       }
       let scores = seen.map { key in
@@ -123,9 +134,10 @@ struct AttentionCase {
         let bent = softCap == 0 ? score : Double(softCap) * tanh(score / Double(softCap))
         return bent + Double(slope) * Double(key) + Double(bias.map { $0.values[$0.zero + key - position] } ?? 0)
       }
-      let greatest = scores.max() ?? 0
+      let sink = sink.map { Double($0) } ?? -.infinity
+      let greatest = max(scores.max() ?? 0, sink)
       let weights = scores.map { exp($0 - greatest) }
-      let sum = weights.reduce(0, +)
+      let sum = weights.reduce(0, +) + exp(sink - greatest)
       return (0..<headSize).map { channel in
         zip(seen, weights).map { Double(values[$0][channel]) * $1 }.reduce(0, +) / sum
       }

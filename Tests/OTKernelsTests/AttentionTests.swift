@@ -50,6 +50,11 @@ import _OTTestSupport
         check(attention.result(of: .scalar), attention.expected, context)
         attention.softCap = 1.5
         check(attention.result(of: .scalar), attention.expected, context)
+        for sink in [Float(-30), 0.5, 6] {
+          attention.sink = sink
+          check(attention.result(of: .scalar), attention.expected, context)
+        }
+        attention.sink = window % 2 == 0 ? 1 : nil
         attention.slope = 0.25
         attention.mask = (0..<keyCount).map { _ in Bool.random(using: &generator) }
         // Scores of up to 75, which float32 has to 4e-6: so far may each weight be off, up or down.
@@ -109,6 +114,7 @@ import _OTTestSupport
       if round % 4 < 3 { attention.window = Int.random(in: 0...keyCount, using: &generator) }
       if round % 5 < 2 { attention.addBias(using: &generator) }
       if round % 7 < 3 { attention.softCap = Float.random(in: 0.5...4, using: &generator) }
+      if round % 6 < 2 { attention.sink = Float.random(in: -8...8, using: &generator) }
       if round % 4 < 2 {
         let share = Int.random(in: 0...3, using: &generator)
         attention.mask = (0..<keyCount).map { _ in Int.random(in: 0..<3, using: &generator) < share }

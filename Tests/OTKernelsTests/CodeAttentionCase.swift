@@ -84,7 +84,10 @@ struct CodeAttentionCase {
                     shape.withBias { bias in
                       var block = block
                       block.head.bias = bias
-                      scratch.withUnsafeMutableBufferPointer { kernels.attend(block, scratch: $0) }
+                      shape.withSink { sink in
+                        block.head.sink = sink
+                        scratch.withUnsafeMutableBufferPointer { kernels.attend(block, scratch: $0) }
+                      }
                     }
                   }
                 }

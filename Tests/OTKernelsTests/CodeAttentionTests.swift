@@ -48,6 +48,11 @@ import _OTTestSupport
         check(attention, context)
         attention.shape.softCap = 1.5
         check(attention, context)
+        for sink in [Float(-30), 0.5, 6] {
+          attention.shape.sink = sink
+          check(attention, context)
+        }
+        attention.shape.sink = window % 2 == 0 ? 1 : nil
         attention.shape.slope = 0.25
         attention.shape.mask = (0..<keyCount).map { _ in Bool.random(using: &generator) }
         check(attention, context)
@@ -158,6 +163,7 @@ import _OTTestSupport
       if round % 4 < 3 { attention.shape.window = Int.random(in: 0...keyCount, using: &generator) }
       if round % 5 < 2 { attention.shape.addBias(using: &generator) }
       if round % 7 < 3 { attention.shape.softCap = Float.random(in: 0.5...4, using: &generator) }
+      if round % 6 < 2 { attention.shape.sink = Float.random(in: -8...8, using: &generator) }
       if round % 4 < 2 {
         let share = Int.random(in: 0...3, using: &generator)
         attention.shape.mask = (0..<keyCount).map { _ in Int.random(in: 0..<3, using: &generator) < share }

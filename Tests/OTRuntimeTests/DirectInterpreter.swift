@@ -60,7 +60,8 @@ struct DirectInterpreter {
           }
         }
       case .attention(let attention):
-        values[node.name] = attend(attention, inputs, mask: mask, biases: try vector(.distances, node))
+        values[node.name] = attend(
+          attention, inputs, mask: mask, biases: try vector(.distances, node), sinks: try vector(.sinks, node))
       case .channelSlice(let slice):
         let size = slice.blockSize
         values[node.name] = inputs[0].map { x in
@@ -85,6 +86,34 @@ struct DirectInterpreter {
         values[node.name] = zip(inputs[0], inputs[1]).map { zip($0, $1).map { $0 * $1 } }
       case .add:
         values[node.name] = zip(inputs[0], inputs[1]).map { zip($0, $1).map { $0 + $1 } }
+      case .clampedGate(let gate):
+        let (limit, slope) = (Double(gate.limit), Double(gate.slope))
+        values[node.name] = zip(inputs[0], inputs[1]).map { gates, others in
+          zip(gates, others).map { gate, other in
+            let g = min(gate, limit)
+            return (max(-limit, min(limit, other)) + 1) * g * (0.5 + 0.5 * Foundation.tanh(slope * g / 2))
+          }
+        }
+      case .routing(let routing):
+        values[node.name] = inputs[0].map { scores in
+          // Chosen are those with fewer than k before them, by score and then by place.
+          let chosen = scores.indices.filter { i in
+            scores.indices.count { scores[$0] > scores[i] || (scores[$0] == scores[i] && $0 < i) } < routing.chosenCount
+          }
+          let raw = scores.map { routing.function == .softmax ? exp($0) : 1 / (1 + exp(-$0)) }
+          let total = (routing.isNormalized ? chosen : Array(scores.indices)).reduce(0) { $0 + raw[$1] }
+          return scores.indices.map { i in
+            let divides = routing.isNormalized || routing.function == .softmax
+            return chosen.contains(i) ? raw[i] / (divides ? total : 1) : 0
+          }
+        }
+      case .mixture:
+        // Every expert has been computed for every token.
+        values[node.name] = inputs[0].indices.map { token in
+          inputs[1][token].indices.map { channel in
+            inputs[0][token].indices.reduce(0) { $0 + inputs[0][token][$1] * inputs[1 + $1][token][channel] }
+          }
+        }
       case .firstToken:
         values[node.name] = [inputs[0][0]]
       case .lastToken(let last):
@@ -143,7 +172,9 @@ struct DirectInterpreter {
     return cap - 2 * cap / (exp(2 * x / cap) + 1)
   }
 
-  private func attend(_ attention: Attention, _ inputs: [Rows], mask: [Bool]?, biases: [Double]?) -> Rows {
+  private func attend(
+    _ attention: Attention, _ inputs: [Rows], mask: [Bool]?, biases: [Double]?, sinks: [Double]?
+  ) -> Rows {
     let size = attention.headSize
     let group = attention.headCount / attention.keyValueHeadCount
     let count = inputs[0].count
@@ -207,7 +238,7 @@ struct DirectInterpreter {
           }
           return exp(score)
         }
-        let total = scores.reduce(0, +)
+        let total = scores.reduce(0, +) + (sinks.map { exp($0[index]) } ?? 0)
         output[i] += (0..<size).map { channel in
           zip(visible, scores).map { values[$0][channel] * $1 }.reduce(0, +) / total
         }

@@ -42,6 +42,8 @@ struct ot_attention {
   size_t y_stride;
   /// `ot_attention_scratch_count(head_size)` floats.
   float *_Nonnull scratch;
+  /// A score that takes part in the softmax and has no value; NULL for none. No slope or bias is added to it.
+  const float *_Nullable sink;
 };
 
 /// Attention as `ot_attention` says, of codes -127 ... 127 with one step per
@@ -82,6 +84,7 @@ struct ot_code_attention {
   size_t y_stride;
   /// `ot_code_attention_scratch_count(head_size)` floats.
   float *_Nonnull scratch;
+  const float *_Nullable sink;
 };
 
 /// Positions of a block of keys of `code_attention`.

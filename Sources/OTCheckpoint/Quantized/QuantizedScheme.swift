@@ -16,8 +16,11 @@ protocol QuantizedScheme: Sendable {
   /// The scheme in words: `GPTQ, 4 bits`.
   var name: String { get }
 
-  /// Ends of the names of the tensors that a module's weight is made of, without the dot before them.
+  /// Ends of the names of the tensors that a module's weight is made of, without the separator before them.
   var parts: [String] { get }
+
+  /// What stands before these ends: a dot, unless the scheme says something else.
+  var separator: String { get }
 
   /// Ends of the names of tensors that say how activations are rounded: they are left out.
   var leftOut: [String] { get }
@@ -30,6 +33,7 @@ protocol QuantizedScheme: Sendable {
 
 extension QuantizedScheme {
   var leftOut: [String] { [] }
+  var separator: String { "." }
 }
 
 /// What a checkpoint says of its quantization.

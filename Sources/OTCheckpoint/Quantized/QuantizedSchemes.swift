@@ -16,7 +16,7 @@ struct DequantizedTensors {
 enum QuantizedSchemes {
   static let all: [any QuantizedScheme.Type] = [
     GPTQScheme.self, AWQScheme.self, CompressedTensorsScheme.self, FP8Scheme.self, BitsAndBytesScheme.self,
-    MLXScheme.self,
+    MLXScheme.self, MXFP4Scheme.self,
   ]
 
   /// Members of config.json that say how weights are quantized.
@@ -63,7 +63,7 @@ enum QuantizedSchemes {
     // The longest first: one may end as another does.
     let parts = scheme.parts.sorted { $0.utf8.count > $1.utf8.count }
     func place(_ name: String) -> (module: String, part: String)? {
-      parts.first { name.hasSuffix("." + $0) }.map { (String(name.dropLast($0.count + 1)), $0) }
+      parts.first { name.hasSuffix(scheme.separator + $0) }.map { (String(name.dropLast($0.count + 1)), $0) }
     }
     var modules: [String: [String: TensorView]] = [:]
     for tensor in tensors {

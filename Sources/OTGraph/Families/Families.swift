@@ -23,6 +23,8 @@ package enum Families {
     StarCoder2Family.self, GPTBigCodeFamily.self, StableLMFamily.self, CohereFamily.self, Cohere2Family.self,
     OLMoFamily.self, NemotronFamily.self, GLMFamily.self, EXAONE4Family.self, Ministral3Family.self,
     GraniteHybridFamily.self, MPTFamily.self,
+    MixtralFamily.self, Qwen3MoEFamily.self, Qwen2MoEFamily.self,
+    GPTOSSFamily.self,
   ]
 
   /// The graph of a checkpoint, without the warnings; as `model` gives it.

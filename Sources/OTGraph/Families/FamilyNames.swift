@@ -173,10 +173,7 @@ extension Operation {
           table: map(embedding.table), rowCount: embedding.rowCount, size: embedding.size,
           rowOffset: embedding.rowOffset))
     case .linear(let linear):
-      return .linear(
-        Linear(
-          weight: map(linear.weight), bias: linear.bias.map(map), inFeatures: linear.inFeatures,
-          outFeatures: linear.outFeatures, role: linear.role))
+      return .linear(linear.replacing(weight: map(linear.weight), bias: linear.bias.map(map)))
     case .layerNorm(let norm): return .layerNorm(norm.mapTensors(map))
     case .rmsNorm(let norm): return .rmsNorm(norm.mapTensors(map))
     case .attention(let attention): return .attention(attention.mapTensors(map))
@@ -187,8 +184,11 @@ extension Operation {
 
 extension Attention {
   fileprivate func mapTensors(_ map: (SourceTensor) -> SourceTensor) -> Attention {
-    guard case .distances(let distances) = positions else { return self }
-    return replacing(positions: .distances(DistanceTable(table: map(distances.table), starts: distances.starts)))
+    var positions = positions
+    if case .distances(let distances) = positions {
+      positions = .distances(DistanceTable(table: map(distances.table), starts: distances.starts))
+    }
+    return replacing(positions: positions, sinks: sinks.map(map))
   }
 }
 

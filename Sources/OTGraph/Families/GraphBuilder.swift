@@ -111,20 +111,28 @@ package struct GraphBuilder {
   /// Appends a node and gives its name back.
   @discardableResult
   mutating func add(_ name: String, _ operation: Operation, _ inputs: String...) -> String {
+    add(name, operation, inputs: inputs)
+  }
+
+  /// The same with any number of inputs.
+  mutating func add(_ name: String, _ operation: Operation, inputs: [String]) -> String {
     nodes.append(Node(name, operation, inputs: inputs))
     return name
   }
 
-  /// A linear called `name` with `<name>.weight`, or another `weight`, and `<name>.bias`, or another `biasSource`.
+  /// A linear called `name` with `<name>.weight`, or another `weight`, and `<name>.bias`, or another `biasSource`;
+  /// that of an expert, by its index and the node of the router, has rows for the expert's tokens.
   mutating func linear(
     _ name: String, _ input: String, _ inFeatures: Int, _ outFeatures: Int, weight: SourceTensor? = nil,
-    bias: Bias = .optional, biasSource: SourceTensor? = nil, role: Linear.Role = .block
+    bias: Bias = .optional, biasSource: SourceTensor? = nil, role: Linear.Role = .block,
+    expert: (index: Int, router: String)? = nil
   ) -> String {
     let weight = required(weight ?? "\(name).weight", [outFeatures, inFeatures])
     let bias = parameter(biasSource ?? "\(name).bias", [outFeatures], bias)
     let linear = Linear(
-      weight: weight, bias: bias, inFeatures: inFeatures, outFeatures: outFeatures, role: role)
-    return add(name, .linear(linear), input)
+      weight: weight, bias: bias, inFeatures: inFeatures, outFeatures: outFeatures, role: role,
+      expert: expert?.index)
+    return add(name, .linear(linear), inputs: [input] + (expert.map { [$0.router] } ?? []))
   }
 
   /// The linear that gives the logits, with `<name>.weight`. Where the model ties it to the table of an

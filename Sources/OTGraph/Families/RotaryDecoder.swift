@@ -33,6 +33,8 @@ struct RotaryDecoder {
   var gainOffset: Float = 0
   /// Operations on queries and keys before the attention scores.
   var between: Between?
+  /// The part of layers behind attention, where it is no gated MLP.
+  var feedForward: FeedForward?
 
   // What a configuration means that does not say it.
   /// ε of the norms.
@@ -59,6 +61,8 @@ struct RotaryDecoder {
   var attentionScale: Float?
   /// The soft cap of attention's scores.
   var attentionCap: Float?
+  /// True when each head has a sink, `self_attn.sinks`.
+  var hasSinks = false
   /// The factor of embeddings, by channels of the residual stream.
   var embeddingScale: (@Sendable (Int) -> Float)?
   /// The factor of what attention and MLP add to the residual stream.
@@ -116,6 +120,22 @@ struct RotaryDecoder {
   /// norms' ε, adds nodes and gives the last one's name. A head's channels are 0 where they are unknown.
   typealias Between = @Sendable (inout GraphBuilder, String, String, Int, Int, Float) -> String
 
+  /// Given a builder and a layer, adds nodes and gives the last one's name; nil: the layer has a gated MLP.
+  typealias FeedForward = @Sendable (inout GraphBuilder, Layer) throws -> String?
+
+  /// A layer of the model, as far as the part behind attention needs it.
+  struct Layer {
+    let index: Int
+    /// Layers of the model.
+    let count: Int
+    /// `model.layers.0.`
+    let prefix: String
+    /// The value that the part reads.
+    let input: String
+    /// Sizes and function of the usual MLP.
+    let mlp: GraphBuilder.MLP
+  }
+
   init(inputBias: GraphBuilder.Bias, outputBias: GraphBuilder.Bias, mlpBias: GraphBuilder.Bias = .denied) {
     (self.inputBias, self.outputBias, self.mlpBias) = (inputBias, outputBias, mlpBias)
   }
@@ -148,7 +168,7 @@ struct RotaryDecoder {
     var value = builder.embedding(prefix + "embed_tokens", tokens, rowCount: vocabulary, size: hidden)
     value = scaled(&builder, prefix + "scaled_embeddings", value, embeddingScale?(hidden))
     for (index, attention) in zip(indices, attentions) {
-      value = layer(&builder, "\(prefix)layers.\(index).", value, attention, sizes)
+      value = try layer(&builder, index, value, attention, sizes)
     }
     value = norm(&builder, prefix + lastNorm, value, sizes)
     builder.outputs = ["hidden": value]
@@ -220,18 +240,22 @@ struct RotaryDecoder {
         positions: .rotary(Rotary(theta: 10000, dimensions: 0)))
       return [Attention](repeating: unknown, count: layerCount)
     }
-    return zip(limits.windows, try positions(configuration, layerCount, sizes.headSize)).map { window, positions in
+    let positions = try positions(configuration, layerCount, sizes.headSize)
+    return (0..<layerCount).map { index in
       // A window of all tokens that there can be hides none.
-      let isWhole = window.map { $0 >= contextLength ?? .max } ?? true
+      let window = limits.windows[index].flatMap { $0 >= contextLength ?? .max ? nil : $0 }
+      let sinks = SourceTensor.named("\(builder.prefix)layers.\(index).self_attn.sinks")
       return Attention(
         headCount: sizes.heads, keyValueHeadCount: sizes.groups, headSize: sizes.headSize, scale: attentionScale,
-        softCap: attentionCap, isCausal: true, window: isWhole ? nil : window, positions: positions)
+        softCap: attentionCap, isCausal: true, window: window, positions: positions[index],
+        sinks: hasSinks ? builder.required(sinks, [sizes.heads]) : nil)
     }
   }
 
   private func layer(
-    _ builder: inout GraphBuilder, _ layer: String, _ input: String, _ attention: Attention, _ sizes: Sizes
-  ) -> String {
+    _ builder: inout GraphBuilder, _ index: Int, _ input: String, _ attention: Attention, _ sizes: Sizes
+  ) throws -> String {
+    let layer = "\(builder.prefix)layers.\(index)."
     var block = GraphBuilder.AttentionBlock(
       attention, hidden: sizes.hidden, querySize: sizes.queries, keyValueSize: sizes.keysAndValues)
     block.inputBias = inputBias
@@ -251,15 +275,22 @@ struct RotaryDecoder {
     added = scaled(&builder, layer + "attention_scaled", added, residualScale)
     let middle = builder.add(layer + "attention_sum", .add, input, added)
     added = norms.isParallel ? normed : norm(norms.beforeMLP, middle)
-    added = mlp(&builder, layer, added, sizes)
+    let place = Layer(
+      index: index, count: builder.layerCount, prefix: layer, input: added, mlp: mlpBlock(sizes))
+    added = try feedForward?(&builder, place) ?? mlp(&builder, layer, added, sizes)
     added = norm(norms.afterMLP, added)
     added = scaled(&builder, layer + "mlp_scaled", added, residualScale)
     return builder.add(layer + "mlp_sum", .add, middle, added)
   }
 
-  private func mlp(_ builder: inout GraphBuilder, _ layer: String, _ input: String, _ sizes: Sizes) -> String {
+  private func mlpBlock(_ sizes: Sizes) -> GraphBuilder.MLP {
     var block = GraphBuilder.MLP(hidden: sizes.hidden, inner: sizes.inner, kind: sizes.kind, bias: mlpBias)
     block.isSquared = squaresActivation
+    return block
+  }
+
+  private func mlp(_ builder: inout GraphBuilder, _ layer: String, _ input: String, _ sizes: Sizes) -> String {
+    var block = mlpBlock(sizes)
     switch mlp {
     case .gated: return builder.gatedMLP(layer + "mlp.", input, block)
     case .fused(let name, let output):

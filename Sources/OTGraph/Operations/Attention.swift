@@ -24,6 +24,8 @@ package struct Attention: Sendable, Hashable {
   package let window: Int?
   /// The encoding of positions.
   package let positions: Positions
+  /// A score of each head, `[headCount]`, that takes part in the softmax and has no value; nil: none.
+  package let sinks: SourceTensor?
 
   /// The encoding of positions in attention.
   package enum Positions: Sendable, Hashable {
@@ -44,7 +46,7 @@ package struct Attention: Sendable, Hashable {
   /// Attention with known heads and, unless given, the scale `1/√headSize`.
   package init(
     headCount: Int, keyValueHeadCount: Int, headSize: Int, scale: Float? = nil, softCap: Float? = nil,
-    isCausal: Bool, window: Int? = nil, positions: Positions
+    isCausal: Bool, window: Int? = nil, positions: Positions, sinks: SourceTensor? = nil
   ) {
     self.headCount = headCount
     self.keyValueHeadCount = keyValueHeadCount
@@ -54,13 +56,14 @@ package struct Attention: Sendable, Hashable {
     self.isCausal = isCausal
     self.window = window
     self.positions = positions
+    self.sinks = sinks
   }
 
-  /// The same with another encoding of positions.
-  func replacing(positions: Positions) -> Attention {
+  /// The same with other parameters.
+  func replacing(positions: Positions, sinks: SourceTensor?) -> Attention {
     Attention(
       headCount: headCount, keyValueHeadCount: keyValueHeadCount, headSize: headSize, scale: scale, softCap: softCap,
-      isCausal: isCausal, window: window, positions: positions)
+      isCausal: isCausal, window: window, positions: positions, sinks: sinks)
   }
 
   /// True when the head count is known.
@@ -71,11 +74,10 @@ extension Attention: OperationBody {
   /// Readers that do not know the two members refuse the second name.
   var name: String {
     if case .distances = positions { return "bounded_attention" }
-    return window == nil && softCap == nil ? "attention" : "bounded_attention"
+    return window == nil && softCap == nil && sinks == nil ? "attention" : "bounded_attention"
   }
   var kind: Operation.Kind { .attention }
   var inputCount: Int { 3 }
-  var needsTokens: Bool { true }
 
   func channelCount(inputs: [Int], isComplete: Bool) throws -> Int {
     try inputs.forEach(OperationFault.requireValue)
@@ -104,15 +106,25 @@ extension Attention: OperationBody {
     return inputs[0]
   }
 
-  func parameters(input: ChannelTransform, output: ChannelTransform) -> [OperationParameter] {
-    guard case .distances(let distances) = positions, hasKnownHeads else { return [] }
-    return [
-      OperationParameter(
-        role: .distances, tensor: distances.table, dimensions: [2 * distances.starts.count, headCount])
-    ]
+  func rows(_ inputs: [ValueRows], of node: String) throws -> ValueRows {
+    try requireTokens(inputs)
+    return .tokens
   }
 
-  // MARK: Migration: rows of the attention matrix sum to 1, so that values pass on what is done to them
+  func parameters(input: ChannelTransform, output: ChannelTransform) -> [OperationParameter] {
+    guard hasKnownHeads else { return [] }
+    var parameters: [OperationParameter] = []
+    if case .distances(let distances) = positions {
+      parameters.append(
+        OperationParameter(
+          role: .distances, tensor: distances.table, dimensions: [2 * distances.starts.count, headCount]))
+    }
+    if let sinks { parameters.append(OperationParameter(role: .sinks, tensor: sinks, dimensions: [headCount])) }
+    return parameters
+  }
+
+  // MARK: Migration: rows of the attention matrix sum to 1, so that values pass on what is done to them. With sinks
+  // they sum to less, and values pass on their scale alone.
 
   var canCarryTransform: Bool { true }
   var canReadTransform: Bool { true }
@@ -121,11 +133,12 @@ extension Attention: OperationBody {
     guard hasKnownHeads else { return nil }
     try OperationFault.require(
       inputs[0].isSame(as: .identity) && inputs[1].isSame(as: .identity), "queries and keys cannot be transformed")
+    try OperationFault.require(sinks == nil || !inputs[2].shifts, "values cannot be shifted beside sinks")
     return inputs[2].gathered(valueChannels)
   }
 
   func push(_ transform: PushedTransform, into node: Node, of graph: Graph) -> PushStep? {
-    guard hasKnownHeads, transform.channels == nil else { return nil }
+    guard hasKnownHeads, transform.channels == nil, sinks == nil || !transform.shifts else { return nil }
     return .input(node.inputs[2], readers: [node.name], channels: siteChannels)
   }
 
@@ -160,6 +173,7 @@ extension Attention: OperationBody {
     object["isCausal"] = .bool(isCausal)
     object["window"] = window.map { .integer($0) }
     object["positions"] = positions.json
+    object["sinks"] = sinks.map(\.json)
   }
 
   init(reader: GraphReader) throws {
@@ -168,7 +182,7 @@ extension Attention: OperationBody {
       headSize: try reader.integer("headSize"), scale: Float(try reader.number("scale")),
       softCap: reader.has("softCap") ? Float(try reader.number("softCap")) : nil,
       isCausal: try reader.flag("isCausal"), window: try reader.optionalSize("window"),
-      positions: try Positions(reader: reader.child("positions")))
+      positions: try Positions(reader: reader.child("positions")), sinks: try reader.optionalTensor("sinks"))
   }
 }
 

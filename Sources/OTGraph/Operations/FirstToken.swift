@@ -3,12 +3,15 @@ protocol SequenceOperation: OperationBody {}
 
 extension SequenceOperation {
   var kind: Operation.Kind { .firstToken }
-  var needsTokens: Bool { true }
-  var givesSequences: Bool { true }
 
   func channelCount(inputs: [Int], isComplete: Bool) throws -> Int {
     try OperationFault.requireValue(inputs[0])
     return inputs[0]
+  }
+
+  func rows(_ inputs: [ValueRows], of node: String) throws -> ValueRows {
+    try requireTokens(inputs)
+    return .sequences
   }
 }
 

@@ -15,7 +15,7 @@ package enum Operation: Sendable, Hashable {
   case tokenTypeIDs
   /// Row `id + rowOffset` of a table. Input: IDs.
   case embedding(Embedding)
-  /// `W x + b`. Input: one value.
+  /// `W x + b`. Input: one value; of an expert's, the router, too.
   case linear(Linear)
   /// `(x − mean) / √(variance + ε) ⊙ γ + β`. Input: one value.
   case layerNorm(Norm)
@@ -37,6 +37,12 @@ package enum Operation: Sendable, Hashable {
   case clamp(Clamp)
   /// The product of two values; the first is the gate, the second is what it gates.
   case multiply
+  /// The product of two values within limits: the gate, then what it gates.
+  case clampedGate(ClampedGate)
+  /// The weights of each token's experts. Input: their scores.
+  case routing(Routing)
+  /// The weighted sum of what experts give. Inputs: the router, then all experts.
+  case mixture(Mixture)
   /// The sum of two values.
   case add
   /// The vector of each sequence's first token. Input: one value.
@@ -70,6 +76,9 @@ package enum Operation: Sendable, Hashable {
     case .softCap(let softCap): softCap
     case .clamp(let clamp): clamp
     case .multiply: Multiply()
+    case .clampedGate(let gate): gate
+    case .routing(let routing): routing
+    case .mixture(let mixture): mixture
     case .add: Add()
     case .firstToken: FirstToken()
     case .lastToken(let last): last
@@ -87,7 +96,7 @@ package enum Operation: Sendable, Hashable {
     case "counted_position_ids": self = .countedPositionIDs(try CountedPositions(reader: reader))
     case "token_type_ids": self = .tokenTypeIDs
     case "embedding": self = .embedding(try Embedding(reader: reader))
-    case "linear": self = .linear(try Linear(reader: reader))
+    case "linear", "expert_linear": self = .linear(try Linear(reader: reader))
     case "layer_norm", "head_layer_norm": self = .layerNorm(try Norm(reader: reader))
     case "rms_norm", "head_rms_norm": self = .rmsNorm(try Norm(reader: reader))
     case "attention", "bounded_attention": self = .attention(try Attention(reader: reader))
@@ -98,6 +107,9 @@ package enum Operation: Sendable, Hashable {
     case "soft_cap": self = .softCap(try SoftCap(reader: reader))
     case "clamp": self = .clamp(try Clamp(reader: reader))
     case "multiply": self = .multiply
+    case "clamped_gate": self = .clampedGate(try ClampedGate(reader: reader))
+    case "routing": self = .routing(try Routing(reader: reader))
+    case "mixture": self = .mixture(try Mixture(reader: reader))
     case "add": self = .add
     case "first_token": self = .firstToken
     case "last_token": self = .lastToken(try LastToken(reader: reader))
@@ -118,6 +130,8 @@ extension Operation {
     /// The product of a gate and what it gates.
     case gate
     case scale, sum, firstToken
+    /// The choice of experts, and the sum of what they give.
+    case routing
     /// A node that migration puts on an edge; the linears behind it make up for its change.
     case edge
   }

@@ -20,10 +20,10 @@ protocol OperationBody: Sendable {
   /// - Throws: `OperationFault` where the operation does not fit its inputs.
   func channelCount(inputs: [Int], isComplete: Bool) throws -> Int
 
-  /// True when the inputs must have a row for each token.
-  var needsTokens: Bool { get }
-  /// True when the value has a row for each sequence whatever the inputs have.
-  var givesSequences: Bool { get }
+  /// The rows of the value of `node`, whose inputs have these; where nothing else is said, the same.
+  ///
+  /// - Throws: `OperationFault` where the inputs' rows do not fit.
+  func rows(_ inputs: [ValueRows], of node: String) throws -> ValueRows
 
   /// Adds its members to the object of a node.
   func write(to object: inout JSONObject)
@@ -51,8 +51,7 @@ protocol OperationBody: Sendable {
 
 extension OperationBody {
   var inputCount: Int { 1 }
-  var needsTokens: Bool { false }
-  var givesSequences: Bool { false }
+  func rows(_ inputs: [ValueRows], of node: String) throws -> ValueRows { try common(inputs) }
   func write(to object: inout JSONObject) {}
   func parameters(input: ChannelTransform, output: ChannelTransform) -> [OperationParameter] { [] }
   var canCarryTransform: Bool { false }

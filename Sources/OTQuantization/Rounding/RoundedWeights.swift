@@ -10,6 +10,9 @@ package struct RoundedWeights: Sendable {
     let rows: QuantizedRows
   }
 
+  /// The sites that no token reached, by their producers: their weights are rounded to nearest.
+  package internal(set) var unreached: [String] = []
+
   private let scratch: ScratchFile
   private var entries: [String: Entry] = [:]
   private var byteCount = 0

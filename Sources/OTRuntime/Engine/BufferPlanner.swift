@@ -11,14 +11,14 @@ struct BufferPlanner {
     for (index, placed) in program.stages.enumerated() {
       for value in placed.stage.written {
         lastUse[value] = index
-        regions[value] = placed.region
+        regions[value] = program.values[value].rows.router == nil ? placed.region : .experts
       }
       for value in placed.stage.read {
         // The tail runs several times over what comes before it.
         lastUse[value] = placed.region == .tail && regions[value] == .tokens ? count : max(lastUse[value], index)
       }
       for id in placed.stage.quantized {
-        program.quantizedValues[id].region = placed.region
+        program.quantizedValues[id].region = placed.rows.router == nil ? placed.region : .experts
         lastQuantizedUse[id] = index
       }
       for id in placed.stage.readQuantized {
@@ -41,7 +41,8 @@ struct BufferPlanner {
         program.values[value].buffer = floats.take(program.values[value].channelCount, regions[value])
       }
       for id in placed.stage.quantized {
-        program.quantizedValues[id].buffer = bytes.take(program.quantizedValues[id].bytesPerRow, placed.region)
+        program.quantizedValues[id].buffer = bytes.take(
+          program.quantizedValues[id].bytesPerRow, program.quantizedValues[id].region)
       }
       for value in program.values.indices where lastUse[value] == index {
         floats.give(back: program.values[value].buffer)
@@ -52,6 +53,34 @@ struct BufferPlanner {
     }
     program.bufferSizes = floats.buffers.map { ($0.size, $0.region) }
     program.quantizedBuffers = bytes.buffers.map { ($0.size, $0.region) }
+    placeTables(&program)
+  }
+
+  /// Gives routers tables: those that are not needed at the same time share one.
+  private static func placeTables(_ program: inout Program) {
+    var lastUse = [Int](repeating: -1, count: program.routers.count)
+    for (index, placed) in program.stages.enumerated() {
+      if let router = placed.rows.router { lastUse[router] = index }
+    }
+    for value in program.outputs.values {
+      if let router = program.values[value].rows.router { lastUse[router] = program.stages.count }
+    }
+    var freeAfter: [Int] = []
+    for (index, placed) in program.stages.enumerated() {
+      guard let router = (placed.stage as? RoutingTableStage)?.router else { continue }
+      let routing = program.routers[router].routing
+      let table = freeAfter.firstIndex { $0 < index } ?? freeAfter.count
+      if table == freeAfter.count {
+        freeAfter.append(0)
+        program.routingTables.append((0, 0))
+      }
+      freeAfter[table] = max(lastUse[router], index)
+      program.routers[router].table = table
+      let size = program.routingTables[table]
+      program.routingTables[table] = (
+        max(size.expertCount, routing.expertCount), max(size.chosenCount, routing.chosenCount)
+      )
+    }
   }
 
   private struct Pool {

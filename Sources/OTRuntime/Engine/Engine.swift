@@ -107,9 +107,7 @@ final class Engine: Sendable {
     for index in workspace.rotaryTables.indices { workspace.rotaryTables[index].extend(to: longest) }
     let pass = Pass(engine: self, workspace: workspace, batch: batch, given: given, cache: cache)
     for placed in program.stages where placed.region != .tail {
-      let rows = placed.region == .sequences ? 0..<batch.segments.count : 0..<batch.rowCount
-      try placed.stage.run(pass, rows: rows)
-      try show(placed, rows, workspace, observe)
+      try run(placed, pass, tokens: 0..<batch.rowCount, observe)
     }
     let first: Int
     let blockSize: Int
@@ -122,25 +120,37 @@ final class Engine: Sendable {
       let rows = start..<min(start + blockSize, batch.rowCount)
       workspace.tailOrigin = start
       for placed in program.stages where placed.region == .tail {
-        try placed.stage.run(pass, rows: rows)
-        try show(placed, rows, workspace, observe)
+        try run(placed, pass, tokens: rows, observe)
       }
       try finished(rows)
     }
   }
 
-  private func show(
-    _ placed: Program.PlacedStage, _ rows: Range<Int>, _ workspace: Workspace, _ observe: Executor.Observer?
+  /// Runs a stage on all of its rows, of tokens on those given, and shows its values.
+  private func run(
+    _ placed: Program.PlacedStage, _ pass: Pass, tokens: Range<Int>, _ observe: Executor.Observer?
   ) throws {
+    let rows: Range<Int>
+    switch placed.rows {
+    case .tokens: rows = tokens
+    case .sequences: rows = 0..<pass.batch.segments.count
+    case .expert(let expert, let router):
+      rows = 0..<pass.workspace.routingTable(router).count(of: expert)
+      if rows.isEmpty { return }
+    }
+    try placed.stage.run(pass, rows: rows)
     guard let observe else { return }
     for value in placed.shown {
-      let place = workspace.program.values[value]
+      let place = pass.program.values[value]
       guard let node = place.node else { continue }
-      let base = workspace.rows(of: value) + rows.lowerBound * place.channelCount
-      try observe(
-        NodeValue(
-          name: node, values: UnsafeBufferPointer(start: base, count: rows.count * place.channelCount),
-          rowCount: rows.count, channelCount: place.channelCount))
+      let base = pass.workspace.rows(of: value) + rows.lowerBound * place.channelCount
+      var shown = NodeValue(
+        name: node, values: UnsafeBufferPointer(start: base, count: rows.count * place.channelCount),
+        rowCount: rows.count, channelCount: place.channelCount)
+      if case .expert(let expert, let router) = placed.rows {
+        shown.tokens = Array(pass.workspace.routingTable(router).tokens(of: expert))
+      }
+      try observe(shown)
     }
   }
 
@@ -196,15 +206,15 @@ final class Engine: Sendable {
       for (name, value) in program.outputs where program.regions[value] == .tail { append(value, rows, to: name) }
     }
     for (name, value) in program.outputs where program.regions[value] != .tail {
-      let isSequences = program.regions[value] == .sequences
-      append(value, 0..<(isSequences ? batch.segments.count : batch.rowCount), to: name)
+      append(value, 0..<rows(of: value, workspace, batch).reduce(0) { $0 + $1.count }, to: name)
     }
-    return batch.segments.enumerated().map { index, segment in
+    let ranges = program.outputs.mapValues { rows(of: $0, workspace, batch) }
+    return batch.segments.indices.map { index in
       ExecutionResult(
         outputs: Dictionary(
           uniqueKeysWithValues: program.outputs.map { name, value in
             let width = program.values[value].channelCount
-            let rows = program.regions[value] == .sequences ? index..<index + 1 : segment.rows
+            let rows = ranges[name]?[index] ?? 0..<0
             let all = outputs[name, default: []]
             return (
               name,
@@ -214,6 +224,16 @@ final class Engine: Sendable {
                   ? all : Array(all[rows.lowerBound * width..<rows.upperBound * width]))
             )
           }))
+    }
+  }
+
+  /// The rows of a value that each sequence of a batch has.
+  private func rows(of value: Program.ValueID, _ workspace: Workspace, _ batch: Batch) -> [Range<Int>] {
+    switch workspace.program.values[value].rows {
+    case .tokens: batch.segments.map(\.rows)
+    case .sequences: batch.segments.indices.map { $0..<$0 + 1 }
+    case .expert(let expert, let router):
+      batch.segments.map { workspace.routingTable(router).rows(of: expert, among: $0.rows) }
     }
   }
 }

@@ -13,8 +13,29 @@ struct Program: Sendable {
     /// nil: only a part of what a node does.
     let node: String?
     let channelCount: Int
+    let rows: Rows
     /// Filled in when all stages are known.
     var buffer = 0
+  }
+
+  /// The rows of a value.
+  enum Rows: Hashable, Sendable {
+    case tokens, sequences
+    /// The tokens that a router, by its number, sends to an expert: one behind the other, in their order.
+    case expert(Int, of: Int)
+
+    /// The number of the router whose choice the rows are.
+    var router: Int? {
+      if case .expert(_, let router) = self { return router }
+      return nil
+    }
+  }
+
+  /// The place of a router's choice.
+  struct Router: Sendable {
+    let routing: Routing
+    /// Choices that are not needed at the same time share a table.
+    var table = 0
   }
 
   /// The number of a value.
@@ -99,6 +120,8 @@ struct Program: Sendable {
     case tail
     /// One row per sequence.
     case sequences
+    /// The tokens of one expert, before the last attention or after it.
+    case experts
     /// The rows that a thread takes through a chain of steps at a time: of values that
     /// nothing reads after the chain. They stay in cache.
     case chain
@@ -110,6 +133,7 @@ struct Program: Sendable {
   struct PlacedStage: Sendable {
     let stage: any Stage
     let region: Region
+    let rows: Rows
     /// Values that observers are shown after it, in the order of the graph.
     let shown: [ValueID]
   }
@@ -124,6 +148,9 @@ struct Program: Sendable {
   var quantizedBuffers: [(byteCount: Int, region: Region)]
   var outputs: [String: ValueID]
   var rotaries: [Rotary]
+  var routers: [Router]
+  /// The experts of the tables that routers share, and the most that a token has.
+  var routingTables: [(expertCount: Int, chosenCount: Int)] = []
   /// The attentions, in order.
   var attentions: [AttentionStage]
 
@@ -139,5 +166,6 @@ struct Program: Sendable {
   var bytesPerToken: Int {
     bufferSizes.reduce(0) { $0 + ($1.region == .chain ? 0 : $1.channelCount * 4) }
       + quantizedBuffers.reduce(0) { $0 + $1.byteCount }
+      + routingTables.reduce(0) { $0 + $1.chosenCount * RoutingTable.bytesPerChoice }
   }
 }

@@ -14,16 +14,19 @@ struct ProgramCompiler {
   let packed: [String: PackedMatrix]
   let fuses: Bool
 
-  private var stages: [(stage: any Stage, isSequences: Bool)] = []
+  private var stages: [(stage: any Stage, rows: Program.Rows)] = []
   private(set) var values: [Program.Value] = []
-  /// Of each value, whether it has a row for each sequence.
-  private(set) var isSequences: [Bool] = []
   private(set) var quantizedValues: [Program.QuantizedValue] = []
   private(set) var ids: [String: LookupStage.IDs] = [:]
   /// The values of nodes that are done.
   var valueIDs: [String: Program.ValueID] = [:]
-  private var quantizedIDs: [String: [Program.QuantizedID]] = [:]
+  private var quantizedIDs: [Program.ValueID: [Program.QuantizedID]] = [:]
   private var rotaries: [Rotary] = []
+  private var routers: [Program.Router] = []
+  /// The numbers of routers, by the node.
+  private(set) var routerIDs: [String: Int] = [:]
+  /// The sums over experts, by the node that is one: values that gain what each expert gives.
+  var mixtures: [String: Program.ValueID] = [:]
   var attentions: [AttentionStage] = []
 
   /// - Parameter packed: the weights that are multiplied in integers, by the name of their linear.
@@ -61,33 +64,49 @@ struct ProgramCompiler {
     // Another node has done it.
     guard valueIDs[node.name] == nil else { return }
     if part.given.contains(node.name) {
-      let isSequences = part.nodesOfSequences.contains(node.name)
-      append(GivenStage(node.name, to: newValue(node, isSequences: isSequences)), isSequences: isSequences)
+      let value = newValue(node)
+      append(GivenStage(node.name, to: value), rows: values[value].rows)
     } else {
       try node.operation.lower(node, into: &self)
     }
-    if valueIDs[node.name] != nil, quantizedIDs[node.name] == nil { try quantize(node) }
+    try finish(node)
+  }
+
+  /// What follows on a node's value, wherever that comes from.
+  mutating func finish(_ node: Node) throws {
+    guard let value = valueIDs[node.name], quantizedIDs[value] == nil else { return }
+    try quantize(node)
+    if case .routing(let routing) = node.operation { append(routing, node, value) }
+    for reader in part.consumers(of: node.name) {
+      if case .mixture? = graph[reader]?.operation { mix(node, value, into: reader) }
+    }
+  }
+
+  private mutating func append(_ routing: Routing, _ node: Node, _ value: Program.ValueID) {
+    routerIDs[node.name] = routers.count
+    append(RoutingTableStage(routers.count, of: value), rows: .tokens)
+    routers.append(Program.Router(routing: routing))
   }
 
   // MARK: What operations add
 
   mutating func add(_ kind: LookupStage.IDs, _ node: Node) { ids[node.name] = kind }
 
-  mutating func append(_ stage: any Stage, isSequences: Bool = false) { stages.append((stage, isSequences)) }
+  mutating func append(_ stage: any Stage, rows: Program.Rows = .tokens) { stages.append((stage, rows)) }
 
   /// Adds a step that computes the value of `node`; `step` is given its inputs and its value.
   mutating func append(_ node: Node, _ step: ([Program.ValueID], Program.ValueID) -> any RowStep) {
     let inputs = node.inputs.map(valueID)
-    let value = newValue(node, isSequences: inputs.contains { isSequences[$0] })
-    append(step(inputs, value), isSequences: isSequences[value])
+    let value = newValue(node)
+    append(step(inputs, value), rows: values[value].rows)
   }
 
   /// Adds a step to the chain before it, if what comes before is one.
-  private mutating func append(_ step: any RowStep, isSequences: Bool) {
-    if let chain = stages.last?.stage as? RowChain, stages.last?.isSequences == isSequences {
+  mutating func append(_ step: any RowStep, rows: Program.Rows) {
+    if let chain = stages.last?.stage as? RowChain, stages.last?.rows == rows {
       stages[stages.count - 1].stage = RowChain(chain.steps + [step])
     } else {
-      stages.append((RowChain([step]), isSequences))
+      stages.append((RowChain([step]), rows))
     }
   }
 
@@ -101,8 +120,8 @@ struct ProgramCompiler {
   /// A value's heads turned by the angles of a rotary embedding.
   mutating func rotated(_ value: Program.ValueID, by rotary: Int, headSize: Int) -> Program.ValueID {
     let isInterleaved = rotaries[rotary].isInterleaved
-    let rotated = newValue(of: nil, channelCount: values[value].channelCount, isSequences: false)
-    append(RotaryStep(rotary, headSize: headSize, isInterleaved: isInterleaved, value, to: rotated), isSequences: false)
+    let rotated = newValue(channelCount: values[value].channelCount)
+    append(RotaryStep(rotary, headSize: headSize, isInterleaved: isInterleaved, value, to: rotated), rows: .tokens)
     return rotated
   }
 
@@ -112,11 +131,22 @@ struct ProgramCompiler {
   ///
   /// - Throws: `Refusal` with rule `run-groups` where groups of weights end within groups of activations.
   mutating func quantize(_ node: Node) throws {
-    let value = valueID(node.name)
+    // Experts multiply rows of their own.
+    let readers = part.consumers(of: node.name).filter { name in
+      if case .linear(let linear)? = graph[name]?.operation { linear.expert == nil } else { false }
+    }
+    try quantize(valueID(node.name), of: node.name, for: readers)
+  }
+
+  /// Quantizes a value for those of some linears that read integers; `producer` is the node whose value it has,
+  /// all of it or the rows of an expert.
+  ///
+  /// - Throws: `Refusal` with rule `run-groups`.
+  mutating func quantize(_ value: Program.ValueID, of producer: String, for readers: [String]) throws {
     var ids: [Program.QuantizedID] = []
-    for name in part.consumers(of: node.name) {
+    for name in readers {
       guard case .linear(let linear)? = graph[name]?.operation, let matrix = packed[name] else { continue }
-      let quantization = quantization(of: linear, producer: node.name)
+      let quantization = quantization(of: linear, producer: producer)
       let columns = matrix.runs.map(\.columns)
       if let size = quantization.groupSize, columns.contains(where: { $0.lowerBound % size != 0 }) {
         throw Refusal(
@@ -133,16 +163,16 @@ struct ProgramCompiler {
             channelCount: values[value].channelCount))
       }
     }
-    for id in ids { append(QuantizationStep(id, of: value), isSequences: isSequences[value]) }
-    quantizedIDs[node.name] = ids
+    for id in ids { append(QuantizationStep(id, of: value), rows: values[value].rows) }
+    quantizedIDs[value] = ids
   }
 
   /// The quantized value that a linear reads, and the partition that fits its weight.
   func quantizedInput(
-    of linear: Linear, _ matrix: PackedMatrix, producer: String
+    of linear: Linear, _ matrix: PackedMatrix, _ value: Program.ValueID, producer: String
   ) -> (Program.QuantizedID, partition: Int)? {
     let quantization = quantization(of: linear, producer: producer)
-    guard let id = quantizedIDs[producer]?.first(where: { quantizedValues[$0].quantization == quantization }),
+    guard let id = quantizedIDs[value]?.first(where: { quantizedValues[$0].quantization == quantization }),
       let partition = quantizedValues[id].partitions.firstIndex(of: matrix.runs.map(\.columns))
     else { return nil }
     return (id, partition)
@@ -161,17 +191,27 @@ struct ProgramCompiler {
 
   // MARK: Values and parameters
 
-  mutating func newValue(_ node: Node, isSequences: Bool = false) -> Program.ValueID {
-    let value = newValue(
-      of: node.name, channelCount: graph.channelCount(of: node.name) ?? 0, isSequences: isSequences)
-    valueIDs[node.name] = value
-    return value
+  mutating func newValue(_ node: Node) -> Program.ValueID {
+    values.append(
+      Program.Value(
+        node: node.name, channelCount: graph.channelCount(of: node.name) ?? 0, rows: rows(of: node.name)))
+    valueIDs[node.name] = values.count - 1
+    return values.count - 1
   }
 
-  private mutating func newValue(of node: String?, channelCount: Int, isSequences: Bool) -> Program.ValueID {
-    values.append(Program.Value(node: node, channelCount: channelCount))
-    self.isSequences.append(isSequences)
+  /// A value that is no node's.
+  mutating func newValue(channelCount: Int, rows: Program.Rows = .tokens) -> Program.ValueID {
+    values.append(Program.Value(node: nil, channelCount: channelCount, rows: rows))
     return values.count - 1
+  }
+
+  /// The rows of a node's value. In a part without the router, all rows are an expert's.
+  private func rows(of node: String) -> Program.Rows {
+    switch graph.rows(of: node) {
+    case .sequences: .sequences
+    case .expert(let expert, let router): routerIDs[router].map { .expert(expert, of: $0) } ?? .tokens
+    case .tokens, .routing, nil: .tokens
+    }
   }
 
   func valueID(_ name: String) -> Program.ValueID {
@@ -190,23 +230,31 @@ struct ProgramCompiler {
 
   // MARK: Placing
 
+  /// True when experts after a stage go by a choice from before it.
+  private func isRouted(across index: Int) -> Bool {
+    let made = Set(stages[...index].compactMap { ($0.stage as? RoutingTableStage)?.router })
+    return stages[index...].contains { $0.rows.router.map(made.contains) ?? false }
+  }
+
   private func program() -> Program {
     var isLastRows = stages.count
     // Rows of sequences depend on rows of tokens: then all rows are done together.
     // What is wanted of a part is wanted of all rows.
-    if part.isWhole, !isSequences.contains(true),
-      let last = stages.lastIndex(where: { $0.stage is AttentionStage })
+    if part.isWhole, !values.contains(where: { $0.rows == .sequences }),
+      let last = stages.lastIndex(where: { $0.stage is AttentionStage }), !isRouted(across: last)
     {
       isLastRows = last + 1
     }
     let regions = stages.indices.map { index -> Program.Region in
-      stages[index].isSequences ? .sequences : index >= isLastRows ? .tail : .tokens
+      stages[index].rows == .sequences ? .sequences : index >= isLastRows ? .tail : .tokens
     }
     var program = Program(
       stages: zip(stages, regions).map { stage, region in
-        Program.PlacedStage(stage: stage.stage, region: region, shown: fuses ? [] : stage.stage.written)
+        Program.PlacedStage(
+          stage: stage.stage, region: region, rows: stage.rows, shown: fuses ? [] : stage.stage.written)
       }, values: values, regions: [], quantizedValues: quantizedValues, bufferSizes: [], quantizedBuffers: [],
-      outputs: part.outputs.compactMapValues { valueIDs[$0] }, rotaries: rotaries, attentions: attentions)
+      outputs: part.outputs.compactMapValues { valueIDs[$0] }, rotaries: rotaries, routers: routers,
+      attentions: attentions)
     BufferPlanner.place(&program)
     return program
   }

@@ -39,6 +39,7 @@ final class Workspace {
   /// The inputs of attention of quantized values.
   let quantizedQueries, quantizedKeys, quantizedValues: QuantizedMatrix
   var rotaryTables: [RotaryTable]
+  private let routingTables: [RoutingTable]
   let scratch: [Scratch]
 
   /// The memory of one thread.
@@ -71,7 +72,7 @@ final class Workspace {
     self.tailCapacity = tailCapacity
     self.sequenceCapacity = sequenceCapacity
     let capacities = [
-      Program.Region.tokens: rowCapacity, .tail: tailCapacity, .sequences: sequenceCapacity,
+      Program.Region.tokens: rowCapacity, .experts: rowCapacity, .tail: tailCapacity, .sequences: sequenceCapacity,
       .chain: Program.chainRowCount * threadCount,
     ]
     floats = try program.bufferSizes.map {
@@ -87,6 +88,9 @@ final class Workspace {
     quantizedKeys = try QuantizedMatrix(rowCount: quantizedCount, width: keyWidth)
     quantizedValues = try QuantizedMatrix(rowCount: quantizedCount, width: keyWidth)
     rotaryTables = program.rotaries.map(RotaryTable.init)
+    routingTables = try program.routingTables.map {
+      try RoutingTable(expertCount: $0.expertCount, chosenCount: $0.chosenCount, rowCapacity: rowCapacity)
+    }
     let attentionCount =
       program.attentions.map { stage in
         let headSize = stage.attention.headSize
@@ -109,6 +113,9 @@ final class Workspace {
         weights: try AlignedMemory(count: weightCount))
     }
   }
+
+  /// The choice of a router.
+  func routingTable(_ router: Int) -> RoutingTable { routingTables[program.routers[router].table] }
 
   /// The address of row 0 of a value that outlives its chain, in memory or not.
   func rows(of value: Program.ValueID) -> UnsafeMutablePointer<Float> {
@@ -134,7 +141,7 @@ final class Workspace {
 
   private func capacity(of region: Program.Region) -> Int {
     switch region {
-    case .tokens: rowCapacity
+    case .tokens, .experts: rowCapacity
     case .tail: tailCapacity
     case .sequences: sequenceCapacity
     case .chain: preconditionFailure("quantized values are there for a product, which no chain has")

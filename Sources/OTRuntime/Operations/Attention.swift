@@ -22,8 +22,8 @@ extension Attention {
       }
     }
     let stage = AttentionStage(
-      self, index: compiler.attentions.count, slopes: slopes, biases: biases, queries: inputs[0], keys: inputs[1],
-      values: inputs[2],
+      self, index: compiler.attentions.count, slopes: slopes, biases: biases,
+      sinks: try compiler.vector(.sinks, of: node), queries: inputs[0], keys: inputs[1], values: inputs[2],
       to: compiler.newValue(node))
     compiler.attentions.append(stage)
     compiler.append(stage)
@@ -39,16 +39,18 @@ final class AttentionStage: Stage {
   let slopes: [Float]?
   /// Biases by distance.
   let biases: Biases?
+  /// Scores of the heads that have no value.
+  let sinks: [Float]?
   /// Queries and keys are rotated where they are to be.
   let queries, keys, values: Program.ValueID
   let to: Program.ValueID
 
   init(
-    _ attention: Attention, index: Int, slopes: [Float]?, biases: Biases?, queries: Program.ValueID,
-    keys: Program.ValueID,
-    values: Program.ValueID, to: Program.ValueID
+    _ attention: Attention, index: Int, slopes: [Float]?, biases: Biases?, sinks: [Float]?,
+    queries: Program.ValueID, keys: Program.ValueID, values: Program.ValueID, to: Program.ValueID
   ) {
     (self.attention, self.index, self.slopes, self.biases) = (attention, index, slopes, biases)
+    self.sinks = sinks
     (self.queries, self.keys, self.values, self.to) = (queries, keys, values, to)
   }
 
@@ -215,10 +217,13 @@ extension Pass {
     part.head.window = attention.window ?? 0
     part.head.softCap = attention.softCap ?? 0
     part.head.slope = stage.slopes?[head] ?? 0
-    guard let mask = batch.mask else { return body(part) }
-    mask.withUnsafeBufferPointer {
-      part.head.mask = UnsafeBufferPointer(rebasing: $0[segment.rows])
-      body(part)
+    (stage.sinks ?? []).withUnsafeBufferPointer { sinks in
+      part.head.sink = sinks.baseAddress.flatMap { sinks.isEmpty ? nil : $0 + head }
+      guard let mask = batch.mask else { return body(part) }
+      mask.withUnsafeBufferPointer {
+        part.head.mask = UnsafeBufferPointer(rebasing: $0[segment.rows])
+        body(part)
+      }
     }
   }
 

@@ -8,8 +8,8 @@ final class ChosenRowsStage: Stage {
   /// - Parameter last: nil: the first token.
   static func lower(_ node: Node, _ last: LastToken?, into compiler: inout ProgramCompiler) {
     let from = compiler.valueID(node.inputs[0])
-    let to = compiler.newValue(node, isSequences: true)
-    compiler.append(ChosenRowsStage(last, from, to: to), isSequences: true)
+    let to = compiler.newValue(node)
+    compiler.append(ChosenRowsStage(last, from, to: to), rows: .sequences)
   }
 
   private init(_ last: LastToken?, _ from: Program.ValueID, to: Program.ValueID) {

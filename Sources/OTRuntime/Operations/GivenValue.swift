@@ -14,7 +14,13 @@ final class GivenStage: Stage {
     let width = pass.program.values[to].channelCount
     let matrices = pass.given[node, default: []]
     let segments = pass.batch.segments
-    let counts = pass.program.regions[to] == .sequences ? segments.map { _ in 1 } : segments.map(\.rows.count)
+    let counts =
+      switch pass.program.values[to].rows {
+      case .tokens: segments.map(\.rows.count)
+      case .sequences: segments.map { _ in 1 }
+      case .expert(let expert, let router):
+        segments.map { pass.workspace.routingTable(router).rows(of: expert, among: $0.rows).count }
+      }
     guard matrices.map(\.rowCount) == counts, matrices.allSatisfy({ $0.channelCount == width }) else {
       throw Refusal("run-given", "the values given for '\(node)' do not have \(width) channels and a row per token")
     }

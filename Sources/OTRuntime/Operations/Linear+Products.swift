@@ -227,6 +227,7 @@ extension Pass {
   ) throws {
     let linear = product.linear
     guard !rows.isEmpty, !channels.isEmpty else { return }
+    if linear.role == .router { return try score(use, product, rows: rows, channels: channels, worker: worker) }
     let source = workspace.rows(of: product.from)
     let target = workspace.rows(of: product.to) + channels.lowerBound
     if product.bias != nil || linear.inFeatures == 0 {
@@ -243,8 +244,38 @@ extension Pass {
           BLAS.Operand(base: weights.baseAddress, stride: linear.inFeatures), adds: product.bias != nil,
           into: target + rows.lowerBound * linear.outFeatures, stride: linear.outFeatures)
       }
-      guard program.regions[product.to] != .sequences else { return multiply(rows) }
-      for block in batch.productBlocks where block.overlaps(rows) { multiply(block.clamped(to: rows)) }
+      switch program.values[product.to].rows {
+      case .sequences: multiply(rows)
+      case .tokens:
+        for block in batch.productBlocks where block.overlaps(rows) { multiply(block.clamped(to: rows)) }
+      case .expert(let expert, let router):
+        let table = workspace.routingTable(router)
+        for block in batch.productBlocks {
+          let part = table.rows(of: expert, among: block).clamped(to: rows)
+          if !part.isEmpty { multiply(part) }
+        }
+      }
+    }
+    runEpilogue(of: product, rows: rows, channels: channels)
+  }
+
+  /// The scores of experts: each row by itself, so that a token goes to the same experts whatever others are there.
+  private func score(
+    _ use: ParameterUse, _ product: Product, rows: Range<Int>, channels: Range<Int>, worker: Int
+  ) throws {
+    let (width, outWidth) = (product.linear.inFeatures, product.linear.outFeatures)
+    let (source, target) = (workspace.rows(of: product.from), workspace.rows(of: product.to))
+    try engine.parameters.withValues(
+      of: use, rows: channels, scratch: workspace.scratch[worker].weights.buffer
+    ) { weights in
+      for row in rows {
+        let x = UnsafeBufferPointer(start: source + row * width, count: width)
+        for channel in channels {
+          let first = (channel - channels.lowerBound) * width
+          let sum = kernels.dot(x, UnsafeBufferPointer(rebasing: weights[first..<first + width]))
+          target[row * outWidth + channel] = sum + (product.bias?[channel] ?? 0)
+        }
+      }
     }
     runEpilogue(of: product, rows: rows, channels: channels)
   }

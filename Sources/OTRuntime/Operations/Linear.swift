@@ -70,22 +70,27 @@ final class ProductStage: Stage {
 // MARK: - Lowering
 
 extension ProductStage {
-  /// Adds all linears that read the value of `producer`, at the place of the first.
-  static func lower(reading producer: String, into compiler: inout ProgramCompiler) throws {
+  /// Adds all linears that read what a linear reads, at the place of the first: of experts those of the same.
+  static func lower(_ linear: Linear, _ node: Node, into compiler: inout ProgramCompiler) throws {
+    let producer = node.inputs[0]
     // What the stage itself computes cannot be read by it.
     let earlier = 0..<compiler.values.count
     var products: [Product] = []
     var added: [Node] = []
-    let from = compiler.valueID(producer)
     var seen: Set<String> = []
-    for name in compiler.part.consumers(of: producer)
-    where compiler.valueIDs[name] == nil && seen.insert(name).inserted {
+    let names = compiler.part.consumers(of: producer).filter { name in
+      guard let reader = compiler.graph[name], case .linear(let other) = reader.operation else { return false }
+      return compiler.valueIDs[name] == nil && seen.insert(name).inserted && reader.inputs.first == producer
+        && other.expert == linear.expert && reader.inputs.dropFirst() == node.inputs.dropFirst()
+    }
+    let from = try compiler.input(of: linear, node, for: names)
+    for name in names {
       guard let node = compiler.graph[name], case .linear(let linear) = node.operation else { continue }
       let (epilogue, last) = epilogue(of: node, earlier: earlier, compiler)
-      let to = compiler.newValue(last, isSequences: compiler.isSequences[from])
+      let to = compiler.newValue(last)
       // The linear has no value of its own, but it is done.
       compiler.valueIDs[node.name] = to
-      let weights = weights(of: node, linear, producer: producer, compiler)
+      let weights = weights(of: node, linear, from, compiler)
       var weightSums: [[Int32]]?
       if case .packed(let matrix, let id, _) = weights, compiler.quantizedValues[id].quantization.hasRowZeros {
         weightSums = try matrix.weightSums()
@@ -96,8 +101,8 @@ extension ProductStage {
           bias: try compiler.vector(.bias, of: node), epilogue: epilogue, from: from, to: to))
       added.append(last)
     }
-    compiler.append(ProductStage(products), isSequences: compiler.isSequences[from])
-    for node in added { try compiler.quantize(node) }
+    compiler.append(ProductStage(products), rows: compiler.values[from].rows)
+    for last in added { try compiler.finish(last) }
   }
 
   /// The epilogue of the product of `node`, and the node whose value it then is.
@@ -119,10 +124,10 @@ extension ProductStage {
   }
 
   private static func weights(
-    of node: Node, _ linear: Linear, producer: String, _ compiler: ProgramCompiler
+    of node: Node, _ linear: Linear, _ from: Program.ValueID, _ compiler: ProgramCompiler
   ) -> Product.Weights {
     if let matrix = compiler.packed[node.name],
-      let (id, partition) = compiler.quantizedInput(of: linear, matrix, producer: producer)
+      let (id, partition) = compiler.quantizedInput(of: linear, matrix, from, producer: node.inputs[0])
     {
       return .packed(matrix, id, partition: partition)
     }

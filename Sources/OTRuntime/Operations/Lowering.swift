@@ -12,7 +12,7 @@ extension OTGraph.Operation {
     case .countedPositionIDs(let positions): compiler.add(.counted(positions), node)
     case .tokenTypeIDs: compiler.add(.types, node)
     case .embedding(let embedding): embedding.lower(node, into: &compiler)
-    case .linear: try ProductStage.lower(reading: node.inputs[0], into: &compiler)
+    case .linear(let linear): try ProductStage.lower(linear, node, into: &compiler)
     case .layerNorm(let norm): try norm.lower(node, isCentered: true, into: &compiler)
     case .rmsNorm(let norm): try norm.lower(node, isCentered: false, into: &compiler)
     case .attention(let attention): try attention.lower(node, into: &compiler)
@@ -23,6 +23,9 @@ extension OTGraph.Operation {
     case .softCap(let softCap): compiler.append(node) { SoftCapStep(softCap, $0[0], to: $1) }
     case .clamp(let clamp): compiler.append(node) { ClampStep(clamp, $0[0], to: $1) }
     case .multiply: compiler.append(node) { MultiplyStep($0[0], $0[1], to: $1) }
+    case .clampedGate(let gate): compiler.append(node) { ClampedGateStep(gate, $0[0], $0[1], to: $1) }
+    case .routing(let routing): compiler.append(node) { RoutingStep(routing, $0[0], to: $1) }
+    case .mixture: MixtureStep.lower(node, into: &compiler)
     case .add: compiler.append(node) { AddStep($0[0], $0[1], to: $1) }
     case .firstToken: ChosenRowsStage.lower(node, nil, into: &compiler)
     case .lastToken(let last): ChosenRowsStage.lower(node, last, into: &compiler)

@@ -7,8 +7,8 @@ final class MeanRowsStage: Stage {
 
   static func lower(_ node: Node, into compiler: inout ProgramCompiler) {
     let from = compiler.valueID(node.inputs[0])
-    let to = compiler.newValue(node, isSequences: true)
-    compiler.append(MeanRowsStage(from, to: to), isSequences: true)
+    let to = compiler.newValue(node)
+    compiler.append(MeanRowsStage(from, to: to), rows: .sequences)
   }
 
   private init(_ from: Program.ValueID, to: Program.ValueID) { (self.from, self.to) = (from, to) }

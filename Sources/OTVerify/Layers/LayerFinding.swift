@@ -73,7 +73,7 @@ extension LayerFinding.Kind {
     case .attention: self = .attention
     case .activation, .gate: self = .activation
     case .embedding: self = .embedding
-    case .input, .slice, .scale, .sum, .firstToken, .edge: self = .other
+    case .input, .slice, .scale, .sum, .firstToken, .routing, .edge: self = .other
     }
   }
 }

@@ -108,7 +108,7 @@ private final class Observation {
   private let threadCount: Int
   private var group: [String: ObservationPlan.Compared] = [:]
   private var observesSites = true
-  private var kept: [String: [Float]] = [:]
+  private var kept: [String: (values: [Float], tokens: [Int]?)] = [:]
   private var errorsByName: [String: OutputError] = [:]
   private var activities: [String: Activity] = [:]
   private let sitesByRoot: [String: [ObservationPlan.ObservedSite]]
@@ -161,7 +161,7 @@ private final class Observation {
         }
       }
     }
-    if group[name] != nil { kept[name] = Array(values) }
+    if group[name] != nil { kept[name] = (Array(values), value.tokens) }
   }
 
   func observePacked(_ value: NodeValue) throws {
@@ -178,12 +178,33 @@ private final class Observation {
     }
     guard let node = group[name], let expected = kept.removeValue(forKey: name) else { return }
     var error = errorsByName[name] ?? OutputError(channelCount: node.channelCount)
-    try expected.withUnsafeBufferPointer {
-      try error.add(
-        model: values, reference: $0, restoring: (node.transform.shift, node.transform.scale),
-        threadCount: threadCount)
+    func add(_ values: UnsafeBufferPointer<Float>, _ expected: [Float]) throws {
+      try expected.withUnsafeBufferPointer {
+        try error.add(
+          model: values, reference: $0, restoring: (node.transform.shift, node.transform.scale),
+          threadCount: threadCount)
+      }
+    }
+    if value.tokens == expected.tokens {
+      try add(values, expected.values)
+    } else {
+      // The router of one model sends tokens to an expert that the other's does not: those of both are compared.
+      let (own, others) = Observation.common(value.tokens ?? [], expected.tokens ?? [])
+      guard !own.isEmpty else { return }
+      let size = node.channelCount
+      let chosen = own.flatMap { values[$0 * size..<($0 + 1) * size] }
+      try chosen.withUnsafeBufferPointer {
+        try add($0, others.flatMap { expected.values[$0 * size..<($0 + 1) * size] })
+      }
     }
     errorsByName[name] = error
+  }
+
+  /// The places, in two ordered lists of tokens, of those that both have.
+  fileprivate static func common(_ first: [Int], _ second: [Int]) -> ([Int], [Int]) {
+    let places = Dictionary(uniqueKeysWithValues: second.enumerated().map { ($1, $0) })
+    let pairs = first.enumerated().compactMap { place, token in places[token].map { (place, $0) } }
+    return (pairs.map(\.0), pairs.map(\.1))
   }
 
   private func clippedCount(_ values: UnsafeBufferPointer<Float>, bits: Int) -> Int {
@@ -200,7 +221,10 @@ private final class Observation {
   var siteFindings: [SiteFinding] {
     plan.sites.compactMap { observed in
       let site = observed.site
-      guard let activity = activities[site.producer] else { return nil }
+      // No token may have come to an expert.
+      guard let activity = activities[site.producer], activity.valueCount > 0,
+        activity.sourceRanges.minima.contains(where: \.isFinite)
+      else { return nil }
       var finding = SiteFinding(
         site: site, quantization: graph.activations[site.producer] ?? .float,
         transform: graph.transform(ofValue: site.producer), sourceRanges: activity.sourceRanges,

@@ -1,0 +1,191 @@
+import Foundation
+import OTFoundation
+import OTGraph
+import OTKernels
+
+/// The tokens that a router sends to each expert, with their weights.
+final class RoutingTable: Sendable {
+  /// Memory that a token takes for each of its experts.
+  static let bytesPerChoice = MemoryLayout<Int32>.stride + MemoryLayout<Float>.stride
+
+  /// The most choices that there can be.
+  let capacity: Int
+  /// The first choice of each expert; behind them the number of all.
+  private let firsts: AlignedMemory<Int>
+  private let rows: AlignedMemory<Int32>
+  private let weights: AlignedMemory<Float>
+
+  /// - Throws: `Refusal` with rule `run-memory`.
+  init(expertCount: Int, chosenCount: Int, rowCapacity: Int) throws {
+    capacity = rowCapacity.multipliedChecked(by: chosenCount) ?? .max
+    firsts = try AlignedMemory(count: expertCount + 1)
+    firsts.buffer.update(repeating: 0)
+    rows = try AlignedMemory(count: capacity)
+    weights = try AlignedMemory(count: capacity)
+  }
+
+  /// The choices of an expert.
+  private func choices(of expert: Int) -> Range<Int> { firsts.base[expert]..<firsts.base[expert + 1] }
+
+  /// Tokens that are sent to an expert.
+  func count(of expert: Int) -> Int { choices(of: expert).count }
+
+  /// The tokens of an expert, in order.
+  func tokens(of expert: Int) -> some RandomAccessCollection<Int> {
+    choices(of: expert).lazy.map { [rows] in Int(rows.base[$0]) }
+  }
+
+  /// The token that is row `row` of an expert, and its weight.
+  func choice(_ row: Int, of expert: Int) -> (token: Int, weight: Float) {
+    let place = firsts.base[expert] + row
+    return (Int(rows.base[place]), weights.base[place])
+  }
+
+  /// The rows of an expert whose tokens are among some.
+  func rows(of expert: Int, among tokens: Range<Int>) -> Range<Int> {
+    let choices = choices(of: expert)
+    func firstRow(_ token: Int) -> Int {
+      var (low, high) = (choices.lowerBound, choices.upperBound)
+      while low < high {
+        let middle = (low + high) / 2
+        if Int(rows.base[middle]) < token { low = middle + 1 } else { high = middle }
+      }
+      return low - choices.lowerBound
+    }
+    return firstRow(tokens.lowerBound)..<firstRow(tokens.upperBound)
+  }
+
+  /// Takes the choices from the weights of some tokens; false where they are too many.
+  ///
+  /// - Parameter values: of token 0, `expertCount` each.
+  func fill(_ tokens: Range<Int>, expertCount: Int, values: UnsafePointer<Float>) -> Bool {
+    for expert in 0...expertCount { firsts.base[expert] = 0 }
+    var count = 0
+    for token in tokens {
+      for expert in 0..<expertCount where values[token * expertCount + expert] != 0 {
+        firsts.base[expert + 1] += 1
+        count += 1
+      }
+    }
+    guard count <= capacity else {
+      for expert in 0...expertCount { firsts.base[expert] = 0 }
+      return false
+    }
+    for expert in 0..<expertCount { firsts.base[expert + 1] += firsts.base[expert] }
+    // Each expert's first place moves on to its end while tokens are entered, and then back.
+    for token in tokens {
+      for expert in 0..<expertCount where values[token * expertCount + expert] != 0 {
+        let place = firsts.base[expert]
+        rows.base[place] = Int32(token)
+        weights.base[place] = values[token * expertCount + expert]
+        firsts.base[expert] += 1
+      }
+    }
+    for expert in stride(from: expertCount, to: 0, by: -1) { firsts.base[expert] = firsts.base[expert - 1] }
+    firsts.base[0] = 0
+    return true
+  }
+}
+
+/// The weights of each token's experts.
+final class RoutingStep: RowStep {
+  private let routing: Routing
+  private let from, to: Program.ValueID
+
+  init(_ routing: Routing, _ from: Program.ValueID, to: Program.ValueID) {
+    (self.routing, self.from, self.to) = (routing, from, to)
+  }
+
+  var written: Program.ValueID? { to }
+  var read: [Program.ValueID] { [from] }
+
+  func run(_ pass: Pass, _ block: RowBlock) {
+    pass.eachRow(block, from, to) { _, scores, weights in routing.choose(scores, into: weights) }
+  }
+}
+
+extension Routing {
+  /// The weights of the experts that have the greatest scores, 0 for all others. NaN is less than any other score.
+  package func choose(_ scores: UnsafeBufferPointer<Float>, into weights: UnsafeMutableBufferPointer<Float>) {
+    weights.update(repeating: 0)
+    // Marks the chosen with NaN until they have their weights.
+    for _ in 0..<chosenCount {
+      var best = -1
+      for expert in scores.indices where !weights[expert].isNaN {
+        if best < 0 || scores[expert] > scores[best] || (scores[best].isNaN && !scores[expert].isNaN) { best = expert }
+      }
+      weights[best] = .nan
+    }
+    let greatest = scores.max() ?? 0
+    var sum: Float = 0
+    for expert in scores.indices {
+      let isChosen = weights[expert].isNaN
+      let weight =
+        switch function {
+        case .softmax: expf(scores[expert] - greatest)
+        case .sigmoid: 1 / (1 + expf(-scores[expert]))
+        }
+      if isChosen { weights[expert] = weight }
+      if isChosen || (function == .softmax && !isNormalized) { sum += weight }
+    }
+    guard isNormalized || function == .softmax else { return }
+    for expert in scores.indices where weights[expert] != 0 { weights[expert] /= sum }
+  }
+}
+
+/// Makes the table of what a router has chosen.
+final class RoutingTableStage: Stage {
+  /// The number of the router.
+  let router: Int
+  private let from: Program.ValueID
+
+  init(_ router: Int, of from: Program.ValueID) { (self.router, self.from) = (router, from) }
+
+  var written: [Program.ValueID] { [] }
+  var read: [Program.ValueID] { [from] }
+
+  func run(_ pass: Pass, rows: Range<Int>) throws {
+    let table = pass.workspace.routingTable(router)
+    let expertCount = pass.program.values[from].channelCount
+    guard table.fill(rows, expertCount: expertCount, values: pass.workspace.rows(of: from)) else {
+      throw Refusal("run-given", "a router's values give tokens more experts than the router does")
+    }
+  }
+}
+
+/// The rows of a value that a router sends to an expert.
+final class ExpertRowsStep: RowStep {
+  private let expert, router: Int
+  private let from, to: Program.ValueID
+
+  init(_ expert: Int, of router: Int, _ from: Program.ValueID, to: Program.ValueID) {
+    (self.expert, self.router, self.from, self.to) = (expert, router, from, to)
+  }
+
+  var written: Program.ValueID? { to }
+  var read: [Program.ValueID] { [from] }
+
+  func run(_ pass: Pass, _ block: RowBlock) {
+    let table = pass.workspace.routingTable(router)
+    let width = pass.program.values[to].channelCount
+    let (source, target) = (pass.workspace.rows(of: from), pass.workspace.rows(of: to, in: block))
+    for row in block.rows {
+      (target + row * width).update(from: source + table.choice(row, of: expert).token * width, count: width)
+    }
+  }
+}
+
+extension ProgramCompiler {
+  /// The value that a linear multiplies: of an expert's, the rows that are sent to it, quantized for those of
+  /// `readers` that multiply integers.
+  ///
+  /// - Throws: `Refusal` with rule `run-groups`.
+  mutating func input(of linear: Linear, _ node: Node, for readers: [String]) throws -> Program.ValueID {
+    let from = valueID(node.inputs[0])
+    guard let expert = linear.expert, let router = routerIDs[node.inputs[1]] else { return from }
+    let rows = newValue(channelCount: values[from].channelCount, rows: .expert(expert, of: router))
+    append(ExpertRowsStep(expert, of: router, from, to: rows), rows: values[rows].rows)
+    try quantize(rows, of: node.inputs[0], for: readers)
+    return rows
+  }
+}
