@@ -64,6 +64,11 @@ extension GraphReader {
     return tensor
   }
 
+  /// A list of tensors; an empty one where it is absent.
+  func tensors(_ key: String) throws -> [SourceTensor] {
+    try elements(key, isOptional: true).map { try SourceTensor(json: $0, reader: self) }
+  }
+
   func optionalTensor(_ key: String) throws -> SourceTensor? {
     try json(key).map { try SourceTensor(json: $0, reader: self) }
   }

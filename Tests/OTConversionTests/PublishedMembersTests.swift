@@ -97,7 +97,7 @@ import _OTTestSupport
     ("gptj", #""rotary_dim": 18"#), ("phi", #""qk_layernorm": 3"#), ("starcoder2", #""norm_type": "rms_norm""#),
     ("starcoder2", #""mlp_type": "gated""#), ("starcoder2", #""activation_function": "relu""#),
     ("starcoder2", #""layer_norm_epsilon": 1e-06"#), ("bigcode", #""num_key_value_heads": 4"#),
-    ("stablelm", #""qk_layernorm": true"#), ("stablelm", #""norm_eps": 1e-06"#),
+    ("stablelm", #""norm_eps": 1e-06"#),
     ("stablelm", #""rotary_scaling_factor": 2.0"#), ("cohere2", #""rotary_pct": 0.5"#),
     ("cohere2", #""position_embedding_type": "rope""#), ("cohere2", #""use_parallel_block": false"#),
     ("cohere2", #""sliding_window": null"#), ("nemotron", #""hidden_act": "quick_gelu""#),

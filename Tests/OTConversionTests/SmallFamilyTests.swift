@@ -36,7 +36,8 @@ import _OTTestSupport
     "bigcode", "bigcode-heads", "cohere", "cohere-norms", "cohere2", "exaone4", "exaone4-full", "falcon",
     "falcon-alibi", "falcon-alibi-shared", "falcon-new", "falcon-new-one", "glm", "glm4", "gptj", "gptj-whole",
     "granite4", "granite4-unrotated", "ministral3", "mpt", "mpt-clipped", "nemotron", "nemotron-biased", "neox",
-    "neox-sequential", "olmo", "olmo-clipped", "phi", "phi-norms", "stablelm", "stablelm-parallel", "starcoder2",
+    "neox-sequential", "olmo", "olmo-clipped", "phi", "phi-norms", "stablelm", "stablelm-norms", "stablelm-parallel",
+    "starcoder2",
     "starcoder2-sliding",
   ]
 

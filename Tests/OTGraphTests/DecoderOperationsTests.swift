@@ -83,6 +83,18 @@ import Testing
     #expect(try reread(shared) == shared)
     #expect(shared.parameterUses(of: "normed").map(\.shape.dimensions) == [[2]])
     #expect(try refusal { _ = try normed(nil, true) }.rule == "graph-channels")
+    func separate(_ gains: [SourceTensor], gamma: SourceTensor? = nil, hasOwnGains: Bool = true) throws -> Graph {
+      let norm = Norm(
+        gamma: gamma, beta: nil, epsilon: 1e-5, size: 4, groupSize: 2, hasOwnGains: hasOwnGains, groupGains: gains)
+      return try smallGraph([Node("normed", .layerNorm(norm), inputs: ["first"])], site: "normed")
+    }
+    let apart = try separate(["one", "two"])
+    #expect(try reread(apart) == apart)
+    #expect(apart.parameterUses(of: "normed").map(\.tensor) == ["one", "two"])
+    #expect(try refusal { _ = try separate(["one"]) }.rule == "graph-channels")
+    #expect(try refusal { _ = try separate(["one", "two", "three"]) }.rule == "graph-channels")
+    #expect(try refusal { _ = try separate(["one", "two"], gamma: "gains") }.rule == "graph-channels")
+    #expect(try refusal { _ = try separate(["one", "two"], hasOwnGains: false) }.rule == "graph-channels")
   }
 
   /// A shift and a scale of values go through the slice into the fused linear, wherever the queries stand.

@@ -55,6 +55,16 @@ import _OTTestSupport
     ])
   }
 
+  @Test func gainsInTensorsOfTheirOwnAgree() throws {
+    let norm = Norm(
+      gamma: nil, beta: nil, epsilon: 1e-5, size: 24, groupSize: 8, hasOwnGains: true,
+      groupGains: ["third", "second", "first gain"])
+    try expectAgreement([
+      linear("first", "x", Self.width, 24), Node("normed", .layerNorm(norm), inputs: ["first"]),
+      linear("last", "normed", 24, 8),
+    ])
+  }
+
   /// The square of ReLU: a value that one node reads twice.
   @Test func squaresAgree() throws {
     try expectAgreement([

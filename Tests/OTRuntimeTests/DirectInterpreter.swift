@@ -149,9 +149,8 @@ struct DirectInterpreter {
   }
 
   private func vector(_ role: ParameterUse.Role, _ node: Node) throws -> [Double]? {
-    guard let use = graph.parameterUses(of: node.name).first(where: { $0.role == role })
-    else { return nil }
-    return try parameters.values(of: use).map(Double.init)
+    let uses = graph.parameterUses(of: node.name).filter { $0.role == role }
+    return uses.isEmpty ? nil : try uses.flatMap { try parameters.values(of: $0).map(Double.init) }
   }
 
   private func value(_ kind: ActivationKind, _ x: Double) -> Double {

@@ -196,6 +196,6 @@ extension Norm {
   fileprivate func mapTensors(_ map: (SourceTensor) -> SourceTensor) -> Norm {
     Norm(
       gamma: gamma.map(map), beta: beta.map(map), epsilon: epsilon, size: size, groupSize: groupSize,
-      hasOwnGains: hasOwnGains)
+      hasOwnGains: hasOwnGains, groupGains: groupGains.map(map))
   }
 }

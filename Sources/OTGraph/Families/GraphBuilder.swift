@@ -238,6 +238,17 @@ package struct GraphBuilder {
     return add(name, .layerNorm(norm), input)
   }
 
+  /// The same without offset, with a tensor for the gain of each head: `<name>.norms.<head>.weight`.
+  mutating func separateHeadNorms(
+    _ name: String, _ input: String, headSize: Int, headCount: Int, epsilon: Float
+  ) -> String {
+    let gains = (0..<headCount).map { required(.named("\(name).norms.\($0).weight"), [headSize]) }
+    let norm = Norm(
+      gamma: nil, beta: nil, epsilon: epsilon, size: headCount * headSize, groupSize: headSize, hasOwnGains: true,
+      groupGains: gains)
+    return add(name, .layerNorm(norm), input)
+  }
+
   private mutating func gain(_ name: String, _ size: Int, _ offset: Float) -> SourceTensor {
     let weight = SourceTensor.named("\(name).weight")
     return required(offset == 0 ? weight : .plus(weight, offset), [size])

@@ -11,9 +11,6 @@ package enum StableLMFamily: ModelFamily {
   package static func build(_ builder: inout GraphBuilder) throws {
     let configuration = builder.configuration
     try configuration.require(family: facts.name)
-    guard try configuration.flag("qk_layernorm") != true else {
-      throw configuration.refusal("'qk_layernorm', a norm with tensors of its own for each head, is not supported")
-    }
     // Left over from the model's first code.
     try configuration.expectSame(as: "layer_norm_eps", usual: 1e-5, "norm_eps")
     try configuration.expect("rotary_scaling_factor", .number(1), .integer(1))
@@ -27,6 +24,13 @@ package enum StableLMFamily: ModelFamily {
     decoder.rotates(
       Configuration.RotaryMembers(
         canBePartial: true, usualFraction: 0.25, fractionMembers: ["partial_rotary_factor", "rope_pct"]))
+    if try configuration.flag("qk_layernorm") ?? false {
+      decoder.between = { builder, linear, value, channelCount, headSize, epsilon in
+        builder.separateHeadNorms(
+          String(linear.dropLast("proj".count)) + "layernorm", value, headSize: headSize,
+          headCount: channelCount / max(headSize, 1), epsilon: epsilon)
+      }
+    }
     try decoder.build(&builder)
   }
 }

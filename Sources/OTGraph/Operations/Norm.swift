@@ -15,13 +15,16 @@ package struct Norm: Sendable, Hashable {
   package let groupSize: Int?
   /// True when each group has a gain and an offset of its own.
   package let hasOwnGains: Bool
+  /// The gain of each group, where each is a tensor of its own; else none, and `gamma` has them.
+  package let groupGains: [SourceTensor]
 
   /// A norm over `size` channels, or over each `groupSize` of them.
   package init(
     gamma: SourceTensor?, beta: SourceTensor?, epsilon: Float, size: Int, groupSize: Int? = nil,
-    hasOwnGains: Bool = false
+    hasOwnGains: Bool = false, groupGains: [SourceTensor] = []
   ) {
     self.hasOwnGains = hasOwnGains
+    self.groupGains = groupGains
     self.gamma = gamma
     self.beta = beta
     self.epsilon = epsilon
@@ -44,7 +47,8 @@ extension Norm {
       gamma: try reader.optionalTensor("gamma"), beta: try reader.optionalTensor("beta"),
       epsilon: Float(try reader.number("epsilon")), size: try reader.integer("size"),
       groupSize: try reader.optionalSize("groupSize"),
-      hasOwnGains: try reader.string("operation").hasPrefix(NormBody.ownGains))
+      hasOwnGains: try reader.string("operation").hasPrefix(NormBody.ownGains),
+      groupGains: try reader.tensors("gammas"))
   }
 }
 
@@ -67,13 +71,19 @@ struct NormBody: OperationBody {
     try OperationFault.require(
       norm.size % norm.normalizedSize == 0, "\(norm.size) channels are no whole groups of \(norm.normalizedSize)")
     try OperationFault.require(!norm.hasOwnGains || norm.groupSize != nil, "has gains of groups, but no groups")
+    let count = norm.groupGains.count
+    try OperationFault.require(
+      count == 0 || (norm.hasOwnGains && norm.gamma == nil && count * norm.normalizedSize == norm.size),
+      "has \(count) gains of groups")
     try OperationFault.require(norm.epsilon.isFinite && norm.epsilon >= 0, "epsilon is \(norm.epsilon)")
     return norm.size
   }
 
   /// A scale of the value needs a gain, a shift an offset.
   func parameters(input: ChannelTransform, output: ChannelTransform) -> [OperationParameter] {
-    var parameters: [OperationParameter] = []
+    var parameters = norm.groupGains.map {
+      OperationParameter(role: .gamma, tensor: $0, dimensions: [norm.normalizedSize])
+    }
     if norm.gamma != nil || output.scale != nil {
       parameters.append(OperationParameter(role: .gamma, tensor: norm.gamma, dimensions: norm.parameterDimensions))
     }
@@ -92,6 +102,7 @@ struct NormBody: OperationBody {
 
   func write(to object: inout JSONObject) {
     object["gamma"] = norm.gamma.map(\.json)
+    if !norm.groupGains.isEmpty { object["gammas"] = .array(norm.groupGains.map(\.json)) }
     object["beta"] = norm.beta.map(\.json)
     object["epsilon"] = .number(norm.epsilon.shortestDouble)
     object["size"] = .integer(norm.size)

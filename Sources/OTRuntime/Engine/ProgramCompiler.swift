@@ -223,9 +223,10 @@ struct ProgramCompiler {
     graph.parameterUses(of: node.name).first { $0.role == role }
   }
 
-  /// A parameter of one dimension: these stay in memory.
+  /// A parameter of one dimension, or those of its parts, one after the other: these stay in memory.
   func vector(_ role: ParameterUse.Role, of node: Node) throws -> [Float]? {
-    try use(role, of: node).map { try parameters.values(of: $0) }
+    let uses = graph.parameterUses(of: node.name).filter { $0.role == role }
+    return uses.isEmpty ? nil : try uses.flatMap { try parameters.values(of: $0) }
   }
 
   // MARK: Placing
