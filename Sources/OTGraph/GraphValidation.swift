@@ -34,7 +34,9 @@ struct GraphValidation {
       }
       var inputs: [Int] = []
       for name in node.inputs {
-        guard let input = indices[name], nodes[input].name.hasSameBytes(as: name) else {
+        // Found by what looks alike; the bytes are compared here, where the compiler knows both types: each site that
+        // is migrated validates every node.
+        guard let input = indices[name], nodes[input].name.utf8.elementsEqual(name.utf8) else {
           throw refusal("input", "'\(node.name)' reads '\(name)', which no earlier node gives")
         }
         inputs.append(channelCounts[input])

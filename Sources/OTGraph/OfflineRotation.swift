@@ -106,8 +106,8 @@ private struct RotationBuilder {
 
   // MARK: R₁
 
-  /// The linears that add to the stream, through constants and the sum of experts; nil where the value is no such
-  /// thing.
+  /// The linears that add to the stream, through constants, sums and mixtures of experts; nil where the value is no
+  /// such thing.
   private func writers(_ name: String) -> [String]? {
     guard let node = graph[name], graph.consumers(of: name).count == 1, !graph.outputs.values.contains(name) else {
       return nil
@@ -115,9 +115,10 @@ private struct RotationBuilder {
     switch node.operation {
     case .linear(let linear): return linear.role == .block ? [name] : nil
     case .scale: return writers(node.inputs[0])
-    case .mixture:
-      let experts = node.inputs.dropFirst().map(writers)
-      return experts.contains(nil) ? nil : experts.flatMap { $0 ?? [] }
+    case .mixture, .add:
+      // A mixture's router is no part of the sum.
+      let parts = node.inputs.filter { graph.rows(of: $0) != .routing($0) }.map(writers)
+      return parts.contains(nil) ? nil : parts.flatMap { $0 ?? [] }
     default: return nil
     }
   }

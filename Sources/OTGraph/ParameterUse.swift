@@ -94,7 +94,7 @@ extension Graph {
         tensor: parameter.tensor, outputName: outputName, node: node.name, role: parameter.role, shape: shape,
         input: parameter.linear == nil ? .identity : input,
         inputRotation: parameter.role == .weight ? node.inputs.first.flatMap(rotation(ofValue:)) : nil,
-        inputZero: parameter.linear?.role != .block ? 0 : node.inputs.first.flatMap { activations[$0]?.zero } ?? 0,
+        inputZero: parameter.linear == nil ? 0 : node.inputs.first.flatMap { activations[$0]?.zero } ?? 0,
         output: output,
         weightTensor: parameter.role == .bias ? parameter.linear?.weight : nil,
         linearRole: parameter.linear?.role)
