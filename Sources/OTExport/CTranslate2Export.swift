@@ -487,9 +487,8 @@ struct CTranslate2Encoder: TensorEncoder {
     _ bytes: UnsafeRawBufferPointer, rows: Range<Int>, of tensor: ExportedTensor
   ) throws -> [PlacedBytes] {
     guard let made = tensors[tensor.name] else { preconditionFailure("asked for other tensors") }
-    let values = bytes.withMemoryRebound(to: Float.self) { Array($0) }
     let encoded = try FloatBytes.with(
-      values, as: made.elementType, of: tensor.name, in: nil, remedy: "use --dtype f32"
+      FloatBytes.floats(bytes), as: made.elementType, of: tensor.name, in: nil, remedy: "use --dtype f32"
     ) { Array($0) }
     return made.placed(
       made.place.name, encoded, firstRow: made.firstRow(of: tensor) + rows.lowerBound, rowCount: rows.count)

@@ -451,6 +451,18 @@ import _OTTestSupport
     #expect(try rule("mlx", .llama, by: weights(.perGroup(size: 16))) == "export-groups")
     #expect(try rule("gguf", .llama, by: weights(.perGroup(size: 16))) == "export-groups")
     #expect(try rule("gguf", .llama, by: weights(.perChannel)) == "export-asymmetric")
+    // llama.cpp's Gemma has no head of its own, and scales products by what its size says.
+    for name in ["gemma-untied", "gemma2", "qwen2-sliding", "mistral-yarn"] {
+      try withTemporaryFolder { folder in
+        let plan = try ConversionPlan(
+          checkpoint: .open(Fixtures.path("models/families/\(name)")), options: options(weights(.perChannel)))
+        let refusal = #expect(throws: Refusal.self) {
+          try Converter(plan).run(into: writer("gguf", folder + "/m.gguf", .f32))
+        }
+        let rules = ["qwen2-sliding": "export-window", "mistral-yarn": "export-rotary"]
+        #expect(refusal?.rule == rules[name] ?? "export-architecture", "\(name)")
+      }
+    }
     let perToken: (inout ConversionOptions) -> Void = { $0.isCalibrated = false }
     #expect(try rule("compressed-tensors", .llama, by: perToken) == "export-asymmetric")
     #expect(
