@@ -32,6 +32,17 @@ package enum FloatBytes {
     }
   }
 
+  /// Elements of float32, wherever they lie: those of a mapped file may begin at any byte.
+  static func floats(_ bytes: UnsafeRawBufferPointer) -> [Float] {
+    let count = bytes.count / 4
+    return [Float](unsafeUninitializedCapacity: count) { floats, initialized in
+      if let from = bytes.baseAddress, let to = floats.baseAddress {
+        UnsafeMutableRawPointer(to).copyMemory(from: from, byteCount: count * 4)
+      }
+      initialized = count
+    }
+  }
+
   /// The least magnitude that rounds to infinity.
   private static func overflow(_ type: ElementType) -> Float { type == .f16 ? 65520 : 0x1.FFp127 }
 }

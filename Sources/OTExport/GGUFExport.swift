@@ -67,6 +67,11 @@ package final class GGUFExport: ModelWriter {
       }
       // A head that is the table is not stored again.
       if place.name == "output.weight", entry.parts.allSatisfy({ aliases.contains($0.tensor.name) }) { continue }
+      if place.name == "output.weight", !facts.hasHead {
+        throw Refusal(
+          "export-architecture", "llama.cpp's '\(facts.layout.name)' has no head but the embedding", file: model.path,
+          tensor: entry.entry.name, remedy: "export it --to safetensors")
+      }
       let made = try GGUFTensor(entry, place, of: model, floatType: output.elementType)
       if made.isDequantized { floats.append(entry.entry.name) }
       if made.entry.name == "token_embd.weight" { tokenCount = rowCount }
@@ -78,12 +83,16 @@ package final class GGUFExport: ModelWriter {
     }
     note(left, "llama.cpp has no use for these, and they are left out")
     note(floats, "float16, as no type of llama.cpp has these quantized values; try --weight-scheme symmetric")
+    notes += facts.notes
     constants = facts.constants
     keys =
       facts.keys + [
         ("general.quantization_version", .integer(2)), ("general.file_type", .integer(fileType)),
       ]
     keys += try tokenizerKeys(model, tokenCount)
+    if !keys.contains(where: { $0.name == "tokenizer.ggml.tokens" || $0.name.hasSuffix(".vocab_size") }) {
+      keys.append(("\(facts.layout.name).vocab_size", .integer(tokenCount)))
+    }
     return plan.flatMap { $0.source.parts.map(\.tensor) }
   }
 
@@ -270,7 +279,7 @@ package struct GGUFEncoder: TensorEncoder {
       preconditionFailure("asked for other tensors")
     }
     let factor = folded.factor(tensor.use)
-    let values = bytes.withMemoryRebound(to: Float.self) { $0.map { $0 * factor } }
+    let values = FloatBytes.floats(bytes).map { $0 * factor }
     let encoded = try FloatBytes.with(
       values, as: type, of: tensor.name, in: nil, remedy: "use --dtype f32 or bf16"
     ) { Array($0) }

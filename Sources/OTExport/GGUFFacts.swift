@@ -12,6 +12,15 @@ struct GGUFFacts {
   /// Tensors that no checkpoint has: divisors of the frequencies of rotations.
   private(set) var constants: [(entry: GGUFWriter.Entry, values: [Float])] = []
 
+  /// Where llama.cpp computes something else of long texts.
+  var notes: [String] {
+    guard layout.name == "phi3", let window = attentions.lazy.compactMap(\.window).first else { return [] }
+    return ["llama.cpp lets tokens of Phi-3 see more than the \(window) before them: it does not know their windows"]
+  }
+
+  /// True where llama.cpp has a head beside the embedding.
+  var hasHead: Bool { !["gemma", "gemma2"].contains(layout.name) }
+
   private let path: String
   private let configuration: JSONObject
   private let attentions: [Attention]

@@ -8,6 +8,7 @@ package enum Writers {
       QuantizedFolder<CompressedTensors>.self,
       GGUFExport.self,
       QuantizedFolder<MLX>.self,
+      CTranslate2Export.self,
     ]
   }
 

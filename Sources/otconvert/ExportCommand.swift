@@ -19,6 +19,7 @@ struct ExportCommand: ParsableCommand {
         gguf                a file for llama.cpp: quantized values, or with --dtype
                             floats
         mlx                 a folder for mlx-lm: quantized values in groups
+        ctranslate2         a folder for CTranslate2: signed bytes
       The output appears whole or not at all. What a format cannot hold is refused;
       'otconvert plan' says for each what it can.
 
@@ -32,7 +33,7 @@ struct ExportCommand: ParsableCommand {
 
   @Argument(help: "A checkpoint or an .otq file.", completion: .file()) var input: String
   @Argument(help: "The folder or file to write.", completion: .file()) var output: String
-  @Option(help: "Format: safetensors, compressed-tensors, gguf or mlx.") var to: String
+  @Option(help: "Format: safetensors, compressed-tensors, gguf, mlx or ctranslate2.") var to: String
   @Flag(help: "Of an .otq file, as safetensors: with the transformations undone.") var restored = false
   @Option(help: "Type of all floats: f32, f16 or bf16. [default: as in the source]") var dtype: String?
   @Option(help: ArgumentHelp("Most bytes of a file of tensors, in megabytes. [default: one file]", valueName: "MB"))
