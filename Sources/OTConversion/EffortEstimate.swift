@@ -94,7 +94,7 @@ extension Conversion {
   /// What each effort takes on samples of these lengths.
   ///
   /// Time is counted in products: a run of the model in float, one in integers (at a third of the time), second
-  /// moments, their factors, the rule's rounding, trials of every method at every site, and the check on held-out
+  /// moments, their factors, the rule's rounding, for the third effort the float run beside and trials of every method at every site, and the check on held-out
   /// samples. Memory is that of the largest phase.
   /// - Parameters:
   ///   - lengths: tokens of each sample; nil where the model cannot be run on text.
@@ -115,7 +115,7 @@ extension Conversion {
       maximumByteCount: calibration.maximumByteCount ?? Machine.memoryByteCount / 2
     ).byteCount(lengths: lengths)
     for (effort, needs, seconds) in [
-      (Effort.standard, Best().needs, work.standard), (.thorough, SiteChoice().needs, work.standard + work.trials),
+      (Effort.standard, Best().needs, work.standard), (.thorough, SiteChoice().needs, work.standard + work.more),
     ] {
       let observing = try calibration.byteCount(on: model, kinds: needs, lengths: lengths)
       estimates.append(
@@ -129,7 +129,8 @@ extension Conversion {
 private struct Work {
   private(set) var fast = 0.0
   private(set) var standard = 0.0
-  private(set) var trials = 0.0
+  /// What `thorough` takes beside.
+  private(set) var more = 0.0
 
   /// The share of the time of a float product that one of integers takes.
   private static let integerShare = 1.0 / 3
@@ -155,6 +156,7 @@ private struct Work {
     }
     standard = fast + run(lengths, blockProducts) * (1 + Work.integerShare)
     standard += run(heldOutLengths, weightCount) * (1 + Work.integerShare)
+    more += run(lengths, blockProducts)
     for site in graph.sites where site.consumers.contains(where: { plan.recipe.weights[$0]?.scheme != nil }) {
       let n = Double(site.size)
       let rows = site.consumers.flatMap(graph.parameterUses(of:)).filter { $0.role == .weight }
@@ -164,9 +166,11 @@ private struct Work {
       standard += n * n * n / 3 / (speed.products / 2)
       standard += rows * n * (n / 2 / speed.products + speed.rounded)
       let sampleLength = Double(lengths.max() ?? 0)
-      trials += Work.trialCount * (rows * n / speed.nearest + 512 * rows * n / speed.products)
+      // Products of differences, their solution, and what weights gain by it.
+      more += tokens * n * n / speed.products + n * n * n / (speed.products / 2) + rows * n * n / speed.products
+      more += Work.trialCount * (rows * n / speed.nearest + 512 * rows * n / speed.products)
       if site.isNormFed || site.fedBy == .gate {
-        trials +=
+        more +=
           Work.thresholdCount
           * (rows * n / speed.nearest + sampleLength * rows * n * Work.integerShare / speed.products)
       }

@@ -227,7 +227,8 @@ package struct SequentialRounding: Sendable {
     values = outcome.values
     // Taken out, so that a rule can work where they are.
     var observed = outcome.sites.removeValue(forKey: site.producer) ?? SiteObservations()
-    guard let floatValues else { return observed }
+    // The two networks send other tokens to an expert: its rows are no pairs.
+    guard let floatValues, graph.rows(of: site.producer) == .tokens else { return observed }
     var drift = InputDrift(channelCount: site.size, threadCount: threadCount)
     for sample in samples.indices {
       try drift.add(

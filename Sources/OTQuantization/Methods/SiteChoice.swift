@@ -66,8 +66,10 @@ package struct SiteChoice: QuantizationMethod {
     candidates.reduce(into: [.rows(count: rowCount)]) { $0.formUnion($1.method.needs) }
   }
 
-  /// Those of the package's own recipe.
-  package var weightDefaults: WeightDefaults { Best().weightDefaults }
+  /// Those of the package's own recipe, and the drift of inputs is made up for.
+  package var weightDefaults: WeightDefaults {
+    WeightDefaults(isSymmetric: true, rounding: GPTQ(damping: 0.1, passCount: 10, drift: 0.5))
+  }
 
   /// Those of a token from its least to its greatest, which costs a little when the model runs.
   package var activationDefault: ActivationScales { .asymmetricToken }

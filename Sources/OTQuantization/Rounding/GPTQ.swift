@@ -20,7 +20,8 @@ import OTTensor
 ///
 /// What a linear reads in the quantized network, x̂, is not the x of the float network. With `drift`, weights make up for
 /// that: before rounding w becomes w + drift · w Σ(x − x̂)x̂ᵀ H⁻¹, which for 1 is the w that is best on x̂ where y = wx is
-/// wanted (GPTAQ, arXiv 2504.02692, in closed form). It takes a second run of the text, in float.
+/// wanted (GPTAQ, arXiv 2504.02692, in closed form). It takes a second run of the text, in float. Inside
+/// experts there is none: the two networks may send them other tokens.
 package struct GPTQ: RoundingRule {
   /// Its name.
   package static let name = "gptq"
