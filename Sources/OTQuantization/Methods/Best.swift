@@ -48,7 +48,9 @@ package struct Best: QuantizationMethod {
 
   /// Symmetric, GPTQ and as many passes of descent as hardly any row needs. Damped ten times as much as in the paper:
   /// on some ten thousand tokens less follows what is theirs alone.
-  package var weightDefaults: WeightDefaults { WeightDefaults(isSymmetric: true, rounding: GPTQ(damping: 0.1, passCount: 10)) }
+  package var weightDefaults: WeightDefaults {
+    WeightDefaults(isSymmetric: true, rounding: GPTQ(damping: 0.1, passCount: 10))
+  }
 
   /// `{shift, scale, rotate, block}`.
   package var record: JSONObject {
