@@ -48,12 +48,22 @@ extension ConversionPlan {
         graph: graph, parameters: model.parameters, weights: recipe.weights, threadCount: options.threadCount
       ).run(ConversionPlan.probe(samples), progress: progress)
     }
+    let expertDistances = graph.sites.compactMap { site in isExpert(site, of: graph) ? distances?[site.producer] : nil }
+      .filter { $0 > 0 }
+    /// An expert that none of the few samples reaches moves nothing there: it costs what experts cost in the mean.
+    func distance(_ site: Site) -> Double? {
+      guard let found = distances?[site.producer], found == 0, isExpert(site, of: graph), !expertDistances.isEmpty
+      else {
+        return distances?[site.producer]
+      }
+      return expertDistances.reduce(0, +) / Double(expertDistances.count)
+    }
     var parts: [[BitAllocation.Option]] = []
     var members: [[PlannedTensor]] = []
     for (site, weights) in zip(graph.sites, sites) where !weights.isEmpty {
       members.append(weights)
       let isFixed = options.bitsFor.contains { rule in site.consumers.contains(where: rule.pattern.matches) }
-      parts.append(try optionsOf(weights, distance: distances?[site.producer], isFixed: isFixed))
+      parts.append(try optionsOf(weights, distance: distance(site), isFixed: isFixed))
     }
     let weightCount = members.joined().reduce(0) { $0 + $1.shape.elementCount }
     let linearByteCount: Double
@@ -103,6 +113,10 @@ extension ConversionPlan {
   }
 
   // MARK: Sizes and errors
+
+  private func isExpert(_ site: Site, of graph: Graph) -> Bool {
+    if case .expert? = graph.rows(of: site.producer) { true } else { false }
+  }
 
   private func optionsOf(_ weights: [PlannedTensor], distance: Double?, isFixed: Bool) throws -> [BitAllocation.Option]
   {

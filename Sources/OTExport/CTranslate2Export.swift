@@ -68,6 +68,11 @@ final class CTranslate2Export: ModelWriter {
     note(left, "CTranslate2 has no use for these, and they are left out")
     note(floats, "floats, as their quantized values do not fit signed bytes; try --weight-scheme symmetric")
     variables = try gathered(model) + layout.constants
+    if let large = variables.first(where: { $0.byteCount > Int(UInt32.max) }) {
+      throw Refusal(
+        "export-size", "takes more than 4 GB, which CTranslate2's file has no number for", file: model.path,
+        tensor: large.name, remedy: "use --dtype f16, or --embedding-bits 8")
+    }
     if !variables.contains(where: { $0.name == "decoder/projection/weight" }) {
       for end in ["weight", "weight_scale"] where variables.contains(where: { $0.name == "decoder/embeddings/\(end)" })
       {
@@ -293,7 +298,10 @@ private struct CTranslate2Layout {
     var epsilon: Float?
     var kind: Int?
     for node in graph.nodes {
-      if case .rmsNorm(let norm) = node.operation { epsilon = norm.epsilon }
+      switch node.operation {
+      case .rmsNorm(let norm), .layerNorm(let norm): epsilon = norm.epsilon
+      default: break
+      }
       if case .activation(let activation) = node.operation {
         kind = [ActivationKind.relu: 0, .geluTanh: 1, .silu: 2, .gelu: 3][activation]
       }

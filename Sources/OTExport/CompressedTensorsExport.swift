@@ -47,6 +47,12 @@ struct CompressedTensors: QuantizedLayout {
         "export-graph", "which of its matrices are linears is not known", file: model.path,
         remedy: "export a model of a known family, not --restored")
     }
+    // transformers keeps experts in stacks, for which compressed-tensors makes no modules.
+    guard !graph.nodes.contains(where: { if case .mixture = $0.operation { true } else { false } }) else {
+      throw Refusal(
+        "export-architecture", "mixtures of experts are not written for compressed-tensors", file: model.path,
+        remedy: "export it --to safetensors")
+    }
     self.graph = graph
   }
 
@@ -168,8 +174,8 @@ struct CompressedTensors: QuantizedLayout {
   /// The name behind the number of the layer, and with it.
   private static func ends(of name: String) -> (end: String, numbered: String) {
     let parts = name.split(separator: ".").map(String.init)
-    guard let last = parts.lastIndex(where: { Int($0) != nil }) else { return (name, name) }
-    return (parts[(last + 1)...].joined(separator: "."), parts[last...].joined(separator: "."))
+    guard let layer = parts.firstIndex(where: { Int($0) != nil }) else { return (name, name) }
+    return (parts[(layer + 1)...].joined(separator: "."), parts[layer...].joined(separator: "."))
   }
 
   /// Patterns that match these modules and none of the others, whatever goes before their names.
@@ -179,7 +185,9 @@ struct CompressedTensors: QuantizedLayout {
     var patterns: [String] = []
     for module in own {
       let (end, numbered) = CompressedTensors.ends(of: module.name)
-      let pattern = "re:.*\\." + CompressedTensors.escaped(others.contains(end) ? numbered : end) + "$"
+      // What ends in the same words matches, too: `output.dense` is the end of `attention.output.dense`.
+      let isShared = others.contains { $0 == end || $0.hasSuffix("." + end) }
+      let pattern = "re:.*\\." + CompressedTensors.escaped(isShared ? numbered : end) + "$"
       if !patterns.contains(pattern) { patterns.append(pattern) }
     }
     return patterns

@@ -40,7 +40,7 @@ struct MLX: QuantizedLayout {
     guard MLX.modelTypes.contains(type) else {
       throw Refusal(
         "export-model-type",
-        "mlx-lm has no models of the type '\(type)'; it has \(MLX.modelTypes.joined(separator: ", "))",
+        "models of the type '\(type)' are not written for mlx-lm; those of \(MLX.modelTypes.joined(separator: ", ")) are",
         file: model.path, remedy: "export it --to safetensors or compressed-tensors")
     }
     folded = FoldedScale(model.graph)

@@ -126,7 +126,9 @@ final class OutputFolder {
   private static func files(in folder: String) throws -> [String] {
     let record = folder + "/" + recordName
     guard FileManager.default.fileExists(atPath: record) else { return [] }
-    return try JSONValue.parse(contentsOf: MappedFile(path: record))["files"]?.array?.compactMap(\.string) ?? []
+    let names = try JSONValue.parse(contentsOf: MappedFile(path: record))["files"]?.array?.compactMap(\.string) ?? []
+    // Whatever a record says, nothing outside its folder is an export's.
+    return names.filter { !$0.hasPrefix("/") && !$0.split(separator: "/").contains("..") }
   }
 
   /// Removes files of a folder, and the folders that are empty then.

@@ -89,7 +89,7 @@ struct QuantizedFolderEncoder<Layout: QuantizedLayout>: TensorEncoder {
     let factor = layout.factor(of: tensor)
     if tensor.plainType != type || factor != 1 {
       // Asked for as float32, since they are changed.
-      let values = FloatBytes.floats(bytes).map { $0 * factor }
+      let values = FloatBytes.floats(bytes).map { ($0 + tensor.constant) * factor - tensor.constant }
       made = try FloatBytes.with(
         values, as: type, of: tensor.name, in: nil, remedy: "use --dtype f32"
       ) { Array($0) }

@@ -35,7 +35,8 @@ struct ExportCommand: ParsableCommand {
   @Argument(help: "The folder or file to write.", completion: .file()) var output: String
   @Option(help: "Format: safetensors, compressed-tensors, gguf, mlx or ctranslate2.") var to: String
   @Flag(help: "Of an .otq file, as safetensors: with the transformations undone.") var restored = false
-  @Option(help: "Type of all floats: f32, f16 or bf16. [default: as in the source]") var dtype: String?
+  @Option(help: "Type of all floats: f32, f16 or bf16. [default: as in the source; f32 for ctranslate2]")
+  var dtype: String?
   @Option(help: ArgumentHelp("Most bytes of a file of tensors, in megabytes. [default: one file]", valueName: "MB"))
   var shardSize: Int?
   @OptionGroup(title: "Conversion, for a checkpoint") var conversion: ConversionArguments
@@ -61,8 +62,8 @@ struct ExportCommand: ParsableCommand {
     guard !restored || to == SafetensorsExport.format else {
       throw ValidationError("--restored gives floats: export them --to safetensors first.")
     }
-    guard shardSize == nil || to != GGUFExport.format else {
-      throw ValidationError("--shard-size is for folders: a GGUF file is one.")
+    guard shardSize == nil || (to != GGUFExport.format && to != "ctranslate2") else {
+      throw ValidationError("--shard-size is for folders of shards: \(to) has one file of tensors.")
     }
     guard (shardSize ?? 1) > 0, (shardSize ?? 1) <= 1 << 30 else {
       throw ValidationError("--shard-size must be 1 to 1073741824 megabytes.")

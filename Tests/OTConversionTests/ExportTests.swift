@@ -104,6 +104,16 @@ import _OTTestSupport
       #expect(existing?.rule == "output-exists")
       try export(force: true)
       #expect(try FileManager.default.contentsOfDirectory(atPath: path).sorted() == files)
+      // Whatever its record says, nothing outside a folder goes with it.
+      let record = path + "/otq-export.json"
+      try Data("mine".utf8).write(to: URL(fileURLWithPath: folder + "/beside.txt"))
+      let text = try String(contentsOfFile: record, encoding: .utf8)
+      let hostile = text.replacing("\"files\": [", with: "\"files\": [\"../beside.txt\", \"\(folder)/beside.txt\",")
+      #expect(hostile != text)
+      try Data(hostile.utf8).write(to: URL(fileURLWithPath: record))
+      try export(force: true)
+      #expect(try FileManager.default.contentsOfDirectory(atPath: folder).sorted() == ["beside.txt", "out"])
+      try FileManager.default.removeItem(atPath: folder + "/beside.txt")
       try Data("mine".utf8).write(to: URL(fileURLWithPath: path + "/notes.txt"))
       let mixed = #expect(throws: Refusal.self) { try export(force: true) }
       #expect(mixed?.rule == "output-not-ours")

@@ -7,6 +7,7 @@ import OTFoundation
 import OTGraph
 import OTJSON
 import OTModel
+import OTObservation
 import OTQuantization
 import OTRuntime
 import OTTensor
@@ -286,6 +287,90 @@ import _OTTestSupport
         )
         #expect(zip(values.0, values.1).allSatisfy { abs($0 - $1) < 1e-6 }, "\(view.name)")
       }
+    }
+  }
+
+  /// Gains that are stored less 1 take a scale that is folded into them whole.
+  @Test(arguments: ["gemma", "gemma3"]) func foldedScalesReachGainsLessOne(_ name: String) throws {
+    try withTemporaryFolder { folder in
+      let path = Fixtures.path("models/families/\(name)")
+      let source = try SourceModel(path: path)
+      var options = options {
+        $0.granularity = .perGroup(size: 32)
+        $0.isSymmetric = false
+      }
+      // Their columns are no multiples of 32.
+      options.exclude = ["down_proj", "o_proj"].compactMap { NamePattern($0) }
+      // Scales as large as the norms' outputs, some times 1.
+      options.methods = [try Methods.method("smoothquant,alpha=1,norms-only=true")]
+      options.activationBits = 16
+      let conversion = try Conversion(source, options: options)
+      let tokens = (0..<8).map { sample in TokenSequence((0..<32).map { (5 + $0 * 37 + sample * 11) % 100 }) }
+      let samples = Calibration.Samples(
+        tokens: tokens, run: CalibrationRun(texts: [], sampleCount: 8, length: 32, seed: nil))
+      let observed = try Calibration().run(on: source, samples: samples, kinds: conversion.needs)
+      try Converter(conversion.plan(observed)).run(into: writer("mlx", folder + "/m", .f32))
+      let (found, wanted) = try (logits(SourceModel(path: folder + "/m")), logits(source))
+      let size = wanted.map(abs).max() ?? 0
+      let error = zip(found, wanted).map { abs($0 - $1) }.max() ?? 0
+      #expect(error < 0.05 * size, "\(error) of \(size)")
+    }
+  }
+
+  /// What config.json says: bits, and a pattern of the modules that have so many.
+  private static func targets(of folder: String) throws -> [(bits: Int, target: String)] {
+    let json = try JSONValue.parse(contentsOf: MappedFile(path: folder + "/config.json"))
+    let groups = try #require(json["quantization_config"]?["config_groups"]?.object)
+    var targets: [(bits: Int, target: String)] = []
+    for (_, group) in groups.members {
+      let bits = try #require(group["weights"]?["num_bits"]?.integer)
+      for target in group["targets"]?.array ?? [] { targets.append((bits, try #require(target.string))) }
+    }
+    return targets
+  }
+
+  /// The modules of a folder and the bits that their words of 32 hold for each column.
+  private static func widths(of folder: String) throws -> [(module: String, bits: Int)] {
+    let file = try SafetensorsFile(mapping: MappedFile(path: folder + "/model.safetensors"))
+    var widths: [(module: String, bits: Int)] = []
+    for view in file.tensors where view.name.hasSuffix(".weight_packed") {
+      let module = String(view.name.dropLast(".weight_packed".count))
+      let shape = try #require(file.tensors.first { $0.name == module + ".weight_shape" })
+      let columns = shape.withRowBytes(0..<shape.shape.rowCount) { $0.loadUnaligned(fromByteOffset: 8, as: Int64.self) }
+      widths.append((module, view.shape.rowElementCount * 32 / Int(columns)))
+    }
+    return widths
+  }
+
+  /// True where a target's expression is found at the beginning of a name, as Python's `re.match` finds it.
+  private static func matches(_ target: String, _ name: String) -> Bool {
+    guard target.hasPrefix("re:") else { return false }
+    return name.range(of: "^(?:" + target.dropFirst(3) + ")", options: .regularExpression) != nil
+  }
+
+  /// In folders of two widths each linear is found by the targets of its own width and by no others, also where its
+  /// name ends as another's does.
+  @Test func targetsOfCompressedTensorsAreTheirOwn() throws {
+    try withTemporaryFolder { folder in
+      let pattern = try #require(NamePattern("layer\\.[01]\\.output\\.dense"))
+      var options = options {
+        $0.isWeightsOnly = true
+        $0.isSymmetric = true
+        $0.bits = 6
+      }
+      options.bitsFor = [(pattern, 4)]
+      let plan = try ConversionPlan(checkpoint: Fixture.bert.checkpoint(), options: options)
+      try Converter(plan).run(into: writer("compressed-tensors", folder + "/m"))
+      let targets = try Self.targets(of: folder + "/m")
+      #expect(Set(targets.map(\.bits)) == [4, 6])
+      let rest = targets.first { $0.target == "Linear" }?.bits
+      var counts: [Int: Int] = [:]
+      for (module, bits) in try Self.widths(of: folder + "/m") {
+        counts[bits, default: 0] += 1
+        let matching = Set(targets.filter { Self.matches($0.target, module) }.map(\.bits))
+        #expect(matching == (bits == rest ? [] : [bits]), "\(module): \(matching)")
+      }
+      #expect(counts.count == 2)
     }
   }
 

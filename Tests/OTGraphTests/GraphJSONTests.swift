@@ -349,7 +349,7 @@ struct GraphJSONTests {
     if blockSize == 16 { _ = try smallGraph(tail, site: "turned", size: 32) }
   }
 
-  @Test(arguments: [(0, 0, 1), (3, 3, 1), (-1, 2, 2), (0, 2, 1 << 62), (0, 3, 1), (0, 2, 0)])
+  @Test(arguments: [(0, 0, 1), (3, 3, 1), (-1, 2, 2), (0, 2, 1 << 62), (0, 3, 1), (0, 2, 0), (.max, 2, 1)])
   func hostileSlices(_ part: Int, _ partCount: Int, _ headSize: Int) throws {
     let slice = ChannelSlice(part: part, partCount: partCount, blockSize: headSize)
     let tail = [Node("slice", .channelSlice(slice), inputs: ["first"])]

@@ -83,6 +83,7 @@ package enum FalconFamily: ModelFamily {
     }
     var positions = Attention.Positions.none
     if try configuration.flag("alibi") ?? false {
+      try LinearBias.check(headCount: heads, configuration)
       // Slopes and biases are rounded to bfloat16, and scaled with the products.
       let slopes = LinearBias.slopes(headCount: heads).map(\.roundedToBFloat16)
       positions = .slopes(LinearBias(slopes: slopes, roundedFactor: 1 / Float(headSize).squareRoot()))

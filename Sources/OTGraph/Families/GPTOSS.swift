@@ -60,7 +60,7 @@ extension GraphBuilder {
     let (hidden, inner, count) = (mlp.hidden, mlp.inner, routing.expertCount)
     let scores = linear(prefix + "router", input, hidden, count, bias: .required, role: .router)
     // Without the scores' weight, which is refused when all is known, there may be any number of experts.
-    guard tensors.dimensions(prefix + "router.weight")?.first == count else { return scores }
+    guard hidden > 0, tensors.dimensions(prefix + "router.weight") == [count, hidden] else { return scores }
     let router = add(prefix + "router.choice", .routing(routing), scores)
     func stack(_ name: String, _ dimensions: [Int]) -> SourceTensor {
       required(.named("\(prefix)experts.\(name)"), [count] + dimensions)

@@ -21,7 +21,9 @@ extension GraphBuilder {
     let count = experts.routing.expertCount
     let scores = linear(prefix + "gate", input, experts.hidden, count, bias: .denied, role: .router)
     // Without the scores' weight, which is refused when all is known, there may be any number of experts.
-    guard tensors.dimensions(prefix + "gate.weight")?.first == count else { return scores }
+    guard experts.hidden > 0, tensors.dimensions(prefix + "gate.weight") == [count, experts.hidden] else {
+      return scores
+    }
     let router = add(prefix + "router", .routing(experts.routing), scores)
     let weights = expertWeights(prefix + "experts.", experts)
     let values = weights.enumerated().map { index, weights in

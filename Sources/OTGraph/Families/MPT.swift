@@ -20,6 +20,7 @@ package enum MPTFamily: ModelFamily {
     let epsilon = try configuration.epsilon("layer_norm_epsilon") ?? 1e-5
     let heads = try configuration.size("n_heads", "num_attention_heads") ?? 16
     let headSize = try configuration.quotient(hidden, heads, "heads")
+    try LinearBias.check(headCount: heads, configuration)
     guard try configuration.number("expansion_ratio") ?? 4 == 4 else {
       throw configuration.refusal("'expansion_ratio' is not supported: versions of transformers read it otherwise")
     }
@@ -83,5 +84,17 @@ package enum MPTFamily: ModelFamily {
     guard power != headCount else { return all }
     let (odd, even) = (stride(from: 1, to: power, by: 2), stride(from: 0, to: power, by: 2))
     return Array((odd.map { all[$0] } + even.map { all[$0] }).prefix(headCount))
+  }
+}
+
+extension LinearBias {
+  /// Heads that may have slopes of their own: some times as many as any model has.
+  private static let largestHeadCount = 1 << 16
+
+  /// Refuses a number of heads whose slopes would fill the memory, before any tensor has been looked at.
+  static func check(headCount: Int, _ configuration: Configuration) throws {
+    guard headCount <= largestHeadCount else {
+      throw configuration.refusal("\(headCount) heads are more than \(largestHeadCount)")
+    }
   }
 }

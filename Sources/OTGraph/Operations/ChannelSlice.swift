@@ -43,7 +43,8 @@ extension ChannelSlice: OperationBody {
     try OperationFault.requireValue(inputs[0])
     try OperationFault.requireSizes(partCount)
     try OperationFault.requireSizes(width)
-    try OperationFault.require(part >= 0 && part + width <= partCount, "part \(part) does not exist")
+    let exists = part >= 0 && width <= partCount && part <= partCount - width
+    try OperationFault.require(exists, "part \(part) does not exist")
     if blockSize == 0 && !isComplete {
       try OperationFault.require(inputs[0] % partCount == 0, "the parts are not equally large")
     } else {
