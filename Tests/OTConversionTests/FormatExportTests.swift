@@ -563,6 +563,21 @@ import _OTTestSupport
         $0.activations = .group(size: 32)
       } == "export-activation")
     #expect(
+      try rule("compressed-tensors", .llama) {
+        $0.methods = [PerToken()]
+        $0.isSymmetric = true
+        $0.activations = .asymmetricToken
+      } == "export-activation")
+    // compressed-tensors makes no modules for experts.
+    try withTemporaryFolder { folder in
+      let plan = try ConversionPlan(
+        checkpoint: .open(Fixtures.path("models/families/mixtral")), options: options(weights(.perChannel)))
+      let refusal = #expect(throws: Refusal.self) {
+        try Converter(plan).run(into: writer("compressed-tensors", folder + "/m"))
+      }
+      #expect(refusal?.rule == "export-architecture")
+    }
+    #expect(
       try rule("compressed-tensors", .opt, .outlierTune) {
         $0.isSymmetric = true
         $0.granularity = .perGroup(size: 32)
