@@ -155,11 +155,7 @@ struct CompressedTensors: QuantizedLayout {
       }
       return form
     }
-    guard scheme.isSymmetric || scheme.bits < 8 else {
-      throw refusal(
-        "export-asymmetric", "asymmetric values of 8 bits, less their zero points, do not fit a signed byte",
-        "use --weight-scheme symmetric, or at most 7 bits")
-    }
+    guard module.fitsSignedBytes else { throw module.signedBytesRefusal(of: model) }
     form.isPacked = packsValues && scheme.isSymmetric && scheme.bits < 8
     if !form.isPacked { (form.bits, form.isSymmetric) = (8, true) }
     return form
@@ -235,13 +231,10 @@ struct CompressedTensors: QuantizedLayout {
           bytes: DenseCodes.pack(rows.values, columnCount: columns, bits: form.bits)), placedScales,
       ]
     }
-    // One scale a row.
-    var bytes = rows.values
-    for row in 0..<rows.rows.count {
-      let zero = UInt8(truncatingIfNeeded: module.zeroPoint(rows, row))
-      for index in row * columns..<(row + 1) * columns { bytes[index] &-= zero }
-    }
-    return [PlacedBytes(name: "\(module.name).weight", offset: firstRow * columns, bytes: bytes), placedScales]
+    return [
+      PlacedBytes(name: "\(module.name).weight", offset: firstRow * columns, bytes: module.signedBytes(rows)),
+      placedScales,
+    ]
   }
 
   func ending(of module: QuantizedModule, zeroPoints: [UInt8]) -> [PlacedBytes] {

@@ -111,6 +111,11 @@ package struct ExportedModel: Sendable {
     (self.path, self.graph, self.tensors, self.files) = (path, graph, tensors, files)
   }
 
+  /// The names of tensors that have the elements of another.
+  var aliases: Set<String> {
+    Set(tensors.compactMap { tensor in if case .alias = tensor.content { tensor.name } else { nil } })
+  }
+
   /// The file of that name; nil where there is none.
   package func file(_ kind: ModelAttachments.Kind) -> ExportedFile? { files.first { $0.name == kind.rawValue } }
 

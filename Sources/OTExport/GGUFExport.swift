@@ -52,8 +52,7 @@ package final class GGUFExport: ModelWriter {
     folded = FoldedScale(graph)
     var (left, floats): ([String], [String]) = ([], [])
     var tokenCount = 0
-    let aliases = Set(
-      model.tensors.compactMap { tensor in if case .alias = tensor.content { tensor.name } else { nil } })
+    let aliases = model.aliases
     for entry in try SourceEntry.all(of: model, elementType: nil, keepsValues: { $0.shape.rank == 2 }) {
       let rowCount = entry.entry.shape.rowCount
       guard let place = facts.layout.place(of: entry.entry.name, rowCount: rowCount) else {
@@ -77,13 +76,11 @@ package final class GGUFExport: ModelWriter {
       if made.entry.name == "token_embd.weight" { tokenCount = rowCount }
       plan.append(made)
     }
-    func note(_ names: [String], _ what: String) {
-      guard let first = names.first else { return }
-      notes.append("\(what): '\(first)'" + (names.count > 1 ? " and \(names.count - 1) more" : ""))
-    }
-    note(left, "llama.cpp has no use for these, and they are left out")
-    note(floats, "float16, as no type of llama.cpp has these quantized values; try --weight-scheme symmetric")
-    notes += facts.notes
+    notes =
+      [
+        Self.note("llama.cpp has no use for these, and they are left out", left),
+        Self.note("float16, as no type of llama.cpp has these quantized values; try --weight-scheme symmetric", floats),
+      ].compactMap(\.self) + facts.notes
     constants = facts.constants
     keys =
       facts.keys + [
@@ -217,30 +214,20 @@ struct GGUFTensor: Sendable {
     } else if scheme.bits <= 6, scheme.isSymmetric, module.columnCount % 256 == 0 {
       return .q6K
     }
-    if scheme.isSymmetric || scheme.bits < 8 { return .q8v0 }
+    if module.fitsSignedBytes { return .q8v0 }
     // Tables and heads are asymmetric unless the user says otherwise.
     guard module.entry.parts.contains(where: { $0.tensor.use?.linearRole == .block }) else { return nil }
-    throw Refusal(
-      "export-asymmetric", "asymmetric values of 8 bits, less their zero points, do not fit a signed byte",
-      file: model.path, tensor: module.entry.entry.name,
-      remedy: "use --weight-scheme symmetric, or at most 7 bits, or --dtype f16")
+    throw module.signedBytesRefusal(of: model, also: "--dtype f16")
   }
 
-  /// The first row of a part in the model's order.
-  func firstRow(of tensor: ExportedTensor) -> Int {
-    source.parts.first { $0.tensor.name == tensor.name }?.place.box[0].lowerBound ?? 0
-  }
-
-  /// Whole rows with their places in the file.
-  func placed(_ bytes: [UInt8], firstRow: Int, rowCount: Int) -> [PlacedBytes] {
-    guard rowCount > 0 else { return [] }
-    let size = bytes.count / rowCount
-    guard !place.keepsOrder else { return [PlacedBytes(name: entry.name, offset: firstRow * size, bytes: bytes)] }
-    return (0..<rowCount).map { row in
-      PlacedBytes(
-        name: entry.name, offset: place.row(firstRow + row, rowCount: entry.shape.rowCount) * size,
-        bytes: Array(bytes[row * size..<(row + 1) * size]))
+  /// Whole rows of a part, from `rows` on, with their places in the file.
+  func placed(_ bytes: [UInt8], _ rows: Range<Int>, of tensor: ExportedTensor) -> [PlacedBytes] {
+    let first = source.firstRow(of: tensor) + rows.lowerBound
+    guard !place.keepsOrder else {
+      return [PlacedBytes(name: entry.name, offset: first * (bytes.count / max(rows.count, 1)), bytes: bytes)]
     }
+    return PlacedBytes.rows(
+      entry.name, bytes, from: first, count: rows.count, place, of: entry.shape.rowCount)
   }
 }
 
@@ -256,21 +243,13 @@ package struct GGUFEncoder: TensorEncoder {
   let tensors: [String: GGUFTensor]
   let folded: FoldedScale
 
-  /// Rows of a block of the tensor.
-  package func rowsPerBlock(of tensor: ExportedTensor) -> Int {
-    max(1, (1 << 18) / max(tensor.shape.rowElementCount * (tensor.scheme == nil ? 4 : 1), 1))
-  }
-
   /// Encodes rows of a quantized tensor.
   package func encode(_ rows: QuantizedRows, of tensor: ExportedTensor) throws -> Encoded {
     guard let made = tensors[tensor.name], let module = made.module else {
       preconditionFailure("asked for other quantized tensors")
     }
     let blocks = GGUFBlocks(made.entry.type, module, factor: folded.factor(tensor.use))
-    return Encoded(
-      placed: made.placed(
-        try blocks.encode(rows, name: tensor.name), firstRow: made.firstRow(of: tensor) + rows.rows.lowerBound,
-        rowCount: rows.rows.count))
+    return Encoded(placed: made.placed(try blocks.encode(rows, name: tensor.name), rows.rows, of: tensor))
   }
 
   /// Encodes rows of another tensor.
@@ -284,8 +263,7 @@ package struct GGUFEncoder: TensorEncoder {
       values, as: type, of: tensor.name, in: nil, remedy: "use --dtype f32 or bf16"
     ) { Array($0) }
     guard made.source.isOfRows else { return Encoded(scattered: (encoded, rows)) }
-    return Encoded(
-      placed: made.placed(encoded, firstRow: made.firstRow(of: tensor) + rows.lowerBound, rowCount: rows.count))
+    return Encoded(placed: made.placed(encoded, rows, of: tensor))
   }
 }
 

@@ -40,6 +40,14 @@ package protocol TensorEncoder: Sendable {
   func encode(_ bytes: UnsafeRawBufferPointer, rows: Range<Int>, of tensor: ExportedTensor) throws -> Encoded
 }
 
+extension TensorEncoder {
+  /// As many as are a quarter of a megabyte.
+  package func rowsPerBlock(of tensor: ExportedTensor) -> Int {
+    let bitWidth = tensor.plainType?.bitWidth ?? 8
+    return max(1, (1 << 18) / max(tensor.shape.rowElementCount * bitWidth / 8, 1))
+  }
+}
+
 /// Writes models in one format.
 ///
 /// It is asked first what it takes, and refuses what the format cannot hold; then it gets the
@@ -96,4 +104,9 @@ extension ModelWriter {
 
   /// Nothing to say.
   package var notes: [String] { [] }
+
+  /// A note of some tensors: the first and how many more; nil where there are none.
+  static func note(_ what: String, _ names: [String]) -> String? {
+    names.first.map { "\(what): '\($0)'" + (names.count > 1 ? " and \(names.count - 1) more" : "") }
+  }
 }

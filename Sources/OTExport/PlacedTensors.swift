@@ -9,6 +9,23 @@ struct PlacedBytes: Sendable {
   /// Bytes before these in the tensor.
   let offset: Int
   let bytes: [UInt8]
+
+  /// Rows that another engine has in another order, each for itself.
+  ///
+  /// - Parameters:
+  ///   - first: the first row in the model's order.
+  ///   - place: the other order.
+  ///   - rowCount: rows of the whole tensor.
+  static func rows(
+    _ name: String, _ bytes: [UInt8], from first: Int, count: Int, _ place: GGUFLayout.Place, of rowCount: Int
+  ) -> [PlacedBytes] {
+    let size = bytes.count / max(count, 1)
+    return (0..<count).map { row in
+      PlacedBytes(
+        name: name, offset: place.row(first + row, rowCount: rowCount) * size,
+        bytes: Array(bytes[row * size..<(row + 1) * size]))
+    }
+  }
 }
 
 /// Safetensors files whose tensors come unit by unit; within a unit, in any order.

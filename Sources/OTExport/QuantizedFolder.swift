@@ -65,19 +65,12 @@ struct QuantizedFolderEncoder<Layout: QuantizedLayout>: TensorEncoder {
   fileprivate let modules: [String: QuantizedModule]
   fileprivate let floats: [String: SourceEntry]
 
-  /// Rows of a block of the tensor.
-  func rowsPerBlock(of tensor: ExportedTensor) -> Int {
-    let size = tensor.plainType.map { tensor.shape.rowElementCount * $0.bitWidth / 8 } ?? tensor.shape.rowElementCount
-    return max(1, (1 << 18) / max(size, 1))
-  }
-
   /// Encodes rows of a quantized tensor.
   func encode(_ rows: QuantizedRows, of tensor: ExportedTensor) throws -> Encoded {
-    guard let module = modules[tensor.name], let first = module.firstRows[tensor.name] else {
-      preconditionFailure("asked for other quantized tensors")
-    }
+    guard let module = modules[tensor.name] else { preconditionFailure("asked for other quantized tensors") }
+    let first = module.entry.firstRow(of: tensor) + rows.rows.lowerBound
     return Encoded(
-      placed: try layout.encode(rows, of: tensor, from: first + rows.rows.lowerBound, in: module),
+      placed: try layout.encode(rows, of: tensor, from: first, in: module),
       zeroPoints: rows.zeroPoints)
   }
 
@@ -157,7 +150,7 @@ final class QuantizedFolder<Layout: QuantizedLayout>: ModelWriter {
     made = QuantizedFolderEncoder(
       layout: layout,
       modules: Dictionary(
-        modules.flatMap { module in module.firstRows.keys.map { ($0, module) } },
+        modules.flatMap { module in module.entry.parts.map { ($0.tensor.name, module) } },
         uniquingKeysWith: { first, _ in first }),
       floats: Dictionary(
         units.flatMap { unit in

@@ -11,8 +11,6 @@ struct QuantizedModule: Sendable {
   let entry: SourceEntry
   /// The scheme of all rows.
   let scheme: QuantizationScheme
-  /// The first row of each parameter, by its name.
-  let firstRows: [String: Int]
 
   /// Output channels.
   var rowCount: Int { entry.entry.shape.rowCount }
@@ -45,8 +43,6 @@ struct QuantizedModule: Sendable {
     name = String(entry.entry.name.dropLast(".weight".count))
     self.entry = entry
     self.scheme = scheme
-    firstRows = Dictionary(
-      entry.parts.map { ($0.tensor.name, $0.place.box[0].lowerBound) }, uniquingKeysWith: { first, _ in first })
   }
 
   /// The zero point of a scale of some rows: in a symmetric scheme that of all.
@@ -55,7 +51,39 @@ struct QuantizedModule: Sendable {
   }
 }
 
+extension QuantizedModule {
+  /// Values less their zero points, for formats whose rows are signed bytes with one scale each.
+  ///
+  /// - Precondition: they fit.
+  func signedBytes(_ rows: QuantizedRows) -> [UInt8] {
+    var bytes = rows.values
+    for row in 0..<rows.rows.count {
+      let zero = UInt8(truncatingIfNeeded: zeroPoint(rows, row))
+      for index in row * columnCount..<(row + 1) * columnCount { bytes[index] &-= zero }
+    }
+    return bytes
+  }
+
+  /// True when values less their zero points are signed bytes.
+  var fitsSignedBytes: Bool { scheme.isSymmetric || scheme.bits < 8 }
+
+  /// The refusal of values that do not fit.
+  ///
+  /// - Parameter also: another way out, such as `--dtype f16`.
+  func signedBytesRefusal(of model: ExportedModel, also: String? = nil) -> Refusal {
+    Refusal(
+      "export-asymmetric", "asymmetric values of 8 bits, less their zero points, do not fit a signed byte",
+      file: model.path, tensor: entry.entry.name,
+      remedy: "use --weight-scheme symmetric, or at most 7 bits" + (also.map { ", or \($0)" } ?? ""))
+  }
+}
+
 extension SourceEntry {
+  /// The first row of a part.
+  func firstRow(of tensor: ExportedTensor) -> Int {
+    parts.first { $0.tensor.name == tensor.name }?.place.box[0].lowerBound ?? 0
+  }
+
   /// True when every part is whole rows, or elements of a vector, in their order.
   var isOfRows: Bool {
     parts.allSatisfy { part in

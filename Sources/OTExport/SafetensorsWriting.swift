@@ -12,11 +12,6 @@ package struct FloatEncoder: TensorEncoder {
     let rows: Range<Int>
   }
 
-  /// Rows of a block of the tensor.
-  package func rowsPerBlock(of tensor: ExportedTensor) -> Int {
-    max(1, (1 << 18) / max(tensor.shape.rowElementCount * (tensor.plainType?.bitWidth ?? 32) / 8, 1))
-  }
-
   /// Encodes rows of a quantized tensor.
   package func encode(_ rows: QuantizedRows, of tensor: ExportedTensor) throws -> Encoded {
     preconditionFailure("asked for no quantized tensor")
