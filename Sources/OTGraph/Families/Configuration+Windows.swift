@@ -9,7 +9,10 @@ struct LayerWindows {
   var contextLimit: Int?
 
   /// Every layer sees all tokens.
-  init(none count: Int) { windows = [Int?](repeating: nil, count: count) }
+  init(none count: Int) { self.init(all: nil, count: count) }
+
+  /// Every layer sees `window` tokens; nil: all.
+  init(all window: Int?, count: Int) { windows = [Int?](repeating: window, count: count) }
 
   /// Layers that slide see `window` tokens.
   init(_ types: [Configuration.LayerType], window: Int?) {

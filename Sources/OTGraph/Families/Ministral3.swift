@@ -15,11 +15,7 @@ package enum Ministral3Family: ModelFamily {
     decoder.heads = (32, 8)
     decoder.headSize = 128
     decoder.contextLength = 262_144
-    decoder.windows = { configuration, count in
-      var windows = LayerWindows(none: count)
-      windows.windows = [Int?](repeating: try configuration.window(usual: nil), count: count)
-      return windows
-    }
+    decoder.windows = { LayerWindows(all: try $0.window(usual: nil), count: $1) }
     decoder.positions = { configuration, count, headSize in
       [Attention.Positions](repeating: .rotary(try configuration.growingRotary(headSize: headSize)), count: count)
     }

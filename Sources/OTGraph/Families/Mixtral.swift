@@ -16,11 +16,7 @@ package enum MixtralFamily: ModelFamily {
     var decoder = RotaryDecoder(inputBias: .unstated, outputBias: .unstated)
     decoder.epsilon = 1e-5
     decoder.heads = (32, 8)
-    decoder.windows = { configuration, count in
-      var windows = LayerWindows(none: count)
-      windows.windows = [Int?](repeating: try configuration.window(usual: nil), count: count)
-      return windows
-    }
+    decoder.windows = { LayerWindows(all: try $0.window(usual: nil), count: $1) }
     let routing = try configuration.routing(count: ["num_local_experts"], usual: (8, 2), isNormalized: true)
     decoder.feedForward = { builder, layer in
       var experts = GraphBuilder.Experts(

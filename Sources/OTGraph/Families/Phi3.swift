@@ -18,11 +18,7 @@ package enum Phi3Family: ModelFamily {
     decoder.fusesInputs = true
     decoder.mlp = .fused("mlp.gate_up_proj", output: "mlp.down_proj")
     decoder.epsilon = 1e-5
-    decoder.windows = { configuration, count in
-      var windows = LayerWindows(none: count)
-      windows.windows = [Int?](repeating: try configuration.window(usual: nil), count: count)
-      return windows
-    }
+    decoder.windows = { LayerWindows(all: try $0.window(usual: nil), count: $1) }
     decoder.positions = { configuration, count, headSize in
       let members = Configuration.RotaryMembers(
         canBePartial: true, usualOriginalLength: 4096, synonyms: ["su": "longrope", "yarn": "longrope"])

@@ -21,9 +21,7 @@ package enum Qwen3MoEFamily: ModelFamily {
       let isUsed = try configuration.flag("use_sliding_window") ?? false
       let window = isUsed ? try configuration.window() : nil
       _ = configuration.value("sliding_window")
-      var windows = LayerWindows(none: count)
-      windows.windows = [Int?](repeating: window, count: count)
-      return windows
+      return LayerWindows(all: window, count: count)
     }
     decoder.feedForward = try RotaryDecoder.qwenExperts(
       configuration, count: ["num_local_experts", "num_experts"], usual: (128, 8), inner: 768)

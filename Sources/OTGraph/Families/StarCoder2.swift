@@ -28,11 +28,7 @@ package enum StarCoder2Family: ModelFamily {
     decoder.heads = (24, 2)
     decoder.contextLength = 4096
     decoder.isTied = true
-    decoder.windows = { configuration, count in
-      var windows = LayerWindows(none: count)
-      windows.windows = [Int?](repeating: try configuration.window(usual: nil), count: count)
-      return windows
-    }
+    decoder.windows = { LayerWindows(all: try $0.window(usual: nil), count: $1) }
     try decoder.build(&builder)
   }
 }
