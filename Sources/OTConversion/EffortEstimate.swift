@@ -94,8 +94,8 @@ extension Conversion {
   /// What each effort takes on samples of these lengths.
   ///
   /// Time is counted in products: a run of the model in float, one in integers (at a third of the time), second
-  /// moments, their factors, the rule's rounding, for the third effort the float run beside and trials of every method at every site, and the check on held-out
-  /// samples. Memory is that of the largest phase.
+  /// moments, their factors, the rule's rounding, and the check on held-out samples; for `thorough` the float run
+  /// beside, and trials of every method at every site. Memory is that of the largest phase.
   /// - Parameters:
   ///   - lengths: tokens of each sample; nil where the model cannot be run on text.
   ///   - heldOutLengths: tokens of each held-out sample.
@@ -110,14 +110,17 @@ extension Conversion {
     let work = Work(plan, lengths: lengths, heldOutLengths, speed)
     var estimates = [EffortEstimate(effort: .fast, processorSeconds: work.fast, byteCount: 0)]
     guard let lengths, let graph = plan.graph else { return estimates }
-    let rounding = try SequentialRounding(
-      graph: graph, parameters: model.parameters, weights: plan.recipe.weights, threadCount: 1,
-      maximumByteCount: calibration.maximumByteCount ?? Machine.memoryByteCount / 2
-    ).byteCount(lengths: lengths)
-    for (effort, needs, seconds) in [
-      (Effort.standard, Best().needs, work.standard), (.thorough, SiteChoice().needs, work.standard + work.more),
-    ] {
-      let observing = try calibration.byteCount(on: model, kinds: needs, lengths: lengths)
+    let choices: [(Effort, any QuantizationMethod, Double)] = [
+      (.standard, Best(), work.standard), (.thorough, SiteChoice(), work.standard + work.more),
+    ]
+    for (effort, method, seconds) in choices {
+      let rule = self.options.rounding ?? method.weightDefaults.rounding
+      let weights = plan.recipe.weights.mapValues { WeightPlan(scheme: $0.scheme, rounding: rule) }
+      let rounding = try SequentialRounding(
+        graph: graph, parameters: model.parameters, weights: weights, threadCount: 1,
+        maximumByteCount: calibration.maximumByteCount ?? Machine.memoryByteCount / 2
+      ).byteCount(lengths: lengths)
+      let observing = try calibration.byteCount(on: model, kinds: method.needs, lengths: lengths)
       estimates.append(
         EffortEstimate(effort: effort, processorSeconds: seconds, byteCount: max(observing, rounding)))
     }

@@ -20,34 +20,36 @@ package struct InputDrift: Sendable {
   package mutating func add(float: Matrix, quantized: Matrix) throws {
     precondition(float.values.count == quantized.values.count && float.channelCount == channelCount)
     let size = MomentObserver.blockRowCount * channelCount
-    for start in stride(from: 0, to: quantized.values.count, by: size) {
-      let range = start..<min(start + size, quantized.values.count)
-      let differences = zip(float.values[range], quantized.values[range]).map { $0 - $1 }
-      try add(differences, Array(quantized.values[range]))
+    try float.values.withUnsafeBufferPointer { float in
+      try quantized.values.withUnsafeBufferPointer { quantized in
+        for start in stride(from: 0, to: quantized.count, by: size) {
+          let range = start..<min(start + size, quantized.count)
+          let differences = range.map { float[$0] - quantized[$0] }
+          try differences.withUnsafeBufferPointer {
+            try add($0, UnsafeBufferPointer(rebasing: quantized[range]))
+          }
+        }
+      }
     }
   }
 
-  private mutating func add(_ differences: [Float], _ values: [Float]) throws {
-    let (n, size) = (channelCount, MomentObserver.tileSize)
+  private mutating func add(_ differences: UnsafeBufferPointer<Float>, _ values: UnsafeBufferPointer<Float>) throws {
+    let (n, size, threadCount) = (channelCount, MomentObserver.tileSize, threadCount)
     let ranges = stride(from: 0, to: n, by: size).map { $0..<min($0 + size, n) }
-    let threadCount = threadCount
     try products.withUnsafeMutableBufferPointer { products in
-      guard let target = products.baseAddress else { return }
+      guard let target = products.baseAddress, let left = differences.baseAddress, let right = values.baseAddress
+      else { return }
       // Rows of products do not overlap.
-      nonisolated(unsafe) let sums = target
+      let rowCount = values.count / n
+      nonisolated(unsafe) let (differences, values, sums) = (left, right, target)
       _ = try mapBlocks(ranges.count, threadCount: threadCount) { index in
         let rows = ranges[index]
         withUnsafeTemporaryAllocation(of: Float.self, capacity: rows.count * n) { tile in
-          differences.withUnsafeBufferPointer { differences in
-            values.withUnsafeBufferPointer { values in
-              guard let part = tile.baseAddress, let left = differences.baseAddress, let right = values.baseAddress
-              else { return }
-              BLAS.products(
-                m: rows.count, n: n, k: values.count / n, left + rows.lowerBound, right, stride: n, into: part)
-              let target = sums + rows.lowerBound * n
-              for element in 0..<rows.count * n { target[element] += Double(part[element]) }
-            }
-          }
+          guard let part = tile.baseAddress else { return }
+          BLAS.products(
+            m: rows.count, n: n, k: rowCount, differences + rows.lowerBound, values, stride: n, into: part)
+          let target = sums + rows.lowerBound * n
+          for element in 0..<rows.count * n { target[element] += Double(part[element]) }
         }
       }
     }

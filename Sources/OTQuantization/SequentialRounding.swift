@@ -29,6 +29,10 @@ package struct SequentialRounding: Sendable {
   private let maximumByteCount: Int
   /// The place of each node in the order of execution.
   private let order: [String: Int]
+  /// The sites whose weights are quantized.
+  private let sites: [Site]
+  /// Networks that the samples pass through: the quantized one, and the float one where a rule compares with it.
+  private let networkCount: Int
 
   /// The rounding of a graph whose migration and activations are decided.
   ///
@@ -44,18 +48,14 @@ package struct SequentialRounding: Sendable {
     self.threadCount = threadCount
     self.maximumByteCount = maximumByteCount
     order = Dictionary(uniqueKeysWithValues: graph.nodes.enumerated().map { ($1.name, $0) })
+    sites = graph.sites.filter { $0.consumers.contains { weights[$0]?.scheme != nil } }
+    networkCount = weights.values.contains { $0.scheme != nil && $0.rounding.comparesWithFloat } ? 2 : 1
   }
-
-  /// The sites whose weights are quantized.
-  private var sites: [Site] { graph.sites.filter { $0.consumers.contains { weights[$0]?.scheme != nil } } }
 
   /// The rule of a site's weights.
   private func rule(_ site: Site) -> any RoundingRule {
     site.consumers.lazy.compactMap { weights[$0]?.rounding }.first ?? NearestRounding()
   }
-
-  /// Networks that the samples pass through: the quantized one, and the float one where a rule compares with it.
-  private var networkCount: Int { sites.contains { rule($0).comparesWithFloat } ? 2 : 1 }
 
   // MARK: Memory
 
@@ -155,7 +155,6 @@ package struct SequentialRounding: Sendable {
     var floatValues = KeptValues()
     // Weights in memory: of linears that have not been passed yet.
     var pending: [String: Pending] = [:]
-    let sites = sites
     let keptByteCount = keptByteCount(lengths: samples.map(\.tokenIDs.count))
     progress?(0, sites.count)
     for (index, site) in sites.enumerated() {
