@@ -85,7 +85,7 @@ let package = Package(
       name: "OTQ",
       dependencies: [
         "OTCheckpoint", "OTContainer", "OTFoundation", "OTGraph", "OTJSON", "OTModel", "OTRuntime", "OTTensor",
-        "OTTokenizer",
+        "OTText", "OTTokenizer",
       ]),
     .target(
       name: "OTVerify",

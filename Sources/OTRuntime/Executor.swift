@@ -88,6 +88,14 @@ package protocol Executor: Sendable {
     _ sequences: [TokenSequence], from given: [String: [Matrix]], until wanted: [String], observe: Observer?
   ) throws -> [ExecutionResult]
 
+  /// The likelihood of tokens after those before them, as one batch. What several sequences begin with is run once.
+  ///
+  /// - Returns: for each sequence the scores of its tokens from `firstScored` on. They are those of the sequence run
+  ///   alone: of integer products bit for bit, of float ones but for rounding.
+  /// - Throws: `Refusal` with rule `run-not-causal` where tokens see those that follow, `run-output` where there are
+  ///   no logits, `run-not-finite` for logits that are NaN or infinite; else as `run(_:observe:)`.
+  func scores(of sequences: [ScoredSequence]) throws -> [[TokenScore]]
+
   /// A sequence that grows, with a cache of keys and values.
   ///
   /// - Parameter tokenCapacity: the most tokens that it will hold; nil: the

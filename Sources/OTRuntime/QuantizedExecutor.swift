@@ -105,4 +105,11 @@ package struct QuantizedExecutor: Executor {
   package func makeSession(tokenCapacity: Int?) throws -> Session {
     try Session(engine, tokenCapacity: tokenCapacity)
   }
+
+  /// The likelihood of tokens after those before them.
+  ///
+  /// - Throws: as `Executor.scores` says.
+  package func scores(of sequences: [ScoredSequence]) throws -> [[TokenScore]] {
+    try engine.scores(of: sequences)
+  }
 }

@@ -32,16 +32,7 @@ package final class Session {
 
   init(_ engine: Engine, tokenCapacity: Int?) throws {
     let program = engine.fused
-    guard program.attentions.allSatisfy(\.attention.isCausal), !program.regions.contains(.sequences),
-      !engine.graph.countsPositions
-    else {
-      throw Refusal(
-        "run-not-causal", "tokens of this model see those that follow: it does not continue a text",
-        remedy: "use the embeddings that it gives")
-    }
-    guard let logits = program.outputs["logits"], !program.attentions.isEmpty else {
-      throw Refusal("run-output", "the model gives no 'logits'")
-    }
+    let logits = try engine.causalLogits()
     let limit = engine.graph.contextLength
     self.tokenCapacity = min(tokenCapacity ?? limit ?? 4096, limit ?? .max)
     let rowCount = max(1, min(Session.batchRowCount, self.tokenCapacity))

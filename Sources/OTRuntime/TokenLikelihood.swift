@@ -115,14 +115,16 @@ private func divergence(
   return max(sum, 0)
 }
 
-private func argmax(_ row: UnsafeBufferPointer<Float>) -> Int {
+/// The index of the greatest value, of equals the first.
+func argmax(_ row: UnsafeBufferPointer<Float>) -> Int {
   var best = 0
   for index in row.indices where row[index] > row[best] { best = index }
   return best
 }
 
 extension UnsafeBufferPointer<Float> {
-  fileprivate var logSumExp: Double {
+  /// ln Σ exp(x); terms are float32, sums float64.
+  var logSumExp: Double {
     var greatest = -Float.infinity
     for value in self { greatest = Swift.max(greatest, value) }
     var sum = 0.0

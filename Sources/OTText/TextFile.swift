@@ -18,7 +18,7 @@ package struct TextFile: Sendable {
   }
 
   /// The longest line of a `.jsonl`, in bytes.
-  static let maximumLineByteCount = 1 << 26
+  package static let maximumLineByteCount = 1 << 26
 
   /// The file.
   package let file: MappedFile
@@ -92,16 +92,19 @@ package struct TextFile: Sendable {
   }
 
   /// A line of a `.jsonl`, without its end.
-  struct Line {
-    var bytes: [UInt8]
+  package struct Line {
+    /// The bytes, whatever they are.
+    package var bytes: [UInt8]
     /// Counted from 1.
-    var number: Int
+    package var number: Int
     /// Its offset in the (decompressed) text.
-    var byteOffset: Int
+    package var byteOffset: Int
   }
 
   /// Calls `body` with line after line until it returns false.
-  func forEachLine(_ body: (Line) throws -> Bool) throws {
+  ///
+  /// - Throws: `Refusal` with rule `text-line-length`, `text-zst-…` or `text-gz-…`; whatever `body` throws.
+  package func forEachLine(_ body: (Line) throws -> Bool) throws {
     var line = Line(bytes: [], number: 1, byteOffset: 0)
     var goesOn = true
     func tooLong() -> Refusal {

@@ -7,7 +7,7 @@ import OTQ
 struct EvalCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "eval",
-    abstract: "Run a model on text or token IDs: perplexity, speed, logits, distance from another model.",
+    abstract: "Run a model on text, token IDs or a task: perplexity, accuracy, speed, logits, distance from another.",
     discussion: """
       MODEL is an .otq file, which runs as packed, or a checkpoint, which runs in
       float32. In each window of tokens the first is context only.
@@ -15,6 +15,12 @@ struct EvalCommand: ParsableCommand {
       Text is tokenized as a whole by the model's own tokenizer and cut into
       windows. Beside the tokens of --ids, the same file's token_type_ids,
       attention_mask (0 hides a token) and labels (a class for each window) count.
+
+      A task of the field asks questions: --data is its file, .jsonl, .tsv, .csv or
+      .txt. The numbers are those of lm-eval. With --against, both models do it, and
+      McNemar's p says whether answers flipped by more than chance. Tasks:
+
+      \(TaskEvaluation.listing)
 
       EXAMPLES
         otconvert eval model.otq --text wiki.test.txt --windows 40
@@ -26,6 +32,8 @@ struct EvalCommand: ParsableCommand {
         otconvert eval model/ --ids goldens.safetensors --tensor test_ids \\
           --context 128 --windows 40
         otconvert eval bert.otq --ids pairs.safetensors --hidden-out hidden.safetensors
+        otconvert eval model.otq --task piqa --data piqa.jsonl --against model/
+        otconvert eval model.otq --task multiple_choice --data questions.jsonl
       """)
 
   @Argument(help: "An .otq file or a checkpoint.", completion: .file()) var model: String
@@ -42,6 +50,23 @@ struct EvalCommand: ParsableCommand {
       valueName: "file"),
     completion: .file())
   var text: [String] = []
+  @Option(help: ArgumentHelp("A task to do: see above.", valueName: "name")) var task: String?
+  @Option(
+    help: ArgumentHelp("The task's data, as they are published; - for standard input.", valueName: "file"),
+    completion: .file())
+  var data: String?
+  @Option(help: ArgumentHelp("Use only the first items of --data.", valueName: "N")) var limit: Int?
+  @Option(
+    help: ArgumentHelp(
+      "Of a perplexity as a task: run all documents as one text, in windows that begin so many tokens apart.",
+      valueName: "N"))
+  var stride: Int?
+  @Option(
+    help: ArgumentHelp(
+      "Write each item of --data, an object of JSON a line: scores, what is chosen, what is right.",
+      valueName: "file"),
+    completion: .file())
+  var itemsOut: String?
   @Option(
     help: ArgumentHelp(
       "The tensor of --ids to read. [default: input_ids, else test_ids]", valueName: "name"))
@@ -78,19 +103,48 @@ struct EvalCommand: ParsableCommand {
   @OptionGroup var messages: OutputArguments
 
   mutating func validate() throws {
-    guard text.isEmpty != (ids == nil) else {
-      throw ValidationError("Give either --text with files of text or --ids with a file of tokens.")
+    guard [!text.isEmpty, ids != nil, task != nil].count(where: { $0 }) == 1 else {
+      throw ValidationError(
+        "Give one of --text with files of text, --ids with a file of tokens, and --task with its --data.")
     }
+    try validateTask()
     guard tensor == nil || ids != nil else { throw ValidationError("--tensor needs --ids.") }
     if let context, context < 1 { throw ValidationError("--context must be positive.") }
     if let windows, windows < 1 { throw ValidationError("--windows must be positive.") }
   }
 
+  /// The options of tasks go together, and not with those of windows.
+  private func validateTask() throws {
+    guard (task == nil) == (data == nil) else { throw ValidationError("--task and --data need each other.") }
+    guard task != nil else {
+      guard limit == nil, stride == nil, itemsOut == nil else {
+        throw ValidationError("--limit, --stride and --items-out need --task.")
+      }
+      return
+    }
+    guard windows == nil, logitsOut == nil, hiddenOut == nil, pooledOut == nil else {
+      throw ValidationError("--windows and the outputs of windows do not go with --task.")
+    }
+    if let limit, limit < 1 { throw ValidationError("--limit must be positive.") }
+    if let stride, stride < 1 { throw ValidationError("--stride must be positive.") }
+  }
+
   func run() throws {
+    // Before models are opened.
+    let task = try task.map { name in
+      let task = try EvaluationTask.named(name)
+      return context == nil && stride == nil ? task : try task.withWindows(context: context, stride: stride)
+    }
     let file = try ModelFile(path: model)
     let other = try against.map { try ModelFile(path: $0) }
     (file.warnings + (other?.warnings ?? [])).forEach(messages.warn)
-    let inputs = file.model.inputs + (other?.model.inputs ?? []) + FileIdentity.all(text + [ids])
+    let inputs = file.model.inputs + (other?.model.inputs ?? []) + FileIdentity.all(text + [ids, data])
+    if let task, let data {
+      let evaluation = TaskEvaluation(
+        task: task, data: data, limit: limit, itemsOut: itemsOut, force: force, inputs: inputs, messages: messages)
+      return try evaluation.run(
+        file, against: other, threadCount: threads.threads, attentionBits: attention.quantizeAttention)
+    }
     let files = outputs
     // Before time goes into what cannot be written.
     if !files.isEmpty { try AtomicFile.check(files.map(\.path), force: force, inputs: inputs) }

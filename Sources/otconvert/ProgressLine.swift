@@ -6,7 +6,7 @@ import OTFoundation
 final class ProgressLine {
   /// The unit of progress.
   enum Unit {
-    case bytes, tokens, sites, models
+    case bytes, tokens, sites, models, items
 
     func text(_ count: Int) -> String {
       switch self {
@@ -14,6 +14,7 @@ final class ProgressLine {
       case .tokens: "\(count) tokens"
       case .sites: "\(count) sites"
       case .models: "\(count) models"
+      case .items: "\(count) items"
       }
     }
   }
@@ -32,7 +33,7 @@ final class ProgressLine {
     self.isQuiet = isQuiet
   }
 
-  /// Shows that `done` of `total` bytes, tokens, sites or models are done.
+  /// Shows that `done` of `total` units are done.
   func update(_ done: Int, _ total: Int) {
     guard !isQuiet, total > 0 else { return }
     let fraction = Double(done) / Double(total)

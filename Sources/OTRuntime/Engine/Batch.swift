@@ -2,13 +2,16 @@ import OTFoundation
 import OTGraph
 
 /// Tokens that go through the model together, one row each: several whole
-/// sequences, or the next piece of one.
+/// sequences, which may share their beginnings, or the next piece of one.
 struct Batch {
   /// The rows of one sequence.
   struct Segment {
     let rows: Range<Int>
     /// Position of the first row in its sequence.
     let firstPosition: Int
+    /// The segment that has the tokens before the first row, which both sequences begin with; nil: they are in the
+    /// cache already, or there are none.
+    var prefix: Int?
   }
 
   private(set) var tokenIDs: [Int] = []
@@ -23,6 +26,8 @@ struct Batch {
   private(set) var productBlocks: [Range<Int>] = []
 
   var rowCount: Int { tokenIDs.count }
+  /// True when a segment begins as another.
+  private(set) var sharesPrefixes = false
   /// Tokens of the longest sequence.
   var longest: Int { sequenceLengths.max() ?? 0 }
 
@@ -44,9 +49,7 @@ struct Batch {
         sequence.tokenIDs[...], firstPosition: 0, sequenceLength: sequence.tokenIDs.count,
         tokenTypeIDs: sequence.tokenTypeIDs)
     }
-    productBlocks = TokenSequence.productBlocks(lengths: sequences.map(\.tokenIDs.count)).map { block in
-      segments[block.lowerBound].rows.lowerBound..<segments[block.upperBound - 1].rows.upperBound
-    }
+    findProductBlocks()
     guard sequences.contains(where: { $0.attentionMask != nil }) else { return }
     mask = sequences.flatMap { sequence in
       sequence.attentionMask?.map { $0 ? 1 : 0 } ?? [UInt8](repeating: 1, count: sequence.tokenIDs.count)
@@ -55,6 +58,34 @@ struct Batch {
 
   /// A batch to be filled piece by piece.
   init() {}
+
+  /// A sequence, or what follows the first tokens of one that another segment has.
+  struct Part {
+    let tokenIDs: [Int]
+    /// Tokens that are not run again, and the segment that has them: a whole sequence before this one.
+    let prefix: (count: Int, segment: Int)?
+  }
+
+  /// A batch of sequences that share beginnings; they have been checked.
+  ///
+  /// - Precondition: each has more tokens than it shares.
+  init(_ parts: [Part]) {
+    for part in parts {
+      let count = part.prefix?.count ?? 0
+      precondition(part.tokenIDs.count > count && part.prefix.map { segments[$0.segment].prefix == nil } ?? true)
+      sharesPrefixes = sharesPrefixes || part.prefix != nil
+      append(
+        part.tokenIDs[count...], firstPosition: count, sequenceLength: part.tokenIDs.count, tokenTypeIDs: nil,
+        prefix: part.prefix?.segment)
+    }
+    findProductBlocks()
+  }
+
+  private mutating func findProductBlocks() {
+    productBlocks = TokenSequence.productBlocks(lengths: segments.map(\.rows.count)).map { block in
+      segments[block.lowerBound].rows.lowerBound..<segments[block.upperBound - 1].rows.upperBound
+    }
+  }
 
   /// Makes `tokenIDs`, from position `firstPosition` on of a sequence of `sequenceLength` tokens, all that
   /// the batch holds.
@@ -70,7 +101,8 @@ struct Batch {
   }
 
   private mutating func append(
-    _ tokens: ArraySlice<Int>, firstPosition: Int, sequenceLength: Int, tokenTypeIDs types: [Int]?
+    _ tokens: ArraySlice<Int>, firstPosition: Int, sequenceLength: Int, tokenTypeIDs types: [Int]?,
+    prefix: Int? = nil
   ) {
     let first = tokenIDs.count
     tokenIDs += tokens
@@ -81,7 +113,7 @@ struct Batch {
     } else {
       for _ in tokens { tokenTypeIDs.append(0) }
     }
-    segments.append(Segment(rows: first..<tokenIDs.count, firstPosition: firstPosition))
+    segments.append(Segment(rows: first..<tokenIDs.count, firstPosition: firstPosition, prefix: prefix))
   }
 
   /// Checks tokens that follow `firstPosition` others.

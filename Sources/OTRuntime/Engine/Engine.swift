@@ -90,6 +90,8 @@ final class Engine: Sendable {
     case last
     /// All, so many at a time.
     case all(blockSize: Int)
+    /// Those of ranges, so many at a time.
+    case ranges([Range<Int>], blockSize: Int)
   }
 
   /// Runs a program on the rows of `batch`.
@@ -109,20 +111,21 @@ final class Engine: Sendable {
     for placed in program.stages where placed.region != .tail {
       try run(placed, pass, tokens: 0..<batch.rowCount, observe)
     }
-    let first: Int
-    let blockSize: Int
-    switch tail {
-    case .none: return
-    case .last: (first, blockSize) = (batch.rowCount - 1, 1)
-    case .all(let size): (first, blockSize) = (0, size)
-    }
-    for start in stride(from: first, to: batch.rowCount, by: blockSize) {
-      let rows = start..<min(start + blockSize, batch.rowCount)
-      workspace.tailOrigin = start
-      for placed in program.stages where placed.region == .tail {
-        try run(placed, pass, tokens: rows, observe)
+    func runTail(_ range: Range<Int>, blockSize: Int) throws {
+      for start in stride(from: range.lowerBound, to: range.upperBound, by: blockSize) {
+        let rows = start..<min(start + blockSize, range.upperBound)
+        workspace.tailOrigin = start
+        for placed in program.stages where placed.region == .tail {
+          try run(placed, pass, tokens: rows, observe)
+        }
+        try finished(rows)
       }
-      try finished(rows)
+    }
+    switch tail {
+    case .none: break
+    case .last: try runTail(batch.rowCount - 1..<batch.rowCount, blockSize: 1)
+    case .all(let size): try runTail(0..<batch.rowCount, blockSize: size)
+    case .ranges(let ranges, let size): for range in ranges { try runTail(range, blockSize: size) }
     }
   }
 

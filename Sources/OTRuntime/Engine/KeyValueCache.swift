@@ -84,7 +84,7 @@ final class KeyValueCache {
   ///
   /// - Throws: `Refusal` with rule `run-memory`.
   init(_ attentions: [AttentionStage], form: Form, batch: Batch) throws {
-    capacities = batch.segments.map { KeyValueCache.padded($0.rows.count) }
+    capacities = batch.segments.map { KeyValueCache.padded($0.firstPosition + $0.rows.count) }
     var count = 0
     for capacity in capacities {
       segmentStarts.append(count)
@@ -129,5 +129,22 @@ final class KeyValueCache {
       keys: keys.base + places.key,
       values: UnsafeMutableRawPointer(values.base + places.value).assumingMemoryBound(to: Int8.self),
       keyScales: keyScales.base + scales, valueScales: valueScales.base + scales)
+  }
+
+  /// Copies keys and values of the first `positionCount` positions of a head from one segment to another. Of the block
+  /// of keys that holds the last of them all is copied; what is stored next replaces the rest.
+  func copy(positionCount: Int, head: Int, of stage: AttentionStage, from source: Int, to segment: Int) {
+    let counts = form.byteCounts(headSize: stage.attention.headSize)
+    let count = KeyValueCache.padded(positionCount)
+    let (from, to) = (places(head, of: stage, segment: source), places(head, of: stage, segment: segment))
+    (keys.base + to.key).update(from: keys.base + from.key, count: count * counts.key)
+    (values.base + to.value).update(from: values.base + from.value, count: count * counts.value)
+    // The scales are of all heads.
+    guard form == .quantized, head == 0 else { return }
+    let (known, new) = (
+      quantizedHead(head, of: stage, segment: source), quantizedHead(head, of: stage, segment: segment)
+    )
+    new.keyScales.update(from: known.keyScales, count: positionCount)
+    new.valueScales.update(from: known.valueScales, count: positionCount)
   }
 }

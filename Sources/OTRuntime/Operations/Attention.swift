@@ -105,7 +105,7 @@ extension Pass {
   fileprivate func attend(_ stage: AttentionStage) throws {
     let keys = workspace.rows(of: stage.keys)
     let values = workspace.rows(of: stage.values)
-    try eachKeyValueHead(of: stage.attention) { segment, head in
+    try eachKeyValueHead(of: stage) { segment, head in
       store(stage, head: head, segment: segment, keys: keys, values: values)
     }
     try attendBlocks(of: stage, queries: workspace.rows(of: stage.queries))
@@ -174,14 +174,25 @@ extension Pass {
     }
   }
 
-  /// Calls `body` with segment and head for all heads of keys and values.
-  func eachKeyValueHead(of attention: Attention, _ body: (Int, Int) -> Void) throws {
-    let headCount = attention.keyValueHeadCount
+  /// Calls `body`, which stores keys and values, with segment and head for all heads of keys and values: of segments
+  /// that share the beginning of another when that has its own, and they a copy of the beginning.
+  func eachKeyValueHead(of stage: AttentionStage, _ body: (Int, Int) -> Void) throws {
+    let headCount = stage.attention.keyValueHeadCount
     let count = batch.segments.count * headCount
-    if batch.rowCount <= 2 {
+    if batch.rowCount <= 2, !batch.sharesPrefixes {
       for item in 0..<count { body(item / headCount, item % headCount) }
-    } else {
-      try engine.pool.run(count) { _, item in body(item / headCount, item % headCount) }
+      return
+    }
+    try engine.pool.run(count) { _, item in
+      if batch.segments[item / headCount].prefix == nil { body(item / headCount, item % headCount) }
+    }
+    guard batch.sharesPrefixes else { return }
+    try engine.pool.run(count) { _, item in
+      let (index, head) = (item / headCount, item % headCount)
+      let segment = batch.segments[index]
+      guard let prefix = segment.prefix else { return }
+      cache.copy(positionCount: segment.firstPosition, head: head, of: stage, from: prefix, to: index)
+      body(index, head)
     }
   }
 

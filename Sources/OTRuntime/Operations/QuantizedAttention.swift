@@ -10,7 +10,7 @@ extension Pass {
     try quantize(stage.queries, width: queryWidth, bits: bits, into: workspace.quantizedQueries)
     try quantize(stage.keys, width: keyWidth, bits: bits, into: workspace.quantizedKeys)
     try quantize(stage.values, width: keyWidth, bits: bits, into: workspace.quantizedValues)
-    try eachKeyValueHead(of: attention) { segment, head in storeQuantized(stage, head: head, segment: segment) }
+    try eachKeyValueHead(of: stage) { segment, head in storeQuantized(stage, head: head, segment: segment) }
     try attendBlocks(of: stage, queries: nil)
   }
 

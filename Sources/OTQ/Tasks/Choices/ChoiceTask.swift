@@ -1,0 +1,70 @@
+import OTFoundation
+
+/// A question, the texts whose likelihood answers it, and the right one.
+struct ChoiceItem {
+  /// A text to score for each choice.
+  let requests: [LikelihoodRequest]
+  /// The choices as the data have them: their lengths count.
+  let choices: [String]
+  /// The index of the right choice.
+  let gold: Int
+
+  /// Choices after one context, a space between.
+  init(_ context: String, choices: [String], gold: Int) {
+    requests = choices.map { LikelihoodRequest(context: context, continuation: " " + $0) }
+    self.choices = choices
+    self.gold = gold
+  }
+
+  /// One text after several contexts, which have the choices in them.
+  init(contexts: [String], continuation: String, gold: Int) {
+    requests = contexts.map { LikelihoodRequest(context: $0, continuation: " " + continuation) }
+    choices = contexts
+    self.gold = gold
+  }
+}
+
+/// A task of questions with choices: the model chooses that whose text is likeliest.
+protocol ChoiceTask: TaskDefinition {
+  /// The question of an item.
+  ///
+  /// - Throws: `Refusal` with a rule `task-data-…`.
+  func item(_ record: TaskRecord) throws -> ChoiceItem
+}
+
+extension ChoiceTask {
+  /// `acc`, the share of items whose right choice has the greatest log-likelihood, and `acc_norm`, the same of
+  /// log-likelihoods divided by the numbers of characters (code points) of the choices.
+  func evaluate(_ run: TaskRun) throws -> TaskResult {
+    try run.model.checkContinuesTexts()
+    let records = try run.data.records(limit: run.limit)
+    let questions = try records.map { record in
+      let question = try item(record)
+      if let index = question.choices.firstIndex(where: \.isEmpty) {
+        throw record.refusal("task-data-choice", "has an empty choice, number \(index + 1)")
+      }
+      return question
+    }
+    let likelihoods = try run.model.likelihoods(
+      of: questions.map(\.requests), records: records, progress: run.progress)
+    let items = zip(zip(records, questions), likelihoods).map { source, likelihoods in
+      let (record, question) = source
+      var item = TaskItem(line: record.line, scores: likelihoods.map(\.logProbability))
+      item.chosen = Self.firstGreatest(item.scores)
+      item.chosenByLength = Self.firstGreatest(
+        zip(item.scores, question.choices).map { $0 / Double(HarnessText.length($1)) })
+      item.gold = question.gold
+      item.isRight = item.chosen == question.gold
+      return item
+    }
+    return TaskResult(
+      figures: [
+        .mean("acc", items.map { $0.isRight == true ? 1 : 0 }),
+        .mean("acc_norm", items.map { $0.chosenByLength == $0.gold ? 1 : 0 }),
+      ], items: items)
+  }
+
+  private static func firstGreatest(_ values: [Double]) -> Int? {
+    values.indices.max { (values[$0], $1) < (values[$1], $0) }
+  }
+}

@@ -1,0 +1,81 @@
+import OTFoundation
+import OTJSON
+import OTQ
+
+/// `eval --task`: one model or two do a task.
+struct TaskEvaluation {
+  let task: EvaluationTask
+  let data: String
+  let limit: Int?
+  /// A file for the items; nil: none.
+  let itemsOut: String?
+  let force: Bool
+  /// Files that must not be replaced.
+  let inputs: [FileIdentity]
+  let messages: OutputArguments
+
+  /// The tasks for `--help`, a line each.
+  static var listing: String {
+    let width = EvaluationTask.all.map(\.name.count).max() ?? 0
+    return EvaluationTask.all.map { task in
+      "  " + task.name + String(repeating: " ", count: width - task.name.count + 2) + task.summary
+    }.joined(separator: "\n")
+  }
+
+  /// - Throws: `Refusal` as `LanguageModel.evaluate`, or of the file to write.
+  func run(_ file: ModelFile, against other: ModelFile?, threadCount: Int, attentionBits: Int?) throws {
+    // Before time goes into what cannot be written.
+    if let itemsOut { try AtomicFile.check([itemsOut], force: force, inputs: inputs) }
+    let model = try LanguageModel(file, threadCount: threadCount, attentionBits: attentionBits)
+    let outcome = try evaluate(model)
+    let comparison = try other.map { other in
+      try TaskComparison(outcome, reference: evaluate(LanguageModel(other, threadCount: threadCount)))
+    }
+    if let itemsOut {
+      var text = ""
+      for (index, item) in outcome.items.enumerated() {
+        var members = item.json
+        if let reference = comparison?.reference { members["reference"] = .object(reference.items[index].json) }
+        text += JSONValue.object(members).text(pretty: false) + "\n"
+      }
+      let file = try AtomicFile(path: itemsOut, force: force, inputs: inputs)
+      try file.append(text.utf8)
+      try file.commit()
+    }
+    var json = outcome.json
+    if let comparison { json["against"] = .object(comparison.json) }
+    try messages.result(
+      ([lines(outcome)] + (comparison.map { [lines($0)] } ?? [])).joined(separator: "\n"), json: .object(json))
+  }
+
+  private func evaluate(_ model: LanguageModel) throws -> TaskOutcome {
+    let progress = messages.progress(task.name, unit: .items)
+    return try model.evaluate(task, data: data, limit: limit) { progress.update($0, $1) }
+  }
+
+  private func lines(_ outcome: TaskOutcome) -> String {
+    var lines = outcome.figures.map { row($0.name, text($0)) }
+    lines.append(row("items", "\(outcome.items.count) of \(task.name)"))
+    lines.append(row("speed", "\(fixed(outcome.itemsPerSecond, 1)) items/s"))
+    return lines.joined(separator: "\n")
+  }
+
+  private func lines(_ comparison: TaskComparison) -> String {
+    let reference = comparison.reference
+    var lines = [row("against", Refusal.printable(reference.model))]
+    lines += reference.figures.map { row("  " + $0.name, text($0)) }
+    guard let p = comparison.mcNemarP else { return lines.joined(separator: "\n") }
+    let flips = "\(comparison.gainedCount) to right, \(comparison.lostCount) to wrong"
+    lines.append(row("flips", "\(flips); \(comparison.changedCount) answers changed"))
+    lines.append(row("McNemar's p", fixed(p, 4)))
+    return lines.joined(separator: "\n")
+  }
+
+  private func row(_ name: String, _ value: String) -> String {
+    name + String(repeating: " ", count: max(1, 15 - name.count)) + value
+  }
+
+  private func text(_ figure: TaskFigure) -> String {
+    fixed(figure.value, 4) + (figure.standardError.map { " ± " + fixed($0, 4) } ?? "")
+  }
+}
