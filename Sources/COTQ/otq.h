@@ -121,7 +121,7 @@ void otq_error_free(otq_error *error);
 // milliseconds. The file stays mapped until it is closed.
 //   path: of the file or folder.
 //   file: becomes a handle for otq_close.
-// Errors: the readers' rules: file-…, otq-…, json-…, safetensors-…, pickle-…, zip-…, gguf-…, directory-… and others.
+// Errors: the readers' rules: file-…, otq-…, json-…, safetensors-…, pickle-…, zip-…, gguf-…, directory-…, others.
 otq_status otq_open(const char *path, otq_file **file, otq_error **error);
 
 // Closes a file. Models that were made from it stay.
@@ -129,8 +129,8 @@ void otq_close(otq_file *file);
 
 // What the file says about itself, as JSON:
 //   {"path", "name", "isPacked" (true: an .otq file), "family" or null, "weightBits": [..], "method" or null,
-//    "byteCount", "parameterCount", "tensorCount", "vocabularySize" or null, "contextLength" or null, "producer" or null,
-//    "sources": [{"name", "byteCount", "sha256"}, ..], "warnings": ["..", ..]}
+//    "byteCount", "parameterCount", "tensorCount", "vocabularySize" or null, "contextLength" or null,
+//    "producer" or null, "sources": [{"name", "byteCount", "sha256"}, ..], "warnings": ["..", ..]}
 //   json: becomes the text, for otq_free.
 // Errors: otq-…, json-….
 otq_status otq_metadata(const otq_file *file, char **json, otq_error **error);
@@ -155,8 +155,8 @@ enum {
   // The elements as they are stored. Plain: of the tensor's own type, [shape]. Quantized: a byte each, unsigned,
   // 0 to 2^bits - 1, [shape].
   OTQ_PART_VALUES = 0,
-  // Quantized: float32 [scaleCount]: 1 (tensor), [rows] (channel) or [rows, groups] (group), where rows are all but
-  // the last dimension and a group is groupSize columns, the last perhaps fewer.
+  // Quantized: float32 [scaleCount]: 1 (tensor), [rows] (channel) or [rows, groups] (group). Rows are the first
+  // dimension, columns the elements of the others; a group is groupSize columns, the last perhaps fewer.
   OTQ_PART_SCALES = 1,
   // Quantized: a byte for each scale, unsigned; 2^(bits-1) where the scheme is symmetric.
   // An element is scale x (value - zero point).
@@ -175,8 +175,8 @@ otq_status otq_tensor_byte_count(
 otq_status otq_tensor_read(
     const otq_file *file, const char *name, otq_part part, void *buffer, size_t byte_count, otq_error **error);
 
-// Writes rows of a tensor as float32 [row_count, columns]: floats converted, quantized ones dequantized. Rows are all
-// dimensions but the last, which is the columns; a vector is one row, a scalar is one row of one column. In an
+// Writes rows of a tensor as float32 [row_count, columns]: floats converted, quantized ones dequantized. Rows are the
+// first dimension, columns the elements of the others: a vector has rows of one column, a scalar one such row. In an
 // .otq file these are the parameters that the packed model runs with: what the conversion moved into them is part of
 // them. Checkpoints whose weights are quantized (GPTQ, AWQ, GGUF …) give the values that their codes mean.
 //   first_row, row_count: within the tensor's rows.
@@ -309,10 +309,10 @@ void otq_cancellation_cancel(otq_cancellation *cancellation);
 void otq_cancellation_free(otq_cancellation *cancellation);
 
 // Is called while a call works, on the thread that made the call, several times a second or less often.
-//   stage: what is being done: "calibrating", "comparing", "measuring", "rounding", "converting", "exporting", "verifying",
-//     "running", "evaluating".
+//   stage: what is being done: "calibrating", "comparing", "measuring", "rounding", "converting", "exporting",
+//     "verifying", "running", "evaluating".
 //   unit: of the counts: "bytes", "tokens", "sites", "models", "windows".
-//   done, total: done <= total; a stage begins with its first call and ends with done == total.
+//   done, total: of the stage; done <= total.
 //   context: as the call was given it.
 // Not 0: the call is cancelled.
 typedef int32_t (*otq_progress_callback)(
@@ -335,7 +335,7 @@ typedef struct otq_observer {
 //   observer: NULL: none.
 //   json: becomes what 'otconvert convert --json' prints, with "method" and "warnings" (an array of lines) beside it,
 //     for otq_free; NULL: it is not wanted.
-// Errors: the readers', family-…, graph-…, calibration-…, statistics-…, method-…, weight-…, output-exists, output-….
+// Errors: the readers', family-…, graph-…, calibration-…, statistics-…, method-…, weight-…, output-….
 otq_status otq_convert(
     const char *input, const char *output, const char *options, const otq_observer *observer, char **json,
     otq_error **error);
