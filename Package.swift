@@ -28,17 +28,23 @@ let package = Package(
 
     // MARK: Foundations
     .target(name: "COTKernels"),
-    .target(name: "OTFoundation", dependencies: ["CMalloc"]),
+    .target(name: "OTPlatform"),
+    .target(name: "OTFoundation", dependencies: ["CMalloc", "OTPlatform"]),
     .target(name: "OTTensor", dependencies: ["OTFoundation"]),
     .target(name: "OTJSON", dependencies: ["CJSONC", "OTFoundation"]),
     .target(name: "OTKernels", dependencies: ["COTKernels", "OTFoundation", "OTTensor"]),
 
     // MARK: Stages of the pipeline
-    .target(name: "OTCheckpoint", dependencies: ["CZlib", "OTFoundation", "OTJSON", "OTKernels", "OTTensor"]),
-    .target(name: "OTGraph", dependencies: ["OTFoundation", "OTJSON", "OTTensor"]),
     .target(
-      name: "OTContainer", dependencies: ["CZlib", "CZstd", "OTFoundation", "OTJSON", "OTKernels", "OTTensor"]),
-    .target(name: "OTTokenizer", dependencies: ["COniguruma", "OTFoundation", "OTJSON"]),
+      name: "OTCheckpoint", dependencies: ["CZlib", "OTFoundation", "OTJSON", "OTKernels", "OTPlatform", "OTTensor"]),
+    .target(name: "OTGraph", dependencies: ["OTFoundation", "OTJSON", "OTPlatform", "OTTensor"]),
+    .target(
+      name: "OTContainer",
+      dependencies: ["CZlib", "CZstd", "OTFoundation", "OTJSON", "OTKernels", "OTPlatform", "OTTensor"]),
+    .target(
+      name: "OTTokenizer", dependencies: ["COniguruma", "OTFoundation", "OTJSON", "OTPlatform"],
+      // In the program itself: it needs no file beside it.
+      resources: [.embedInCode("Resources/decompositions.txt")]),
     .target(
       name: "OTText", dependencies: ["CZlib", "CZstd", "OTFoundation", "OTJSON", "OTTokenizer"],
       exclude: ["Resources/README.md"],
@@ -46,7 +52,7 @@ let package = Package(
       resources: [.embedInCode("Resources/sample.jsonl")]),
     .target(
       name: "OTRuntime",
-      dependencies: ["COpenBLAS", "OTContainer", "OTFoundation", "OTGraph", "OTKernels", "OTTensor"]),
+      dependencies: ["COpenBLAS", "OTContainer", "OTFoundation", "OTGraph", "OTKernels", "OTPlatform", "OTTensor"]),
     .target(
       name: "OTModel",
       dependencies: [
@@ -61,14 +67,14 @@ let package = Package(
     .target(
       name: "OTQuantization",
       dependencies: [
-        "OTCheckpoint", "OTFoundation", "OTGraph", "OTJSON", "OTKernels", "OTModel", "OTObservation", "OTRuntime",
-        "OTTensor",
+        "OTCheckpoint", "OTFoundation", "OTGraph", "OTJSON", "OTKernels", "OTModel", "OTObservation", "OTPlatform",
+        "OTRuntime", "OTTensor",
       ]),
     .target(
       name: "OTExport",
       dependencies: [
-        "OTCheckpoint", "OTContainer", "OTFoundation", "OTGraph", "OTJSON", "OTKernels", "OTModel", "OTQuantization",
-        "OTTensor",
+        "OTCheckpoint", "OTContainer", "OTFoundation", "OTGraph", "OTJSON", "OTKernels", "OTModel", "OTPlatform",
+        "OTQuantization", "OTTensor",
       ]),
     .target(
       name: "OTConversion",
@@ -78,16 +84,18 @@ let package = Package(
         "OTObservation", "OTQuantization", "OTRuntime", "OTTensor", "OTText", "OTTokenizer",
       ]),
     .target(
-      name: "OTQ",
-      dependencies: [
-        "OTCheckpoint", "OTContainer", "OTFoundation", "OTGraph", "OTJSON", "OTModel", "OTRuntime", "OTTensor",
-        "OTTokenizer",
-      ]),
-    .target(
       name: "OTVerify",
       dependencies: [
         "OTCheckpoint", "OTContainer", "OTFoundation", "OTGraph", "OTJSON", "OTKernels", "OTModel", "OTObservation",
-        "OTRuntime", "OTTensor",
+        "OTPlatform", "OTRuntime", "OTTensor",
+      ]),
+
+    // MARK: Libraries
+    .target(
+      name: "OTQ",
+      dependencies: [
+        "OTCheckpoint", "OTContainer", "OTFoundation", "OTGraph", "OTJSON", "OTModel", "OTPlatform", "OTRuntime",
+        "OTTensor", "OTTokenizer",
       ]),
 
     // MARK: Commands
@@ -126,7 +134,8 @@ let package = Package(
     .testTarget(name: "OTFoundationTests", dependencies: ["OTFoundation", "_OTTestSupport"]),
     .testTarget(name: "OTJSONTests", dependencies: ["OTJSON", "_OTTestSupport"]),
     .testTarget(name: "OTKernelsTests", dependencies: ["OTKernels", "_OTTestSupport"]),
-    .testTarget(name: "OTCheckpointTests", dependencies: ["OTCheckpoint", "OTObservation", "_OTTestSupport"]),
+    .testTarget(
+      name: "OTCheckpointTests", dependencies: ["OTCheckpoint", "OTObservation", "_OTTestSupport"]),
     .testTarget(
       name: "OTGraphTests",
       dependencies: [
@@ -151,8 +160,8 @@ let package = Package(
       name: "OTConversionTests",
       dependencies: [
         "OTCheckpoint", "OTContainer", "OTConversion", "OTExport", "OTFoundation", "OTGraph", "OTJSON", "OTModel",
-        "OTObservation", "OTQuantization", "OTRuntime", "OTTensor", "OTTokenizer", "OTVerify", "_OTModelSupport",
-        "_OTTestSupport",
+        "OTObservation", "OTQuantization", "OTRuntime", "OTTensor", "OTTokenizer", "OTVerify", "_OTCSupport",
+        "_OTModelSupport", "_OTTestSupport",
       ]),
     .testTarget(
       name: "OTVerifyTests",
