@@ -5,6 +5,7 @@ let package = Package(
   name: "otq",
   products: [
     .library(name: "OTQ", targets: ["OTQ"]),
+    .library(name: "otq", type: .dynamic, targets: ["OTQC"]),
     .executable(name: "otconvert", targets: ["otconvert"]),
     .executable(name: "otbench", targets: ["otbench"]),
   ],
@@ -94,9 +95,14 @@ let package = Package(
     .target(
       name: "OTQ",
       dependencies: [
-        "OTCheckpoint", "OTContainer", "OTFoundation", "OTGraph", "OTJSON", "OTModel", "OTPlatform", "OTRuntime",
-        "OTTensor", "OTTokenizer",
+        "OTCheckpoint", "OTContainer", "OTConversion", "OTExport", "OTFoundation", "OTGraph", "OTJSON", "OTModel",
+        "OTObservation", "OTPlatform", "OTQuantization", "OTRuntime", "OTTensor", "OTText", "OTTokenizer", "OTVerify",
       ]),
+    // The declarations that OTQC implements.
+    .systemLibrary(name: "COTQ"),
+    .target(
+      name: "OTQC",
+      dependencies: ["COTQ", "OTFoundation", "OTGraph", "OTJSON", "OTPlatform", "OTQ", "OTTensor"]),
 
     // MARK: Commands
     .executableTarget(
@@ -131,11 +137,12 @@ let package = Package(
         "_OTTestSupport",
       ],
       path: "Tests/_OTModelSupport"),
+    .target(name: "_OTCSupport", dependencies: ["COTQ", "OTQC"], path: "Tests/_OTCSupport"),
     .testTarget(name: "OTFoundationTests", dependencies: ["OTFoundation", "_OTTestSupport"]),
     .testTarget(name: "OTJSONTests", dependencies: ["OTJSON", "_OTTestSupport"]),
     .testTarget(name: "OTKernelsTests", dependencies: ["OTKernels", "_OTTestSupport"]),
     .testTarget(
-      name: "OTCheckpointTests", dependencies: ["OTCheckpoint", "OTObservation", "_OTTestSupport"]),
+      name: "OTCheckpointTests", dependencies: ["OTCheckpoint", "OTObservation", "_OTCSupport", "_OTTestSupport"]),
     .testTarget(
       name: "OTGraphTests",
       dependencies: [
@@ -155,7 +162,7 @@ let package = Package(
         "OTObservation",
         "OTQuantization", "OTRuntime", "OTTensor", "OTVerify", "_OTModelSupport", "_OTTestSupport",
       ]),
-    .testTarget(name: "OTContainerTests", dependencies: ["OTContainer", "_OTTestSupport"]),
+    .testTarget(name: "OTContainerTests", dependencies: ["OTContainer", "_OTCSupport", "_OTTestSupport"]),
     .testTarget(
       name: "OTConversionTests",
       dependencies: [
@@ -180,6 +187,9 @@ let package = Package(
         "OTCheckpoint", "OTConversion", "OTFoundation", "OTJSON", "OTModel", "OTQ", "OTQuantization", "OTRuntime",
         "OTTensor", "OTTokenizer", "_OTModelSupport", "_OTTestSupport",
       ]),
+    .testTarget(
+      name: "OTQCTests",
+      dependencies: ["COTQ", "OTQ", "OTQC", "_OTCSupport", "_OTTestSupport"]),
     .testTarget(
       name: "OTObservationTests",
       dependencies: [

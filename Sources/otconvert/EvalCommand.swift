@@ -78,12 +78,15 @@ struct EvalCommand: ParsableCommand {
   @OptionGroup var messages: OutputArguments
 
   mutating func validate() throws {
-    guard text.isEmpty != (ids == nil) else {
-      throw ValidationError("Give either --text with files of text or --ids with a file of tokens.")
-    }
-    guard tensor == nil || ids != nil else { throw ValidationError("--tensor needs --ids.") }
-    if let context, context < 1 { throw ValidationError("--context must be positive.") }
-    if let windows, windows < 1 { throw ValidationError("--windows must be positive.") }
+    try validated { try options.check() }
+  }
+
+  private var options: EvaluationOptions {
+    var options = EvaluationOptions()
+    (options.paths, options.ids, options.tensor) = (text, ids, tensor)
+    (options.context, options.windowCount) = (context, windows)
+    options.threadCount = threads.threads
+    return options
   }
 
   func run() throws {
@@ -99,7 +102,7 @@ struct EvalCommand: ParsableCommand {
     let reference = try other.map { try LanguageModel($0, threadCount: threads.threads) }
     let tokens = try tokens(model, reference)
     var evaluation = try Evaluation(
-      model, reference: reference, files: files.map(\.value), threadCount: threads.threads)
+      model, reference: reference, nodes: files.map { try $0.value.node(of: model) }, threadCount: threads.threads)
     let writers = try files.map {
       try EvaluationFile($0.value, to: $0.path, of: model, on: tokens, force: force, inputs: inputs)
     }
@@ -119,13 +122,7 @@ struct EvalCommand: ParsableCommand {
   }
 
   private func tokens(_ model: LanguageModel, _ reference: LanguageModel?) throws -> TokenWindows {
-    let graphs = [model.graph] + (reference.map { [$0.graph] } ?? [])
-    if let ids {
-      return try TokenWindows(
-        path: ids, tensor: tensor, context: context, option: "--context", limit: windows, graphs: graphs)
-    }
-    return try TokenWindows(
-      texts: text, tokenizer: model.tokenizer(), context: context, limit: windows, graphs: graphs)
+    try options.windows(for: model, and: reference)
   }
 
   /// Shows how far it is.

@@ -27,6 +27,14 @@ extension LanguageModel {
   ///   supported, `embed-not-finite`, or `tokenizer-…`.
   public func embed(_ texts: [String]) throws(Refusal) -> [[Float]] { try embeddings(of: texts).vectors }
 
+  /// Numbers of a vector of `embed`; nil for a model that makes none.
+  package var embeddingSize: Int? {
+    guard !isCausal || ((try? file.model.json(.sentenceModules)) ?? nil) != nil,
+      let size = graph.hiddenNode.flatMap(graph.channelCount), let recipe = try? SentenceRecipe(self)
+    else { return nil }
+    return recipe.poolings.count * size
+  }
+
   /// Vectors, and how the texts were read: tokens of each, and which were cut.
   package func embeddings(
     of texts: [String], progress: ((Int) -> Void)? = nil
