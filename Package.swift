@@ -90,12 +90,20 @@ let package = Package(
         "OTRuntime", "OTTensor",
       ]),
 
+    .target(
+      name: "OTProof",
+      dependencies: [
+        "OTContainer", "OTConversion", "OTFoundation", "OTGraph", "OTJSON", "OTKernels", "OTModel", "OTObservation",
+        "OTQ", "OTQuantization", "OTRuntime", "OTTensor", "OTVerify",
+      ]),
+
     // MARK: Commands
     .executableTarget(
       name: "otconvert",
       dependencies: [
         "OTCheckpoint", "OTContainer", "OTConversion", "OTExport", "OTFoundation", "OTGraph", "OTJSON",
-        "OTKernels", "OTModel", "OTObservation", "OTQ", "OTRuntime", "OTTensor", "OTText", "OTTokenizer", "OTVerify",
+        "OTKernels", "OTModel", "OTObservation", "OTProof", "OTQ", "OTRuntime", "OTTensor", "OTText", "OTTokenizer",
+        "OTVerify",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       // The demo's model: what a user of the built tool has at hand.
@@ -159,6 +167,12 @@ let package = Package(
       dependencies: [
         "OTCheckpoint", "OTContainer", "OTConversion", "OTFoundation", "OTGraph", "OTJSON", "OTModel", "OTObservation",
         "OTRuntime", "OTTensor", "OTVerify", "_OTModelSupport", "_OTTestSupport",
+      ]),
+    .testTarget(
+      name: "OTProofTests",
+      dependencies: [
+        "OTConversion", "OTFoundation", "OTGraph", "OTJSON", "OTModel", "OTObservation", "OTProof", "OTQ",
+        "OTQuantization", "OTRuntime", "OTVerify", "_OTModelSupport", "_OTTestSupport",
       ]),
     .testTarget(
       name: "OTTokenizerTests", dependencies: ["OTFoundation", "OTJSON", "OTTokenizer", "_OTTestSupport"]),

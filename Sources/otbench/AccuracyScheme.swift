@@ -22,8 +22,8 @@ struct AccuracyScheme {
 
   /// `W6A8`, `W4A8/g64`, `W6A6/group:64`, `5.0BPWA8`.
   var name: String {
-    let parts = setting.description.split(separator: "/", maxSplits: 1)
-    return parts[0].uppercased() + parts.dropFirst().map { "/\($0)" }.joined()
+    let bits = setting.description.prefix { $0 != "/" && $0 != "@" }
+    return bits.uppercased() + setting.description.dropFirst(bits.count)
   }
 
   /// OutlierTune without symmetrization.

@@ -5,7 +5,9 @@ import OTFoundation
 import OTGraph
 import OTJSON
 import OTModel
+import OTProof
 import OTQ
+import OTRuntime
 import OTVerify
 
 struct VerifyCommand: ParsableCommand {
@@ -54,6 +56,7 @@ struct VerifyCommand: ParsableCommand {
     completion: .file())
   var tolerance: String?
   @OptionGroup(title: "Text to run the models on") var text: VerificationTextArguments
+  @OptionGroup(title: "Tasks for both models") var tasks: TaskArguments
   @Option(help: ArgumentHelp("Write a report to look at: one HTML page.", valueName: "file"), completion: .file())
   var report: String?
   @Option(help: ArgumentHelp("Write the result for CI, as JUnit does.", valueName: "file"), completion: .file())
@@ -68,6 +71,7 @@ struct VerifyCommand: ParsableCommand {
       guard level == .weights else { throw ValidationError("--level \(level.rawValue) needs --reference.") }
       guard report == nil, junit == nil else { throw ValidationError("--report and --junit need --reference.") }
     }
+    guard tasks.task.isEmpty || reference != nil else { throw ValidationError("--task needs --reference.") }
     guard level != .weights || !text.isGiven else {
       throw ValidationError("--text and --ids are for --level layers or model.")
     }
@@ -110,8 +114,10 @@ struct VerifyCommand: ParsableCommand {
     var run: RunVerification?
     var used: VerificationReport.Text?
     // Text and models first: what cannot be run is to be refused at once.
-    let models = level == .weights ? nil : try models(file, source)
-    let sequences = try models.map { try text.sequences(for: $0.packed, and: $0.source) }
+    let models = level == .weights && tasks.task.isEmpty ? nil : try models(file, source)
+    let sequences =
+      level == .weights ? nil : try models.map { try text.sequences(for: $0.packed, and: $0.source) }
+    let findings = try models.map { try tasks.findings($0.packed, $0.source, messages) } ?? []
     let weights = try WeightVerification(
       of: file, reference: source, tolerance: allowed, threadCount: threads.threads,
       progress: messages.progress("verifying").update)
@@ -125,14 +131,31 @@ struct VerifyCommand: ParsableCommand {
           threadCount: threads.threads, progress: progress.update)
       }
       run?.add(trials: file.container.metadata["method"]?["trials"])
+      // Only the page shows them.
+      if report != nil { run?.add(errors: try siteErrors(file, source, models, sequences.sequences)) }
       used = VerificationReport.Text(
         source: sequences.name, sequenceCount: sequences.sequences.count,
         tokenCount: sequences.sequences.reduce(0) { $0 + $1.tokenIDs.count })
     }
     let summary = FileSummary(file)
-    return VerificationReport(
+    var report = VerificationReport(
       path: input, files: try records([file.container.file] + source.checkpoint.files.map(\.mapped)),
       facts: summary.facts, weights: weights, run: run, text: used)
+    report.tasks = findings
+    return report
+  }
+
+  /// What quantization does at each site alone.
+  private func siteErrors(
+    _ file: PackedModel, _ source: SourceModel, _ models: (packed: LanguageModel, source: LanguageModel),
+    _ sequences: [TokenSequence]
+  ) throws -> [String: SiteErrors] {
+    let progress = messages.progress("looking at sites", unit: .sites)
+    let analysis = try SiteAnalysis(of: file, source: source, threadCount: threads.threads)
+    let sites = try analysis.run(
+      packed: models.packed.executor, float: models.source.executor, sequences: SiteAnalysis.sample(of: sequences),
+      progress: progress.update)
+    return sites.reduce(into: [:]) { $0[$1.producer] = $1.errors }
   }
 
   private func models(_ file: PackedModel, _ source: SourceModel) throws -> (
