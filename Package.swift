@@ -27,6 +27,10 @@ let package = Package(
     .systemLibrary(name: "CDNNL"),
 
     // MARK: Foundations
+    // scripts/package names the commit in the environment.
+    .target(
+      name: "COTBuild",
+      cSettings: Context.environment["OTQ_BUILD"].map { [.define("OTQ_BUILD", to: "\"\($0)\"")] } ?? []),
     .target(name: "COTKernels"),
     .target(name: "OTFoundation", dependencies: ["CMalloc"]),
     .target(name: "OTTensor", dependencies: ["OTFoundation"]),
@@ -101,7 +105,7 @@ let package = Package(
     .executableTarget(
       name: "otconvert",
       dependencies: [
-        "OTCheckpoint", "OTContainer", "OTConversion", "OTExport", "OTFoundation", "OTGraph", "OTJSON",
+        "COTBuild", "OTCheckpoint", "OTContainer", "OTConversion", "OTExport", "OTFoundation", "OTGraph", "OTJSON",
         "OTKernels", "OTModel", "OTObservation", "OTProof", "OTQ", "OTRuntime", "OTTensor", "OTText", "OTTokenizer",
         "OTVerify",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),

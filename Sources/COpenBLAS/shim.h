@@ -38,7 +38,11 @@ static inline const char *ot_blas_load(struct ot_blas_library *library) {
     handle = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
   }
   if (!is_set) unsetenv(variable);
-  if (handle == NULL) return dlerror();
+  if (handle == NULL) {
+    // What is wrong with the first name, not with a place of another system.
+    dlopen(names[0], RTLD_NOW | RTLD_LOCAL);
+    return dlerror();
+  }
   *(void **)&library->sgemm = dlsym(handle, "cblas_sgemm");
   *(void **)&library->dpotrf = dlsym(handle, "dpotrf_");
   *(void **)&library->dpotrs = dlsym(handle, "dpotrs_");

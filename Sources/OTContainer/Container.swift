@@ -39,7 +39,7 @@ package struct Container: Sendable {
     self.file = file
     extents = table.extents
     let section = header.metadata
-    guard header.metadataDecodedByteCount <= ContainerFormat.maximumMetadataByteCount,
+    guard section.storedByteCount > 0, header.metadataDecodedByteCount <= ContainerFormat.maximumMetadataByteCount,
       Extent.isPossible(
         header.metadataCodec, stored: section.storedByteCount, decoded: header.metadataDecodedByteCount)
     else { throw Refusal("otq-metadata", "metadata has a wrong size", file: file.path, byteOffset: 48) }

@@ -79,7 +79,10 @@ extension StoredTensor {
       return QuantizationError(sqnrDecibels: $0["sqnrDecibels"]?.double, maximumInSteps: maximum)
     }
     var planes: [String: Plane] = [:]
-    for (plane, run) in json["planes"]?.object?.members ?? [] {
+    guard let members = (json["planes"] ?? .object([:])).object?.members else {
+      throw refuse("has planes that are no object", "otq-plane")
+    }
+    for (plane, run) in members {
       guard let run = StoredTensor.run(run, of: extents) else {
         throw refuse("plane '\(plane)' names extents that do not exist", "otq-plane")
       }
@@ -121,10 +124,10 @@ extension StoredTensor {
     _ refuse: (String, String) -> Refusal
   ) throws -> Content {
     let granularity: QuantizationScheme.Granularity
-    switch (json["granularity"]?.string, json["groupSize"]?.integer) {
+    switch (json["granularity"]?.string, json["groupSize"]) {
     case ("tensor", nil): granularity = .perTensor
     case ("channel", nil): granularity = .perChannel
-    case ("group", let size?): granularity = .perGroup(size: size)
+    case ("group", .integer(let size)?): granularity = .perGroup(size: size)
     default: throw refuse("has no valid granularity", "otq-scheme")
     }
     // Chunks are counted in Int; 2^31 row tiles are more than any tensor has.

@@ -23,7 +23,7 @@ struct OTConvert: ParsableCommand {
 
       Exit status: 0 success, 1 a refusal or a failed check, 64 wrong usage.
       """,
-    version: programVersion,
+    version: VersionText.lines,
     subcommands: [
       ConvertCommand.self, InspectCommand.self, VerifyCommand.self, UnpackCommand.self, ExportCommand.self,
       PlanCommand.self, CompareCommand.self,

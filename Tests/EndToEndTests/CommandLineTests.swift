@@ -46,6 +46,15 @@ import _OTTestSupport
     }
   }
 
+  /// The format is that of the files of fixtures/previous-versions/1.0.
+  @Test func versionNamesProgramFormatAndInstructionSet() throws {
+    let outcome = try Tool.run("--version", environment: ["OTQ_ISA": "scalar"])
+    let lines = outcome.output.split(separator: "\n").map(String.init)
+    #expect(outcome.status == 0 && outcome.errors.isEmpty)
+    #expect(lines.count == 3 && lines[0].hasPrefix("otconvert 0.1.0"))
+    #expect(lines.dropFirst() == [".otq format 1.0", "instruction set scalar"])
+  }
+
   /// A refusal: status 1, one line that names file and rule, nothing written.
   func expectRefusal(
     _ rule: String, naming name: String, _ arguments: [String], in folder: String,

@@ -134,13 +134,15 @@ import _OTTestSupport
     }
   }
 
+  /// The folder of the package `otq`.
+  static let pythonPackage = Fixtures.root.deletingLastPathComponent().appendingPathComponent("formats/python").path
+
   /// The reader that follows formats/otq.md reads what earlier versions wrote.
   @Test(arguments: ["opt", "bloom", "llama", "bert"])
   func pythonReaderVerifiesFilesOfVersion1_0(family: String) throws {
     let python = ProcessInfo.processInfo.environment["OTQ_PYTHON"] ?? "python3"
-    let reader = Fixtures.root.deletingLastPathComponent().appendingPathComponent("formats/otq.py").path
     let path = Fixtures.path("previous-versions/1.0/\(family).otq")
-    let outcome = try Tool.shell("\(python) -B '\(reader)' '\(path)' --verify")
+    let outcome = try Tool.shell("cd '\(Self.pythonPackage)' && \(python) -B -m otq '\(path)' --verify")
     #expect(outcome.status == 0, "\(outcome.errors)")
   }
 
@@ -159,13 +161,13 @@ import _OTTestSupport
       from safetensors.numpy import load_file
       expected = load_file(sys.argv[4])
       for path in sys.argv[2:4]:
-          file = otq.read(path)
-          names = [name for name, entry in file.tensors.items() if "source" in entry]
-          assert sorted(names) == sorted(expected), "names differ"
-          for name in names:
-              value = file.dequantize(name).astype(expected[name].dtype)
-              assert numpy.array_equal(value, expected[name]), name
-          assert file.attachment("config.json") == open(sys.argv[5], "rb").read()
+          with otq.safe_open(path) as file:
+              names = [name for name in file.keys() if "source" in file.entry(name)]
+              assert sorted(names) == sorted(expected), "names differ"
+              for name in names:
+                  value = file.get_slice(name)[...].astype(expected[name].dtype)
+                  assert numpy.array_equal(value, expected[name]), name
+              assert file.get_attachment("config.json") == open(sys.argv[5], "rb").read()
       print("same", len(names))
       """
     try withTemporaryFolder { folder in
@@ -178,9 +180,8 @@ import _OTTestSupport
       }
       #expect(try Tool.run("unpack", folder + "/zstd.otq", folder + "/unpacked.safetensors").status == 0)
       try script.write(toFile: folder + "/compare.py", atomically: true, encoding: .utf8)
-      let formats = Fixtures.root.deletingLastPathComponent().appendingPathComponent("formats").path
       let outcome = try Tool.shell(
-        "\(python) -B '\(folder)/compare.py' '\(formats)' '\(folder)/zstd.otq' '\(folder)/none.otq'"
+        "\(python) -B '\(folder)/compare.py' '\(Self.pythonPackage)' '\(folder)/zstd.otq' '\(folder)/none.otq'"
           + " '\(folder)/unpacked.safetensors' '\(source)/config.json'")
       #expect(outcome.status == 0 && outcome.output.hasPrefix("same"), "\(outcome.errors)")
     }

@@ -44,6 +44,7 @@ struct StructureRefusalTests {
         $0.put(UInt32(1), at: 64)
         $0.put(UInt64(1) << 28, at: 56)
       }),
+    .init("metadata of no bytes", "otq-metadata") { HandmadeFile([], "").bytes },
     .init("metadata no frame", "otq-frame", changing: { $0.put(UInt32(1), at: 64) }),
     .init("table offset", "otq-table", changing: { $0.put(UInt64($0.count(at: 72) - 64), at: 72) }),
     .init("table in the header", "otq-table", changing: { $0.put(UInt64(64), at: 72) }),
