@@ -99,8 +99,15 @@ let package = Package(
     .target(
       name: "OTQ",
       dependencies: [
-        "OTCheckpoint", "OTContainer", "OTConversion", "OTExport", "OTFoundation", "OTGraph", "OTJSON", "OTModel",
-        "OTObservation", "OTPlatform", "OTQuantization", "OTRuntime", "OTTensor", "OTText", "OTTokenizer", "OTVerify",
+        "OTCheckpoint", "OTContainer", "OTConversion", "OTExport", "OTFoundation", "OTGraph", "OTJSON", "OTKernels",
+        "OTModel", "OTObservation", "OTPlatform", "OTQuantization", "OTRuntime", "OTTensor", "OTText", "OTTokenizer",
+        "OTVerify",
+      ]),
+    .target(
+      name: "OTProof",
+      dependencies: [
+        "OTContainer", "OTConversion", "OTFoundation", "OTGraph", "OTJSON", "OTKernels", "OTModel", "OTObservation",
+        "OTQ", "OTQuantization", "OTRuntime", "OTTensor", "OTVerify",
       ]),
     // The declarations that OTQC implements.
     .systemLibrary(name: "COTQ"),
@@ -113,8 +120,8 @@ let package = Package(
       name: "otconvert",
       dependencies: [
         "COTBuild", "OTCheckpoint", "OTContainer", "OTConversion", "OTExport", "OTFoundation", "OTGraph", "OTJSON",
-        "OTKernels", "OTModel", "OTObservation", "OTQ", "OTRuntime", "OTTensor", "OTText", "OTTokenizer",
-        "OTVerify",
+        "OTKernels", "OTModel", "OTObservation", "OTProof", "OTQ", "OTQuantization", "OTRuntime", "OTTensor", "OTText",
+        "OTTokenizer", "OTVerify",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       // The demo's model: what a user of the built tool has at hand.
@@ -180,6 +187,12 @@ let package = Package(
       dependencies: [
         "OTCheckpoint", "OTContainer", "OTConversion", "OTFoundation", "OTGraph", "OTJSON", "OTModel", "OTObservation",
         "OTRuntime", "OTTensor", "OTVerify", "_OTModelSupport", "_OTTestSupport",
+      ]),
+    .testTarget(
+      name: "OTProofTests",
+      dependencies: [
+        "OTConversion", "OTFoundation", "OTGraph", "OTJSON", "OTModel", "OTObservation", "OTProof", "OTQ",
+        "OTQuantization", "OTRuntime", "OTVerify", "_OTModelSupport", "_OTTestSupport",
       ]),
     .testTarget(
       name: "OTTokenizerTests", dependencies: ["OTFoundation", "OTJSON", "OTTokenizer", "_OTTestSupport"]),

@@ -6,6 +6,9 @@ package func fixed(_ value: Double, _ places: Int) -> String { formatted(value, 
 /// A number with one digit before its point: `1.2e-05`.
 package func scientific(_ value: Double, _ places: Int) -> String { formatted(value, "%.\(places)e") }
 
+/// A number with up to six digits, and no more than it needs: `0.5`, `1e-05`.
+package func general(_ value: Double) -> String { formatted(value, "%g") }
+
 /// - Parameter format: of C's `printf`, for one number.
 private func formatted(_ value: Double, _ format: String) -> String {
   withVaList([value]) { arguments in

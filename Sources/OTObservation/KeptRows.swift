@@ -24,6 +24,16 @@ package struct KeptRows: Sendable, Hashable {
     self.sampleCount = sampleCount
   }
 
+  /// All rows of some samples, whose values were seen elsewhere; nil unless they have the same channels.
+  package init?(_ samples: [Matrix]) {
+    guard let channelCount = samples.first?.channelCount, samples.allSatisfy({ $0.channelCount == channelCount }) else {
+      return nil
+    }
+    self.init(channelCount: channelCount, sampleCount: samples.count)
+    values = samples.flatMap(\.values)
+    places = samples.enumerated().flatMap { sample, rows in (0..<rows.rowCount).map { Place(sample: sample, row: $0) } }
+  }
+
   /// All rows, one below the other.
   package var matrix: Matrix { Matrix(rowCount: places.count, channelCount: channelCount, values: values) }
 

@@ -46,8 +46,8 @@ struct AccuracyBenchmark: ParsableCommand {
   @Option(help: ArgumentHelp("Samples to calibrate on.", valueName: "N")) var samples = 128
   @Option(
     help: ArgumentHelp(
-      "Measure this scheme instead of the usual ones, such as 6,8,best, 4,8,best:64, 5.0bpw,8,best or, with scales of activations as --activations of otconvert takes them, 6,6/group:64,best, or with the rounding of weights, 6,8,best@gptq,passes=10 (repeatable).",
-      valueName: "bits,bits[/scales],method[:group][@rounding]"))
+      "Measure this scheme instead of the usual ones, such as w6a8,best, w4a8/g64,best, 5.0bpwa8,best, w6a6/group:64,best or w6a8@gptq,passes=10,best: settings as of otconvert compare (repeatable).",
+      valueName: "setting,method"))
   var scheme: [String] = []
   @Option(help: ArgumentHelp("Bits of embeddings and the output head: 8 or 16.", valueName: "bits"))
   var embeddingBits = 8
@@ -125,7 +125,7 @@ struct AccuracyBenchmark: ParsableCommand {
   private func chosenSchemes() throws -> [AccuracyScheme] {
     try scheme.map { text in
       guard let scheme = AccuracyScheme(text) else {
-        throw ValidationError("--scheme '\(text)' is not BITS,BITS[/SCALES],METHOD[:GROUP][@ROUNDING].")
+        throw ValidationError("--scheme '\(text)' is not SETTING,METHOD, such as w6a8,best.")
       }
       return scheme
     }

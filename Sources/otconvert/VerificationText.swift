@@ -14,7 +14,29 @@ struct VerificationText {
       parts.append("outputs of layers on \(textDescription), \(run.scheme.name)\n\n" + layers(run))
       if let model = run.model { parts.append(figures(model)) }
     }
+    if !report.tasks.isEmpty { parts.append(tasks) }
     return parts.joined(separator: "\n\n")
+  }
+
+  /// What both models make of tasks.
+  private var tasks: String {
+    var table = TextTable([
+      ("task", .left), ("items", .right), ("figure", .left), ("source", .right), ("packed", .right), ("flips", .right),
+      ("p", .right),
+    ])
+    for task in report.tasks {
+      for (index, figure) in task.figures.enumerated() {
+        let isFirst = index == 0
+        table.append([
+          isFirst ? Refusal.printable("\(task.task), \(task.data)") : "", isFirst ? "\(task.itemCount)" : "",
+          figure.name,
+          fixed(figure.source, 4), fixed(figure.packed, 4) + (figure.standardError.map { " ± " + fixed($0, 4) } ?? ""),
+          isFirst ? task.flips.map { "+\($0.gained) −\($0.lost)" } ?? "" : "",
+          isFirst ? task.flips.map { fixed($0.p, 4) } ?? "" : "",
+        ])
+      }
+    }
+    return table.text
   }
 
   func verdict(reference: String) -> String {

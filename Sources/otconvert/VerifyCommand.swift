@@ -44,6 +44,7 @@ struct VerifyCommand: ParsableCommand {
     completion: .file())
   var tolerance: String?
   @OptionGroup(title: "Text to run the models on") var text: VerificationTextArguments
+  @OptionGroup(title: "Tasks for both models") var tasks: TaskArguments
   @Option(help: ArgumentHelp("Write a report to look at: one HTML page.", valueName: "file"), completion: .file())
   var report: String?
   @Option(help: ArgumentHelp("Write the result for CI, as JUnit does.", valueName: "file"), completion: .file())
@@ -58,6 +59,7 @@ struct VerifyCommand: ParsableCommand {
     var options = VerifyOptions()
     (options.level, options.tolerance, options.text) = (level, tolerance, text.sampled)
     (options.report, options.junit, options.replacesOutput) = (report, junit, force)
+    options.tasks = tasks.compared
     options.threadCount = threads.threads
     return options
   }

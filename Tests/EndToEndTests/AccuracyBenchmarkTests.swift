@@ -31,11 +31,11 @@ import _OTTestSupport
   /// Schemes of one's own have what their methods need, groups and all.
   @Test func schemesCanBeChosen() throws {
     let json = try Self.run([
-      Fixtures.path("models/opt-mini"), "--windows", "2", "--scheme", "8,8,percentile,p=0.9999", "--scheme",
-      "6,16,weights-only:32",
+      Fixtures.path("models/opt-mini"), "--windows", "2", "--scheme", "w8a8,percentile,p=0.9999", "--scheme",
+      "w6a16/g32,weights-only",
     ])
     let schemes = try #require(json["schemes"]?.array)
-    #expect(schemes.map { $0["scheme"]?.string } == ["W8A8", "W6A16 g32"])
+    #expect(schemes.map { $0["scheme"]?.string } == ["W8A8", "W6A16/g32"])
     #expect(schemes.allSatisfy { ($0["klMean"]?.double ?? 9) < 0.1 && $0["klMean"]?.double != 0 })
   }
 

@@ -6,10 +6,6 @@ import OTVerify
 import Testing
 import _OTTestSupport
 
-#if canImport(FoundationXML)
-  import FoundationXML
-#endif
-
 /// Names that mean something in HTML, XML, CSS or to a terminal.
 private let hostileNames = [
   "<script>alert(1)</script>", "\"><img src=x onerror=alert(1)>", "a & b &amp; c", "'; --", "]]>", "</style><b>",
@@ -51,9 +47,11 @@ private let hostileNames = [
       try [Float.nan].withUnsafeBufferPointer { try broken.add(model: $0, reference: reference) }
     }
     let layers = names.enumerated().map { index, name in
-      LayerFinding(
+      var layer = LayerFinding(
         name: "x.\(index).\(name)", kind: index % 3 == 2 ? .attention : .linear, scheme: name,
         error: index == 4 ? broken : error, faults: index == 0 ? faults : [])
+      if index % 2 == 0 { (layer.weightBits, layer.activationBits, layer.site) = (6, 8, "h.\(index).\(name)") }
+      return layer
     }
     var histogram = ValueHistogram()
     [Float(1), -2, .infinity].withUnsafeBufferPointer { histogram.add($0) }
@@ -61,11 +59,13 @@ private let hostileNames = [
     let usable = names.enumerated().compactMap { try? site("h.\($0).\($1)", size: 2) }
     #expect(usable.count > names.count / 2)
     let sites = usable.map { site in
-      SiteFinding(
+      var finding = SiteFinding(
         site: site, quantization: .static(bits: 6),
         transform: ChannelTransform(shift: [1, 2], scale: [0.5, 0.25]),
         sourceRanges: ChannelRanges(minima: [-1, 0], maxima: [5, 90]), sourceHistogram: histogram,
         packedRanges: ChannelRanges(channelCount: 2), packedHistogram: ValueHistogram(), clippedCount: 1, valueCount: 9)
+      finding.errors = SiteErrors(activation: 0.25, weight: .nan, output: 0.125, untransformedOutput: 0.5)
+      return finding
     }
     let model = ModelFinding(
       perplexity: .init(packed: 10, source: 9, ratio: .infinity, standardError: 0.1, tokenCount: 7),
@@ -84,43 +84,20 @@ private let hostileNames = [
       text: .init(source: names[1], sequenceCount: 1, tokenCount: 1234567))
   }
 
-  /// The elements that a strict parser of XML finds.
-  private final class Finder: NSObject, XMLParserDelegate {
-    var elements: [String: Int] = [:]
-    var attributes: Set<String> = []
-    var texts: [String] = []
-    var attributeValues: [String] = []
-    private var open: [String] = []
-
-    func parser(
-      _ parser: XMLParser, didStartElement name: String, namespaceURI: String?, qualifiedName: String?,
-      attributes: [String: String]
-    ) {
-      elements[name, default: 0] += 1
-      self.attributes.formUnion(attributes.keys)
-      attributeValues += attributes.values
-      texts.append("")
-    }
-
-    func parser(_ parser: XMLParser, foundCharacters string: String) {
-      if !texts.isEmpty { texts[texts.count - 1] += string }
-    }
-  }
-
-  private func parsed(_ text: String) throws -> Finder {
-    let finder = Finder()
-    let parser = XMLParser(data: Data(text.utf8))
-    parser.delegate = finder
-    #expect(parser.parse(), "\(parser.parserError.map { "\($0)" } ?? "") line \(parser.lineNumber)")
-    return finder
+  private func parsed(_ text: String) -> ParsedPage {
+    let page = ParsedPage(text)
+    #expect(page.fault == nil)
+    return page
   }
 
   @Test func hostileNamesStayText() throws {
     let text = HTMLReport(try report()).text
-    let page = try parsed(text.replacing("<!DOCTYPE html>\n", with: ""))
+    let page = parsed(text)
     for element in ["script", "img", "b", "link", "iframe", "object"] { #expect(page.elements[element] == nil) }
     #expect(page.elements["style"] == 1)
-    #expect(page.attributes.isDisjoint(with: ["src", "href", "onerror", "onload"]))
+    #expect(page.attributes.isDisjoint(with: ["src", "onerror", "onload"]))
+    // From the tables to the activations and back.
+    #expect(!page.links.isEmpty && page.brokenLinks.isEmpty, "\(page.brokenLinks)")
     for name in ["<script>alert(1)</script>", "\"><img src=x onerror=alert(1)>", "</style><b>", "emoji 😀 e\u{301}"] {
       #expect(page.texts.contains { $0.contains(name) }, "\(name)")
     }
@@ -131,17 +108,26 @@ private let hostileNames = [
 
   /// The needs of a reader without eyes: captions, headings of columns, words for pictures.
   @Test func tablesAndPicturesHaveWords() throws {
-    let page = try parsed(HTMLReport(try report()).text.replacing("<!DOCTYPE html>\n", with: ""))
+    let page = parsed(HTMLReport(try report()).text)
     #expect(page.elements["caption"] == page.elements["table"] && page.elements["table"] != nil)
     #expect(page.elements["desc"] == page.elements["svg"])
     #expect((page.elements["title"] ?? 0) > (page.elements["svg"] ?? 0))
     #expect(page.elements["h1"] == 1 && page.elements["main"] == 1)
   }
 
+  /// What a site loses alone, before the method and after it, and bits of each linear, stand in tables.
+  @Test func sitesAndBitsHaveTables() throws {
+    let page = parsed(HTMLReport(try report(named: ["plain", "other"])).text)
+    for text in ["50.0 %", "12.5 %", "NaN %", "6 / 8"] { #expect(page.texts.contains(text), "\(text)") }
+    #expect(page.links.contains("#site-0") && page.ids.contains("site-0"))
+    let json = try #require(try report(named: ["plain", "other"]).json["sites"]?.array?.first?["errors"])
+    #expect(json["untransformedOutput"]?.double == 0.5 && json["weight"] == .null)
+  }
+
   @Test(arguments: [true, false]) func junit(failing: Bool) throws {
     let report = try report(failing: failing)
     let text = JUnitReport(report).text
-    let file = try parsed(text)
+    let file = parsed(text)
     let count = hostileNames.count
     #expect(file.elements["testsuite"] == 3)
     // Perplexity ratio, divergence, agreement, cosine.

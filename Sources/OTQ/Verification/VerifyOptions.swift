@@ -19,6 +19,8 @@ public struct VerifyOptions: Sendable, Hashable {
   public var tolerance: String?
   /// The text to run the models on: 8 sequences of 256 tokens.
   public var text = SampledText(sampleCount: 8)
+  /// Tasks that both models do.
+  public var tasks: [ComparedTask] = []
   /// Path of an HTML page to write.
   public var report: String?
   /// Path of a JUnit file to write.
@@ -47,6 +49,10 @@ public struct VerifyOptions: Sendable, Hashable {
     level = try options.choice("level", Level.self) ?? level
     tolerance = try options.text("tolerance")
     text = try options.sampledText(text)
+    let (names, data) = (try options.texts("task"), try options.paths("data"))
+    try OptionFault.refuse(names.count != data.count, conflict: "every --task needs its --data")
+    let limit = try options.integer("limit")
+    tasks = zip(names, data).map { ComparedTask(name: $0, path: $1, limit: limit) }
     report = try options.text("report")
     junit = try options.text("junit")
     replacesOutput = try options.flag("force")
@@ -60,8 +66,12 @@ public struct VerifyOptions: Sendable, Hashable {
     if !hasReference {
       try OptionFault.refuse(tolerance != nil, conflict: "--tolerance needs --reference")
       try OptionFault.refuse(level != .weights, conflict: "--level \(level.rawValue) needs --reference")
+      try OptionFault.refuse(!tasks.isEmpty, conflict: "--task needs --reference")
       try OptionFault.refuse(report != nil || junit != nil, conflict: "--report and --junit need --reference")
     }
+    try OptionFault.refuse(
+      tasks.contains { $0.limit ?? 1 < 1 }, value: "--limit must be positive")
+    for task in tasks { _ = try EvaluationTask.named(task.name) }
     try OptionFault.refuse(
       level == .weights && text.isGiven, conflict: "--text and --ids are for --level layers or model")
     try text.check(leastLength: 2)

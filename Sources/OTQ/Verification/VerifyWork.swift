@@ -39,7 +39,7 @@ package struct VerifyWork: Sendable {
       SourceModel(path: reference, family: file.graph?.family), in: SystemFolder.temporary)
     let inputs =
       [file.container.file.identity] + source.checkpoint.inputs + options.text.inputs
-      + FileIdentity.all([options.tolerance])
+      + FileIdentity.all([options.tolerance] + options.tasks.map(\.path))
     // Opened first, so that a long run does not end with a path that cannot be written.
     let outputs = try VerificationOutputs(options, inputs: inputs)
     let result = try report(on: file, source, reference, allowed ?? Tolerance(), observer)
@@ -53,8 +53,10 @@ package struct VerifyWork: Sendable {
     var run: RunVerification?
     var used: VerificationReport.Text?
     // Text and models first: what cannot be run is to be refused at once.
-    let models = options.level == .weights ? nil : try self.models(file, source)
-    let sequences = try models.map { try self.sequences(for: $0.packed, and: $0.source) }
+    let models = options.level == .weights && options.tasks.isEmpty ? nil : try self.models(file, source)
+    let sequences =
+      options.level == .weights ? nil : try models.map { try self.sequences(for: $0.packed, and: $0.source) }
+    let findings = try models.map { try self.findings($0.packed, $0.source, observer) } ?? []
     let weights = try WeightVerification(
       of: file, reference: source, tolerance: allowed, threadCount: options.threads,
       progress: observer.begin(.verifying))
@@ -68,13 +70,44 @@ package struct VerifyWork: Sendable {
           threadCount: options.threads, progress: progress)
       }
       run?.add(trials: file.container.metadata["method"]?["trials"])
+      // Only the page shows them.
+      if options.report != nil {
+        run?.add(errors: try siteErrors(file, source, models, sequences.sequences, observer))
+      }
       used = VerificationReport.Text(
         source: sequences.name, sequenceCount: sequences.sequences.count,
         tokenCount: sequences.sequences.reduce(0) { $0 + $1.tokenIDs.count })
     }
-    return VerificationReport(
+    var report = VerificationReport(
       path: path, files: try records([file.container.file] + source.checkpoint.files.map(\.mapped)),
       facts: FileSummary(file).facts, weights: weights, run: run, text: used)
+    report.tasks = findings
+    return report
+  }
+
+  /// What quantization does at each site alone.
+  private func siteErrors(
+    _ file: PackedModel, _ source: SourceModel, _ models: (packed: LanguageModel, source: LanguageModel),
+    _ sequences: [TokenSequence], _ observer: WorkObserver
+  ) throws -> [String: SiteErrors] {
+    let analysis = try SiteAnalysis(of: file, source: source, threadCount: options.threads)
+    let sites = try analysis.run(
+      packed: models.packed.executor, float: models.source.executor, sequences: SiteAnalysis.sample(of: sequences),
+      progress: observer.begin(.measuring))
+    return sites.reduce(into: [:]) { $0[$1.producer] = $1.errors }
+  }
+
+  /// What both models make of the tasks.
+  private func findings(
+    _ packed: LanguageModel, _ source: LanguageModel, _ observer: WorkObserver
+  ) throws -> [TaskFinding] {
+    try options.tasks.map { compared in
+      let task = try EvaluationTask.named(compared.name)
+      func outcome(_ model: LanguageModel) throws -> TaskOutcome {
+        try model.evaluate(task, data: compared.path, limit: compared.limit, observing: observer.begin(.answering))
+      }
+      return TaskFinding(try TaskComparison(outcome(packed), reference: outcome(source)))
+    }
   }
 
   private func models(_ file: PackedModel, _ source: SourceModel) throws -> (
@@ -208,5 +241,22 @@ extension ModelFile {
   ) throws(Refusal) -> FileWork<VerifyResult> {
     let work = try VerifyWork(path, reference: reference, options)
     return FileWork { try work.result($0) }
+  }
+}
+
+extension TaskFinding {
+  /// What a comparison of a packed model with its source shows.
+  fileprivate init(_ comparison: TaskComparison) {
+    self.init(
+      task: comparison.outcome.task, data: comparison.outcome.data.lastPathComponent,
+      itemCount: comparison.outcome.items.count,
+      figures: comparison.outcome.figures.compactMap { figure in
+        comparison.reference[figure.name].map {
+          .init(name: figure.name, packed: figure.value, source: $0.value, standardError: figure.standardError)
+        }
+      },
+      flips: comparison.mcNemarP.map {
+        .init(gained: comparison.gainedCount, lost: comparison.lostCount, changed: comparison.changedCount, p: $0)
+      })
   }
 }

@@ -4,7 +4,7 @@ public enum WorkStage: String, Sendable, Hashable, CaseIterable {
   case calibrating
   /// Quantized models are compared on text.
   case comparing
-  /// The cost of fewer bits is measured, site by site.
+  /// Sites are measured one by one: what fewer bits would cost, or what quantization does to each.
   case measuring
   /// Weights are rounded by what the network gives on text.
   case rounding

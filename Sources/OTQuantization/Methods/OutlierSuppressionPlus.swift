@@ -14,7 +14,8 @@ import OTObservation
 ///   token, and the weights are rounded to the nearest. `grid=paper` has t = T·k / 100, k = 1 … 100, instead.
 ///
 /// It acts where a norm feeds the site, and where a gate does and the scale goes into the linear that is
-/// gated (LLaMA's down_proj through up_proj), there without a shift. All other sites have one range.
+/// gated (LLaMA's down_proj through up_proj), there without a shift. All other sites have one range. Either step may be
+/// left out, as in the paper's ablation.
 package struct OutlierSuppressionPlus: QuantizationMethod {
   /// Its name.
   package static let name = "osplus"
@@ -33,37 +34,47 @@ package struct OutlierSuppressionPlus: QuantizationMethod {
   package let grid: Grid
   /// The most samples that a threshold is tried on.
   package let sampleCount: Int
+  /// True when channels are shifted.
+  package let shifts: Bool
+  /// True when channels are scaled.
+  package let scales: Bool
 
-  /// Takes `activations`, asymmetric unless given, `grid`, program, and `samples`, 8.
+  /// Takes `activations`, asymmetric unless given, `grid`, program, `samples`, 8, `shift` and `scale`, true.
   package init(_ options: inout MethodOptions) throws {
     form = try options.choice("activations", default: .asymmetric)
     grid = try options.choice("grid", default: .program)
     sampleCount = try options.integer("samples", in: 1...100_000, default: 8)
+    shifts = try options.flag("shift", default: true)
+    scales = try options.flag("scale", default: true)
   }
 
   /// The method.
   package init(form: ActivationForm = .asymmetric, grid: Grid = .program, sampleCount: Int = 8) {
     (self.form, self.grid, self.sampleCount) = (form, grid, sampleCount)
+    (shifts, scales) = (true, true)
   }
 
-  /// Ranges of the channels, and whole samples.
-  package var needs: Set<ObservationKind> { [.ranges, .wholeSamples(count: sampleCount)] }
+  /// Ranges of the channels, and whole samples for the search.
+  package var needs: Set<ObservationKind> { scales ? [.ranges, .wholeSamples(count: sampleCount)] : [.ranges] }
 
   /// As its option says.
   package func gives(_ scales: ActivationScales) -> Bool { form == .token ? !scales.isStatic : scales == .tensor }
 
-  /// `{activations, grid, samples}`.
+  /// `{activations, grid, samples}`, and `shift` or `scale` where the step is left out.
   package var record: JSONObject {
-    [
+    var record: JSONObject = [
       "activations": .string(form.rawValue), "grid": .string(grid.rawValue), "samples": .integer(sampleCount),
     ]
+    if !shifts { record["shift"] = .bool(false) }
+    if !scales { record["scale"] = .bool(false) }
+    return record
   }
 
   /// - Throws: `Refusal` with rule `statistics-missing`, or as trials.
   package func plan(_ site: SiteContext) throws -> SitePlan {
     guard let search = try Search(self, site) else { return try site.plan(form, range: site.range()) }
     var best: (threshold: Float, error: Double)?
-    for threshold in search.thresholds {
+    for threshold in scales ? search.thresholds : [] {
       let error = try search.error(threshold)
       if error < best?.error ?? .infinity { best = (threshold, error) }
     }
@@ -91,7 +102,7 @@ package struct OutlierSuppressionPlus: QuantizationMethod {
       guard site.site.isNormFed || isGated else { return nil }
       guard let ranges = site.observed.ranges else { throw site.missingStatistics }
       let hasLayerNorm = site.isFedByLayerNorm
-      shift = hasLayerNorm ? ranges.midpoint : nil
+      shift = hasLayerNorm && method.shifts ? ranges.midpoint : nil
       let shifted = ranges.extremes.shifted(by: shift)
       maxima = zip(shifted.minima, shifted.maxima).map { max(-$0, $1) }
       largest = maxima.max() ?? 0

@@ -23,6 +23,12 @@ package struct LayerFinding: Sendable {
   package let error: OutputError
   /// The faults, in words; empty when there is none.
   package let faults: [String]
+  /// Bits of a linear's weights; nil where they are floats, or it is none.
+  package var weightBits: Int?
+  /// Bits of what it reads; nil where that stays in floating point.
+  package var activationBits: Int?
+  /// The producer of the site that it reads, in the packed file's graph; nil where it reads none.
+  package var site: String?
 
   /// Puts the figures together.
   package init(name: String, kind: Kind, scheme: String, error: OutputError, faults: [String]) {
@@ -78,6 +84,24 @@ extension LayerFinding.Kind {
   }
 }
 
+/// What quantization does at one site alone, on the source's own values: ‖v − v̂‖² / ‖v‖² of values v.
+package struct SiteErrors: Sendable, Hashable {
+  /// Of the activation, as it is quantized.
+  package let activation: Double
+  /// Of the weights that read it.
+  package let weight: Double
+  /// Of the outputs of these linears.
+  package let output: Double
+  /// The same where the channels stay as they are, with a scale per token and weights to nearest; nil: not tried.
+  package let untransformedOutput: Double?
+
+  /// Errors.
+  package init(activation: Double, weight: Double, output: Double, untransformedOutput: Double?) {
+    (self.activation, self.weight, self.output) = (activation, weight, output)
+    self.untransformedOutput = untransformedOutput
+  }
+}
+
 /// The result for a site's activations on sample text.
 package struct SiteFinding: Sendable {
   /// The site, in the packed file's graph.
@@ -93,6 +117,8 @@ package struct SiteFinding: Sendable {
   /// The methods that were tried for the site, as the file tells, with Σ(y − ŷ)² / Σy² of its linears' outputs;
   /// NaN where the file has no number.
   package var trials: [(method: String, error: Double)] = []
+  /// What quantization does there alone; nil where it was not looked at.
+  package var errors: SiteErrors?
   /// Ranges of the channels in the source.
   package let sourceRanges: ChannelRanges
   /// Values in the source.

@@ -45,6 +45,11 @@ package struct RunVerification: Sendable {
     }
   }
 
+  /// Adds to sites what quantization does there alone, by the site's producer.
+  package mutating func add(errors: [String: SiteErrors]) {
+    for index in sites.indices { sites[index].errors = errors[sites[index].site.producer] }
+  }
+
   /// Bytes of values that are kept of the source by default, for comparison.
   package static let defaultByteCount = 1 << 29
 
@@ -98,9 +103,14 @@ package struct RunVerification: Sendable {
     self.scheme = scheme
     self.tolerance = tolerance
     layers = observation.errors.map { node, error in
-      LayerFinding(
+      var finding = LayerFinding(
         name: node.name, kind: node.kind, scheme: weights.description(of: node.name, in: packed.graph),
         error: error, faults: node.kind.isJudged ? tolerance.faults(of: error, scheme: scheme) : [])
+      guard let linear = packed.graph.linear(for: node.name), case .linear = linear.operation else { return finding }
+      finding.weightBits = weights.scheme(of: linear.name)?.bits
+      finding.activationBits = linear.inputs.first.flatMap { packed.graph.activations[$0]?.bits }
+      finding.site = linear.inputs.first
+      return finding
     }
     sites = observation.siteFindings
     model = comparison.map { ModelFinding($0, tolerance: tolerance, scheme: scheme) }

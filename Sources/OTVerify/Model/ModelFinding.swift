@@ -98,16 +98,20 @@ package struct ModelFinding: Sendable {
 }
 
 /// Gathers what a `ModelFinding` says, sequence by sequence.
-struct ModelComparison {
+package struct ModelComparison {
   private let isCausal: Bool
   private var packedLikelihood = TokenLikelihood()
   private var sourceLikelihood = TokenLikelihood()
   private var distributions = DistributionComparison()
   private var cosines: [String: [Double]] = [:]
 
-  init(isCausal: Bool) { self.isCausal = isCausal }
+  /// Nothing compared yet.
+  package init(isCausal: Bool) { self.isCausal = isCausal }
 
-  mutating func add(
+  /// Adds what both gave for a sequence.
+  ///
+  /// - Throws: `Refusal` with rule `run-output` where the packed model lacks an output, or `run-token-id`.
+  package mutating func add(
     _ packed: ExecutionResult, reference: ExecutionResult, tokenIDs: [Int], threadCount: Int
   ) throws {
     let scores = Graph.scoreOutputs.first { reference.outputs[$0] != nil }
@@ -127,7 +131,8 @@ struct ModelComparison {
     }
   }
 
-  var perplexity: ModelFinding.Perplexity? {
+  /// Perplexities, where the model continues text.
+  package var perplexity: ModelFinding.Perplexity? {
     guard let packed = packedLikelihood.perplexity, let source = sourceLikelihood.perplexity,
       let ratio = packedLikelihood.perplexityRatio(to: sourceLikelihood)
     else { return nil }
@@ -136,14 +141,16 @@ struct ModelComparison {
       tokenCount: packedLikelihood.losses.count)
   }
 
-  var divergence: ModelFinding.Divergence? {
+  /// The distance of the distributions, where there are any.
+  package var divergence: ModelFinding.Divergence? {
     guard let mean = distributions.mean, let percentile = distributions.quantile(0.99),
       let maximum = distributions.maximum, let agreement = distributions.agreement
     else { return nil }
     return .init(mean: mean, percentile99: percentile, maximum: maximum, top1Agreement: agreement)
   }
 
-  var similarities: [ModelFinding.Similarity] {
+  /// Cosines of all other outputs.
+  package var similarities: [ModelFinding.Similarity] {
     cosines.sorted { $0.key < $1.key }.map { name, values in
       // A NaN is the least of all.
       let least = values.reduce(1) { $1.isNaN || $0.isNaN ? .nan : min($0, $1) }

@@ -19,7 +19,7 @@ struct ErrorChart {
   let series: [Series]
   private let limit: Double
   private let positions: [String]
-  private let decades: ClosedRange<Int>
+  private let axis: LogarithmicAxis
 
   /// A chart of `layers`; nil where there are no linears.
   init?(_ layers: [LayerFinding], limit: Double) {
@@ -43,10 +43,7 @@ struct ErrorChart {
     let hasExit = points.values.contains { $0.contains { $0.position == blocks.count } }
     positions = (hasEntry ? ["in"] : []) + blocks.map(String.init) + (hasExit ? ["out"] : [])
     firstPosition = hasEntry ? -1 : 0
-    let errors = (linears.map(\.error.relativeError) + [limit]).filter { $0 > 0 && $0.isFinite }
-    let least = max(errors.min() ?? 0.01, 1e-6), most = min(max(errors.max() ?? 1, least), 1e6)
-    decades =
-      Int(log10(least).rounded(.down))...max(Int(log10(most).rounded(.up)), Int(log10(least).rounded(.down)) + 1)
+    axis = LogarithmicAxis(linears.map(\.error.relativeError) + [limit])
   }
 
   private let firstPosition: Int
@@ -59,10 +56,7 @@ struct ErrorChart {
 
   private func y(_ error: Double) -> Double {
     let plot = ErrorChart.plot
-    // What is not a number, or no error at all, stands at an end of the axis.
-    let value = error.isFinite && error > 0 ? log10(error) : error == 0 ? -.infinity : .infinity
-    let share = (value - Double(decades.lowerBound)) / Double(decades.count - 1)
-    return plot.bottom - min(max(share, 0), 1) * (plot.bottom - plot.top)
+    return plot.bottom - axis.place(of: error) * (plot.bottom - plot.top)
   }
 
   private func number(_ value: Double) -> String { OTFoundation.fixed(value, 1) }
@@ -95,20 +89,17 @@ struct ErrorChart {
   private var axes: [Markup] {
     let plot = ErrorChart.plot
     var result: [Markup] = []
-    for decade in decades {
-      let error = pow(10, Double(decade))
-      let height = number(y(error))
-      result.append(.element("path", ["class": "grid", "d": "M\(plot.left) \(height)H\(plot.right)"]))
+    for line in axis.lines {
+      let height = number(y(line.value))
+      result.append(
+        .element("path", ["class": line.isMinor ? "grid minor" : "grid", "d": "M\(plot.left) \(height)H\(plot.right)"]))
+      guard !line.isMinor else { continue }
+      let percent = line.value * 100
+      let places = max(0, Int(-log10(percent).rounded()))
       result.append(
         .element(
           "text", ["x": "\(plot.left - 8)", "y": height, "dy": "0.32em", "text-anchor": "end"],
-          Markup(decade >= 0 ? "\(Int(error) * 100) %" : "\(ReportNumber.fixed(error * 100, max(0, -decade - 2))) %")))
-      guard decade < decades.upperBound else { continue }
-      for minor in 2...9 {
-        result.append(
-          .element(
-            "path", ["class": "grid minor", "d": "M\(plot.left) \(number(y(error * Double(minor))))H\(plot.right)"]))
-      }
+          Markup("\(ReportNumber.fixed(percent, places)) %")))
     }
     let step = max(1, (positions.count + 23) / 24)
     for (index, label) in positions.enumerated()

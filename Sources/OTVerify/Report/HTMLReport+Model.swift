@@ -58,4 +58,33 @@ extension HTMLReport {
       table(
         "Outputs of the model", [("figure", false), ("value", true), ("tolerance", true), ("verdict", false)], rows))
   }
+
+  /// What both models make of tasks, and the answers that flipped; empty where none were given.
+  var tasks: Markup {
+    guard !report.tasks.isEmpty else { return .empty }
+    let rows = report.tasks.flatMap { task in
+      task.figures.enumerated().map { index, figure in
+        let flips = index == 0 ? task.flips : nil
+        return [
+          name(index == 0 ? "\(task.task), \(task.data)" : ""), number(index == 0 ? "\(task.itemCount)" : ""),
+          cell(figure.name), number(ReportNumber.fixed(figure.source, 4)),
+          number(
+            ReportNumber.fixed(figure.packed, 4)
+              + (figure.standardError.map { " ± \(ReportNumber.fixed($0, 4))" } ?? "")),
+          number(flips.map { "+\($0.gained) −\($0.lost)" } ?? ""), number(flips.map { "\($0.changed)" } ?? ""),
+          number(flips.map { ReportNumber.fixed($0.p, 3) } ?? ""),
+        ]
+      }
+    }
+    return section(
+      "tasks", "Tasks",
+      "Both models on the same items. Flips are answers that became right and that became wrong; p is the probability that chance "
+        + "alone makes such a difference (McNemar's exact test).",
+      table(
+        "Tasks",
+        [
+          ("task", false), ("items", true), ("figure", false), ("source", true), ("packed", true), ("flips", true),
+          ("other answers", true), ("p", true),
+        ], rows))
+  }
 }

@@ -4,23 +4,23 @@ extension HTMLReport {
   /// Activations, a card for each site, a fold for each block.
   var sites: Markup {
     guard let run = report.run, !run.sites.isEmpty else { return .empty }
-    var groups: [(title: String, sites: [SiteFinding])] = []
-    for site in run.sites {
+    var groups: [(title: String, sites: [(index: Int, finding: SiteFinding)])] = []
+    for (index, site) in run.sites.enumerated() {
       let block = LayerPlace(name: site.site.producer).block ?? LayerPlace(name: site.site.consumers[0]).block
       let title = block.map { "Block \($0)" } ?? "Outside the blocks"
       if groups.last?.title != title { groups.append((title, [])) }
-      groups[groups.count - 1].sites.append(site)
+      groups[groups.count - 1].sites.append((index, site))
     }
     let folds = groups.enumerated().map { index, group in
-      let ratio = group.sites.map(\.sourceRanges.outlierRatio).max() ?? 1
-      let summary = Markup.element(
-        "summary", [:], Markup(group.title),
-        .element(
+      let ratio = group.sites.map(\.finding.sourceRanges.outlierRatio).max() ?? 1
+      let summary =
+        Markup(group.title)
+        + .element(
           "span", ["class": "muted"],
-          Markup(" · \(group.sites.count) sites, outlier ratio up to \(ReportNumber.short(ratio))")))
-      let cards = Markup.element("div", ["class": "cards"], .lines(group.sites.map(card)))
-      return index == 0
-        ? Markup.element("details", ["open": ""], summary, cards) : Markup.element("details", [:], summary, cards)
+          Markup(" · \(group.sites.count) sites, outlier ratio up to \(ReportNumber.short(ratio))"))
+      return fold(
+        summary, isOpen: index == 0,
+        .element("div", ["class": "cards"], .lines(group.sites.map { card($0.finding, at: $0.index) })))
     }
     return section(
       "activations", "Activations",
@@ -32,10 +32,39 @@ extension HTMLReport {
         .element("li", [:], .element("span", ["class": "key after"]), "after symmetrization"),
         .element("li", [:], .element("span", ["class": "key steps"]), "in steps of the integers"),
         .element("li", [:], .element("span", ["class": "key limit"]), "ends of the integers' range")),
-      .lines(folds))
+      beforeAndAfter(run.sites), .lines(folds))
   }
 
-  private func card(_ site: SiteFinding) -> Markup {
+  /// The place of a site's card, by its number in the order of execution.
+  static func place(ofSite index: Int) -> String { "site-\(index)" }
+
+  /// What quantization does at each site alone, with the method and without; empty where it was not looked at.
+  private func beforeAndAfter(_ sites: [SiteFinding]) -> Markup {
+    let looked = sites.enumerated().compactMap { index, site in site.errors.map { (index, site, $0) } }
+    guard !looked.isEmpty else { return .empty }
+    let content = table(
+      "Errors of each site alone, on the source's own values",
+      [
+        ("site", false), ("as they are", true), ("with the method", true), ("of the activation", true),
+        ("of the weights", true), ("outlier ratio", true), ("with the method", true),
+      ],
+      looked.map { index, site, errors in
+        [
+          name(site.site.producer, to: HTMLReport.place(ofSite: index)),
+          number(errors.untransformedOutput.map { ReportNumber.percent($0) } ?? "–"),
+          number(ReportNumber.percent(errors.output)), number(ReportNumber.percent(errors.activation)),
+          number(ReportNumber.percent(errors.weight)), number(ReportNumber.short(site.sourceRanges.outlierRatio)),
+          number(site.transform.isIdentity ? "–" : ReportNumber.short(site.packedRanges.outlierRatio)),
+        ]
+      })
+    return Markup.element(
+      "p", ["class": "intro"],
+      "Before the method and after it: ‖y − ŷ‖² / ‖y‖² of the outputs of the linears that read a site, where its channels stay as "
+        + "they are, with a scale per token and weights to nearest, and as the file has it.")
+      + (looked.count > 12 ? fold(Markup("All \(looked.count) sites, before and after"), content) : content)
+  }
+
+  private func card(_ site: SiteFinding, at index: Int) -> Markup {
     let name = site.site.producer
     var facts = [site.quantization.storageDescription, "\(site.site.size) channels"]
     facts.append("outlier ratio \(ReportNumber.short(site.sourceRanges.outlierRatio))")
@@ -49,17 +78,20 @@ extension HTMLReport {
     ].compactMap { $0 }
     if !parts.isEmpty { facts.append(parts.joined(separator: ", ")) }
     let block = LayerPlace(name: name).block
-    let readers = site.site.consumers.map { reader in
+    let readers = site.site.consumers.enumerated().map { index, reader in
       let place = LayerPlace(name: reader)
-      return place.block == block ? place.label : reader
+      let text = Markup((index > 0 ? ", " : ""))
+      let label = place.block == block ? place.label : reader
+      guard let layer = report.run?.layers.firstIndex(where: { $0.name == reader }) else { return text + Markup(label) }
+      return text + .element("a", ["href": "#\(HTMLReport.place(ofLayer: layer))"], Markup(label))
     }
     return .element(
-      "article", ["class": "card"],
+      "article", ["class": "card", "id": HTMLReport.place(ofSite: index)],
       .lines(
         [
           .element("h3", [:], Markup(name)),
           .element("p", ["class": "muted"], Markup(facts.joined(separator: " · "))),
-          .element("p", ["class": "muted readers"], Markup("read by \(readers.joined(separator: ", "))")),
+          .element("p", ["class": "muted readers"], [Markup("read by ")] + readers),
           tried(site), sourceChart(site),
         ] + stepChart(site) + [histograms(site)]))
   }
@@ -88,7 +120,7 @@ extension HTMLReport {
     }
     let chart = RangeChart(
       title: "Range of each channel of \(site.site.producer)", description: description + ".", areas: areas)
-    return figure(chart, caption: site.transform.shift == nil ? "source" : "source, and after symmetrization")
+    return chart.figure(caption: site.transform.shift == nil ? "source" : "source, and after symmetrization")
   }
 
   private func stepChart(_ site: SiteFinding) -> [Markup] {
@@ -100,19 +132,7 @@ extension HTMLReport {
         "Values reach \(ReportNumber.short(Double(site.packedRanges.largestMagnitude))) steps; integers of \(bits) "
         + "bits go from −\(Int(limit)) to \(Int(limit) - 1).",
       areas: [RangeChart.Area(style: "steps", ranges: site.packedRanges)], lines: [-limit, limit - 1])
-    return [figure(chart, caption: "in steps of the int\(bits)")]
-  }
-
-  private func figure(_ chart: RangeChart, caption: String) -> Markup {
-    let reach = ReportNumber.short(chart.reach)
-    return .element(
-      "figure", [:],
-      .element(
-        "div", ["class": "plot"],
-        .element(
-          "div", ["class": "scale"], .element("span", [:], Markup(reach)), .element("span", [:], "0"),
-          .element("span", [:], Markup("−\(reach)"))), chart.svg),
-      .element("figcaption", [:], Markup(caption)))
+    return [chart.figure(caption: "in steps of the int\(bits)")]
   }
 
   private func histograms(_ site: SiteFinding) -> Markup {

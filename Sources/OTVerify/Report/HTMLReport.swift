@@ -1,67 +1,21 @@
 import OTFoundation
 
-/// The result as one page to look at: no script, nothing from the network,
-/// light or dark as the reader's system is.
-package struct HTMLReport: Sendable {
+/// The result as one page to look at.
+package struct HTMLReport: HTMLPage, Sendable {
   let report: VerificationReport
 
   /// A page about `report`.
   package init(_ report: VerificationReport) { self.report = report }
 
-  /// The whole page.
-  package var text: String {
-    let title = "\(report.name): \(report.hasPassed ? "passed" : "failed")"
-    let head = Markup.element(
-      "head", [:],
-      .lines([
-        .void("meta", ["charset": "utf-8"]),
-        .void("meta", ["name": "viewport", "content": "width=device-width, initial-scale=1"]),
-        .void("meta", ["name": "color-scheme", "content": "light dark"]),
-        .void(
-          "meta",
-          ["http-equiv": "Content-Security-Policy", "content": "default-src 'none'; style-src 'unsafe-inline'"]),
-        .element("title", [:], Markup(title)), .style(HTMLReport.style),
-      ]))
-    let body = Markup.element(
-      "body", [:], .lines([header, .element("main", [:], .lines(sections)), footer]))
-    return "<!DOCTYPE html>\n" + Markup.element("html", ["lang": "en"], .lines([head, body])).text + "\n"
-  }
+  /// The file and the verdict.
+  package var title: String { "\(report.name): \(report.hasPassed ? "passed" : "failed")" }
 
-  private var sections: [Markup] {
-    [tiles, faults, model, layers, sites, weights, files]
+  /// From the figures of the whole model to single tensors.
+  package var sections: [Markup] {
+    [tiles, faults, model, tasks, layers, bits, sites, weights, files]
   }
 
   // MARK: Parts
-
-  /// A section with a heading and a sentence on what it shows.
-  func section(_ id: String, _ title: String, _ introduction: String, _ content: Markup...) -> Markup {
-    .element(
-      "section", ["id": id],
-      .lines(
-        [.element("h2", [:], Markup(title)), .element("p", ["class": "intro"], Markup(introduction))] + content))
-  }
-
-  /// A table that scrolls by itself where it is wider than the page.
-  func table(_ caption: String, _ columns: [(title: String, isNumber: Bool)], _ rows: [[Markup]]) -> Markup {
-    let head = columns.map {
-      Markup.element("th", ["scope": "col", "class": $0.isNumber ? "number" : "name"], Markup($0.title))
-    }
-    let body = rows.map { cells in
-      Markup.element("tr", [:], cells)
-    }
-    return .element(
-      "div", ["class": "scroll", "tabindex": "0", "role": "region", "aria-label": caption],
-      .element(
-        "table", [:],
-        .lines([
-          .element("caption", [:], Markup(caption)), .element("thead", [:], .element("tr", [:], head)),
-          .element("tbody", [:], .lines(body)),
-        ])))
-  }
-
-  func cell(_ text: String) -> Markup { .element("td", [:], Markup(text)) }
-  func number(_ text: String) -> Markup { .element("td", ["class": "number"], Markup(text)) }
-  func name(_ text: String) -> Markup { .element("th", ["scope": "row"], Markup(text)) }
 
   func status(_ faults: [String]) -> Markup {
     guard let first = faults.first else { return .element("td", [:], .element("span", ["class": "ok"], "ok")) }
@@ -70,7 +24,8 @@ package struct HTMLReport: Sendable {
 
   // MARK: Head and foot
 
-  private var header: Markup {
+  /// The file, the verdict, and what the models were run on.
+  package var header: Markup {
     let verdict = report.hasPassed ? "Passed" : "Failed"
     var line = "Level \(report.level)"
     if let run = report.run { line += " · \(run.scheme.name)" }
@@ -78,18 +33,13 @@ package struct HTMLReport: Sendable {
       line +=
         " · \(ReportNumber.count(text.tokenCount)) tokens in \(text.sequenceCount) sequences of \(text.source)"
     }
-    return .element(
-      "header", [:],
-      .lines([
-        .element("p", ["class": "eyebrow"], "otconvert verify"),
-        .element(
-          "div", ["class": "title"], .element("h1", [:], Markup(report.name)),
-          .element("span", ["class": "verdict \(report.hasPassed ? "ok" : "bad")"], Markup(verdict))),
-        .element("p", ["class": "line"], Markup(line)),
-      ]))
+    return head(
+      command: "otconvert verify", title: report.name,
+      mark: .element("span", ["class": "verdict \(report.hasPassed ? "ok" : "bad")"], Markup(verdict)), line: line)
   }
 
-  private var footer: Markup {
+  /// What the errors mean.
+  package var footer: Markup {
     .element(
       "footer", [:],
       .element(

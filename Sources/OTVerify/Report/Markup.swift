@@ -2,27 +2,27 @@ import OTFoundation
 
 /// A piece of HTML, SVG or XML that is well-formed by construction: text gets
 /// into it escaped, and elements are closed.
-struct Markup: Sendable {
+package struct Markup: Sendable {
   /// The piece as it is written.
-  private(set) var text: String
+  package private(set) var text: String
 
   /// Text; the literal and all that is interpolated into it are escaped.
-  init(_ text: String) { self.text = Markup.escaped(text) }
+  package init(_ text: String) { self.text = Markup.escaped(text) }
 
   private init(raw: String) { text = raw }
 
   /// Nothing.
-  static let empty = Markup(raw: "")
+  package static let empty = Markup(raw: "")
 
   /// An element. Names are this program's own; values of attributes are escaped.
-  static func element(
+  package static func element(
     _ name: StaticString, _ attributes: KeyValuePairs<StaticString, String> = [:], _ children: Markup...
   ) -> Markup {
     element(name, attributes, children)
   }
 
   /// An element with a list of children.
-  static func element(
+  package static func element(
     _ name: StaticString, _ attributes: KeyValuePairs<StaticString, String> = [:], _ children: [Markup]
   ) -> Markup {
     var text = "<\(name)"
@@ -33,26 +33,27 @@ struct Markup: Sendable {
   }
 
   /// An element without content, such as `meta`.
-  static func void(_ name: StaticString, _ attributes: KeyValuePairs<StaticString, String> = [:]) -> Markup {
+  package static func void(_ name: StaticString, _ attributes: KeyValuePairs<StaticString, String> = [:]) -> Markup {
     var text = "<\(name)"
     for (key, value) in attributes { text += " \(key)=\"\(escaped(value))\"" }
     return Markup(raw: text + " />")
   }
 
   /// A style sheet, which is this program's own.
-  static func style(_ sheet: StaticString) -> Markup { Markup(raw: "<style>\(sheet)</style>") }
+  package static func style(_ sheet: StaticString) -> Markup { Markup(raw: "<style>\(sheet)</style>") }
 
   /// Pieces one after the other, a line each.
-  static func lines(_ pieces: [Markup]) -> Markup {
+  package static func lines(_ pieces: [Markup]) -> Markup {
     Markup(raw: pieces.map(\.text).filter { !$0.isEmpty }.joined(separator: "\n"))
   }
 
   /// One piece after another.
-  static func + (first: Markup, second: Markup) -> Markup { Markup(raw: first.text + second.text) }
+  package static func + (first: Markup, second: Markup) -> Markup { Markup(raw: first.text + second.text) }
 }
 
 extension Markup: ExpressibleByStringInterpolation {
-  init(stringLiteral text: String) { self.init(text) }
+  /// Text, escaped.
+  package init(stringLiteral text: String) { self.init(text) }
 }
 
 extension Markup {

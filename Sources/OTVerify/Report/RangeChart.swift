@@ -2,23 +2,33 @@ import OTObservation
 
 /// The least and the greatest value of each channel, as areas over the
 /// channels.
-struct RangeChart {
+package struct RangeChart {
   /// An area.
-  struct Area {
+  package struct Area {
     /// Its class in the style sheet.
-    let style: String
-    let ranges: ChannelRanges
+    package let style: String
+    /// Least and greatest value of each channel.
+    package let ranges: ChannelRanges
+
+    /// An area.
+    package init(style: String, ranges: ChannelRanges) { (self.style, self.ranges) = (style, ranges) }
   }
 
   /// Columns that are drawn at most: a column shows the widest range of its channels.
-  static let mostColumns = 256
+  package static let mostColumns = 256
   private static let height = 200
 
   let title: String
   let description: String
   let areas: [Area]
-  /// Values at which a line is drawn across.
-  var lines: [Double] = []
+  let lines: [Double]
+
+  /// A chart.
+  ///
+  /// - Parameter lines: values at which a line is drawn across.
+  package init(title: String, description: String, areas: [Area], lines: [Double] = []) {
+    (self.title, self.description, self.areas, self.lines) = (title, description, areas, lines)
+  }
 
   /// The distance from 0 that the chart reaches up and down.
   var reach: Double {
@@ -26,6 +36,19 @@ struct RangeChart {
     let limit = lines.reduce(0) { max($0, abs($1)) }
     let reach = max(largest, limit) * 1.04
     return reach > 0 && reach.isFinite ? reach : 1
+  }
+
+  /// The chart beside its scale, with a caption below.
+  package func figure(caption: String) -> Markup {
+    let reach = ReportNumber.short(reach)
+    return .element(
+      "figure", [:],
+      .element(
+        "div", ["class": "plot"],
+        .element(
+          "div", ["class": "scale"], .element("span", [:], Markup(reach)), .element("span", [:], "0"),
+          .element("span", [:], Markup("−\(reach)"))), svg),
+      .element("figcaption", [:], Markup(caption)))
   }
 
   /// An SVG that takes the size that its style gives it.
@@ -75,7 +98,7 @@ struct RangeChart {
 
   /// At most `mostColumns` columns of as many channels each, but for the last;
   /// channels of which no number has been seen count as 0.
-  static func columns(_ ranges: ChannelRanges) -> [(minimum: Float, maximum: Float)] {
+  package static func columns(_ ranges: ChannelRanges) -> [(minimum: Float, maximum: Float)] {
     let width = max(1, (ranges.minima.count + mostColumns - 1) / mostColumns)
     return stride(from: 0, to: ranges.minima.count, by: width).map { start in
       let channels = start..<min(start + width, ranges.minima.count)

@@ -1,9 +1,9 @@
 import OTFoundation
 
 /// Numbers as a report shows them.
-enum ReportNumber {
+package enum ReportNumber {
   /// With a fixed count of decimals; `∞`, `−∞` and `NaN` in words of one sign.
-  static func fixed(_ value: Double, _ places: Int) -> String {
+  package static func fixed(_ value: Double, _ places: Int) -> String {
     if value.isNaN { return "NaN" }
     if value.isInfinite { return value < 0 ? "−∞" : "∞" }
     let text = OTFoundation.fixed(value, places)
@@ -11,13 +11,13 @@ enum ReportNumber {
   }
 
   /// A share as per cent, with three digits or so.
-  static func percent(_ share: Double) -> String {
+  package static func percent(_ share: Double) -> String {
     let value = share * 100
     return "\(fixed(value, abs(value) >= 100 ? 0 : abs(value) >= 10 ? 1 : abs(value) >= 0.095 ? 2 : 3)) %"
   }
 
   /// With about three digits, whatever the magnitude.
-  static func short(_ value: Double) -> String {
+  package static func short(_ value: Double) -> String {
     guard value.isFinite, value != 0 else { return fixed(value, 0) }
     let magnitude = abs(value)
     if magnitude >= 100_000 || magnitude < 0.001 {
@@ -28,7 +28,7 @@ enum ReportNumber {
   }
 
   /// An integer with thin spaces between thousands.
-  static func count(_ value: Int) -> String {
+  package static func count(_ value: Int) -> String {
     var digits = Array(String(value.magnitude))
     var index = digits.count - 3
     while index > 0 {

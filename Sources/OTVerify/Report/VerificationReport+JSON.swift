@@ -11,6 +11,7 @@ extension VerificationReport {
       "notes": .array(weights.notes.map { .string($0) }),
       "tensors": .array(weights.findings.map(\.json)),
     ]
+    if !tasks.isEmpty { members["tasks"] = .array(tasks.map(\.json)) }
     guard let run else { return .object(members) }
     members["scheme"] = .string(run.scheme.name)
     if let text {
@@ -52,12 +53,35 @@ extension LayerFinding {
       "meanSquaredError": .finite(error.meanSquaredError), "cosine": .finite(error.cosine),
       "sqnrDecibels": .finite(error.sqnrDecibels),
     ]
+    if let weightBits { entry["weightBits"] = .integer(weightBits) }
+    if let activationBits { entry["activationBits"] = .integer(activationBits) }
     if let worst = error.worstChannel {
       entry["worstChannel"] = .object([
         "index": .integer(worst.index), "relativeError": .finite(worst.relativeError),
       ])
     }
     entry["faults"] = .array(faults.map { .string($0) })
+    return .object(entry)
+  }
+}
+
+extension TaskFinding {
+  fileprivate var json: JSONValue {
+    var entry: JSONObject = [
+      "task": .string(task), "data": .string(data), "itemCount": .integer(itemCount),
+      "figures": .object(
+        figures.reduce(into: JSONObject()) { members, figure in
+          var values: JSONObject = ["packed": .finite(figure.packed), "source": .finite(figure.source)]
+          values["standardError"] = figure.standardError.map(JSONValue.finite)
+          members[figure.name] = .object(values)
+        }),
+    ]
+    if let flips {
+      entry["gained"] = .integer(flips.gained)
+      entry["lost"] = .integer(flips.lost)
+      entry["changed"] = .integer(flips.changed)
+      entry["mcNemarP"] = .finite(flips.p)
+    }
     return .object(entry)
   }
 }
@@ -76,6 +100,13 @@ extension SiteFinding {
     if !trials.isEmpty {
       entry["trials"] = .object(trials.reduce(into: JSONObject()) { $0[$1.method] = .finite($1.error) })
       entry["chosen"] = chosenMethod.map { .string($0) } ?? .null
+    }
+    if let errors {
+      var members: JSONObject = [
+        "activation": .finite(errors.activation), "weight": .finite(errors.weight), "output": .finite(errors.output),
+      ]
+      members["untransformedOutput"] = errors.untransformedOutput.map(JSONValue.finite)
+      entry["errors"] = .object(members)
     }
     if transform.shift != nil { entry["symmetrized"] = ranges(shiftedRanges) }
     entry["packed"] = ranges(packedRanges)

@@ -31,6 +31,8 @@ package struct VerificationReport: Sendable {
   package let run: RunVerification?
   /// The text or tokens that the models were run on; nil at level weights.
   package let text: Text?
+  /// What both models make of tasks, where any were given.
+  package var tasks: [TaskFinding] = []
 
   /// A report of what was found.
   package init(

@@ -1,0 +1,14 @@
+/// A task that several models do on one file of its data.
+public struct ComparedTask: Sendable, Hashable {
+  /// The task's name.
+  public let name: String
+  /// The file of its data.
+  public let path: String
+  /// The most items; nil: all.
+  public let limit: Int?
+
+  /// A task; its name is looked up when it is done.
+  public init(name: String, path: String, limit: Int? = nil) {
+    (self.name, self.path, self.limit) = (name, path, limit)
+  }
+}
