@@ -310,8 +310,8 @@ void otq_cancellation_free(otq_cancellation *cancellation);
 
 // Is called while a call works, on the thread that made the call, several times a second or less often.
 //   stage: what is being done: "calibrating", "comparing", "measuring", "rounding", "converting", "exporting",
-//     "verifying", "running", "evaluating".
-//   unit: of the counts: "bytes", "tokens", "sites", "models", "windows".
+//     "verifying", "running", "evaluating", "answering".
+//   unit: of the counts: "bytes", "tokens", "sites", "models", "windows", "items".
 //   done, total: of the stage; done <= total.
 //   context: as the call was given it.
 // Not 0: the call is cancelled.
@@ -331,7 +331,7 @@ typedef struct otq_observer {
 //     "group-size", "per-tensor", "embedding-bits", "exclude", "bits-for", "budget", "family", "method", "effort",
 //     "weights-only", "compression", "act-scales", "symmetrization", "symmetrization-samples", "statistics", "recipe",
 //     "no-symmetrization", "no-calibration"; "text", "ids", "tensor", "samples", "length", "seed", "max-memory";
-//     "save-recipe", "force", "threads".
+//     "save-recipe", "force", "threads"; "require", "until", "require-text", "require-ids", "require-windows".
 //   observer: NULL: none.
 //   json: becomes what 'otconvert convert --json' prints, with "method" and "warnings" (an array of lines) beside it,
 //     for otq_free; NULL: it is not wanted.

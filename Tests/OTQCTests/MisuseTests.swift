@@ -94,7 +94,7 @@ import _OTTestSupport
     #expect(CInterface.fault { otq_tensor_read(file, name, 1, &values, 3, $0) }?.rule == "tensor-part")
     #expect(rule { otq_logits(model, [1, 2], 2, &values, 8, $0) } == "argument-length")
     #expect(rule { otq_logits(model, [1, 2], -2, &values, 8, $0) } == "argument-length")
-    #expect(rule { otq_logits(model, nil, 2, &values, 8, $0) } == "argument-length")
+    #expect(rule { otq_logits(model, nil, 2, &values, 8, $0) } == "argument-null")
     #expect(rule { otq_embed(model, nil, nil, -1, &values, 8, $0) } == "argument-length")
     #expect(rule { otq_embed(model, nil, nil, 1, &values, 8, $0) } == "argument-null")
     let ids: [Int64] = [.max]

@@ -21,7 +21,7 @@ public enum WorkStage: String, Sendable, Hashable, CaseIterable {
   /// A model does a task.
   case answering
 
-  /// The unit of a stage's counts: `bytes`, `tokens`, `sites`, `models` `windows` or `items`.
+  /// The unit of a stage's counts: `bytes`, `tokens`, `sites`, `models`, `windows` or `items`.
   public var unit: String {
     switch self {
     case .calibrating, .running: "tokens"
