@@ -94,12 +94,20 @@ let package = Package(
         "OTRuntime", "OTTensor",
       ]),
 
+    .target(
+      name: "OTProof",
+      dependencies: [
+        "OTContainer", "OTFoundation", "OTGraph", "OTJSON", "OTModel", "OTObservation", "OTQ", "OTRuntime",
+        "OTVerify",
+      ]),
+
     // MARK: Commands
     .executableTarget(
       name: "otconvert",
       dependencies: [
         "COTBuild", "OTCheckpoint", "OTContainer", "OTConversion", "OTExport", "OTFoundation", "OTGraph", "OTJSON",
-        "OTKernels", "OTModel", "OTObservation", "OTQ", "OTRuntime", "OTTensor", "OTText", "OTTokenizer", "OTVerify",
+        "OTKernels", "OTModel", "OTObservation", "OTProof", "OTQ", "OTRuntime", "OTTensor", "OTText", "OTTokenizer",
+        "OTVerify",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       // The demo's model: what a user of the built tool has at hand.
@@ -164,6 +172,7 @@ let package = Package(
         "OTCheckpoint", "OTContainer", "OTConversion", "OTFoundation", "OTGraph", "OTJSON", "OTModel", "OTObservation",
         "OTRuntime", "OTTensor", "OTVerify", "_OTModelSupport", "_OTTestSupport",
       ]),
+    .testTarget(name: "OTProofTests", dependencies: ["OTFoundation", "OTProof"]),
     .testTarget(
       name: "OTTokenizerTests", dependencies: ["OTFoundation", "OTJSON", "OTTokenizer", "_OTTestSupport"]),
     .testTarget(

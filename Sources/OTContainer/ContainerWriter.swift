@@ -121,12 +121,13 @@ package final class ContainerWriter {
 
   /// Writes index, table and header, and gives the file its name.
   ///
-  /// - Parameter metadata: members of the metadata beside `tensors` and
-  ///   `attachments`.
+  /// - Parameters:
+  ///   - metadata: members of the metadata beside `tensors` and `attachments`.
+  ///   - approve: is given the path of the whole file before it has its name, and gives members that are added to
+  ///     the metadata; what it throws leaves no file. It must not keep the file open.
   /// - Throws: `Refusal` with a rule `output-…` or `zstd-failed`;
   ///   `otq-duplicate-name` or `otq-metadata` when no reader would accept the file.
-  package func commit(metadata: JSONObject) throws {
-    var metadata = metadata
+  package func commit(metadata: JSONObject, approving approve: ((_ path: String) throws -> JSONObject)? = nil) throws {
     // Also names that only look alike, as the reader does.
     var names = Set<String>()
     for tensor in tensors {
@@ -137,6 +138,20 @@ package final class ContainerWriter {
     for tensor in tensors where !names.insert(tensor.name).inserted {
       throw Refusal("otq-duplicate-name", "two tensors have this name", file: file.path, tensor: tensor.name)
     }
+    let dataByteCount = file.byteCount
+    try finish(metadata)
+    if let approve {
+      var metadata = metadata
+      for (key, value) in try approve(file.temporaryPath).members { metadata[key] = value }
+      try file.truncate(to: dataByteCount)
+      try finish(metadata)
+    }
+    try file.commit()
+  }
+
+  /// Writes what stands behind the data, and the header.
+  private func finish(_ metadata: JSONObject) throws {
+    var metadata = metadata
     metadata["attachments"] = .array(attachments)
     metadata["tensors"] = .array(tensors.map(\.json))
     let text = Array(JSONValue.object(metadata).text().utf8)
@@ -159,7 +174,6 @@ package final class ContainerWriter {
     try file.append(table)
     header.fileByteCount = file.byteCount
     try header.encoded.withUnsafeBytes { try file.write($0, at: 0) }
-    try file.commit()
   }
 
   private func pad() throws {

@@ -33,19 +33,28 @@ package struct Converter: Sendable {
 
   /// Writes an `.otq` file; it appears whole or not at all.
   ///
-  /// - Throws: `Refusal` with a rule `output-…`, `weight-…`, `parameter-…` or `file-…`.
+  /// - Parameter approve: is given the path of the whole file before it appears, and gives members of its metadata;
+  ///   what it throws leaves no file.
+  /// - Throws: `Refusal` with a rule `output-…`, `weight-…`, `parameter-…` or `file-…`, and what `approve` throws.
   @discardableResult
-  package func run(to path: String, force: Bool = false, progress: Progress? = nil) throws -> Outcome {
-    try run(to: path, force: force, progress: progress, freeByteCount: Converter.freeByteCount(in:))
+  package func run(
+    to path: String, force: Bool = false, progress: Progress? = nil,
+    approving approve: ((_ path: String) throws -> JSONObject)? = nil
+  ) throws -> Outcome {
+    try run(
+      to: path, force: force, progress: progress, approving: approve, freeByteCount: Converter.freeByteCount(in:))
   }
 
   /// The same with another way to ask a folder's file system for its free bytes.
   package func run(
-    to path: String, force: Bool = false, progress: Progress? = nil, freeByteCount: (_ folder: String) -> Int?
+    to path: String, force: Bool = false, progress: Progress? = nil,
+    approving approve: ((_ path: String) throws -> JSONObject)? = nil, freeByteCount: (_ folder: String) -> Int?
   ) throws -> Outcome {
     var output = ExportOutput(path: path, force: force, inputs: plan.inputs)
     output.compression = plan.options.compression
-    return try run(into: OTQWriter(output), progress: progress, freeByteCount: freeByteCount)
+    let writer = OTQWriter(output)
+    writer.approve = approve
+    return try run(into: writer, progress: progress, freeByteCount: freeByteCount)
   }
 
   /// Writes by any writer.

@@ -12,6 +12,8 @@ package final class OTQWriter: ModelWriter {
   package let output: ExportOutput
   /// The encoder of blocks.
   package let encoder: OTQEncoder
+  /// Judges the whole file before it has its name: see `ContainerWriter.commit`.
+  package var approve: ((_ path: String) throws -> JSONObject)?
   private var container: ContainerWriter?
   private var firstExtent = 0
   /// The current tensor's scales, zero points and error, gathered block by block.
@@ -77,7 +79,9 @@ package final class OTQWriter: ModelWriter {
   }
 
   /// Ends the output and gives it its name.
-  package func commit(_ record: JSONObject) throws { try container?.commit(metadata: record) }
+  package func commit(_ record: JSONObject) throws {
+    try container?.commit(metadata: record, approving: approve)
+  }
 }
 
 /// Encodes the blocks of `.otq` files.

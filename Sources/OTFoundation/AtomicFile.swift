@@ -125,6 +125,19 @@ package final class AtomicFile {
     byteCount = size
   }
 
+  /// Takes back the bytes behind a size, to append others in their place.
+  ///
+  /// - Precondition: no mapping of the temporary file is read afterwards.
+  /// - Throws: as `append(_:)`.
+  package func truncate(to size: Int) throws {
+    precondition(isOpen && size >= 0 && size <= byteCount, "a file is not lengthened")
+    guard ftruncate(descriptor, off_t(size)) == 0 else {
+      throw failed("output-write-failed", "shortened to \(size) bytes", code: errno)
+    }
+    byteCount = size
+    startedByteCount = min(startedByteCount, size)
+  }
+
   /// Replaces bytes that were appended earlier.
   ///
   /// - Precondition: `byteOffset ..< byteOffset + bytes.count` has been appended.

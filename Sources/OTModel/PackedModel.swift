@@ -17,9 +17,14 @@ package struct PackedModel: Sendable {
   /// Opens a file and checks graph and tensors against each other.
   ///
   /// - Throws: `Refusal` with a rule `otq-…`, `graph-…`, `json-…` or `file-…`.
-  package init(path: String) throws {
-    let container = try Container(path: path)
+  package init(path: String) throws { try self.init(Container(path: path)) }
+
+  /// Checks graph and tensors of an open file against each other.
+  ///
+  /// - Throws: as `init(path:)`.
+  package init(_ container: Container) throws {
     self.container = container
+    let path = container.file.path
     guard let json = container.metadata["graph"], json != .null else {
       graph = nil
       uses = [:]

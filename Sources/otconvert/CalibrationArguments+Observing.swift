@@ -11,6 +11,8 @@ struct CalibratedPlan {
   let plan: ConversionPlan
   /// nil: none were needed, or could be had.
   let samples: Calibration.Samples?
+  /// What was observed on them; nil: nothing had to be.
+  var observed: ModelObservations?
 }
 
 extension CalibrationArguments {
@@ -19,22 +21,20 @@ extension CalibrationArguments {
   /// - Parameters:
   ///   - output: values that wait to be written are kept beside it.
   ///   - heldOutCount: samples to keep from calibration, to judge the result on.
+  ///   - given: another plan of the model with the same methods, whose samples and observations are used again.
   func plan(
-    for conversion: Conversion, beside output: String, holdingOut heldOutCount: Int = 0, _ threadCount: Int,
-    _ messages: OutputArguments
+    for conversion: Conversion, beside output: String, holdingOut heldOutCount: Int = 0, given: CalibratedPlan? = nil,
+    _ threadCount: Int, _ messages: OutputArguments
   ) throws -> CalibratedPlan {
     let settings = self.settings(threadCount: threadCount)
     let budget = conversion.options.budget
-    guard let samples = try samples(for: conversion, settings, heldOutCount, messages) else {
-      return CalibratedPlan(plan: try within(budget, conversion.plan(), nil, messages), samples: nil)
+    guard let samples = try given?.samples ?? samples(for: conversion, settings, heldOutCount, messages) else {
+      return CalibratedPlan(plan: try within(budget, conversion.plan(), nil, messages), samples: nil, observed: nil)
     }
     try settings.check(samples)
-    messages.note(
-      "calibrating on \(samples.tokens.count) samples of \(samples.run.length) tokens of "
-        + samples.run.texts.map(\.name).joined(separator: ", "))
-    if isGiven, let note = samples.note { messages.warn(note) }
-    var observed: ModelObservations?
-    if !conversion.needs.isEmpty {
+    if given == nil { announce(samples, messages) }
+    var observed = given?.observed
+    if observed == nil, !conversion.needs.isEmpty {
       let progress = messages.progress("calibrating", unit: .tokens)
       // Its sources need no record: they are the conversion's own.
       observed = try settings.run(
@@ -47,7 +47,14 @@ extension CalibrationArguments {
     let progress = messages.progress("rounding weights", unit: .sites)
     return CalibratedPlan(
       plan: try settings.rounding(plan, samples: samples, in: folder, progress: progress.update),
-      samples: samples)
+      samples: samples, observed: observed)
+  }
+
+  private func announce(_ samples: Calibration.Samples, _ messages: OutputArguments) {
+    messages.note(
+      "calibrating on \(samples.tokens.count) samples of \(samples.run.length) tokens of "
+        + samples.run.texts.map(\.name).joined(separator: ", "))
+    if isGiven, let note = samples.note { messages.warn(note) }
   }
 
   /// The plan, with bits for each site where there is a budget.

@@ -5,6 +5,7 @@ import OTFoundation
 import OTGraph
 import OTModel
 import OTObservation
+import OTProof
 import OTQuantization
 import OTTensor
 
@@ -234,6 +235,47 @@ struct ConversionArguments: ParsableArguments {
       || perTensor || effort != nil || budget != nil || !exclude.isEmpty || !bitsFor.isEmpty || !method.isEmpty
       || weightsOnly || noSymmetrization || noCalibration
       || !statisticsPaths.isEmpty
+  }
+
+  /// True when an option is given that decides about the size of the file.
+  var decidesSize: Bool { bits != 8 || groupSize != nil || perTensor || budget != nil || recipe != nil || weightsOnly }
+
+  /// The same with other bits of weights and groups of them.
+  func with(_ settings: Settings) -> ConversionArguments {
+    var arguments = self
+    (arguments.bits, arguments.groupSize) = (settings.bits, settings.groupSize)
+    return arguments
+  }
+
+  /// True when the activations' groups allow those of the weights.
+  func fits(_ settings: Settings) -> Bool {
+    activations?.fits(settings.groupSize.map { .perGroup(size: $0) } ?? .perChannel) != false
+  }
+
+  /// What brings a file nearer to its source than these options do.
+  ///
+  /// - Parameters:
+  ///   - isAlone: true when bits and groups of weights have been tried.
+  ///   - requirements: what the file has to hold.
+  func remedies(alone isAlone: Bool, for requirements: [String] = []) -> String? {
+    var remedies: [String] = []
+    if !isAlone, budget == nil, recipe == nil {
+      if bits < 8 { remedies.append("--bits \(bits + 1)") }
+      if bits < 8, groupSize == nil, !perTensor { remedies.append("--group-size 64") }
+    }
+    if activationBits < 8 { remedies.append("--activation-bits \(activationBits + 2 > 8 ? 8 : activationBits + 2)") }
+    if activationBits <= 8, activations == nil, method.isEmpty, recipe == nil {
+      remedies.append("--activations group:64")
+    }
+    if effort != .thorough, method.isEmpty, statisticsPaths.isEmpty, !weightsOnly, !noCalibration {
+      remedies.append("--effort \(effort == .fast ? "standard" : "thorough")")
+    }
+    if !isAlone, !decidesSize || (bits != 8 && groupSize == nil && !perTensor && budget == nil && recipe == nil) {
+      let limits = requirements.map { "--until '\($0)'" }.joined(separator: " ")
+      remedies.append("\(limits) in place of --bits and --require")
+    }
+    guard let last = remedies.popLast() else { return nil }
+    return "try " + (remedies.isEmpty ? last : remedies.joined(separator: ", ") + " or \(last)")
   }
 
   /// The model and what is known of it.

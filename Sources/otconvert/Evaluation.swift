@@ -17,9 +17,9 @@ struct Evaluation {
   private var likelihood = TokenLikelihood()
   private var referenceLikelihood = TokenLikelihood()
   private var comparison = DistributionComparison()
-  /// Windows whose class is known, and those of them that got it.
-  private var labelCount = 0
-  private var rightCount = 0
+  /// The classes of the windows whose class is known, and those that the model gave them.
+  private var labels: [Int] = []
+  private var chosenLabels: [Int] = []
   private var windowCount = 0
   private var tokenCount = 0
   private var seconds = 0.0
@@ -71,8 +71,8 @@ struct Evaluation {
       }
     }
     if scores == "class_logits", let label {
-      labelCount += 1
-      if Evaluation.largest(own[0]) == label { rightCount += 1 }
+      labels.append(label)
+      chosenLabels.append(TaskStatistics.firstGreatest(own[0].map(Double.init)) ?? 0)
     }
     if let reference, let node = reference.graph.outputs[scores],
       let all = try Evaluation.run(reference, window, until: [node])[node]
@@ -120,10 +120,6 @@ struct Evaluation {
       rowCount: rows.count, channelCount: logits.channelCount, values: rows.flatMap { Array(logits[$0]) })
   }
 
-  private static func largest(_ scores: ArraySlice<Float>) -> Int? {
-    scores.indices.max { (scores[$0], $1) < (scores[$1], $0) }.map { $0 - scores.startIndex }
-  }
-
   // MARK: Figures
 
   private var predicts: Bool { model.isCausal && scores == "logits" }
@@ -132,7 +128,13 @@ struct Evaluation {
   private var ratio: (ratio: Double, standardError: Double)? {
     predicts ? likelihood.perplexityRatio(to: referenceLikelihood) : nil
   }
-  private var accuracy: Double? { labelCount > 0 ? Double(rightCount) / Double(labelCount) : nil }
+  private var rightCount: Int { zip(labels, chosenLabels).count { $0 == $1 } }
+  private var accuracy: Double? { labels.isEmpty ? nil : Double(rightCount) / Double(labels.count) }
+  private var matthews: Double { TaskStatistics.matthews(labels, chosenLabels) }
+  /// Of label 1, where there are two.
+  private var f1: Double? {
+    Evaluation.scoreCount(of: model, scores) == 2 ? TaskStatistics.f1(labels, chosenLabels) : nil
+  }
   private var tokensPerSecond: Double { Double(tokenCount) / max(seconds, 1e-9) }
 
   var json: JSONValue {
@@ -146,7 +148,11 @@ struct Evaluation {
       "predictedTokenCount": .integer(likelihood.losses.count), "seconds": number(seconds),
       "tokensPerSecond": number(tokensPerSecond),
     ]
-    if let accuracy { members["accuracy"] = number(accuracy) }
+    if let accuracy {
+      members["accuracy"] = number(accuracy)
+      members["matthews"] = number(matthews)
+      if let f1 { members["f1"] = number(f1) }
+    }
     if let reference {
       members["against"] = .object([
         "model": .string(reference.file.path), "perplexity": number(referencePerplexity),
@@ -172,7 +178,8 @@ struct Evaluation {
       "speed          \(fixed(tokensPerSecond, 1)) tokens/s",
     ]
     if let accuracy {
-      lines.append("accuracy       \(fixed(accuracy, 4)) (\(rightCount) of \(labelCount) windows)")
+      lines.append("accuracy       \(fixed(accuracy, 4)) (\(rightCount) of \(labels.count) windows)")
+      lines.append("Matthews       \(fixed(matthews, 4))" + (f1.map { ", F1 \(fixed($0, 4))" } ?? ""))
     }
     if let reference {
       lines += [

@@ -50,8 +50,20 @@ struct FileSummary {
     facts.append(("weights of linears", byCount.map { "\($0.key) (\($0.value))" }.joined(separator: ", ")))
     facts.append(("bits per weight of linears", fixed(file.linearBitsPerWeight, 3)))
     facts.append(("size", headline))
+    if let held = requirementLine { facts.append(("held before it was written", held)) }
     facts.append(("written by", text(container.metadata["producer"])))
     return facts
+  }
+
+  /// What the file had to hold, and what was measured; nil where nothing was required.
+  private var requirementLine: String? {
+    let measured = container.metadata["requirements"]?["measured"]?.array ?? []
+    let texts = measured.compactMap { entry in
+      entry["requirement"]?.string.map { text in
+        text + (entry["value"]?.double.map { ": " + fixed($0, abs($0) < 0.1 ? 5 : 4) } ?? "")
+      }
+    }
+    return texts.isEmpty ? nil : texts.joined(separator: ", ")
   }
 
   /// Totals as JSON.
@@ -71,7 +83,9 @@ struct FileSummary {
   /// Everything as JSON.
   var json: JSONValue {
     var members: JSONObject = [:]
-    for key in ["producer", "sourceFormat", "sourceQuantization", "family", "method", "options", "sources"] {
+    for key in [
+      "producer", "sourceFormat", "sourceQuantization", "family", "method", "options", "requirements", "sources",
+    ] {
       if let value = container.metadata[key] { members[key] = value }
     }
     members["attachments"] = .array(container.attachmentNames.map { .string($0) })
@@ -111,7 +125,8 @@ struct FileSummary {
     let method = container.metadata["method"]?["name"]?.string ?? "–"
     let family = container.metadata["family"]?.string ?? "unknown"
     let model = "family \(family), method \(method), \(container.tensors.count) tensors"
-    let lines = [model] + (file.graph?.siteLines ?? [])
+    let held = requirementLine.map { ["held before it was written: \(Refusal.printable($0))"] } ?? []
+    let lines = [model] + held + (file.graph?.siteLines ?? [])
     return table.text + "\n\n" + (lines + [headline]).joined(separator: "\n")
   }
 }

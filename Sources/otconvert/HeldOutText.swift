@@ -13,6 +13,9 @@ struct HeldOutText {
   private let finding: ModelFinding
   private let count: Int
 
+  /// What was measured elsewhere.
+  init(_ finding: ModelFinding, count: Int) { (self.finding, self.count) = (finding, count) }
+
   /// Nil where no text was held out, or the file cannot be run.
   ///
   /// - Throws: as executors throw.

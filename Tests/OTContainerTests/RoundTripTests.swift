@@ -308,6 +308,39 @@ struct RoundTripTests {
     #expect(RoundingKind("") == nil && RoundingKind("Nearest") == nil && RoundingKind("a b") == nil)
   }
 
+  /// What approves a file reads all of it before it has its name, and adds to its metadata; what refuses it leaves none.
+  @Test func aFileIsApprovedBeforeItAppears() throws {
+    try withTemporaryFolder { folder in
+      let path = "\(folder)/model.otq"
+      func writer() throws -> ContainerWriter {
+        let writer = try ContainerWriter(path: path)
+        let shape = try #require(Shape([3]))
+        let values = try [Float](arrayLiteral: 1, -2, 3).withUnsafeBytes { try writer.append(plane: $0) }
+        writer.addPlain(name: "a", shape: shape, elementType: .f32, values: values, source: nil)
+        return writer
+      }
+      func floats(_ container: Container) throws -> [Float] { try container.floats(of: #require(container["a"])) }
+      #expect(throws: Refusal("no", "no")) {
+        try writer().commit(metadata: [:]) { _ in throw Refusal("no", "no") }
+      }
+      #expect(try FileManager.default.contentsOfDirectory(atPath: folder).isEmpty)
+      // Longer than what stands behind the data, and shorter.
+      for text in [String(repeating: "long", count: 4000), "b"] {
+        try writer().commit(metadata: ["family": .string("f")]) { path in
+          let container = try Container(MappedFile(path: path))
+          #expect(try floats(container) == [1, -2, 3] && container.metadata["family"]?.string == "f")
+          #expect(FileIdentity(path: folder + "/model.otq") == nil)
+          return ["approval": .string(text)]
+        }
+        let container = try Container(path: path)
+        #expect(try floats(container) == [1, -2, 3] && container.metadata["family"]?.string == "f")
+        #expect(container.metadata["approval"]?.string == text)
+        try container.verify(threadCount: 1)
+        try FileManager.default.removeItem(atPath: path)
+      }
+    }
+  }
+
   @Test func nothingAppearsWithoutCommit() throws {
     try withTemporaryFolder { folder in
       do {

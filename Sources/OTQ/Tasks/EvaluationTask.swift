@@ -39,6 +39,13 @@ public struct EvaluationTask: Sendable {
     return EvaluationTask(definition: definition)
   }
 
+  /// The texts whose likelihood it asks for, item by item, to be looked at; empty for encoders.
+  ///
+  /// - Throws: `Refusal` as ``LanguageModel/evaluate(_:data:limit:progress:)`` for the data.
+  package func requests(data path: String, limit: Int? = nil) throws -> [[LikelihoodRequest]] {
+    try definition.requests(TaskData(path: path), limit: limit)
+  }
+
   /// The same task of perplexity with other windows.
   ///
   /// - Parameters:

@@ -14,16 +14,8 @@ struct LAMBADA: TaskDefinition {
   /// `perplexity` of the last words, exp of the mean of −ln p, and `acc`, the share of those all of whose tokens are
   /// the likeliest ones. The standard error of the perplexity is that of the mean, by the delta method.
   func evaluate(_ run: TaskRun) throws -> TaskResult {
-    let texts = try run.data.lineTexts(field: "text", limit: run.limit)
-    let records = texts.map { TaskRecord(file: run.data.path, line: $0.line, content: .object([:])) }
-    let requests = try zip(texts, records).map { text, record in
-      let words = text.text.unicodeScalars.split(separator: " ", omittingEmptySubsequences: false)
-      guard let last = words.last, words.count > 1, !last.isEmpty else {
-        throw record.refusal("task-data-field", "has no last word after others")
-      }
-      return LikelihoodRequest(
-        context: words.dropLast().map { String($0) }.joined(separator: " "), continuation: " " + String(last))
-    }
+    try run.model.checkContinuesTexts()
+    let (records, requests) = try passages(run.data, limit: run.limit)
     let likelihoods = try run.model.likelihoods(of: requests.map { [$0] }, records: records, progress: run.progress)
     let items = zip(records, likelihoods).map { record, likelihoods in
       var item = TaskItem(line: record.line, scores: likelihoods.map(\.logProbability))
@@ -35,5 +27,25 @@ struct LAMBADA: TaskDefinition {
       figures: [
         .mean("acc", items.map { $0.isRight == true ? 1 : 0 }), .exponentialOfMean("perplexity", losses),
       ], items: items)
+  }
+
+  func requests(_ data: TaskData, limit: Int?) throws -> [[LikelihoodRequest]] {
+    try passages(data, limit: limit).requests.map { [$0] }
+  }
+
+  private func passages(
+    _ data: TaskData, limit: Int?
+  ) throws -> (records: [TaskRecord], requests: [LikelihoodRequest]) {
+    let texts = try data.lineTexts(field: "text", limit: limit)
+    let records = texts.map { TaskRecord(file: data.path, line: $0.line, content: .object([:])) }
+    let requests = try zip(texts, records).map { text, record in
+      let words = text.text.unicodeScalars.split(separator: " ", omittingEmptySubsequences: false)
+      guard let last = words.last, words.count > 1, !last.isEmpty else {
+        throw record.refusal("task-data-field", "has no last word after others")
+      }
+      return LikelihoodRequest(
+        context: words.dropLast().map { String($0) }.joined(separator: " "), continuation: " " + String(last))
+    }
+    return (records, requests)
   }
 }

@@ -5,9 +5,11 @@ import OTRuntime
 import OTTokenizer
 
 /// A text whose probability after another is asked for.
-struct LikelihoodRequest {
-  let context: String
-  let continuation: String
+package struct LikelihoodRequest: Sendable, Hashable {
+  /// What stands before it; empty: nothing does.
+  package let context: String
+  /// The text itself.
+  package let continuation: String
 }
 
 /// The answer to a request.

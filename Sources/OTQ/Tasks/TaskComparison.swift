@@ -1,4 +1,3 @@
-import Foundation
 import OTFoundation
 import OTJSON
 
@@ -51,14 +50,7 @@ public struct TaskComparison: Sendable {
   /// exact form): with b gained and c lost, n = b + c, it is min(1, 2·Σ C(n, k)/2ⁿ over k = 0 … min(b, c)). Nil where
   /// nothing is right or wrong.
   public var mcNemarP: Double? {
-    guard hasAnswers else { return nil }
-    let count = Double(gainedCount + lostCount)
-    var sum = 0.0
-    for k in 0...min(gainedCount, lostCount) {
-      let combinations = lgamma(count + 1) - lgamma(Double(k) + 1) - lgamma(count - Double(k) + 1)
-      sum += exp(combinations - count * log(2))
-    }
-    return min(1, 2 * sum)
+    hasAnswers ? TaskStatistics.mcNemarP(gained: gainedCount, lost: lostCount) : nil
   }
 
   /// The model's primary figure less the reference's.

@@ -19,6 +19,7 @@ struct TaskData {
   /// The file, as it was given.
   let path: String
   let layout: Layout
+  private let file: TextFile
   private let lines: [TextFile.Line]
 
   /// Reads a file. The name says what it is, `.jsonl`, `.ndjson`, `.json`, `.tsv`, `.csv` or `.txt`, behind them
@@ -27,7 +28,7 @@ struct TaskData {
   /// - Throws: `Refusal` with rule `task-data-empty` or `task-data-encoding`; `text-…` or `file-…` as `TextFile`.
   init(path: String) throws {
     self.path = path
-    let file = try TextFile(path: path)
+    file = try TextFile(path: path)
     var lines: [TextFile.Line] = []
     try file.forEachLine { line in
       lines.append(line)
@@ -193,5 +194,14 @@ struct TaskData {
   /// All of a plain text, with line ends as `\n`.
   ///
   /// - Throws: `Refusal` with rule `task-data-encoding`.
-  func wholeText() throws -> String { try lines.map(text).joined(separator: "\n") }
+  func wholeText() throws -> String {
+    // Names the line that is no UTF-8.
+    for line in lines { _ = try text(line) }
+    var whole = ""
+    try file.forEachDocument { document in
+      whole = HarnessText.replace(document, "\r\n", "\n")
+      return true
+    }
+    return whole
+  }
 }

@@ -13,6 +13,10 @@ protocol TaskDefinition: Sendable {
   var needsCausalModel: Bool { get }
   /// True when it is a perplexity, whose windows can be chosen.
   var hasWindows: Bool { get }
+  /// The texts that are scored, item by item; empty for a model that continues no texts.
+  ///
+  /// - Throws: `Refusal` with a rule `task-data-…`.
+  func requests(_ data: TaskData, limit: Int?) throws -> [[LikelihoodRequest]]
   /// Does it.
   ///
   /// - Throws: `Refusal` with a rule `task-data-…`, or as running the model throws.
@@ -22,15 +26,17 @@ protocol TaskDefinition: Sendable {
 extension TaskDefinition {
   var needsCausalModel: Bool { true }
   var hasWindows: Bool { false }
+  func requests(_ data: TaskData, limit: Int?) throws -> [[LikelihoodRequest]] { [] }
 }
 
 /// The tasks that there are.
 enum TaskRegistry {
-  static let definitions: [any TaskDefinition] = [
-    PIQA(), HellaSwag(), WinoGrande(), ARC(name: "arc_easy"), ARC(name: "arc_challenge"), COPA(), StoryCloze(),
-    MultipleChoice(),
-    LAMBADA(name: "lambada_openai"), LAMBADA(name: "lambada_standard"),
-  ]
+  static let definitions: [any TaskDefinition] =
+    [
+      PIQA(), HellaSwag(), WinoGrande(), ARC(name: "arc_easy"), ARC(name: "arc_challenge"), COPA(), StoryCloze(),
+      MultipleChoice(),
+      LAMBADA(name: "lambada_openai"), LAMBADA(name: "lambada_standard"), Perplexity.wikiText, Perplexity.texts,
+    ] + GLUE.tasks + [SentenceSimilarity()]
 }
 
 /// A task being done.

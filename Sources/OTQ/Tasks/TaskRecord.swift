@@ -22,9 +22,7 @@ struct TaskRecord {
   }
 
   /// The value of the first field or column of these names that there is; nil: there is none.
-  func value(_ names: String...) -> JSONValue? { value(names) }
-
-  private func value(_ names: [String]) -> JSONValue? {
+  func value(_ names: [String]) -> JSONValue? {
     for name in names {
       switch content {
       case .object(let members): if let value = members[name], value != .null { return value }
@@ -35,6 +33,9 @@ struct TaskRecord {
     return nil
   }
 
+  /// The value of a field or column; nil: there is none.
+  func value(_ name: String) -> JSONValue? { value([name]) }
+
   private func present(_ names: [String]) throws -> JSONValue {
     guard let value = value(names) else {
       let listed = names.map { "'\($0)'" }.joined(separator: " or ")
@@ -43,12 +44,20 @@ struct TaskRecord {
     return value
   }
 
-  /// A text under the first of these names.
+  /// The names for a message: that which the item has, else the first.
+  private func shownName(_ names: [String]) -> String { names.first { value($0) != nil } ?? names[0] }
+
+  /// A text under the first of these names that there is.
   ///
   /// - Throws: `Refusal` with rule `task-data-field` where there is none, or something else.
-  func text(_ names: String...) throws -> String {
+  func text(_ names: String...) throws -> String { try text(names) }
+
+  /// The same of a list of names.
+  ///
+  /// - Throws: as the other.
+  func text(_ names: [String]) throws -> String {
     guard let text = try present(names).string else {
-      throw refusal("task-data-field", "has no text under '\(names[0])'")
+      throw refusal("task-data-field", "has no text under '\(shownName(names))'")
     }
     return text
   }
@@ -63,37 +72,39 @@ struct TaskRecord {
     return list.compactMap { $0 }
   }
 
-  /// A whole number, also one written as text.
-  ///
-  /// - Throws: `Refusal` with rule `task-data-field` or `task-data-label`.
-  func integer(_ names: String...) throws -> Int {
-    let value = try present(names)
-    guard let integer = value.integer ?? value.string.flatMap({ Int($0) }) else {
-      throw refusal("task-data-label", "has no whole number under '\(names[0])'")
-    }
-    return integer
-  }
-
   /// A number, also one written as text.
   ///
   /// - Throws: `Refusal` with rule `task-data-field` or `task-data-label`.
-  func number(_ names: String...) throws -> Double {
+  func number(_ names: [String]) throws -> Double {
     let value = try present(names)
     guard let number = value.double ?? value.string.flatMap({ Double($0) }), number.isFinite else {
-      throw refusal("task-data-label", "has no number under '\(names[0])'")
+      throw refusal("task-data-label", "has no number under '\(shownName(names))'")
     }
     return number
   }
 
-  /// A label: a whole number of `range`.
+  /// A label: a whole number, also one written as text, or one of the names of labels.
   ///
-  /// - Parameter first: the number that counts as 0.
+  /// - Parameters:
+  ///   - count: the labels that there are.
+  ///   - first: the number that counts as 0.
+  ///   - labels: their names, in any case of letters; empty: numbers alone.
   /// - Throws: `Refusal` with rule `task-data-field` or `task-data-label`.
   func label(_ names: String..., count: Int, first: Int = 0) throws -> Int {
+    try label(names, count: count, first: first)
+  }
+
+  /// The same of a list of names.
+  ///
+  /// - Throws: as the other.
+  func label(_ names: [String], count: Int, first: Int = 0, labels: [String] = []) throws -> Int {
     let value = try present(names)
+    if let text = value.string, let index = labels.firstIndex(of: text.lowercased()) { return index }
     guard let label = value.integer ?? value.string.flatMap({ Int($0) }), (first..<first + count).contains(label) else {
       let shown = value.string ?? value.integer.map { "\($0)" } ?? value.double.map { "\($0)" } ?? "…"
-      throw refusal("task-data-label", "has '\(shown)' under '\(names[0])', not \(first) to \(first + count - 1)")
+      let known = labels.isEmpty ? "" : labels.joined(separator: ", ") + " or "
+      throw refusal(
+        "task-data-label", "has '\(shown)' under '\(shownName(names))', not \(known)\(first) to \(first + count - 1)")
     }
     return label - first
   }

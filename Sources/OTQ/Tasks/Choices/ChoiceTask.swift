@@ -33,25 +33,31 @@ protocol ChoiceTask: TaskDefinition {
 }
 
 extension ChoiceTask {
+  func requests(_ data: TaskData, limit: Int?) throws -> [[LikelihoodRequest]] {
+    try data.records(limit: limit).map { try question($0).requests }
+  }
+
+  private func question(_ record: TaskRecord) throws -> ChoiceItem {
+    let question = try item(record)
+    if let index = question.choices.firstIndex(where: \.isEmpty) {
+      throw record.refusal("task-data-choice", "has an empty choice, number \(index + 1)")
+    }
+    return question
+  }
+
   /// `acc`, the share of items whose right choice has the greatest log-likelihood, and `acc_norm`, the same of
   /// log-likelihoods divided by the numbers of characters (code points) of the choices.
   func evaluate(_ run: TaskRun) throws -> TaskResult {
     try run.model.checkContinuesTexts()
     let records = try run.data.records(limit: run.limit)
-    let questions = try records.map { record in
-      let question = try item(record)
-      if let index = question.choices.firstIndex(where: \.isEmpty) {
-        throw record.refusal("task-data-choice", "has an empty choice, number \(index + 1)")
-      }
-      return question
-    }
+    let questions = try records.map(question)
     let likelihoods = try run.model.likelihoods(
       of: questions.map(\.requests), records: records, progress: run.progress)
     let items = zip(zip(records, questions), likelihoods).map { source, likelihoods in
       let (record, question) = source
       var item = TaskItem(line: record.line, scores: likelihoods.map(\.logProbability))
-      item.chosen = Self.firstGreatest(item.scores)
-      item.chosenByLength = Self.firstGreatest(
+      item.chosen = TaskStatistics.firstGreatest(item.scores)
+      item.chosenByLength = TaskStatistics.firstGreatest(
         zip(item.scores, question.choices).map { $0 / Double(HarnessText.length($1)) })
       item.gold = question.gold
       item.isRight = item.chosen == question.gold
@@ -62,9 +68,5 @@ extension ChoiceTask {
         .mean("acc", items.map { $0.isRight == true ? 1 : 0 }),
         .mean("acc_norm", items.map { $0.chosenByLength == $0.gold ? 1 : 0 }),
       ], items: items)
-  }
-
-  private static func firstGreatest(_ values: [Double]) -> Int? {
-    values.indices.max { (values[$0], $1) < (values[$1], $0) }
   }
 }

@@ -1,0 +1,141 @@
+import OTContainer
+import OTFoundation
+import OTGraph
+import OTJSON
+import OTModel
+import OTObservation
+import OTQ
+import OTRuntime
+import OTVerify
+
+/// Measures a packed file beside its source and holds it to requirements, before it appears.
+package struct Gate: Sendable {
+  /// The text on which the outputs of both models are compared.
+  package struct Text: Sendable {
+    /// Its sequences.
+    package let sequences: [TokenSequence]
+    /// Its files, and what was drawn from them.
+    package let run: CalibrationRun
+
+    /// Sequences that were drawn elsewhere.
+    package init(sequences: [TokenSequence], run: CalibrationRun) {
+      (self.sequences, self.run) = (sequences, run)
+    }
+
+    /// A warning where it has so few tokens that its figures are mostly chance; nil otherwise.
+    package var note: String? {
+      let count = sequences.reduce(0) { $0 + $1.tokenIDs.count }
+      guard count > 0, count < 1000 else { return nil }
+      return "what is required is measured on \(count) tokens, and of so few it is mostly chance: "
+        + "give more text with --require-text"
+    }
+  }
+
+  private let requirements: [Requirement]
+  private let text: Text
+  private let source: SourceModel
+  private let threadCount: Int
+  /// The source's outcomes, which are the same for every file.
+  private let outcomes: [QuestionFile: TaskOutcome]
+
+  /// A gate; the source does its tasks now.
+  ///
+  /// - Throws: `Refusal` with rule `require-text` where figures on text are required and there is none, or as tasks
+  ///   refuse their data.
+  package init(
+    _ requirements: [Requirement], text: Text, source: SourceModel, threadCount: Int,
+    progress: ((_ doneCount: Int, _ count: Int) -> Void)? = nil
+  ) throws {
+    if let requirement = requirements.first(where: { $0.data == nil }), text.sequences.isEmpty {
+      throw Refusal(
+        "require-text", "there is no text to measure \(requirement.text) on", remedy: "give some with --require-text")
+    }
+    (self.requirements, self.text, self.source) = (requirements, text, source)
+    self.threadCount = threadCount
+    var outcomes: [QuestionFile: TaskOutcome] = [:]
+    // Also what is required of the file alone: its data are refused before the conversion.
+    let data = requirements.compactMap(\.data)
+    if !data.isEmpty {
+      let model = try LanguageModel(ModelFile(.source(source)), threadCount: threadCount)
+      for data in data where outcomes[data] == nil {
+        outcomes[data] = try model.evaluate(EvaluationTask.named(data.task), data: data.path, progress: progress)
+      }
+    }
+    self.outcomes = outcomes
+  }
+
+  /// Measures a file.
+  ///
+  /// - Parameters:
+  ///   - path: the file.
+  ///   - name: what refusals call it.
+  /// - Throws: as executors and tasks throw.
+  package func judge(
+    _ path: String, name: String, progress: ((_ doneCount: Int, _ count: Int) -> Void)? = nil
+  ) throws -> Judgement {
+    do {
+      // By its bytes, since its name is still that of an unfinished file.
+      let file = try PackedModel(Container(MappedFile(path: path)))
+      let finding = try finding(file)
+      return Judgement(
+        measurements: try requirements.map { try measure($0, file, finding, progress) }, finding: finding, run: text.run
+      )
+    } catch var refusal as Refusal where refusal.file == path {
+      refusal.file = name
+      throw refusal
+    }
+  }
+
+  /// The outputs of both on the text; nil without text.
+  private func finding(_ file: PackedModel) throws -> ModelFinding? {
+    guard !text.sequences.isEmpty, let graph = file.graph, !graph.outputs.isEmpty else { return nil }
+    return try ModelFinding(
+      packed: QuantizedExecutor(graph: graph, container: file.container, threadCount: threadCount),
+      source: FloatExecutor(graph: source.graph(), parameters: source.parameters, threadCount: threadCount),
+      weights: StoredWeights(graph: graph, container: file.container), sequences: text.sequences, file: file.path,
+      threadCount: threadCount)
+  }
+
+  private func measure(
+    _ requirement: Requirement, _ file: PackedModel, _ finding: ModelFinding?,
+    _ progress: ((_ doneCount: Int, _ count: Int) -> Void)?
+  ) throws -> Measurement {
+    guard let data = requirement.data else {
+      guard let value = finding.flatMap(requirement.figure.value) else {
+        throw Refusal(
+          "require-figure", "the model gives no \(requirement.text.prefix { $0 != "<" && $0 != ">" })",
+          remedy: "require a figure that it gives: \(Gate.names(finding))")
+      }
+      let error = requirement.figure == .perplexityRatio ? finding?.perplexity?.standardError : nil
+      return Measurement(requirement: requirement, value: value, standardError: error)
+    }
+    let model = try LanguageModel(ModelFile(.packed(file)), threadCount: threadCount)
+    let outcome = try model.evaluate(EvaluationTask.named(data.task), data: data.path, progress: progress)
+    let own = outcome.primary
+    guard case .accuracyDrop = requirement.figure, let reference = outcomes[data]?.primary else {
+      return Measurement(requirement: requirement, value: own.value, standardError: own.standardError)
+    }
+    return Measurement(
+      requirement: requirement, value: (reference.value - own.value) * 100, standardError: nil,
+      reference: reference.value)
+  }
+
+  private static func names(_ finding: ModelFinding?) -> String {
+    Requirement.Figure.ofText.filter { finding.flatMap($0.figure.value) != nil }.map(\.name).joined(separator: ", ")
+  }
+}
+
+extension Requirement.Figure {
+  /// Its value among those of a comparison; nil where it has none.
+  fileprivate func value(of finding: ModelFinding) -> Double? {
+    switch self {
+    case .perplexityRatio: finding.perplexity?.ratio
+    case .divergence: finding.divergence?.mean
+    case .divergence99: finding.divergence?.percentile99
+    case .greatestDivergence: finding.divergence?.maximum
+    case .agreement: finding.divergence?.top1Agreement
+    case .cosine: finding.similarities.map(\.mean).min()
+    case .accuracy, .accuracyDrop: nil
+    }
+  }
+}

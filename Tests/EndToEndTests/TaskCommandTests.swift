@@ -1,0 +1,99 @@
+import Foundation
+import OTFoundation
+import OTJSON
+import Testing
+import _OTTestSupport
+
+/// `eval --task`, as a user runs it.
+@Suite struct TaskCommandTests {
+  private static let model = Fixtures.path("models/llama-mini")
+  private static let questions = Fixtures.path("tasks/multiple_choice.jsonl")
+
+  @Test func twoModelsSideBySide() throws {
+    try withTemporaryFolder { folder in
+      let file = folder + "/model.otq"
+      #expect(try Tool.run(Self.model, file, "--quiet", "--no-calibration").status == 0)
+      let items = folder + "/items.jsonl"
+      let arguments = [
+        "eval", file, "--task", "multiple_choice", "--data", Self.questions, "--limit", "12", "--against", Self.model,
+        "--items-out", items,
+      ]
+      let outcome = try Tool.finish(Tool.process(arguments + ["--json"]))
+      #expect(outcome.status == 0, "\(outcome.errors)")
+      let json = try JSONValue.parse(outcome.output)
+      #expect(json["task"]?.string == "multiple_choice" && json["itemCount"]?.integer == 12)
+      #expect(json["primary"]?.string == "acc")
+      let accuracy = try #require(json["figures"]?["acc"]?["value"]?.double)
+      let reference = try #require(json["against"]?["reference"]?["figures"]?["acc"]?["value"]?.double)
+      let lines = try String(contentsOfFile: items, encoding: .utf8).split(separator: "\n")
+      let written = try lines.map { try JSONValue.parse(String($0)) }
+      #expect(written.map { $0["line"]?.integer } == (1...12).map { $0 })
+      #expect(written.count { $0["right"]?.bool == true } == Int((accuracy * 12).rounded()))
+      #expect(written.count { $0["reference"]?["right"]?.bool == true } == Int((reference * 12).rounded()))
+      let gained = written.count { $0["right"]?.bool == true && $0["reference"]?["right"]?.bool == false }
+      #expect(json["against"]?["gained"]?.integer == gained)
+      #expect((0...1).contains(try #require(json["against"]?["mcNemarP"]?.double)))
+
+      // The items are not replaced unasked.
+      let again = try Tool.finish(Tool.process(arguments))
+      #expect(again.status == 1 && again.output.isEmpty)
+      let text = try Tool.finish(Tool.process(arguments + ["--force"]))
+      for word in ["acc ", "acc_norm", "items/s", "against", "flips", "McNemar's p"] {
+        #expect(text.output.contains(word), "\(word): \(text.output)")
+      }
+    }
+  }
+
+  /// One line with the file, the line number and the rule, and nothing written.
+  @Test func badDataAreOneLine() throws {
+    try withTemporaryFolder { folder in
+      let (data, items) = (folder + "/a.jsonl", folder + "/items.jsonl")
+      let good = #"{"context": "In the", "choices": ["beginning", "end"], "answer": 0}"#
+      try (good + "\n" + good.replacing("0", with: "7") + "\n").write(toFile: data, atomically: true, encoding: .utf8)
+      let outcome = try Tool.run(
+        "eval", Self.model, "--task", "multiple_choice", "--data", data, "--items-out", items)
+      #expect(outcome.status == 1 && outcome.output.isEmpty)
+      #expect(outcome.errorLines.count == 1)
+      #expect(outcome.errors.contains(data + ": line 2 ") && outcome.errors.contains("[task-data-label]"))
+      #expect(!FileManager.default.fileExists(atPath: items))
+    }
+  }
+
+  @Test func perplexityByStride() throws {
+    let outcome = try Tool.run(
+      "eval", Self.model, "--task", "perplexity", "--data", Fixtures.path("tasks/perplexity.jsonl"), "--stride", "64",
+      "--context", "128", "--limit", "5", "--json")
+    #expect(outcome.status == 0, "\(outcome.errors)")
+    let value = try JSONValue.parse(outcome.output)["figures"]?["perplexity"]?["value"]?.double
+    #expect(try #require(value) > 1)
+  }
+
+  @Test func classesOfTokensHaveAllFigures() throws {
+    let folder = Fixtures.path("models/bert-classifier-mini")
+    let outcome = try Tool.run(
+      "eval", folder, "--ids", folder + "/goldens.safetensors", "--tensor", "test_input_ids", "--json")
+    #expect(outcome.status == 0, "\(outcome.errors)")
+    let json = try JSONValue.parse(outcome.output)
+    let reference = try JSONValue.parse(contentsOf: MappedFile(path: folder + "/reference.json"))
+    for name in ["accuracy", "matthews", "f1"] {
+      let (found, wanted) = (try #require(json[name]?.double), try #require(reference[name]?.double))
+      #expect(abs(found - wanted) < 1e-9, "\(name)")
+    }
+  }
+
+  @Test(arguments: [
+    ["--task", "piqa"], ["--data", "x.jsonl"], ["--task", "piqa", "--data", "x", "--text", "y"],
+    ["--task", "piqa", "--data", "x", "--limit", "0"], ["--text", "x", "--limit", "3"],
+    ["--task", "piqa", "--data", "x", "--windows", "3"], ["--ids", "x", "--items-out", "y"],
+  ])
+  func wrongUsage(_ options: [String]) throws {
+    #expect(try Tool.finish(Tool.process(["eval", Self.model] + options)).status == 64)
+  }
+
+  @Test func unknownTasksAreNamed() throws {
+    let outcome = try Tool.run("eval", Self.model, "--task", "boolq", "--data", "x.jsonl")
+    #expect(outcome.status == 1 && outcome.errors.contains("[task-unknown]") && outcome.errors.contains("piqa"))
+    let help = try Tool.run("eval", "--help")
+    #expect(help.output.contains("hellaswag") && help.output.contains("--items-out"))
+  }
+}
