@@ -23,7 +23,7 @@
 //
 // TEXT
 //   Paths, names and JSON are UTF-8 that ends with a zero byte. Texts for models have a count of bytes beside them,
-//   or OTQ_ZERO_TERMINATED. Invalid UTF-8 is refused (argument-text); only paths may have it where the system does.
+//   or OTQ_ZERO_TERMINATED. Invalid UTF-8 is refused (argument-text), in paths too.
 //   Texts that are given back end with a zero byte that their count leaves out, and may have others inside.
 //
 // OPTIONS

@@ -1,4 +1,4 @@
-import Foundation
+import OTPlatform
 
 extension TaskFigure {
   /// A mean, and its standard error: the standard deviation of a sample (divisor n − 1) over √n; none of one value.
