@@ -5,6 +5,7 @@ let package = Package(
   name: "otq",
   products: [
     .library(name: "OTQ", targets: ["OTQ"]),
+    .library(name: "otq", type: .dynamic, targets: ["OTQC"]),
     .executable(name: "otconvert", targets: ["otconvert"]),
     .executable(name: "otbench", targets: ["otbench"]),
   ],
@@ -32,17 +33,23 @@ let package = Package(
       name: "COTBuild",
       cSettings: Context.environment["OTQ_BUILD"].map { [.define("OTQ_BUILD", to: "\"\($0)\"")] } ?? []),
     .target(name: "COTKernels"),
-    .target(name: "OTFoundation", dependencies: ["CMalloc"]),
+    .target(name: "OTPlatform"),
+    .target(name: "OTFoundation", dependencies: ["CMalloc", "OTPlatform"]),
     .target(name: "OTTensor", dependencies: ["OTFoundation"]),
     .target(name: "OTJSON", dependencies: ["CJSONC", "OTFoundation"]),
     .target(name: "OTKernels", dependencies: ["COTKernels", "OTFoundation", "OTTensor"]),
 
     // MARK: Stages of the pipeline
-    .target(name: "OTCheckpoint", dependencies: ["CZlib", "OTFoundation", "OTJSON", "OTKernels", "OTTensor"]),
-    .target(name: "OTGraph", dependencies: ["OTFoundation", "OTJSON", "OTTensor"]),
     .target(
-      name: "OTContainer", dependencies: ["CZlib", "CZstd", "OTFoundation", "OTJSON", "OTKernels", "OTTensor"]),
-    .target(name: "OTTokenizer", dependencies: ["COniguruma", "OTFoundation", "OTJSON"]),
+      name: "OTCheckpoint", dependencies: ["CZlib", "OTFoundation", "OTJSON", "OTKernels", "OTPlatform", "OTTensor"]),
+    .target(name: "OTGraph", dependencies: ["OTFoundation", "OTJSON", "OTPlatform", "OTTensor"]),
+    .target(
+      name: "OTContainer",
+      dependencies: ["CZlib", "CZstd", "OTFoundation", "OTJSON", "OTKernels", "OTPlatform", "OTTensor"]),
+    .target(
+      name: "OTTokenizer", dependencies: ["COniguruma", "OTFoundation", "OTJSON", "OTPlatform"],
+      // In the program itself: it needs no file beside it.
+      resources: [.embedInCode("Resources/decompositions.txt")]),
     .target(
       name: "OTText", dependencies: ["CZlib", "CZstd", "OTFoundation", "OTJSON", "OTTokenizer"],
       exclude: ["Resources/README.md"],
@@ -50,7 +57,7 @@ let package = Package(
       resources: [.embedInCode("Resources/sample.jsonl")]),
     .target(
       name: "OTRuntime",
-      dependencies: ["COpenBLAS", "OTContainer", "OTFoundation", "OTGraph", "OTKernels", "OTTensor"]),
+      dependencies: ["COpenBLAS", "OTContainer", "OTFoundation", "OTGraph", "OTKernels", "OTPlatform", "OTTensor"]),
     .target(
       name: "OTModel",
       dependencies: [
@@ -65,14 +72,14 @@ let package = Package(
     .target(
       name: "OTQuantization",
       dependencies: [
-        "OTCheckpoint", "OTFoundation", "OTGraph", "OTJSON", "OTKernels", "OTModel", "OTObservation", "OTRuntime",
-        "OTTensor",
+        "OTCheckpoint", "OTFoundation", "OTGraph", "OTJSON", "OTKernels", "OTModel", "OTObservation", "OTPlatform",
+        "OTRuntime", "OTTensor",
       ]),
     .target(
       name: "OTExport",
       dependencies: [
-        "OTCheckpoint", "OTContainer", "OTFoundation", "OTGraph", "OTJSON", "OTKernels", "OTModel", "OTQuantization",
-        "OTTensor",
+        "OTCheckpoint", "OTContainer", "OTFoundation", "OTGraph", "OTJSON", "OTKernels", "OTModel", "OTPlatform",
+        "OTQuantization", "OTTensor",
       ]),
     .target(
       name: "OTConversion",
@@ -82,31 +89,31 @@ let package = Package(
         "OTObservation", "OTQuantization", "OTRuntime", "OTTensor", "OTText", "OTTokenizer",
       ]),
     .target(
-      name: "OTQ",
-      dependencies: [
-        "OTCheckpoint", "OTContainer", "OTFoundation", "OTGraph", "OTJSON", "OTModel", "OTRuntime", "OTTensor",
-        "OTText", "OTTokenizer",
-      ]),
-    .target(
       name: "OTVerify",
       dependencies: [
         "OTCheckpoint", "OTContainer", "OTFoundation", "OTGraph", "OTJSON", "OTKernels", "OTModel", "OTObservation",
-        "OTRuntime", "OTTensor",
+        "OTPlatform", "OTRuntime", "OTTensor",
       ]),
 
+    // MARK: Libraries
     .target(
-      name: "OTProof",
+      name: "OTQ",
       dependencies: [
-        "OTContainer", "OTFoundation", "OTGraph", "OTJSON", "OTModel", "OTObservation", "OTQ", "OTRuntime",
-        "OTVerify",
+        "OTCheckpoint", "OTContainer", "OTConversion", "OTExport", "OTFoundation", "OTGraph", "OTJSON", "OTModel",
+        "OTObservation", "OTPlatform", "OTQuantization", "OTRuntime", "OTTensor", "OTText", "OTTokenizer", "OTVerify",
       ]),
+    // The declarations that OTQC implements.
+    .systemLibrary(name: "COTQ"),
+    .target(
+      name: "OTQC",
+      dependencies: ["COTQ", "OTFoundation", "OTGraph", "OTJSON", "OTPlatform", "OTQ", "OTTensor"]),
 
     // MARK: Commands
     .executableTarget(
       name: "otconvert",
       dependencies: [
         "COTBuild", "OTCheckpoint", "OTContainer", "OTConversion", "OTExport", "OTFoundation", "OTGraph", "OTJSON",
-        "OTKernels", "OTModel", "OTObservation", "OTProof", "OTQ", "OTRuntime", "OTTensor", "OTText", "OTTokenizer",
+        "OTKernels", "OTModel", "OTObservation", "OTQ", "OTRuntime", "OTTensor", "OTText", "OTTokenizer",
         "OTVerify",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
@@ -135,10 +142,12 @@ let package = Package(
         "_OTTestSupport",
       ],
       path: "Tests/_OTModelSupport"),
+    .target(name: "_OTCSupport", dependencies: ["COTQ", "OTQC"], path: "Tests/_OTCSupport"),
     .testTarget(name: "OTFoundationTests", dependencies: ["OTFoundation", "_OTTestSupport"]),
     .testTarget(name: "OTJSONTests", dependencies: ["OTJSON", "_OTTestSupport"]),
     .testTarget(name: "OTKernelsTests", dependencies: ["OTKernels", "_OTTestSupport"]),
-    .testTarget(name: "OTCheckpointTests", dependencies: ["OTCheckpoint", "OTObservation", "_OTTestSupport"]),
+    .testTarget(
+      name: "OTCheckpointTests", dependencies: ["OTCheckpoint", "OTObservation", "_OTCSupport", "_OTTestSupport"]),
     .testTarget(
       name: "OTGraphTests",
       dependencies: [
@@ -158,13 +167,13 @@ let package = Package(
         "OTObservation",
         "OTQuantization", "OTRuntime", "OTTensor", "OTVerify", "_OTModelSupport", "_OTTestSupport",
       ]),
-    .testTarget(name: "OTContainerTests", dependencies: ["OTContainer", "_OTTestSupport"]),
+    .testTarget(name: "OTContainerTests", dependencies: ["OTContainer", "_OTCSupport", "_OTTestSupport"]),
     .testTarget(
       name: "OTConversionTests",
       dependencies: [
         "OTCheckpoint", "OTContainer", "OTConversion", "OTExport", "OTFoundation", "OTGraph", "OTJSON", "OTModel",
-        "OTObservation", "OTQuantization", "OTRuntime", "OTTensor", "OTTokenizer", "OTVerify", "_OTModelSupport",
-        "_OTTestSupport",
+        "OTObservation", "OTQuantization", "OTRuntime", "OTTensor", "OTTokenizer", "OTVerify", "_OTCSupport",
+        "_OTModelSupport", "_OTTestSupport",
       ]),
     .testTarget(
       name: "OTVerifyTests",
@@ -172,7 +181,6 @@ let package = Package(
         "OTCheckpoint", "OTContainer", "OTConversion", "OTFoundation", "OTGraph", "OTJSON", "OTModel", "OTObservation",
         "OTRuntime", "OTTensor", "OTVerify", "_OTModelSupport", "_OTTestSupport",
       ]),
-    .testTarget(name: "OTProofTests", dependencies: ["OTFoundation", "OTProof"]),
     .testTarget(
       name: "OTTokenizerTests", dependencies: ["OTFoundation", "OTJSON", "OTTokenizer", "_OTTestSupport"]),
     .testTarget(
@@ -184,6 +192,9 @@ let package = Package(
         "OTCheckpoint", "OTConversion", "OTFoundation", "OTJSON", "OTModel", "OTQ", "OTQuantization", "OTRuntime",
         "OTTensor", "OTTokenizer", "_OTModelSupport", "_OTTestSupport",
       ]),
+    .testTarget(
+      name: "OTQCTests",
+      dependencies: ["COTQ", "OTQ", "OTQC", "_OTCSupport", "_OTTestSupport"]),
     .testTarget(
       name: "OTObservationTests",
       dependencies: [

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 
-MODULES = ["OTQ", "OTFoundation", "OTModel", "OTRuntime", "OTTensor"]
+MODULES = ["OTQ", "OTConversion", "OTFoundation", "OTModel", "OTRuntime", "OTTensor"]
 # What every type conforms to unless it says otherwise; compilers differ in whether they list it.
 IMPLIED = {"Swift.Copyable", "Swift.Escapable", "Swift.SendableMetatype", "Swift.BitwiseCopyable"}
 

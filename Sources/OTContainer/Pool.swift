@@ -1,8 +1,8 @@
-import Foundation
+import Synchronization
 
 /// Objects of a C library that are expensive to create and used by one thread at a time.
 final class Pool<Element>: @unchecked Sendable {
-  private let lock = NSLock()
+  private let lock = Mutex(())
   private var idle: [Element] = []
   private let free: (Element) -> Void
 
@@ -10,8 +10,8 @@ final class Pool<Element>: @unchecked Sendable {
   deinit { idle.forEach(free) }
 
   /// An idle object, now the caller's; nil when there is none.
-  func take() -> Element? { lock.withLock { idle.popLast() } }
+  func take() -> Element? { lock.withLock { _ in idle.popLast() } }
 
   /// Takes an object back.
-  func give(_ element: Element) { lock.withLock { idle.append(element) } }
+  func give(_ element: Element) { lock.withLock { _ in idle.append(element) } }
 }

@@ -1,6 +1,6 @@
 import CZstd
-import Foundation
 import OTFoundation
+import OTPlatform
 
 /// Frames of zstd with content size and checksum, one frame to a chunk.
 ///

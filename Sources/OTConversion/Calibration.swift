@@ -1,4 +1,3 @@
-import Foundation
 import OTFoundation
 import OTGraph
 import OTModel
@@ -147,14 +146,14 @@ package struct Calibration: Sendable {
       let candidates = method.candidates
       var best: (method: any QuantizationMethod, loss: Double)?
       for (number, candidate) in candidates.enumerated() {
-        progress?(number, candidates.count)
+        try progress?(number, candidates.count)
         options.methods[index] = candidate
         let recipe = try conversion.plan(observed, options: options).recipe
         guard let graph = recipe.graph else { continue }
-        let loss = try trial.loss(of: graph, weights: recipe.weights)
+        let loss = try trial.loss(of: graph, weights: recipe.weights) { try progress?(number, candidates.count) }
         if loss < best?.loss ?? .infinity { best = (candidate, loss) }
       }
-      progress?(candidates.count, candidates.count)
+      try progress?(candidates.count, candidates.count)
       options.methods[index] = best?.method ?? method
     }
     return options

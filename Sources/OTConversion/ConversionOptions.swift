@@ -1,11 +1,11 @@
-import Foundation
 import OTContainer
+import OTFoundation
 import OTJSON
 import OTQuantization
 import OTTensor
 
 /// The work that goes into a conversion, where the user names no method.
-package enum Effort: String, Sendable, CaseIterable {
+public enum Effort: String, Sendable, CaseIterable {
   /// Nothing is run on text, and weights are rounded to nearest: seconds.
   case fast
   /// The package's recipe, `best`.
@@ -45,7 +45,7 @@ package struct ConversionOptions: Sendable {
   /// The work that goes into a model where the user chose no method.
   package var effort = Effort.standard
   /// The folder for weights that are rotated before anything else is decided.
-  package var scratchFolder = FileManager.default.temporaryDirectory.path
+  package var scratchFolder = SystemFolder.temporary
   /// True when methods that the user did not choose put no rotation into the graph: formats of floats have no
   /// place for one.
   package var avoidsRotation = false

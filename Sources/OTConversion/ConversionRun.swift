@@ -60,9 +60,9 @@ struct ConversionRun<Writer: ModelWriter> {
       }
       if index == jobs.count - 1 || jobs[index + 1].tensor != job.tensor { try writer.finish(source.tensor) }
       doneByteCount += source.sourceByteCount(job.rows)
-      progress?(doneByteCount, totalByteCount)
+      try progress?(doneByteCount, totalByteCount)
     }
-    progress?(totalByteCount, totalByteCount)
+    try progress?(totalByteCount, totalByteCount)
   }
 
   private func jobs(for index: Int) -> [Job] {

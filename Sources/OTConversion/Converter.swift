@@ -1,4 +1,3 @@
-import Foundation
 import OTCheckpoint
 import OTExport
 import OTFoundation
@@ -11,8 +10,8 @@ import OTObservation
 /// Carries out a plan: reads, transforms, quantizes, encodes and writes, block
 /// by block, so that memory does not grow with the model.
 package struct Converter: Sendable {
-  /// Called on the converting thread with the bytes of source done and in all.
-  package typealias Progress = (_ doneByteCount: Int, _ totalByteCount: Int) -> Void
+  /// Called on the converting thread with the bytes of source done and in all; what it throws ends the conversion.
+  package typealias Progress = (_ doneByteCount: Int, _ totalByteCount: Int) throws -> Void
 
   /// The name and version that files carry.
   package static let producer = "otq \(programVersion)"
@@ -100,8 +99,7 @@ package struct Converter: Sendable {
   /// - Throws: `Refusal` with rule `output-no-space` when the file system has
   ///   clearly less room than the output will take.
   private func checkSpace(beside path: String, leastByteCount needed: Int, _ freeByteCount: (String) -> Int?) throws {
-    let folder = URL(fileURLWithPath: path).deletingLastPathComponent().path
-    guard let free = freeByteCount(folder) else { return }
+    guard let free = freeByteCount(path.parentPath) else { return }
     guard free >= needed else {
       throw Refusal(
         "output-no-space", "the file will take at least \(needed) bytes, \(free) are free", file: path,
@@ -111,8 +109,7 @@ package struct Converter: Sendable {
 
   /// Free bytes of the folder's file system; nil when it does not say.
   package static func freeByteCount(in folder: String) -> Int? {
-    let attributes = try? FileManager.default.attributesOfFileSystem(forPath: folder)
-    return (attributes?[.systemFreeSize] as? NSNumber)?.intValue
+    FileSystem.freeByteCount(in: folder)
   }
 
   private func metadata(sources: JSONValue) -> JSONObject {

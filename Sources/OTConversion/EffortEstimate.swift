@@ -1,4 +1,3 @@
-import Foundation
 import OTContainer
 import OTFoundation
 import OTGraph

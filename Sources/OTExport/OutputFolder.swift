@@ -1,6 +1,6 @@
-import Foundation
 import OTFoundation
 import OTJSON
+import OTPlatform
 
 /// A folder that appears whole under its name, or not at all.
 ///
@@ -26,18 +26,17 @@ final class OutputFolder {
     guard !name.isEmpty, name != ".", name != ".." else {
       throw Refusal("output-not-regular", "is no name of a new folder", file: path, remedy: "name a folder to create")
     }
-    var isFolder: ObjCBool = false
-    guard FileManager.default.fileExists(atPath: parent, isDirectory: &isFolder), isFolder.boolValue else {
+    guard FileSystem.isFolder(parent) else {
       throw Refusal("output-no-parent", "its folder does not exist", file: path, remedy: "create the folder first")
     }
-    guard let type = kind(path) else { return }
-    guard type == .typeDirectory else {
+    guard let kind = FileSystem.kind(path) else { return }
+    guard kind == .folder else {
       throw Refusal("output-not-regular", "is no folder", file: path, remedy: "choose another output")
     }
     let own = try files(in: path)
-    for file in try FileManager.default.subpathsOfDirectory(atPath: path) {
+    for file in try paths(in: path) {
       let isOwn = own.contains(file) || own.contains { $0.hasPrefix(file + "/") }
-      guard isOwn, kind(path + "/" + file) != .typeSymbolicLink else {
+      guard isOwn, FileSystem.kind(path + "/" + file) != .symbolicLink else {
         throw Refusal(
           "output-not-ours", "holds '\(file)', which no export wrote: it is not replaced", file: path,
           remedy: "choose another output, or remove it yourself")
@@ -63,7 +62,7 @@ final class OutputFolder {
     let random = String(UInt64.random(in: .min ... .max), radix: 36)
     self.path = path
     self.force = force
-    temporary = "\(parent)/.\(name).\(ProcessInfo.processInfo.processIdentifier).\(random).partial"
+    temporary = "\(parent)/.\(name).\(getpid()).\(random).partial"
     guard mkdir(temporary, 0o777) == 0 else {
       isDone = true
       throw Refusal(
@@ -76,7 +75,7 @@ final class OutputFolder {
   /// The path of a file to be written, which becomes one of the folder's.
   func file(_ name: String) throws -> String {
     let folder = OutputFolder.split(temporary + "/" + name).parent
-    try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+    guard FileSystem.createFolder(folder) else { throw unwritable("no folder can be created in it") }
     names.append(name)
     return temporary + "/" + name
   }
@@ -100,7 +99,7 @@ final class OutputFolder {
       try write(OutputFolder.recordName, $0)
     }
     var replaced: (path: String, files: [String])?
-    if force, OutputFolder.kind(path) != nil {
+    if force, FileSystem.kind(path) != nil {
       // Again: time has passed.
       try OutputFolder.check(path, force: true, inputs: [])
       let old = temporary + ".old"
@@ -118,14 +117,14 @@ final class OutputFolder {
     if let replaced { OutputFolder.remove(replaced.path, replaced.files) }
   }
 
-  private func unwritable() -> Refusal {
-    Refusal("output-unwritable", "cannot get its name: \(String(cString: strerror(errno)))", file: path)
+  private func unwritable(_ what: String = "cannot get its name") -> Refusal {
+    Refusal("output-unwritable", "\(what): \(String(cString: strerror(errno)))", file: path)
   }
 
   /// The files that the record of a folder names; none where it has no record.
   private static func files(in folder: String) throws -> [String] {
     let record = folder + "/" + recordName
-    guard FileManager.default.fileExists(atPath: record) else { return [] }
+    guard FileSystem.kind(record) != nil else { return [] }
     let names = try JSONValue.parse(contentsOf: MappedFile(path: record))["files"]?.array?.compactMap(\.string) ?? []
     // Whatever a record says, nothing outside its folder is an export's.
     return names.filter { !$0.hasPrefix("/") && !$0.split(separator: "/").contains("..") }
@@ -143,8 +142,12 @@ final class OutputFolder {
     rmdir(folder)
   }
 
-  private static func kind(_ path: String) -> FileAttributeType? {
-    (try? FileManager.default.attributesOfItem(atPath: path))?[.type] as? FileAttributeType
+  /// The paths of all that is in a folder and the folders in it, relative to it.
+  private static func paths(in folder: String) throws -> [String] {
+    try FileSystem.names(in: folder).sorted().flatMap { name in
+      guard FileSystem.kind(folder + "/" + name) == .folder else { return [name] }
+      return try [name] + paths(in: folder + "/" + name).map { "\(name)/\($0)" }
+    }
   }
 
   private static func split(_ path: String) -> (parent: String, name: String) {

@@ -55,7 +55,7 @@ package struct PackedExport: Sendable {
   /// Writes the model; it appears whole or not at all.
   ///
   /// - Throws: `Refusal` with a rule `output-…`, `otq-…` or `value-overflow`, and as the writer refuses a model.
-  package func run(into writer: some ModelWriter, progress: ((Int, Int) -> Void)? = nil) throws {
+  package func run(into writer: some ModelWriter, progress: ((Int, Int) throws -> Void)? = nil) throws {
     if try file.offlineRotation() != nil {
       throw Refusal(
         "export-rotation", "its source was rotated before it was converted, and is not put back", file: file.path,
@@ -78,7 +78,7 @@ package struct PackedExport: Sendable {
       try writer.write(block, of: tensor)
       if index == jobs.count - 1 || jobs[index + 1].0 != jobs[index].0 { try writer.finish(tensor) }
       done += tensor.storedByteCount(.none) / max(tensor.shape.rowCount, 1) * jobs[index].1.count
-      progress?(done, total)
+      try progress?(done, total)
     }
     try writer.commit(record)
   }

@@ -1,26 +1,21 @@
-import Foundation
-
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#elseif canImport(Darwin)
-  import Darwin
-#endif
+import OTPlatform
 
 /// The part of the machine that this process may use.
 package enum Machine {
-  private static let limits = MachineLimits { try? String(contentsOfFile: $0, encoding: .utf8) }
+  private static let limits = MachineLimits(read: FileSystem.text)
 
   /// Processors that work for it at a time: those it may run on, and no more than its control groups
   /// give it the time of.
   package static let processorCount = max(
-    1, min(ProcessInfo.processInfo.activeProcessorCount, limits.processorCount ?? .max))
+    1, min(Int(sysconf(Int32(_SC_NPROCESSORS_ONLN))), limits.processorCount ?? .max))
 
   /// Bytes of memory that it may have: the machine's, or the least limit of its control groups and
   /// of its address space.
   package static let memoryByteCount: Int = {
-    var byteCount = min(Int(clamping: ProcessInfo.processInfo.physicalMemory), limits.memoryByteCount ?? .max)
+    let (pageCount, pageSize) = (Int(sysconf(Int32(_SC_PHYS_PAGES))), Int(sysconf(Int32(_SC_PAGESIZE))))
+    // -1 where the system does not say.
+    let physical = pageCount > 0 && pageSize > 0 ? pageCount.multipliedChecked(by: pageSize) ?? .max : .max
+    var byteCount = min(physical, limits.memoryByteCount ?? .max)
     var limit = rlimit()
     #if os(Linux)
       if getrlimit(__rlimit_resource_t(UInt32(RLIMIT_AS.rawValue)), &limit) == 0 {

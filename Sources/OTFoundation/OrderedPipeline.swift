@@ -1,4 +1,4 @@
-import Foundation
+import Dispatch
 
 /// Computes blocks on several threads and hands them on in order.
 ///
@@ -22,26 +22,33 @@ package enum OrderedPipeline {
     }
     let state = State<Block>(count: count, window: threadCount * 4)
     let workers = DispatchGroup()
+    var workerCount = 0
     for _ in 0..<min(threadCount, count) {
-      let worker = Thread {
+      workers.enter()
+      let hasStarted = WorkThread.start {
         while let index = state.take() {
           state.put(index, Result { try produce(index) })
         }
         workers.leave()
       }
-      worker.stackSize = 1 << 20
-      workers.enter()
-      worker.start()
+      guard hasStarted else {
+        workers.leave()
+        break
+      }
+      workerCount += 1
     }
     defer {
       state.stop()
       workers.wait()
     }
-    for index in 0..<count { try consume(index, try state.await(index).get()) }
+    for index in 0..<count {
+      // Without threads of its own it makes the blocks itself.
+      try consume(index, workerCount == 0 ? try produce(index) : try state.await(index).get())
+    }
   }
 
   private final class State<Block: Sendable>: @unchecked Sendable {
-    private let condition = NSCondition()
+    private let condition = Condition()
     private let count: Int
     private let window: Int
     private var next = 0

@@ -1,4 +1,15 @@
+import OTPlatform
+
 // Paths as they were given: nothing is looked up, no dots are taken out.
+
+/// Folders that the system has.
+package enum SystemFolder {
+  /// The folder for temporary files: that of the environment's `TMPDIR`, else `/tmp`.
+  package static var temporary: String {
+    guard let path = getenv("TMPDIR"), path.pointee != 0 else { return "/tmp" }
+    return String(cString: path)
+  }
+}
 
 extension String {
   /// This path of a folder, a slash, and `component`.
@@ -15,5 +26,13 @@ extension String {
   /// The path behind its last slash; slashes at its end do not count.
   package var lastPathComponent: String {
     utf8.split(separator: UInt8(ascii: "/")).last.map { String(Substring($0)) } ?? self
+  }
+
+  /// The name of the folder or file that it leads to, `.` and `..` at its end looked up.
+  package var resolvedName: String {
+    let name = lastPathComponent
+    guard name == "." || name == "..", let found = realpath(self, nil) else { return name }
+    defer { free(found) }
+    return String(cString: found).lastPathComponent
   }
 }

@@ -32,8 +32,8 @@ package struct CalibrationPass: Sendable {
 
 /// Runs samples of tokens through a model and observes its sites.
 package struct Calibrator: Sendable {
-  /// Called with the tokens done and in all.
-  package typealias Progress = (_ doneCount: Int, _ totalCount: Int) -> Void
+  /// Called with the tokens done and in all, also between; what it throws ends the run.
+  package typealias Progress = (_ doneCount: Int, _ totalCount: Int) throws -> Void
 
   /// The result of a pass.
   package struct Outcome: Sendable {
@@ -155,9 +155,15 @@ package struct Calibrator: Sendable {
     var values = KeptValues(in: pass.scratch)
     let totalCount = lengths.reduce(0, +)
     var doneCount = 0
-    progress?(0, totalCount)
+    try progress?(0, totalCount)
     for batch in try batches(lengths, pass) {
-      let observe: Executor.Observer? = sites.isEmpty ? nil : { try observers.add($0, samples: batch) }
+      let observe: Executor.Observer? =
+        sites.isEmpty
+        ? nil
+        : { value in
+          try progress?(doneCount, totalCount)
+          try observers.add(value, samples: batch)
+        }
       let given = try pass.given.nodes.reduce(into: [String: [Matrix]]()) { given, node in
         given[node] = try used[batch].map { try pass.given.matrix(of: node, sample: $0) }
       }
@@ -165,7 +171,7 @@ package struct Calibrator: Sendable {
         Array(sequences[batch]), from: given, until: pass.ends(executor.graph), observe: observe)
       for node in pass.kept { for result in results { try values.append(result.output(node), of: node) } }
       doneCount += lengths[batch].reduce(0, +)
-      progress?(doneCount, totalCount)
+      try progress?(doneCount, totalCount)
     }
     return Outcome(sites: observers.observations, values: values)
   }

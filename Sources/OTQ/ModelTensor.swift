@@ -28,7 +28,8 @@ public struct ModelTensor: Sendable {
   /// measured it; nil where nothing was lost or measured.
   public let sqnrDecibels: Double?
 
-  private let read: @Sendable () throws -> [Float]
+  /// The place of the elements.
+  package let source: ModelTensorSource
 
   /// Number of elements.
   public var elementCount: Int { shape.reduce(1, *) }
@@ -45,7 +46,50 @@ public struct ModelTensor: Sendable {
   /// - Throws: ``Refusal`` with rule `tensor-type` for elements that are no
   ///   floats, or `otq-…` for damaged data.
   /// - Complexity: O(`elementCount`) time and memory.
-  public func values() throws(Refusal) -> [Float] { try refusing(read) }
+  public func values() throws(Refusal) -> [Float] { try values(rows: 0..<rowCount) }
+
+  /// Rows of the elements, as ``values()`` gives them: a row has all elements of one index of the first dimension.
+  ///
+  /// - Throws: as ``values()``; with rule `tensor-rows` for rows that the tensor does not have.
+  public func values(rows: Range<Int>) throws(Refusal) -> [Float] {
+    try source.checkRows(rows)
+    return try refusing {
+      var values: [Float] = []
+      try source.forEachBlock(of: rows) { values += $0 }
+      return values
+    }
+  }
+
+  /// The quantized values, a byte each, row-major: 0 … 2^bits − 1.
+  ///
+  /// - Throws: ``Refusal`` with rule `tensor-part` for a tensor that is not quantized, or `otq-…` for damaged data.
+  public func codes() throws(Refusal) -> [UInt8] {
+    try source.checkQuantized()
+    return try bytes(.values)
+  }
+
+  /// The scales of a quantized tensor, as many as `QuantizationScheme.scaleCount` says: `[row, group]`.
+  ///
+  /// - Throws: as ``codes()``.
+  public func scales() throws(Refusal) -> [Float] {
+    try bytes(.scales).withUnsafeBytes { bytes in
+      (0..<bytes.count / 4).map { bytes.loadUnaligned(fromByteOffset: $0 * 4, as: Float.self) }
+    }
+  }
+
+  /// The zero points of a quantized tensor, one to a scale.
+  ///
+  /// - Throws: as ``codes()``.
+  public func zeroPoints() throws(Refusal) -> [UInt8] { try bytes(.zeroPoints) }
+
+  private func bytes(_ part: ModelTensorSource.Part) throws(Refusal) -> [UInt8] {
+    var bytes: [UInt8] = []
+    try source.forEachBlock(of: part) { bytes += $0 }
+    return bytes
+  }
+
+  /// Rows: the first dimension; 1 for a scalar.
+  package var rowCount: Int { shape.first ?? 1 }
 
   init(_ file: PackedModel, _ tensor: StoredTensor) {
     name = tensor.name
@@ -58,20 +102,8 @@ public struct ModelTensor: Sendable {
       }
     byteCount = file.container.storedByteCount(of: tensor)
     sqnrDecibels = tensor.error?.sqnrDecibels
-    read = {
-      let container = file.container
-      // Aliases followed.
-      let stored = container[tensor.name] ?? tensor
-      guard stored.scheme != nil else {
-        guard case .plain(let type) = stored.content, type.isConvertibleFloat else {
-          throw ModelTensor.notFloats(tensor.name, file: file.path)
-        }
-        return try container.floats(of: stored)
-      }
-      return try container.dequantized(
-        stored, rowTiles: 0..<stored.layout.rowTileCount, scales: container.scales(of: stored),
-        zeroPoints: container.zeroPoints(of: stored))
-    }
+    // Aliases followed.
+    source = .stored(file.container, file.container[tensor.name] ?? tensor)
   }
 
   init(_ view: TensorView) {
@@ -80,15 +112,6 @@ public struct ModelTensor: Sendable {
     storage = .plain(type: view.elementType.rawValue)
     byteCount = view.byteCount
     sqnrDecibels = nil
-    read = {
-      guard view.elementType.isConvertibleFloat else {
-        throw ModelTensor.notFloats(view.name, file: view.file.path)
-      }
-      return try TransformedRows(view: view).values(rows: 0..<view.shape.rowCount)
-    }
-  }
-
-  private static func notFloats(_ name: String, file: String) -> Refusal {
-    Refusal("tensor-type", "its elements are not floats", file: file, tensor: name)
+    source = .view(view)
   }
 }

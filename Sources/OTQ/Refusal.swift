@@ -26,7 +26,7 @@ public typealias Matrix = OTRuntime.Matrix
 public typealias QuantizationScheme = OTTensor.QuantizationScheme
 
 /// Gives what `body` gives, and throws nothing but refusals; those that name no file name `file`.
-func refusing<Result>(naming file: String? = nil, _ body: () throws -> Result) throws(Refusal) -> Result {
+package func refusing<Result>(naming file: String? = nil, _ body: () throws -> Result) throws(Refusal) -> Result {
   do {
     return try Refusal.naming(file, body)
   } catch let refusal as Refusal {

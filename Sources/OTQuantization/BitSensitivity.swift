@@ -9,8 +9,8 @@ import OTTensor
 /// The samples pass through the float model once. From each site on they pass a second time, with the
 /// site's weights rounded to nearest.
 package struct BitSensitivity: Sendable {
-  /// Called with the sites done and in all.
-  package typealias Progress = (_ doneCount: Int, _ totalCount: Int) -> Void
+  /// Called with the sites done and in all; what it throws ends the run.
+  package typealias Progress = (_ doneCount: Int, _ totalCount: Int) throws -> Void
 
   /// The bits at which sites are tried: few, so that what is measured is far above the noise of float arithmetic.
   package static let probeBits = 4
@@ -55,7 +55,7 @@ package struct BitSensitivity: Sendable {
     var distances: [String: Double] = [:]
     var values: [String: [Matrix]] = [:]
     let sites = graph.sites.filter { $0.consumers.contains { weights[$0]?.scheme != nil } }
-    progress?(0, sites.count)
+    try progress?(0, sites.count)
     for (index, site) in sites.enumerated() {
       let kept = graph.frontier(at: site)
       let results = try source.run(sequences, from: values, until: kept, observe: nil)
@@ -65,7 +65,7 @@ package struct BitSensitivity: Sendable {
       }
       let found = try executor(quantized.weights).run(sequences, from: values, until: outputs, observe: nil)
       distances[site.producer] = try distance(found, from: reference)
-      progress?(index + 1, sites.count)
+      try progress?(index + 1, sites.count)
     }
     return distances
   }

@@ -40,9 +40,13 @@ package struct ModelTrial: Sendable {
 
   /// The loss of a graph that was migrated and quantized.
   ///
-  /// - Parameter weights: the plan of each linear's weight, by node.
+  /// - Parameters:
+  ///   - weights: the plan of each linear's weight, by node.
+  ///   - check: is called before each sample; what it throws ends the trial.
   /// - Throws: as quantizers and executors throw.
-  package func loss(of graph: Graph, weights: [String: WeightPlan]) throws -> Double {
+  package func loss(
+    of graph: Graph, weights: [String: WeightPlan], check: () throws -> Void = {}
+  ) throws -> Double {
     let quantized = try NearestWeights(
       of: graph.nodes.map(\.name), in: graph, parameters, threadCount: threadCount
     ) { weights[$0] }
@@ -53,6 +57,7 @@ package struct ModelTrial: Sendable {
     guard let expected else {
       var likelihood = TokenLikelihood()
       for sample in samples {
+        try check()
         try likelihood.add(
           logits: executor.run([sample], observe: nil)[0].output("logits"), tokenIDs: sample.tokenIDs,
           threadCount: threadCount)
@@ -63,6 +68,7 @@ package struct ModelTrial: Sendable {
     let names = expected.names.filter { graph.transform(ofValue: $0).isIdentity }
     var errors = [(sum: Double, count: Int)](repeating: (0, 0), count: names.count)
     for (sample, expected) in zip(samples, expected.values) {
+      try check()
       let actual = try executor.run([sample], from: [:], until: names, observe: nil)
       for (index, name) in names.enumerated() {
         for (y, approximation) in zip(try expected.output(name).values, try actual[0].output(name).values) {

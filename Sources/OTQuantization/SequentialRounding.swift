@@ -13,8 +13,8 @@ import OTTensor
 /// nodes still need are kept, in memory where they leave room, else in a file without a name. Where a rule compares with
 /// the float network, they pass through that beside, in the same steps.
 package struct SequentialRounding: Sendable {
-  /// Called with the sites done and in all.
-  package typealias Progress = (_ doneCount: Int, _ totalCount: Int) -> Void
+  /// Called with the sites done and in all, also between; what it throws ends the run.
+  package typealias Progress = (_ doneCount: Int, _ totalCount: Int) throws -> Void
 
   /// A weight that was rounded, and its product with the shift of what it reads, which the bias takes up.
   private struct Pending {
@@ -156,9 +156,10 @@ package struct SequentialRounding: Sendable {
     // Weights in memory: of linears that have not been passed yet.
     var pending: [String: Pending] = [:]
     let keptByteCount = keptByteCount(lengths: samples.map(\.tokenIDs.count))
-    progress?(0, sites.count)
+    try progress?(0, sites.count)
     for (index, site) in sites.enumerated() {
       let rule = rule(site)
+      let between: Calibrator.Progress = { _, _ in try progress?(index, sites.count) }
       var pass = pass(to: site, for: rule)
       let tokenCount = samples.reduce(0) { $0 + $1.tokenIDs.count }
       let byteCount = pass.kept.reduce(0) { $0 + (graph.channelCount(of: $1) ?? 0) * tokenCount * 4 }
@@ -169,10 +170,11 @@ package struct SequentialRounding: Sendable {
         var floatPass = CalibrationPass([])
         floatPass.kept = pass.kept
         if isInFile { floatPass.scratch = try ScratchFile(in: folder) }
-        try advanceFloat(to: site, floatPass, samples, from: &floatValues)
+        try advanceFloat(to: site, floatPass, samples, from: &floatValues, progress: between)
       }
       let observed = try advance(
-        to: site, pass, samples, from: &values, pending, comparingWith: rule.comparesWithFloat ? floatValues : nil)
+        to: site, pass, samples, from: &values, pending, comparingWith: rule.comparesWithFloat ? floatValues : nil,
+        progress: between)
       pending = pending.filter { order[$0.key, default: 0] > order[site.producer, default: 0] }
       if !rule.needs.isEmpty, observed.isEmpty { rounded.unreached.append(site.producer) }
       let rounding = try rule.fitted(to: consume observed)
@@ -189,27 +191,28 @@ package struct SequentialRounding: Sendable {
             weight: try QuantizedWeight(rows, use.shape, scheme), shiftProduct: rows.shiftProduct)
         }
       }
-      progress?(index + 1, sites.count)
+      try progress?(index + 1, sites.count)
     }
     return rounded
   }
 
   /// Runs the samples on to a site in float; `values` are then those that the rest needs.
   private func advanceFloat(
-    to site: Site, _ pass: CalibrationPass, _ samples: [TokenSequence], from values: inout KeptValues
+    to site: Site, _ pass: CalibrationPass, _ samples: [TokenSequence], from values: inout KeptValues,
+    progress: Calibrator.Progress?
   ) throws {
     var pass = pass
     pass.given = values
     let executor = try FloatExecutor(
       graph: graph, parameters: parameters, threadCount: threadCount, cachesParameters: false)
     let calibrator = Calibrator(executor: executor, parameterByteCount: nil, maximumByteCount: room(at: site))
-    values = try calibrator.run(samples, pass: pass).values
+    values = try calibrator.run(samples, pass: pass, progress: progress).values
   }
 
   /// Runs the samples on to a site and observes it; `values` are then those that the rest needs.
   private func advance(
     to site: Site, _ pass: CalibrationPass, _ samples: [TokenSequence], from values: inout KeptValues,
-    _ pending: [String: Pending], comparingWith floatValues: KeptValues?
+    _ pending: [String: Pending], comparingWith floatValues: KeptValues?, progress: Calibrator.Progress?
   ) throws -> SiteObservations {
     var pass = pass
     pass.given = values
@@ -222,7 +225,7 @@ package struct SequentialRounding: Sendable {
     // Weights are in memory: small batches, whose memory is used again, are faster than large ones.
     let calibrator = Calibrator(
       executor: executor, parameterByteCount: 0, maximumByteCount: room(at: site))
-    var outcome = try calibrator.run(samples, pass: pass)
+    var outcome = try calibrator.run(samples, pass: pass, progress: progress)
     values = outcome.values
     // Taken out, so that a rule can work where they are.
     var observed = outcome.sites.removeValue(forKey: site.producer) ?? SiteObservations()

@@ -1,6 +1,6 @@
 import COpenBLAS
-import Foundation
 import OTFoundation
+import OTPlatform
 
 /// The only place that calls the BLAS.
 ///

@@ -1,16 +1,15 @@
-import Foundation
 import OTGraph
+import Synchronization
 
 /// Keeps the weights that it has been asked for; safe to share between threads and executors.
-package final class ParameterCache: @unchecked Sendable {
+package final class ParameterCache: Sendable {
   private struct Key: Hashable {
     let name: String
     let rows: Range<Int>
   }
 
   private let source: any ParameterSource
-  private let lock = NSLock()
-  private var kept: [Key: [Float]] = [:]
+  private let kept = Mutex<[Key: [Float]]>([:])
 
   /// A cache of the parameters of `source`.
   package init(_ source: any ParameterSource) { self.source = source }
@@ -33,10 +32,10 @@ extension ParameterCache: ParameterSource {
   ) throws {
     // Tied parameters have one name, and so are kept once.
     let key = Key(name: use.outputName, rows: rows)
-    let found = lock.withLock { kept[key] }
+    let found = kept.withLock { $0[key] }
     // Read outside the lock; a second reader at worst reads the same again.
     let values = try found ?? source.values(of: use, rows: rows)
-    if found == nil { lock.withLock { kept[key] = values } }
+    if found == nil { kept.withLock { $0[key] = values } }
     values.withUnsafeBufferPointer(body)
   }
 }

@@ -1,5 +1,5 @@
-import Foundation
 import OTFoundation
+import OTPlatform
 
 /// The losses of logits on the tokens that follow: the sums behind a perplexity.
 ///

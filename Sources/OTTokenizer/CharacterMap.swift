@@ -1,4 +1,3 @@
-import Foundation
 import OTFoundation
 
 /// SentencePiece's compiled table of characters and what they become (`precompiled_charsmap`).
@@ -13,8 +12,7 @@ struct CharacterMap: Sendable {
 
   /// Reads the member `precompiled_charsmap`, in Base64.
   init(_ section: TokenizerSection) throws {
-    guard let data = Data(base64Encoded: try section.string("precompiled_charsmap")),
-      let map = CharacterMap(Array(data))
+    guard let bytes = Base64.decode(try section.string("precompiled_charsmap")), let map = CharacterMap(bytes)
     else { throw section.refusal("tokenizer-syntax", "its precompiled_charsmap is damaged") }
     self = map
   }

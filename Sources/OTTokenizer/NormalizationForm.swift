@@ -1,10 +1,7 @@
-import Foundation
-
 /// The normalization forms of Unicode Standard Annex 15, as of Unicode 9
 /// (the version of the reference).
 ///
-/// Foundation gives the mapping of single characters; ordering and composing
-/// are done here, because Foundation leaves some marks in the wrong order.
+/// The mapping of single characters is a resource; ordering and composing are done here.
 enum NormalizationForm {
   case nfc, nfd, nfkc, nfkd
 
@@ -119,41 +116,41 @@ private enum Hangul {
   }
 }
 
-/// The mappings of single characters, read from Foundation once.
+/// The mappings of single characters, read from the resource once.
 private struct NormalizationTables {
-  static let shared = NormalizationTables()
+  static let shared = NormalizationTables(PackageResources.decompositions_txt)
 
   private(set) var canonical: [Unicode.Scalar: [Unicode.Scalar]] = [:]
   private(set) var compatible: [Unicode.Scalar: [Unicode.Scalar]] = [:]
   /// The character that two make, by `key`.
   private(set) var pairs: [UInt64: Unicode.Scalar] = [:]
 
-  /// The ranges in which Unicode has characters that decompose, Hangul apart.
-  private static let blocks: [ClosedRange<UInt32>] = [
-    0xA0...0x33FF, 0xA600...0xABFF, 0xF900...0xFFFF, 0x11000...0x11FFF, 0x1D000...0x1FFFF,
-    0x2F800...0x2FA1F,
-  ]
+  private static let signs = Array("=!~".utf8)
 
-  private init() {
-    for scalar in Self.blocks.joined().lazy.compactMap(Unicode.Scalar.init)
-    where scalar.isAssigned(inUnicode: 9) {
-      let text = String(scalar)
-      let whole = [scalar]
-      let compatibleParts = Array(text.decomposedStringWithCompatibilityMapping.unicodeScalars)
-      guard compatibleParts != whole else { continue }
-      compatible[scalar] = compatibleParts
-      let parts = Array(text.decomposedStringWithCanonicalMapping.unicodeScalars)
-      guard parts != whole else { continue }
-      canonical[scalar] = parts
-      // A pair is what remains when the last part is taken off and the rest
-      // composed; characters excluded from composition do not come back.
-      guard parts.count > 1, let last = parts.last,
-        Array(text.precomposedStringWithCanonicalMapping.unicodeScalars) == whole
+  /// - Parameter text: a line for each character, as `scripts/make-decompositions` says.
+  private init(_ text: [UInt8]) {
+    // The parts as Unicode has them, which may decompose further.
+    var steps: [Unicode.Scalar: (sign: UInt8, parts: [Unicode.Scalar])] = [:]
+    for line in text.split(separator: UInt8(ascii: "\n")) {
+      guard let mark = line.firstIndex(where: Self.signs.contains),
+        let scalar = Self.scalar(line[..<mark]), scalar.isAssigned(inUnicode: 9)
       else { continue }
-      let rest = String(String.UnicodeScalarView(parts.dropLast()))
-      let first = Array(rest.precomposedStringWithCanonicalMapping.unicodeScalars)
-      if first.count == 1 { pairs[Self.key(first[0], last)] = scalar }
+      let parts = line[(mark + 1)...].split(separator: UInt8(ascii: " ")).compactMap(Self.scalar)
+      steps[scalar] = (line[mark], parts)
+      if line[mark] == UInt8(ascii: "="), parts.count == 2 { pairs[Self.key(parts[0], parts[1])] = scalar }
     }
+    func parts(_ scalar: Unicode.Scalar, isCompatible: Bool) -> [Unicode.Scalar] {
+      guard let step = steps[scalar], isCompatible || step.sign != UInt8(ascii: "~") else { return [scalar] }
+      return step.parts.flatMap { parts($0, isCompatible: isCompatible) }
+    }
+    for (scalar, step) in steps {
+      compatible[scalar] = parts(scalar, isCompatible: true)
+      if step.sign != UInt8(ascii: "~") { canonical[scalar] = parts(scalar, isCompatible: false) }
+    }
+  }
+
+  private static func scalar(_ digits: ArraySlice<UInt8>) -> Unicode.Scalar? {
+    UInt32(String(decoding: digits, as: UTF8.self), radix: 16).flatMap(Unicode.Scalar.init)
   }
 
   static func key(_ first: Unicode.Scalar, _ second: Unicode.Scalar) -> UInt64 {

@@ -1,6 +1,6 @@
 import COniguruma
-import Foundation
 import OTFoundation
+import OTPlatform
 
 /// A regular expression in the syntax of Oniguruma, run by that library: it is the engine of
 /// the reference, so every pattern that a tokenizer.json can hold has the reference's matches.

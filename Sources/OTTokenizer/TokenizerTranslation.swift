@@ -1,4 +1,3 @@
-import Foundation
 import OTFoundation
 import OTJSON
 
@@ -140,7 +139,7 @@ struct TokenizerTranslation {
     "Strip", ["content": .string(" "), "start": .integer(1), "stop": .integer(0)])
 
   static func characterMap(_ model: SentencePieceModel) -> JSONValue {
-    component("Precompiled", ["precompiled_charsmap": .string(Data(model.characterMap).base64EncodedString())])
+    component("Precompiled", ["precompiled_charsmap": .string(Base64.encode(model.characterMap))])
   }
 
   static func vocabulary(_ tokens: [(text: String, id: Int)]) -> JSONValue {

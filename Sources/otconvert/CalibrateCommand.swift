@@ -6,6 +6,7 @@ import OTGraph
 import OTJSON
 import OTModel
 import OTObservation
+import OTQ
 
 struct CalibrateCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -43,11 +44,11 @@ struct CalibrateCommand: ParsableCommand {
   mutating func validate() throws {
     if merge.isEmpty {
       guard model != nil else { throw ValidationError("Missing the checkpoint, or --merge with files.") }
-      guard calibration.isGiven else {
+      guard calibration.sampled.isGiven else {
         throw ValidationError("Give either --text with files of text or --ids with a file of tokens.")
       }
     } else {
-      guard model == nil, !calibration.isGiven else {
+      guard model == nil, !calibration.sampled.isGiven else {
         throw ValidationError("--merge takes files of statistics alone.")
       }
       guard merge.count > 1 else { throw ValidationError("--merge needs two files or more.") }
@@ -60,7 +61,7 @@ struct CalibrateCommand: ParsableCommand {
   func run() throws {
     let start = Date()
     let statistics: ModelObservations
-    var inputs = calibration.inputs + FileIdentity.all(merge)
+    var inputs = calibration.sampled.inputs + FileIdentity.all(merge)
     let source = try model.map { try SourceModel(path: $0, family: family) }
     inputs += source?.checkpoint.inputs ?? []
     // Before time goes into what cannot be written.
@@ -92,7 +93,7 @@ struct CalibrateCommand: ParsableCommand {
       // Not refused: statistics of several runs are merged.
       messages.warn("\(refusal.message); 'convert' refuses these statistics unless they are merged with others")
     }
-    let progress = messages.progress("calibrating", unit: .tokens)
+    let progress = messages.progress("calibrating", unit: WorkStage.calibrating.unit)
     let statistics = try settings.run(
       on: source, samples: samples, progress: progress.update)
     let sources = try digests.records()
@@ -104,7 +105,7 @@ struct CalibrateCommand: ParsableCommand {
   private func samples(
     _ source: SourceModel, _ graph: Graph, _ settings: Calibration
   ) throws -> Calibration.Samples {
-    if let tokens = try calibration.tokens(graph) { return tokens }
+    if let tokens = try calibration.sampled.tokens(graph) { return tokens }
     guard let tokenizer = try Model.source(source).tokenizer() else {
       throw Refusal(
         "tokenizer-missing", "has no tokenizer beside it, so that text cannot be read", file: model,

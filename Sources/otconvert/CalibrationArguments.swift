@@ -1,23 +1,10 @@
 import ArgumentParser
-import Foundation
 import OTConversion
-import OTFoundation
-import OTGraph
-import OTModel
-import OTObservation
+import OTQ
 
-/// A count of bytes: `800M`, `4G`, powers of 1000.
-struct ByteCount: ExpressibleByArgument {
-  let value: Int
-
-  init?(argument: String) {
-    let units = ["K": 1000, "M": 1_000_000, "G": 1_000_000_000, "T": 1_000_000_000_000]
-    let unit = argument.last.flatMap { units[$0.uppercased()] }
-    guard let number = Double(unit == nil ? argument[...] : argument.dropLast()), number > 0,
-      let value = Int(exactly: (number * Double(unit ?? 1)).rounded(.down)), value > 0
-    else { return nil }
-    self.value = value
-  }
+extension ByteCount: ExpressibleByArgument {
+  /// The count that an argument names.
+  package init?(argument: String) { self.init(argument) }
 }
 
 /// The options that decide what a model is calibrated on.
@@ -53,43 +40,26 @@ struct CalibrationArguments: ParsableArguments {
       valueName: "bytes"))
   var maxMemory: ByteCount?
 
-  /// True when text or tokens are given to calibrate on.
-  var isGiven: Bool { !text.isEmpty || ids != nil }
-
-  /// The files of text and of tokens.
-  var inputs: [FileIdentity] { FileIdentity.all(text + [ids]) }
-
-  mutating func validate() throws {
-    guard text.isEmpty || ids == nil else { throw ValidationError("--text and --ids exclude each other.") }
-    guard tensor == nil || ids != nil else { throw ValidationError("--tensor needs --ids.") }
-    guard (1...1_000_000).contains(samples) else { throw ValidationError("--samples must be 1 to 1000000.") }
-    if let length, !(1...1_000_000).contains(length) { throw ValidationError("--length must be 1 to 1000000.") }
+  /// The text to draw samples from.
+  var sampled: SampledText {
+    var sampled = SampledText(sampleCount: samples)
+    (sampled.paths, sampled.ids, sampled.tensor) = (text, ids, tensor)
+    (sampled.length, sampled.seed) = (length, seed)
+    return sampled
   }
 
-  /// The samples of the file of tokens; nil where none is given.
-  ///
-  /// - Throws: as `TokenWindows`.
-  func tokens(_ graph: Graph) throws -> Calibration.Samples? {
-    guard let ids else { return nil }
-    let tokens = try TokenWindows(
-      path: ids, tensor: tensor, context: length, option: "--length", limit: nil, graphs: [graph])
-    let file = try MappedFile(path: ids)
-    let record = FileRecord(
-      name: URL(fileURLWithPath: ids).lastPathComponent, byteCount: file.byteCount,
-      sha256: try SHA256Digest.hex(of: file))
-    return Calibration.Samples(
-      tokens: try tokens.unmasked,
-      run: CalibrationRun(texts: [record], sampleCount: tokens.windows.count, length: tokens.length, seed: nil))
-  }
+  mutating func validate() throws { try validated { try sampled.check() } }
 
+  /// The settings of a calibration.
   func settings(threadCount: Int) -> Calibration {
-    var settings = Calibration()
-    settings.text.paths = text
-    settings.text.count = samples
-    settings.text.length = length
-    settings.text.seed = seed
-    settings.threadCount = threadCount
-    settings.maximumByteCount = maxMemory?.value
-    return settings
+    sampled.calibration(threadCount: threadCount, maximumByteCount: maxMemory?.value)
+  }
+
+  /// Options of a conversion, with what it is calibrated on.
+  func adding(to options: ConvertOptions) -> ConvertOptions {
+    var options = options
+    options.text = sampled
+    options.maximumByteCount = maxMemory?.value
+    return options
   }
 }

@@ -6,6 +6,7 @@ import OTFoundation
 import OTJSON
 import OTModel
 import OTObservation
+import OTQ
 import OTVerify
 
 struct DemoCommand: ParsableCommand {

@@ -108,9 +108,17 @@ struct EvalCommand: ParsableCommand {
         "Give one of --text with files of text, --ids with a file of tokens, and --task with its --data.")
     }
     try validateTask()
+    if task == nil { try validated { try options.check() } }
     guard tensor == nil || ids != nil else { throw ValidationError("--tensor needs --ids.") }
     if let context, context < 1 { throw ValidationError("--context must be positive.") }
-    if let windows, windows < 1 { throw ValidationError("--windows must be positive.") }
+  }
+
+  private var options: EvaluationOptions {
+    var options = EvaluationOptions()
+    (options.paths, options.ids, options.tensor) = (text, ids, tensor)
+    (options.context, options.windowCount) = (context, windows)
+    options.threadCount = threads.threads
+    return options
   }
 
   /// The options of tasks go together, and not with those of windows.
@@ -153,7 +161,7 @@ struct EvalCommand: ParsableCommand {
     let reference = try other.map { try LanguageModel($0, threadCount: threads.threads) }
     let tokens = try tokens(model, reference)
     var evaluation = try Evaluation(
-      model, reference: reference, files: files.map(\.value), threadCount: threads.threads)
+      model, reference: reference, nodes: files.map { try $0.value.node(of: model) }, threadCount: threads.threads)
     let writers = try files.map {
       try EvaluationFile($0.value, to: $0.path, of: model, on: tokens, force: force, inputs: inputs)
     }
@@ -173,13 +181,7 @@ struct EvalCommand: ParsableCommand {
   }
 
   private func tokens(_ model: LanguageModel, _ reference: LanguageModel?) throws -> TokenWindows {
-    let graphs = [model.graph] + (reference.map { [$0.graph] } ?? [])
-    if let ids {
-      return try TokenWindows(
-        path: ids, tensor: tensor, context: context, option: "--context", limit: windows, graphs: graphs)
-    }
-    return try TokenWindows(
-      texts: text, tokenizer: model.tokenizer(), context: context, limit: windows, graphs: graphs)
+    try options.windows(for: model, and: reference)
   }
 
   /// Shows how far it is.

@@ -1,11 +1,5 @@
 import ArgumentParser
-import OTConversion
-import OTExport
-import OTFoundation
-import OTJSON
-import OTModel
-import OTObservation
-import OTTensor
+import OTQ
 
 struct ExportCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -45,79 +39,19 @@ struct ExportCommand: ParsableCommand {
   @OptionGroup var threads: ThreadArguments
   @OptionGroup var messages: OutputArguments
 
-  func validate() throws {
-    guard to != OTQWriter.format, Writers.named(to) != nil else {
-      let names = Writers.all.map { $0.format }.filter { $0 != OTQWriter.format }
-      throw ValidationError("--to must be one of \(names.joined(separator: ", ")).")
-    }
-    guard dtype.map({ ["f32", "f16", "bf16"].contains($0) }) ?? true else {
-      throw ValidationError("--dtype must be f32, f16 or bf16.")
-    }
-    guard conversion.effort == nil else {
-      throw ValidationError("--effort is for convert: formats of others have no rotations; name a --method.")
-    }
-    guard conversion.budget == nil || to != SafetensorsExport.format else {
-      throw ValidationError("--budget chooses bits, and floats have none.")
-    }
-    guard !restored || to == SafetensorsExport.format else {
-      throw ValidationError("--restored gives floats: export them --to safetensors first.")
-    }
-    guard shardSize == nil || (to != GGUFExport.format && to != "ctranslate2") else {
-      throw ValidationError("--shard-size is for folders of shards: \(to) has one file of tensors.")
-    }
-    guard (shardSize ?? 1) > 0, (shardSize ?? 1) <= 1 << 30 else {
-      throw ValidationError("--shard-size must be 1 to 1073741824 megabytes.")
-    }
+  func validate() throws { try validated { try options.check(for: to) } }
+
+  private var options: ExportOptions {
+    var options = ExportOptions()
+    options.conversion = calibration.adding(to: conversion.options(threadCount: threads.threads))
+    options.conversion.replacesOutput = force
+    (options.isRestored, options.elementType, options.shardMegabytes) = (restored, dtype, shardSize)
+    return options
   }
 
   func run() throws {
-    guard let format = Writers.named(to) else { return }
-    switch try Model(path: input, family: conversion.family) {
-    case .packed(let file):
-      guard !conversion.decides, !calibration.isGiven else {
-        throw Refusal(
-          "export-options", "is packed: what a conversion does to it has been decided", file: input,
-          remedy: "leave out the options of a conversion, or export the checkpoint")
-      }
-      let progress = messages.progress("exporting")
-      let writer = format.init(target([file.container.file.identity]))
-      try export(PackedExport(file, isRestored: restored, threadCount: threads.threads), writer, progress)
-      writer.notes.forEach(messages.warn)
-    case .source(let source):
-      guard !restored else {
-        throw Refusal(
-          "export-restored", "is a checkpoint: nothing has been done to it that could be undone", file: input,
-          remedy: "leave out --restored")
-      }
-      var arguments = self.conversion
-      if arguments.weightScheme == nil, arguments.recipe == nil, format.prefersSymmetric {
-        arguments.weightScheme = .symmetric
-      }
-      let conversion = try arguments.conversion(
-        of: source, threadCount: threads.threads, avoidsRotation: true)
-      conversion.warnings.forEach(messages.warn)
-      let plan = try calibration.plan(for: conversion, beside: output, threads.threads, messages).plan
-      if to == SafetensorsExport.format, plan.graph?.transforms.isEmpty ?? true {
-        messages.warn("no method transforms the model: it is only copied")
-      }
-      let progress = messages.progress("exporting")
-      let writer = format.init(target(plan.inputs))
-      try Converter(plan).run(into: writer, progress: progress.update).warnings.forEach(messages.warn)
-      writer.notes.forEach(messages.warn)
-    }
-    try messages.result(
-      "\(output): \(to)",
-      json: .object([to == GGUFExport.format ? "file" : "folder": .string(output), "format": .string(to)]))
-  }
-
-  private func export(_ export: PackedExport, _ writer: some ModelWriter, _ progress: ProgressLine) throws {
-    try export.run(into: writer, progress: progress.update)
-  }
-
-  private func target(_ inputs: [FileIdentity]) -> ExportOutput {
-    var target = ExportOutput(path: output, force: force, inputs: inputs)
-    target.elementType = dtype.flatMap { ElementType(rawValue: $0.uppercased()) }
-    target.shardByteCount = shardSize.map { $0 * 1_000_000 }
-    return target
+    let work = try ExportWork(input, to: output, format: to, options)
+    try work.run(messages.observer)
+    try messages.result("\(output): \(to)", json: .object(work.json))
   }
 }

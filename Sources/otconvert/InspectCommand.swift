@@ -4,6 +4,7 @@ import OTCheckpoint
 import OTFoundation
 import OTJSON
 import OTModel
+import OTQ
 
 struct InspectCommand: ParsableCommand {
   static let configuration = CommandConfiguration(

@@ -2,6 +2,7 @@ import ArgumentParser
 import Foundation
 import OTFoundation
 import OTJSON
+import OTQ
 
 /// The options of printing; all commands print through this.
 struct OutputArguments: ParsableArguments {
@@ -42,7 +43,15 @@ struct OutputArguments: ParsableArguments {
   }
 
   /// Shows how far a long work is.
-  func progress(_ verb: String, unit: ProgressLine.Unit = .bytes) -> ProgressLine {
+  func progress(_ verb: String, unit: String = WorkStage.converting.unit) -> ProgressLine {
     ProgressLine(verb, unit: unit, isQuiet: quiet || json)
+  }
+
+  /// Shows what a long work tells.
+  var observer: WorkObserver {
+    WorkObserver(
+      begin: { stage in
+        progress(stage == .rounding ? "rounding weights" : stage.rawValue, unit: stage.unit).update
+      }, warn: warn, note: note)
   }
 }

@@ -8,6 +8,7 @@ import OTGraph
 import OTJSON
 import OTModel
 import OTObservation
+import OTQ
 import OTQuantization
 import OTVerify
 
@@ -37,12 +38,13 @@ struct PlanCommand: ParsableCommand {
   }
 
   func run() throws {
-    let conversion = try self.conversion.conversion(of: input, threadCount: 1)
+    let options = self.conversion.options(threadCount: 1)
+    let conversion = try options.conversion(of: SourceModel(path: input, family: options.family))
     var notes: [String] = []
     let calibrates =
       try !conversion.needs.isEmpty
       && (calibration.ids != nil
-        || calibration.runnable(conversion, isAsked: !conversion.options.methods.isEmpty) { notes.append($0) } != nil)
+        || conversion.runnable(isAsked: !conversion.options.methods.isEmpty) { notes.append($0) } != nil)
     let plan = try conversion.plan(assumingPerToken: calibrates)
     let alternatives = try PlanCommand.alternatives(conversion, assumingPerToken: calibrates)
     let settings = calibration.settings(threadCount: 1)
@@ -116,7 +118,7 @@ struct PlanCommand: ParsableCommand {
 
   /// The samples that convert would take.
   private func samples(_ conversion: Conversion, _ settings: Calibration) throws -> Calibration.Samples? {
-    if let graph = conversion.graph, let samples = try calibration.tokens(graph) { return samples }
+    if let graph = conversion.graph, let samples = try calibration.sampled.tokens(graph) { return samples }
     let (graph, tokenizer) = try conversion.runnable()
     return try settings.samples(tokenizer: tokenizer, graph: graph, holdingOut: HeldOutText.sampleCount)
   }

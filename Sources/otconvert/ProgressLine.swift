@@ -1,39 +1,25 @@
 import Foundation
 import OTFoundation
+import OTQ
 
 /// Progress on standard error: a bar on a terminal; elsewhere a line for every
 /// tenth of what takes longer than a second.
 final class ProgressLine {
-  /// The unit of progress.
-  enum Unit {
-    case bytes, tokens, sites, models, items
-
-    func text(_ count: Int) -> String {
-      switch self {
-      case .bytes: byteText(count)
-      case .tokens: "\(count) tokens"
-      case .sites: "\(count) sites"
-      case .models: "\(count) models"
-      case .items: "\(count) items"
-      }
-    }
-  }
-
   private let verb: String
-  private let unit: Unit
+  private let unit: String
   private let isQuiet: Bool
   private let isTerminal = isatty(STDERR_FILENO) == 1
   private let start = Date()
   private var lastDrawn = Date.distantPast
   private var lastTenth = 0
 
-  init(_ verb: String, unit: Unit = .bytes, isQuiet: Bool) {
+  init(_ verb: String, unit: String, isQuiet: Bool) {
     self.verb = verb
     self.unit = unit
     self.isQuiet = isQuiet
   }
 
-  /// Shows that `done` of `total` units are done.
+  /// Shows that `done` of `total` bytes, tokens or the like are done.
   func update(_ done: Int, _ total: Int) {
     guard !isQuiet, total > 0 else { return }
     let fraction = Double(done) / Double(total)
@@ -55,7 +41,11 @@ final class ProgressLine {
   private func rate(_ done: Int, _ elapsed: TimeInterval, _ fraction: Double) -> String {
     guard elapsed > 0.5, fraction > 0 else { return "" }
     let left = elapsed / fraction - elapsed
-    return ", \(unit.text(Int(Double(done) / elapsed)))/s, \(Int(left.rounded())) s left"
+    return ", \(count(Int(Double(done) / elapsed)))/s, \(Int(left.rounded())) s left"
+  }
+
+  private func count(_ count: Int) -> String {
+    unit == WorkStage.converting.unit ? byteText(count) : "\(count) \(unit)"
   }
 
 }

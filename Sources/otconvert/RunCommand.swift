@@ -49,16 +49,12 @@ struct RunCommand: ParsableCommand {
     guard (prompt == nil) != (promptFile == nil) else {
       throw ValidationError("Give either --prompt or --prompt-file.")
     }
-    guard maxTokens > 0 else { throw ValidationError("--max-tokens must be positive.") }
-    guard temperature >= 0, temperature.isFinite else {
-      throw ValidationError("--temperature must be 0 or positive.")
-    }
-    if let topP, !(topP > 0 && topP <= 1) { throw ValidationError("--top-p must be above 0 and at most 1.") }
-    if let topK, topK < 1 { throw ValidationError("--top-k must be positive.") }
-    if temperature == 0, topP != nil || topK != nil {
-      throw ValidationError("--top-p and --top-k need a --temperature above 0: at 0 nothing is drawn.")
-    }
-    if stop.contains("") { throw ValidationError("--stop must not be empty.") }
+    try validated { try options.check() }
+  }
+
+  private var options: GenerationOptions {
+    GenerationOptions(
+      maximumTokenCount: maxTokens, temperature: temperature, topK: topK, topP: topP, seed: seed, stopStrings: stop)
   }
 
   func run() throws {
@@ -67,11 +63,7 @@ struct RunCommand: ParsableCommand {
       path: model, threadCount: threads.threads, attentionBits: attention.quantizeAttention)
     model.file.warnings.forEach(messages.warn)
     let tokenIDs = try model.promptTokenIDs(prompt)
-    let loop = try GenerationLoop(
-      model, tokenIDs: tokenIDs,
-      options: GenerationOptions(
-        maximumTokenCount: maxTokens, temperature: temperature, topK: topK, topP: topP, seed: seed,
-        stopStrings: stop))
+    let loop = try GenerationLoop(model, tokenIDs: tokenIDs, options: options)
     Interruption.watch()
     var text = ""
     var generatedIDs: [Int] = []

@@ -49,7 +49,7 @@ struct TaskEvaluation {
   }
 
   private func evaluate(_ model: LanguageModel) throws -> TaskOutcome {
-    let progress = messages.progress(task.name, unit: .items)
+    let progress = messages.progress(task.name, unit: "items")
     return try model.evaluate(task, data: data, limit: limit) { progress.update($0, $1) }
   }
 

@@ -1,10 +1,4 @@
 import ArgumentParser
-import Foundation
-import OTConversion
-import OTFoundation
-import OTGraph
-import OTJSON
-import OTModel
 import OTQ
 import OTVerify
 
@@ -40,14 +34,10 @@ struct VerifyCommand: ParsableCommand {
          "model": {"maximumPerplexityRatio": 1.02}}
       """)
 
-  enum Level: String, ExpressibleByArgument, CaseIterable {
-    case weights, layers, model
-  }
-
   @Argument(help: "The .otq file.", completion: .file()) var input: String
   @Option(help: ArgumentHelp("The checkpoint it was made from.", valueName: "checkpoint"))
   var reference: String?
-  @Option(help: "How deep to look; each level includes those before it.") var level = Level.weights
+  @Option(help: "How deep to look; each level includes those before it.") var level = VerifyOptions.Level.weights
   @Option(
     help: ArgumentHelp(
       "Thresholds: \(Tolerance.names.joined(separator: ", ")), or a JSON file.", valueName: "name or file"),
@@ -62,116 +52,29 @@ struct VerifyCommand: ParsableCommand {
   @OptionGroup var threads: ThreadArguments
   @OptionGroup var messages: OutputArguments
 
-  func validate() throws {
-    if reference == nil {
-      guard tolerance == nil else { throw ValidationError("--tolerance needs --reference.") }
-      guard level == .weights else { throw ValidationError("--level \(level.rawValue) needs --reference.") }
-      guard report == nil, junit == nil else { throw ValidationError("--report and --junit need --reference.") }
-    }
-    guard level != .weights || !text.isGiven else {
-      throw ValidationError("--text and --ids are for --level layers or model.")
-    }
+  func validate() throws { try validated { try options.check(hasReference: reference != nil) } }
+
+  private var options: VerifyOptions {
+    var options = VerifyOptions()
+    (options.level, options.tolerance, options.text) = (level, tolerance, text.sampled)
+    (options.report, options.junit, options.replacesOutput) = (report, junit, force)
+    options.threadCount = threads.threads
+    return options
   }
 
   func run() throws {
-    let allowed = try tolerance.map { path in
-      try Tolerance(named: path) ?? Tolerance(json: try JSONValue.parse(contentsOf: MappedFile(path: path)), file: path)
-    }
-    let file = try PackedModel(path: input)
-    guard let reference else {
-      try file.container.verify(threadCount: threads.threads)
+    let work = try VerifyWork(input, reference: reference, options)
+    guard let result = try work.run(messages.observer), let reference else {
       return try messages.result(
-        "\(input): undamaged (not compared with a source: --reference)",
-        json: .object(["file": .string(input), "passed": .bool(true)]))
+        "\(input): undamaged (not compared with a source: --reference)", json: work.undamaged)
     }
-    let source = try file.comparable(
-      SourceModel(path: reference, family: file.graph?.family), in: FileManager.default.temporaryDirectory.path)
-    let inputs =
-      [file.container.file.identity] + source.checkpoint.inputs + FileIdentity.all(text.text + [text.ids, tolerance])
-    // Opened first, so that a long run does not end with a path that cannot be written.
-    let outputs = try Outputs(report: report, junit: junit, force: force, inputs: inputs)
-    let result = try verified(file, source, reference, allowed ?? Tolerance())
-    try outputs.write(result)
     let text = VerificationText(result)
     try messages.result(text.text, json: result.json)
     // They are in the JSON.
     if !messages.json { result.weights.notes.forEach(messages.warn) }
-    guard result.hasPassed else {
-      let named = result.faults.prefix(8)
-      let more = result.faults.count > 8 ? "; and \(result.faults.count - 8) more" : ""
-      throw Refusal("verify-failed", named.joined(separator: "; ") + more, file: input)
-    }
+    if let refusal = result.refusal { throw refusal }
     try messages.print(text.verdict(reference: reference))
   }
-
-  private func verified(
-    _ file: PackedModel, _ source: SourceModel, _ reference: String, _ allowed: Tolerance
-  ) throws -> VerificationReport {
-    var run: RunVerification?
-    var used: VerificationReport.Text?
-    // Text and models first: what cannot be run is to be refused at once.
-    let models = level == .weights ? nil : try models(file, source)
-    let sequences = try models.map { try text.sequences(for: $0.packed, and: $0.source) }
-    let weights = try WeightVerification(
-      of: file, reference: source, tolerance: allowed, threadCount: threads.threads,
-      progress: messages.progress("verifying").update)
-    if let models, let sequences {
-      let progress = messages.progress("running", unit: .tokens)
-      run = try Refusal.naming(reference) {
-        try RunVerification(
-          packed: models.packed.executor, source: models.source.executor,
-          weights: StoredWeights(graph: models.packed.graph, container: file.container),
-          sequences: sequences.sequences, file: input, comparesOutputs: level == .model, tolerance: allowed,
-          threadCount: threads.threads, progress: progress.update)
-      }
-      run?.add(trials: file.container.metadata["method"]?["trials"])
-      used = VerificationReport.Text(
-        source: sequences.name, sequenceCount: sequences.sequences.count,
-        tokenCount: sequences.sequences.reduce(0) { $0 + $1.tokenIDs.count })
-    }
-    let summary = FileSummary(file)
-    return VerificationReport(
-      path: input, files: try records([file.container.file] + source.checkpoint.files.map(\.mapped)),
-      facts: summary.facts, weights: weights, run: run, text: used)
-  }
-
-  private func models(_ file: PackedModel, _ source: SourceModel) throws -> (
-    packed: LanguageModel, source: LanguageModel
-  ) {
-    (
-      try LanguageModel(ModelFile(.packed(file)), threadCount: threads.threads),
-      try LanguageModel(ModelFile(.source(source)), threadCount: threads.threads)
-    )
-  }
-
-  /// Digests take a while, and only the page shows them.
-  private func records(_ files: [MappedFile]) throws -> [FileRecord] {
-    guard report != nil else { return [] }
-    return try files.map {
-      FileRecord(name: $0.path.lastPathComponent, byteCount: $0.byteCount, sha256: try SHA256Digest.hex(of: $0))
-    }
-  }
 }
 
-/// The files that `verify` writes: opened early, whole or not at all.
-private struct Outputs {
-  private let report: AtomicFile?
-  private let junit: AtomicFile?
-
-  init(report: String?, junit: String?, force: Bool, inputs: [FileIdentity]) throws {
-    try AtomicFile.check([report, junit].compactMap { $0 }, force: force, inputs: inputs)
-    self.report = try report.map { try AtomicFile(path: $0, force: force, inputs: inputs) }
-    self.junit = try junit.map { try AtomicFile(path: $0, force: force, inputs: inputs) }
-  }
-
-  func write(_ result: VerificationReport) throws {
-    if let report {
-      try report.append(HTMLReport(result).text.utf8)
-      try report.commit()
-    }
-    if let junit {
-      try junit.append(JUnitReport(result).text.utf8)
-      try junit.commit()
-    }
-  }
-}
+extension VerifyOptions.Level: ExpressibleByArgument {}

@@ -3,6 +3,7 @@ import OTCheckpoint
 import OTFoundation
 import OTTensor
 import Testing
+import _OTCSupport
 import _OTTestSupport
 
 typealias Bytes = [UInt8]
@@ -226,7 +227,11 @@ struct Malformed: CustomTestStringConvertible, Sendable {
 
   /// The rule that opening the bytes breaks; nil when they are read.
   func observedRule() throws -> String? {
-    try withPyTorchFile(bytes) { result in
+    try withTemporaryPath("file.pt") { path in
+      try write(bytes, path)
+      #expect(CInterface.rule(refusing: path) == rule)
+    }
+    return try withPyTorchFile(bytes) { result in
       switch result {
       case .success: return nil
       case .failure(let refusal):

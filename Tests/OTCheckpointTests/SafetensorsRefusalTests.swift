@@ -1,6 +1,7 @@
 import OTCheckpoint
 import OTFoundation
 import Testing
+import _OTCSupport
 import _OTTestSupport
 
 /// One file that must be refused, and the rule it breaks.
@@ -202,6 +203,7 @@ struct SafetensorsFault: Sendable, CustomTestStringConvertible {
       if let tensor = fault.tensor { #expect(thrown.tensor == tensor) }
       if let offset = fault.byteOffset { #expect(thrown.byteOffset == offset) }
       #expect(thrown.byteOffset != nil)
+      #expect(CInterface.rule(refusing: path) == fault.rule)
     }
   }
 

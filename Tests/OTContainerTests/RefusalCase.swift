@@ -1,6 +1,9 @@
+import Foundation
 import OTContainer
 import OTFoundation
 import Testing
+import _OTCSupport
+import _OTTestSupport
 
 /// A file that breaks one rule, and the rule.
 struct RefusalCase: Sendable, CustomTestStringConvertible {
@@ -34,11 +37,22 @@ struct RefusalCase: Sendable, CustomTestStringConvertible {
     let refusal = #expect(throws: Refusal.self) { try open(bytes) }
     #expect(refusal?.rule == rule, "\(refusal?.description ?? "")")
     #expect(refusal?.file?.hasSuffix("model.otq") == true)
+    try expectThroughC(bytes)
+  }
+
+  /// Expects the rule of a caller in C.
+  private func expectThroughC(_ bytes: [UInt8]) throws {
+    try withTemporaryFolder { folder in
+      try Data(bytes).write(to: URL(fileURLWithPath: "\(folder)/model.otq"))
+      #expect(CInterface.rule(refusing: "\(folder)/model.otq") == rule)
+    }
   }
 
   /// Expects that the file opens, and the rule when its data are read.
   func expectAtReading() throws {
-    let container = try open(make())
+    let bytes = try make()
+    let container = try open(bytes)
+    try expectThroughC(bytes)
     for read in [{ try container.verify(threadCount: 2) }, { _ = try contents(container) }] {
       let refusal = #expect(throws: Refusal.self) { try read() }
       #expect(refusal?.rule == rule, "\(refusal?.description ?? "")")

@@ -10,6 +10,7 @@ import OTTensor
 import OTTokenizer
 import OTVerify
 import Testing
+import _OTCSupport
 import _OTModelSupport
 import _OTTestSupport
 
@@ -182,6 +183,7 @@ import _OTTestSupport
         _ = try SourceModel(path: folder + "/m.gguf").graph()
         return nil
       } catch let refusal as Refusal {
+        #expect(CInterface.rule(refusing: folder + "/m.gguf") == refusal.rule)
         return refusal.rule
       }
     }

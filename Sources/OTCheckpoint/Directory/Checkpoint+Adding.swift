@@ -1,5 +1,5 @@
-import Foundation
 import OTFoundation
+import OTPlatform
 import OTTensor
 
 extension Checkpoint {
@@ -13,11 +13,12 @@ extension Checkpoint {
     _ entries: [SafetensorsWriter.Entry], in folder: String, values: (String) throws -> [Float]
   ) throws -> Checkpoint {
     guard !entries.isEmpty else { return self }
-    let place = URL(fileURLWithPath: folder).appendingPathComponent(".otq-rotated-\(UUID().uuidString)").path
+    let place = folder.appendingPathComponent(
+      ".otq-rotated-\(getpid())-\(String(UInt64.random(in: .min ... .max), radix: 36))")
     var writer = try SafetensorsWriter(path: place, entries: entries)
     for entry in entries { try values(entry.name).withUnsafeBytes { try writer.append(Array($0)) } }
     try writer.commit()
-    defer { try? FileManager.default.removeItem(atPath: place) }
+    defer { unlink(place) }
     let made = try Checkpoint.open(place)
     let names = Set(entries.map(\.name))
     return try Checkpoint(self, tensors: tensors.filter { !names.contains($0.name) } + made.tensors)

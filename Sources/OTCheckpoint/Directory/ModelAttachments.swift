@@ -1,4 +1,3 @@
-import Foundation
 import OTFoundation
 import OTJSON
 
@@ -69,7 +68,7 @@ package struct ModelAttachments: Sendable {
   /// The modules that the folder above lists, where its transformer is the one in `directory`.
   private static func modules(above directory: String) -> SentenceModules? {
     guard let modules = SentenceModules(folder: directory.appendingPathComponent("..")) else { return nil }
-    let name = URL(fileURLWithPath: directory).standardizedFileURL.lastPathComponent
+    let name = directory.resolvedName
     return modules.transformer == name ? modules : nil
   }
 

@@ -1,4 +1,3 @@
-import Foundation
 import OTFoundation
 
 /// A folder in which a checkpoint is looked for.
@@ -50,15 +49,8 @@ struct ModelFolder {
 
   /// Sorted; hidden files are left out, of which some systems put one beside every file. Nil when there is no folder.
   private static func names(in path: String) throws -> [String]? {
-    var isDirectory: ObjCBool = false
-    guard FileManager.default.fileExists(atPath: path, isDirectory: &isDirectory), isDirectory.boolValue else {
-      return nil
-    }
-    do {
-      return try FileManager.default.contentsOfDirectory(atPath: path).filter { !$0.hasPrefix(".") }.sorted()
-    } catch {
-      throw Refusal("directory-unreadable", "cannot be listed: \(error)", file: path)
-    }
+    guard FileSystem.isFolder(path) else { return nil }
+    return try FileSystem.names(in: path).filter { !$0.hasPrefix(".") }.sorted()
   }
 
   private static func holdsTensors(_ name: String) -> Bool {
@@ -70,7 +62,7 @@ struct ModelFolder {
     guard names.contains("snapshots"), names.contains("refs") || names.contains("blobs") else { return nil }
     let folder = path.appendingPathComponent("snapshots")
     let snapshots = try self.names(in: folder) ?? []
-    let main = try? String(contentsOfFile: path.appendingPathComponent("refs/main"), encoding: .utf8)
+    let main = FileSystem.text(of: path.appendingPathComponent("refs/main"))
     let wanted = main.map { $0.filter { !$0.isWhitespace } }
     if let name = snapshots.first(where: { $0 == wanted }) ?? (snapshots.count == 1 ? snapshots[0] : nil) {
       return folder.appendingPathComponent(name)

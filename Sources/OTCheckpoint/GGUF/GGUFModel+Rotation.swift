@@ -1,6 +1,6 @@
-import Foundation
 import OTFoundation
 import OTJSON
+import OTPlatform
 import OTTensor
 
 extension GGUFModel {

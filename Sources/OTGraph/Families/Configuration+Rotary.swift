@@ -1,6 +1,6 @@
-import Foundation
 import OTFoundation
 import OTJSON
+import OTPlatform
 
 extension Configuration {
   /// The members of rotary positions, read as transformers 5 does.

@@ -1,4 +1,4 @@
-import Foundation
+import OTPlatform
 
 /// Gemma 2 (arXiv:2408.00118): norms before and after attention and MLP, soft caps, and windows in every other layer.
 package enum Gemma2Family: ModelFamily {

@@ -1,5 +1,5 @@
-import Foundation
 import OTJSON
+import OTPlatform
 
 /// MPT (MosaicML, 2023): GPT-2 without biases and without embeddings of positions, for which it has biases by position.
 package enum MPTFamily: ModelFamily {

@@ -1,5 +1,5 @@
-import Foundation
 import OTJSON
+import OTPlatform
 
 /// A bias of `slope(head)·(key position)` on the products of queries and keys (ALiBi, arXiv:2108.12409) with slopes of
 /// its own.

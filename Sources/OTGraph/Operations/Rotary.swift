@@ -1,5 +1,5 @@
-import Foundation
 import OTJSON
+import OTPlatform
 
 /// Rotary position embedding (Su et al., arXiv:2104.09864): channels `i` and
 /// `i + dimensions/2` of a head, or `2i` and `2i + 1`, turn by `position·frequency(i)`.

@@ -1,14 +1,14 @@
-import Foundation
 import OTFoundation
 import OTJSON
 import OTModel
+import OTPlatform
 
 /// The labels of a classifier, as its config.json names them, and the function that makes scores of logits, as
 /// the pipelines of transformers choose it.
 struct Labels {
   private enum Function { case softmax, sigmoid, identity }
 
-  private let names: [String]
+  let names: [String]
   private let function: Function
 
   /// - Parameters:

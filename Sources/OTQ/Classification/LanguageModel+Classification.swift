@@ -20,6 +20,15 @@ extension LanguageModel {
     return try classifications(of: [(text, pair)])[0].scores
   }
 
+  /// The names of a classifier's labels, in the order of its outputs; nil for a model that is none.
+  ///
+  /// - Throws: ``Refusal`` as reading its configuration throws.
+  package func labelNames() throws(Refusal) -> [String]? {
+    let (sequences, tokens) = (graph.outputs["class_logits"], graph.outputs["token_class_logits"])
+    guard let node = sequences ?? tokens, let count = graph.channelCount(of: node) else { return nil }
+    return try refusing { try Labels(file.model, count: count, isOfTokens: sequences == nil).names }
+  }
+
   private func withoutClasses(_ what: String) -> Refusal {
     let outputs = graph.outputs.keys.sorted().joined(separator: ", ")
     return Refusal(
@@ -31,7 +40,7 @@ extension LanguageModel {
   ///
   /// - Throws: as `classify`.
   package func classifications(
-    of texts: [(text: String, pair: String?)], progress: ((Int) -> Void)? = nil
+    of texts: [(text: String, pair: String?)], progress: ((Int) throws -> Void)? = nil
   ) throws(Refusal) -> [Classification] {
     let (sequences, tokens) = (graph.outputs["class_logits"], graph.outputs["token_class_logits"])
     guard let node = sequences ?? tokens, let count = graph.channelCount(of: node) else {
@@ -76,7 +85,7 @@ extension LanguageModel {
               tokens: sequences == nil ? TokenLabels(tokenIDs: encoding.tokenIDs, scores: rows) : nil,
               tokenCount: encoding.tokenIDs.count, isCut: encoding.isCut))
         }
-        progress?(end)
+        try progress?(end)
       }
       return results
     }

@@ -27,9 +27,17 @@ extension LanguageModel {
   ///   supported, `embed-not-finite`, or `tokenizer-…`.
   public func embed(_ texts: [String]) throws(Refusal) -> [[Float]] { try embeddings(of: texts).vectors }
 
+  /// Numbers of a vector of `embed`; nil for a model that makes none.
+  package var embeddingSize: Int? {
+    guard !isCausal || ((try? file.model.json(.sentenceModules)) ?? nil) != nil,
+      let size = graph.hiddenNode.flatMap(graph.channelCount), let recipe = try? SentenceRecipe(self)
+    else { return nil }
+    return recipe.poolings.count * size
+  }
+
   /// Vectors, and how the texts were read: tokens of each, and which were cut.
   package func embeddings(
-    of texts: [String], progress: ((Int) -> Void)? = nil
+    of texts: [String], progress: ((Int) throws -> Void)? = nil
   ) throws(Refusal) -> SentenceEmbeddings {
     if isCausal, try refusing({ try file.model.json(.sentenceModules) }) == nil {
       throw Refusal(
@@ -71,7 +79,7 @@ extension LanguageModel {
           vectors[index] = vector
         }
         start = end
-        progress?(end)
+        try progress?(end)
       }
       return SentenceEmbeddings(
         vectors: vectors, tokenCounts: sentences.map(\.tokenIDs.count), areCut: sentences.map(\.isCut),

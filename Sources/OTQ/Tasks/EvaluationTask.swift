@@ -84,6 +84,14 @@ extension LanguageModel {
   public func evaluate(
     _ task: EvaluationTask, data path: String, limit: Int? = nil, progress: ((_ done: Int, _ total: Int) -> Void)? = nil
   ) throws(Refusal) -> TaskOutcome {
+    try evaluate(task, data: path, limit: limit) { progress?($0, $1) }
+  }
+
+  /// The same with an observer; what it throws ends the work.
+  package func evaluate(
+    _ task: EvaluationTask, data path: String, limit: Int? = nil,
+    observing progress: @escaping (Int, Int) throws -> Void
+  ) throws(Refusal) -> TaskOutcome {
     try refusing {
       let run = TaskRun(
         model: self, data: try TaskData(path: path), limit: limit, windows: task.windows, progress: progress)

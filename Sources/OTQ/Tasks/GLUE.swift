@@ -77,7 +77,7 @@ struct GLUE: TaskDefinition {
     }
     let targets = try records.map(target)
     let order = try labelOrder(of: model)
-    let results = try model.classifications(of: texts) { run.progress?($0, texts.count) }
+    let results = try model.classifications(of: texts) { try run.progress($0, texts.count) }
     let items = zip(zip(records, targets), results).map { source, result in
       let (record, target) = source
       let logits = result.scores.sorted { $0.index < $1.index }.map { Double($0.logit) }

@@ -1,5 +1,5 @@
-import Foundation
 import OTFoundation
+import OTPlatform
 
 /// The last word of a passage, which only the whole passage tells (Paperno et al., arXiv 1606.06031).
 ///

@@ -34,7 +34,7 @@ extension LanguageModel {
   /// - Throws: `Refusal` with rule `task-data-choice` or `task-data-length` for an item that has no answer;
   ///   `task-model` for a model that does not continue texts.
   func likelihoods(
-    of items: [[LikelihoodRequest]], records: [TaskRecord], progress: ((Int, Int) -> Void)?
+    of items: [[LikelihoodRequest]], records: [TaskRecord], progress: (Int, Int) throws -> Void
   ) throws -> [[Likelihood]] {
     try checkContinuesTexts()
     let encoder = try RequestEncoder(self)
@@ -52,7 +52,7 @@ extension LanguageModel {
   /// The scores of the tokens of each sequence of each item, items together that fit into a batch, the longest first.
   ///
   /// - Throws: as running the model.
-  func scores(of items: [[ScoredSequence]], progress: ((Int, Int) -> Void)?) throws -> [[[TokenScore]]] {
+  func scores(of items: [[ScoredSequence]], progress: (Int, Int) throws -> Void) throws -> [[[TokenScore]]] {
     let lengths = items.map { $0.map(\.tokenIDs.count).max() ?? 0 }
     // Of one length, those that begin alike are neighbours.
     let order = items.indices.sorted { first, second in
@@ -76,7 +76,7 @@ extension LanguageModel {
         scores = scores.dropFirst(items[item].count)
       }
       doneCount += batch.count
-      progress?(doneCount, items.count)
+      try progress(doneCount, items.count)
     }
     return results
   }

@@ -1,5 +1,5 @@
-import Foundation
 import OTFoundation
+import OTPlatform
 import OTRuntime
 
 /// The perplexity of documents.

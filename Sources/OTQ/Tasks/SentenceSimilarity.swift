@@ -12,7 +12,7 @@ struct SentenceSimilarity: TaskDefinition {
     let records = try run.data.records(limit: run.limit)
     let pairs = try records.map { [try $0.text(["sentence1"]), try $0.text(["sentence2"])] }
     let targets = try records.map { try $0.number(["score", "label"]) }
-    let vectors = try run.model.embeddings(of: pairs.flatMap { $0 }) { run.progress?($0 / 2, records.count) }.vectors
+    let vectors = try run.model.embeddings(of: pairs.flatMap { $0 }) { try run.progress($0 / 2, records.count) }.vectors
     let items = records.indices.map { index in
       var item = TaskItem(
         line: records[index].line, scores: [TaskStatistics.cosine(vectors[2 * index], vectors[2 * index + 1])])

@@ -47,7 +47,7 @@ struct TaskRun {
   let limit: Int?
   let windows: TaskWindows
   /// Is told how many items are done, of how many.
-  let progress: ((Int, Int) -> Void)?
+  let progress: (Int, Int) throws -> Void
 }
 
 /// The windows of a perplexity.

@@ -1,5 +1,5 @@
-import Foundation
 import OTFoundation
+import OTPlatform
 
 extension TaskFigure {
   /// A mean, and its standard error: the standard deviation of a sample (divisor n − 1) over √n; none of one value.

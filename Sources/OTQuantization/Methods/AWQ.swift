@@ -1,7 +1,7 @@
-import Foundation
 import OTGraph
 import OTJSON
 import OTObservation
+import OTPlatform
 
 /// AWQ (arXiv 2306.00978, section 3.2): weights alone are quantized, after channels that see large
 /// activations have been scaled up, in ranges that clip some (`ClippedRounding`, unless another rounding is chosen).

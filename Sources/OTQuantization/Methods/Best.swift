@@ -1,7 +1,7 @@
-import Foundation
 import OTGraph
 import OTJSON
 import OTObservation
+import OTPlatform
 
 /// The package's own recipe: shift, scale, rotation, and GPTQ on what the quantized network gives.
 ///

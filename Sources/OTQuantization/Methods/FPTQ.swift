@@ -1,7 +1,7 @@
-import Foundation
 import OTGraph
 import OTJSON
 import OTObservation
+import OTPlatform
 
 /// FPTQ (arXiv 2308.15987): logarithmic equalization of activations, and a choice between static and
 /// dynamic quantization by the size of the site's values.

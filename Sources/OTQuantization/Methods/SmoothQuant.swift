@@ -1,7 +1,7 @@
-import Foundation
 import OTGraph
 import OTJSON
 import OTObservation
+import OTPlatform
 
 /// SmoothQuant (arXiv 2211.10438, equation 4): divides each channel of an activation by a scale and
 /// multiplies the weights with it, so that outliers move to where they are easier to quantize.

@@ -1,5 +1,5 @@
-import Foundation
 import OTFoundation
+import OTPlatform
 import Synchronization
 
 /// Threads that are made once and wait for loops to share.
@@ -19,10 +19,8 @@ package final class WorkerPool: Sendable {
     team = Team()
     for worker in 1..<self.threadCount {
       let team = team
-      let thread = Thread { team.serve(as: worker) }
-      thread.name = "otq worker \(worker)"
-      thread.stackSize = 1 << 20
-      thread.start()
+      // Without it the others do its part.
+      _ = WorkThread.start { team.serve(as: worker) }
     }
   }
 
@@ -109,7 +107,7 @@ extension WorkerPool {
     private let finishedCount = Atomic(0)
     private let isDismissed = Atomic(false)
     private let sleepingCount = Atomic(0)
-    private let condition = NSCondition()
+    private let condition = Condition()
     private let failure = Mutex<(any Error)?>(nil)
     /// Written before a loop is opened, read by those who have joined it.
     private var work: Work?

@@ -1,7 +1,7 @@
-import Foundation
 import OTFoundation
 import OTGraph
 import OTKernels
+import OTPlatform
 
 /// Memory that is aligned for the kernels; pages that are never touched cost nothing.
 final class AlignedMemory<Element: BitwiseCopyable>: @unchecked Sendable {

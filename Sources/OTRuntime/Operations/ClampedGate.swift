@@ -1,5 +1,5 @@
-import Foundation
 import OTGraph
+import OTPlatform
 
 /// The product of a gate and what it gates, channel by channel, both within limits.
 final class ClampedGateStep: RowStep {

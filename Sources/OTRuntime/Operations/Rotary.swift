@@ -1,5 +1,5 @@
-import Foundation
 import OTGraph
+import OTPlatform
 
 /// Turns each head of a row by the angles of the row's position.
 final class RotaryStep: RowStep {

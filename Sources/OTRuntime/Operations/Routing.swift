@@ -1,7 +1,7 @@
-import Foundation
 import OTFoundation
 import OTGraph
 import OTKernels
+import OTPlatform
 
 /// The tokens that a router sends to each expert, with their weights.
 final class RoutingTable: Sendable {

@@ -62,7 +62,7 @@ package struct RunVerification: Sendable {
   package init(
     packed: any Executor, source: any Executor, weights: StoredWeights, sequences: [TokenSequence], file: String,
     comparesOutputs: Bool, tolerance: Tolerance = Tolerance(), byteCount: Int = defaultByteCount,
-    threadCount: Int = 1, progress: ((Int, Int) -> Void)? = nil
+    threadCount: Int = 1, progress: ((Int, Int) throws -> Void)? = nil
   ) throws {
     guard sequences.contains(where: { !$0.tokenIDs.isEmpty }) else {
       throw Refusal("verify-no-text", "there are no tokens to run the models on", file: file)
@@ -76,15 +76,23 @@ package struct RunVerification: Sendable {
       let tokenCount = batch.reduce(0) { $0 + $1.tokenIDs.count }
       for (index, group) in plan.groups(tokenCount: tokenCount, byteCount: byteCount).enumerated() {
         observation.begin(group, observesSites: index == 0)
-        let expected = try source.run(batch, observe: observation.observeSource)
-        let actual = try Refusal.naming(file) { try packed.run(batch, observe: observation.observePacked) }
+        let expected = try source.run(batch) { value in
+          try progress?(done, total)
+          observation.observeSource(value)
+        }
+        let actual = try Refusal.naming(file) {
+          try packed.run(batch) { value in
+            try progress?(done, total)
+            try observation.observePacked(value)
+          }
+        }
         guard index == 0 else { continue }
         for (sequence, results) in zip(batch, zip(actual, expected)) {
           try comparison?.add(results.0, reference: results.1, tokenIDs: sequence.tokenIDs, threadCount: threadCount)
         }
       }
       done += tokenCount
-      progress?(done, total)
+      try progress?(done, total)
     }
     let scheme = ModelScheme(graph: packed.graph, weights: weights)
     self.scheme = scheme

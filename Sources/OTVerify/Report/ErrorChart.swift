@@ -1,4 +1,5 @@
-import Foundation
+import OTFoundation
+import OTPlatform
 
 /// The relative error of every linear over the depth of the model, a line for
 /// each kind of linear; the errors on a logarithmic axis.
@@ -64,7 +65,7 @@ struct ErrorChart {
     return plot.bottom - min(max(share, 0), 1) * (plot.bottom - plot.top)
   }
 
-  private func number(_ value: Double) -> String { String(format: "%.1f", value) }
+  private func number(_ value: Double) -> String { OTFoundation.fixed(value, 1) }
 
   static func style(of index: Int) -> String { "s\(min(index, colourCount - 1))" }
 

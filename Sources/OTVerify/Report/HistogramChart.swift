@@ -1,4 +1,4 @@
-import Foundation
+import OTPlatform
 
 /// Bars of counts as one path, heights by the logarithm, so that the few
 /// outliers that matter can be seen beside the many values that do not.

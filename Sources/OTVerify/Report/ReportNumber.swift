@@ -1,4 +1,3 @@
-import Foundation
 import OTFoundation
 
 /// Numbers as a report shows them.
@@ -22,7 +21,7 @@ enum ReportNumber {
     guard value.isFinite, value != 0 else { return fixed(value, 0) }
     let magnitude = abs(value)
     if magnitude >= 100_000 || magnitude < 0.001 {
-      let text = String(format: "%.1e", value)
+      let text = OTFoundation.scientific(value, 1)
       return text.hasPrefix("-") ? "−" + text.dropFirst() : text
     }
     return fixed(value, magnitude >= 100 ? 0 : magnitude >= 10 ? 1 : magnitude >= 1 ? 2 : 3)

@@ -34,7 +34,7 @@ package struct WeightVerification: Sendable {
   /// - Throws: `Refusal` when the file is damaged or the source cannot be read.
   package init(
     of file: PackedModel, reference: SourceModel, tolerance: Tolerance = Tolerance(), threadCount: Int = 1,
-    progress: ((Int, Int) -> Void)? = nil
+    progress: ((Int, Int) throws -> Void)? = nil
   ) throws {
     try file.container.verify(threadCount: threadCount)
     var (findings, notes) = WeightVerification.graphFindings(file, reference)
@@ -58,7 +58,7 @@ package struct WeightVerification: Sendable {
       }
       for tensor in parts { findings.append(try comparison.finding(tensor, view)) }
       doneByteCount += view.byteCount
-      progress?(doneByteCount, totalByteCount)
+      try progress?(doneByteCount, totalByteCount)
     }
     for name in stored.keys.sorted() {
       findings.append(

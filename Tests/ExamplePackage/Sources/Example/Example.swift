@@ -1,16 +1,40 @@
 import OTQ
 
 /// Reads a model's facts, a tensor and logits, and lets it write or embed:
-/// `Example MODEL.otq [MODEL.otq …]`.
+/// `Example MODEL.otq [MODEL.otq …]`. A folder is converted first, beside it.
 @main struct Example {
   static func main() async throws {
     for path in CommandLine.arguments.dropFirst() {
       do {
-        try await show(path)
+        try await show(path.hasSuffix(".otq") ? path : converted(path))
       } catch let refusal as Refusal {
         print("refused by \(refusal.rule): \(refusal)")
       }
     }
+  }
+
+  /// Converts a checkpoint, verifies the file and gives its path.
+  static func converted(_ checkpoint: String) async throws -> String {
+    let output = checkpoint + ".otq"
+    var options = ConvertOptions()
+    options.bits = 6
+    options.isCalibrated = false
+    options.replacesOutput = true
+    var stages: Set<WorkStage> = []
+    for try await step in try ModelFile.convert(checkpoint, to: output, options: options) {
+      switch step {
+      case .progress(let progress): stages.insert(progress.stage)
+      case .finished(let result):
+        print("converted to \(result.byteCount) bytes by \(result.method), told of \(stages.count) stage")
+      }
+    }
+    let verified = try await ModelFile.verify(output, against: checkpoint).result()
+    print("verified: \(verified.hasPassed)")
+    let copy = try await ModelFile.export(
+      checkpoint, to: checkpoint + ".gguf", format: "gguf", options: ExportOptions(named: ["method": ["per-token"]])
+    ).result()
+    print("exported to \(copy.format)")
+    return output
   }
 
   static func show(_ path: String) async throws {

@@ -6,9 +6,9 @@ import OTRuntime
 import OTVerify
 
 /// A converted file beside its source, on text of the kind that it was calibrated on but not on that itself.
-struct HeldOutText {
+package struct HeldOutText: Sendable {
   /// Samples that are kept from calibration, where the text has as many.
-  static let sampleCount = 4
+  package static let sampleCount = 4
 
   private let finding: ModelFinding
   private let count: Int
@@ -19,7 +19,7 @@ struct HeldOutText {
   /// Nil where no text was held out, or the file cannot be run.
   ///
   /// - Throws: as executors throw.
-  init?(_ samples: Calibration.Samples?, plan: ConversionPlan, file: PackedModel, threadCount: Int) throws {
+  package init?(_ samples: Calibration.Samples?, plan: ConversionPlan, file: PackedModel, threadCount: Int) throws {
     guard let heldOut = samples?.heldOut, !heldOut.isEmpty, let graph = file.graph, !graph.outputs.isEmpty else {
       return nil
     }
@@ -32,12 +32,12 @@ struct HeldOutText {
   }
 
   /// What is outside the default tolerance, a line each.
-  var warnings: [String] {
+  package var warnings: [String] {
     finding.faults.map { "on text that it was not calibrated on, the file's \($0.figure) \($0.message)" }
   }
 
   /// One line.
-  var text: String {
+  package var text: String {
     var figures: [String] = []
     if let divergence = finding.divergence { figures.append("KL \(fixed(divergence.mean, 4)) nats") }
     if let perplexity = finding.perplexity {
@@ -48,7 +48,7 @@ struct HeldOutText {
   }
 
   /// `{samples, klMean, perplexityRatio, perplexityRatioStandardError}` and cosines by output.
-  var json: JSONValue {
+  package var json: JSONValue {
     func value(_ value: Double?) -> JSONValue { value.flatMap { $0.isFinite ? .number($0) : nil } ?? .null }
     var members: JSONObject = ["samples": .integer(count)]
     if let divergence = finding.divergence { members["klMean"] = value(divergence.mean) }

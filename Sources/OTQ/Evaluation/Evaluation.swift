@@ -1,12 +1,10 @@
-import Foundation
 import OTFoundation
 import OTGraph
 import OTJSON
-import OTQ
 import OTRuntime
 
 /// The results of `eval`, gathered window by window.
-struct Evaluation {
+package struct Evaluation {
   private let model: LanguageModel
   private let reference: LanguageModel?
   private let threadCount: Int
@@ -24,11 +22,13 @@ struct Evaluation {
   private var tokenCount = 0
   private var seconds = 0.0
 
-  /// - Parameter files: what is to be written of each window, beside the figures.
-  /// - Throws: `Refusal` with rule `eval-no-logits`, `eval-no-output` or `eval-vocabulary`.
-  init(_ model: LanguageModel, reference: LanguageModel?, files: [EvaluationFile.Value], threadCount: Int) throws {
+  /// - Parameters:
+  ///   - reference: another model that it is compared with.
+  ///   - nodes: nodes whose values are wanted of each window, beside the figures.
+  /// - Throws: `Refusal` with rule `eval-no-logits` or `eval-vocabulary`.
+  package init(_ model: LanguageModel, reference: LanguageModel?, nodes: [String] = [], threadCount: Int) throws {
     scores = Graph.scoreOutputs.first { model.graph.outputs[$0] != nil }
-    guard scores != nil || files.contains(where: { $0 != .logits }) else {
+    guard scores != nil || !nodes.isEmpty else {
       throw Refusal("eval-no-logits", "gives no logits", file: model.file.path)
     }
     if let reference {
@@ -44,8 +44,7 @@ struct Evaluation {
     self.model = model
     self.reference = reference
     self.threadCount = threadCount
-    let nodes = try files.map { try $0.node(of: model) } + [scores.flatMap { model.graph.outputs[$0] }]
-    wanted = Set(nodes.compactMap { $0 }).sorted()
+    wanted = Set(nodes + [scores.flatMap { model.graph.outputs[$0] }].compactMap { $0 }).sorted()
   }
 
   private static func scoreCount(of model: LanguageModel, _ output: String?) -> Int? {
@@ -56,7 +55,7 @@ struct Evaluation {
   ///
   /// - Parameter label: the class that the window has.
   /// - Throws: `Refusal` with rule `eval-not-finite` for logits that are NaN or infinite.
-  mutating func add(_ window: TokenSequence, label: Int?) throws -> [String: Matrix] {
+  package mutating func add(_ window: TokenSequence, label: Int?) throws -> [String: Matrix] {
     let start = ContinuousClock.now
     let result = try Evaluation.run(model, window, until: wanted)
     seconds += (ContinuousClock.now - start) / .seconds(1)
@@ -137,7 +136,8 @@ struct Evaluation {
   }
   private var tokensPerSecond: Double { Double(tokenCount) / max(seconds, 1e-9) }
 
-  var json: JSONValue {
+  /// All figures.
+  package var json: JSONValue {
     func number(_ value: Double?) -> JSONValue {
       // JSON has no infinity.
       value.flatMap { $0.isFinite ? .number($0) : nil } ?? .null
@@ -165,7 +165,8 @@ struct Evaluation {
     return .object(members)
   }
 
-  var text: String {
+  /// The figures for people.
+  package var text: String {
     func number(_ value: Double?, _ places: Int) -> String { value.map { fixed($0, places) } ?? "–" }
     let none =
       scores == "logits"

@@ -1,5 +1,5 @@
 import OTFoundation
-import OTProof
+import OTQ
 import Testing
 
 @Suite struct RequirementTests {
@@ -46,7 +46,7 @@ import Testing
   }
 
   @Test func theLadderRisesInBits() {
-    let ladder = Settings.ladder
+    let ladder = WeightSettings.ladder
     // By the bits that a weight takes with a float32 for each scale, rows taken as long.
     let sizes = ladder.map { Double($0.bits) + ($0.groupSize.map { 32 / Double($0) } ?? 0) }
     #expect(sizes == sizes.sorted() && Set(ladder).count == ladder.count)

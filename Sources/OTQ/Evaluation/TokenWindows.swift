@@ -7,12 +7,13 @@ import OTText
 import OTTokenizer
 
 /// Windows of tokens from a safetensors file or from text, all of one length.
-struct TokenWindows {
-  let windows: [TokenSequence]
+package struct TokenWindows {
+  /// The windows.
+  package let windows: [TokenSequence]
   /// Tokens of each window.
-  let length: Int
+  package let length: Int
   /// The class of each window, where the file states it.
-  let labels: [Int]?
+  package let labels: [Int]?
   private let path: String?
 
   /// Reads a matrix, whose rows are the windows, or a row of tokens, which is
@@ -32,7 +33,7 @@ struct TokenWindows {
   ///   - limit: the most windows.
   ///   - graphs: the models that are to read them.
   /// - Throws: `Refusal` with a rule `ids-…`, or as `SafetensorsFile` throws.
-  init(
+  package init(
     path: String, tensor name: String?, context: Int?, standard: Int = 512, option: String, limit: Int?,
     graphs: [Graph]
   ) throws {
@@ -101,7 +102,7 @@ struct TokenWindows {
   ///   - limit: the most windows.
   ///   - graphs: the models that are to read them.
   /// - Throws: `Refusal` with rule `text-context` or `text-token`, or as `TokenSampling` throws.
-  init(texts: [String], tokenizer: Tokenizer, context: Int?, limit: Int?, graphs: [Graph]) throws {
+  package init(texts: [String], tokenizer: Tokenizer, context: Int?, limit: Int?, graphs: [Graph]) throws {
     let longest = graphs.compactMap(\.contextLength).min()
     let length = context ?? min(512, longest ?? 512)
     if let longest, length > longest {
@@ -120,7 +121,7 @@ struct TokenWindows {
   /// The windows without the padding at their ends, which no token sees.
   ///
   /// - Throws: `Refusal` with rule `ids-mask` where a window hides other tokens, too, or all.
-  var unmasked: [TokenSequence] {
+  package var unmasked: [TokenSequence] {
     get throws {
       try windows.enumerated().map { index, window in
         guard let sequence = window.withoutPadding, !sequence.tokenIDs.isEmpty else {

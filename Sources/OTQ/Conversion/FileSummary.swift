@@ -5,15 +5,17 @@ import OTModel
 import OTVerify
 
 /// Sizes and errors of an `.otq` file, as `inspect` and `convert` print them.
-struct FileSummary {
-  let file: PackedModel
+package struct FileSummary: Sendable {
+  /// The file.
+  package let file: PackedModel
 
-  init(_ file: PackedModel) { self.file = file }
+  /// A summary of a file.
+  package init(_ file: PackedModel) { self.file = file }
 
   private var container: Container { file.container }
 
   /// Bits that an element of the tensor takes in the file, scales and all.
-  func bitsPerWeight(_ tensor: StoredTensor) -> Double? {
+  package func bitsPerWeight(_ tensor: StoredTensor) -> Double? {
     guard tensor.shape.elementCount > 0 else { return nil }
     return Double(container.storedByteCount(of: tensor) * 8) / Double(tensor.shape.elementCount)
   }
@@ -30,7 +32,8 @@ struct FileSummary {
     }
   }
 
-  var headline: String {
+  /// Size, size of the source, and bits per weight, in a line.
+  package var headline: String {
     let size = container.file.byteCount
     let source = sourceByteCount
     let ratio = source > 0 ? fixed(Double(size) / Double(source) * 100, 1) : "–"
@@ -39,7 +42,7 @@ struct FileSummary {
   }
 
   /// The facts of the file in a report, names and values.
-  var facts: [(name: String, value: String)] {
+  package var facts: [(name: String, value: String)] {
     func text(_ value: JSONValue?) -> String { value?.string ?? "–" }
     var facts: [(name: String, value: String)] = [
       ("family", text(container.metadata["family"])), ("method", text(container.metadata["method"]?["name"])),
@@ -56,7 +59,7 @@ struct FileSummary {
   }
 
   /// What the file had to hold, and what was measured; nil where nothing was required.
-  private var requirementLine: String? {
+  package var requirementLine: String? {
     let measured = container.metadata["requirements"]?["measured"]?.array ?? []
     let texts = measured.compactMap { entry in
       entry["requirement"]?.string.map { text in
@@ -67,7 +70,7 @@ struct FileSummary {
   }
 
   /// Totals as JSON.
-  func totals(adding members: JSONObject = [:]) -> JSONValue {
+  package func totals(adding members: JSONObject = [:]) -> JSONValue {
     let all = sums(container.tensors)
     var result: JSONObject = [
       "file": .string(file.path), "byteCount": .integer(container.file.byteCount),
@@ -81,7 +84,7 @@ struct FileSummary {
   }
 
   /// Everything as JSON.
-  var json: JSONValue {
+  package var json: JSONValue {
     var members: JSONObject = [:]
     for key in [
       "producer", "sourceFormat", "sourceQuantization", "family", "method", "options", "requirements", "sources",
@@ -106,27 +109,5 @@ struct FileSummary {
         return .object(entry)
       })
     return totals(adding: members)
-  }
-
-  /// The table for people.
-  var text: String {
-    var table = TextTable([
-      ("tensor", .left), ("shape", .left), ("stored as", .left), ("bytes", .right), ("bits/weight", .right),
-      ("SQNR dB", .right), ("max err/step", .right),
-    ])
-    for tensor in container.tensors {
-      table.append([
-        Refusal.printable(tensor.name), tensor.shape.description, Refusal.printable(tensor.storageDescription),
-        "\(container.storedByteCount(of: tensor))", bitsPerWeight(tensor).map { fixed($0, 3) } ?? "–",
-        tensor.error.map { $0.sqnrDecibels.map { fixed($0, 2) } ?? "∞" } ?? "",
-        tensor.error.map { fixed($0.maximumInSteps, 4) } ?? "",
-      ])
-    }
-    let method = container.metadata["method"]?["name"]?.string ?? "–"
-    let family = container.metadata["family"]?.string ?? "unknown"
-    let model = "family \(family), method \(method), \(container.tensors.count) tensors"
-    let held = requirementLine.map { ["held before it was written: \(Refusal.printable($0))"] } ?? []
-    let lines = [model] + held + (file.graph?.siteLines ?? [])
-    return table.text + "\n\n" + (lines + [headline]).joined(separator: "\n")
   }
 }

@@ -4,7 +4,6 @@ import OTGraph
 import OTJSON
 import OTModel
 import OTObservation
-import OTQ
 import OTRuntime
 import OTVerify
 
@@ -43,8 +42,7 @@ package struct Gate: Sendable {
   /// - Throws: `Refusal` with rule `require-text` where figures on text are required and there is none, or as tasks
   ///   refuse their data.
   package init(
-    _ requirements: [Requirement], text: Text, source: SourceModel, threadCount: Int,
-    progress: ((_ doneCount: Int, _ count: Int) -> Void)? = nil
+    _ requirements: [Requirement], text: Text, source: SourceModel, threadCount: Int, _ observer: WorkObserver
   ) throws {
     if let requirement = requirements.first(where: { $0.data == nil }), text.sequences.isEmpty {
       throw Refusal(
@@ -58,7 +56,7 @@ package struct Gate: Sendable {
     if !data.isEmpty {
       let model = try LanguageModel(ModelFile(.source(source)), threadCount: threadCount)
       for data in data where outcomes[data] == nil {
-        outcomes[data] = try model.evaluate(EvaluationTask.named(data.task), data: data.path, progress: progress)
+        outcomes[data] = try Gate.outcome(of: data, model, observer)
       }
     }
     self.outcomes = outcomes
@@ -69,16 +67,14 @@ package struct Gate: Sendable {
   /// - Parameters:
   ///   - path: the file.
   ///   - name: what refusals call it.
-  /// - Throws: as executors and tasks throw.
-  package func judge(
-    _ path: String, name: String, progress: ((_ doneCount: Int, _ count: Int) -> Void)? = nil
-  ) throws -> Judgement {
+  /// - Throws: as executors and tasks throw, and what the observer throws.
+  package func judge(_ path: String, name: String, _ observer: WorkObserver) throws -> Judgement {
     do {
       // By its bytes, since its name is still that of an unfinished file.
       let file = try PackedModel(Container(MappedFile(path: path)))
       let finding = try finding(file)
       return Judgement(
-        measurements: try requirements.map { try measure($0, file, finding, progress) }, finding: finding, run: text.run
+        measurements: try requirements.map { try measure($0, file, finding, observer) }, finding: finding, run: text.run
       )
     } catch var refusal as Refusal where refusal.file == path {
       refusal.file = name
@@ -97,8 +93,7 @@ package struct Gate: Sendable {
   }
 
   private func measure(
-    _ requirement: Requirement, _ file: PackedModel, _ finding: ModelFinding?,
-    _ progress: ((_ doneCount: Int, _ count: Int) -> Void)?
+    _ requirement: Requirement, _ file: PackedModel, _ finding: ModelFinding?, _ observer: WorkObserver
   ) throws -> Measurement {
     guard let data = requirement.data else {
       guard let value = finding.flatMap(requirement.figure.value) else {
@@ -110,14 +105,19 @@ package struct Gate: Sendable {
       return Measurement(requirement: requirement, value: value, standardError: error)
     }
     let model = try LanguageModel(ModelFile(.packed(file)), threadCount: threadCount)
-    let outcome = try model.evaluate(EvaluationTask.named(data.task), data: data.path, progress: progress)
-    let own = outcome.primary
+    let own = try Gate.outcome(of: data, model, observer).primary
     guard case .accuracyDrop = requirement.figure, let reference = outcomes[data]?.primary else {
       return Measurement(requirement: requirement, value: own.value, standardError: own.standardError)
     }
     return Measurement(
       requirement: requirement, value: (reference.value - own.value) * 100, standardError: nil,
       reference: reference.value)
+  }
+
+  private static func outcome(
+    of data: QuestionFile, _ model: LanguageModel, _ observer: WorkObserver
+  ) throws -> TaskOutcome {
+    try model.evaluate(EvaluationTask.named(data.task), data: data.path, observing: observer.begin(.answering))
   }
 
   private static func names(_ finding: ModelFinding?) -> String {

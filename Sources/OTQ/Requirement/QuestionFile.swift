@@ -1,5 +1,3 @@
-import OTQ
-
 /// A file of questions, and the task whose rules they follow.
 package struct QuestionFile: Sendable, Hashable {
   /// The task's name.

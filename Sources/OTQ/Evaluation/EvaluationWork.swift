@@ -1,0 +1,77 @@
+import OTFoundation
+import OTJSON
+
+/// The options of `eval` that do not write files.
+package struct EvaluationOptions: Sendable, Hashable {
+  /// Paths of text files.
+  package var paths: [String] = []
+  /// Path of a file of tokens, instead of text.
+  package var ids: String?
+  /// The tensor of `ids` to read.
+  package var tensor: String?
+  /// Tokens of a window; nil: 512, or the model's limit.
+  package var context: Int?
+  /// The most windows.
+  package var windowCount: Int?
+  /// The threads to use; nil: all cores.
+  package var threadCount: Int?
+
+  /// The defaults.
+  package init() {}
+
+  /// Options by the names that `otconvert eval` gives them.
+  ///
+  /// - Throws: ``Refusal`` with rule `option-unknown`, `option-value` or `option-conflict`.
+  package init(named options: [String: [String]]) throws(Refusal) {
+    var named = NamedOptions(options)
+    paths = try named.paths("text")
+    ids = try named.text("ids")
+    tensor = try named.text("tensor")
+    context = try named.integer("context")
+    windowCount = try named.integer("windows")
+    threadCount = try named.threadCount()
+    try named.finish()
+    try check()
+  }
+
+  /// - Throws: ``Refusal`` with rule `option-value` or `option-conflict`.
+  package func check() throws(Refusal) {
+    try OptionFault.refuse(
+      paths.isEmpty == (ids == nil),
+      conflict: "either --text with files of text or --ids with a file of tokens is needed")
+    try OptionFault.refuse(tensor != nil && ids == nil, conflict: "--tensor needs --ids")
+    try OptionFault.refuse(context.map { $0 < 1 } ?? false, value: "--context must be positive")
+    try OptionFault.refuse(windowCount.map { $0 < 1 } ?? false, value: "--windows must be positive")
+  }
+
+  /// The windows of text or tokens for a model, and for another that it is compared with.
+  ///
+  /// - Throws: as `TokenWindows` and tokenizers throw.
+  package func windows(for model: LanguageModel, and reference: LanguageModel?) throws -> TokenWindows {
+    let graphs = [model.graph] + (reference.map { [$0.graph] } ?? [])
+    if let ids {
+      return try TokenWindows(
+        path: ids, tensor: tensor, context: context, option: "--context", limit: windowCount, graphs: graphs)
+    }
+    return try TokenWindows(
+      texts: paths, tokenizer: model.tokenizer(), context: context, limit: windowCount, graphs: graphs)
+  }
+
+  /// Runs a model on the windows: perplexity, and the distance from another model.
+  ///
+  /// - Throws: `Refusal` with a rule `eval-…`, as `windows(for:and:)` and executors throw, and what the observer throws.
+  package func evaluation(
+    of model: LanguageModel, against reference: LanguageModel?, _ observer: WorkObserver
+  ) throws -> Evaluation {
+    let tokens = try windows(for: model, and: reference)
+    var evaluation = try Evaluation(
+      model, reference: reference, threadCount: threadCount ?? Machine.processorCount)
+    let progress = observer.begin(.evaluating)
+    for (index, window) in tokens.windows.enumerated() {
+      try progress(index, tokens.windows.count)
+      _ = try evaluation.add(window, label: tokens.labels?[index])
+    }
+    try progress(tokens.windows.count, tokens.windows.count)
+    return evaluation
+  }
+}

@@ -1,0 +1,212 @@
+import OTConversion
+import OTFoundation
+import OTJSON
+import OTModel
+import OTRuntime
+import OTText
+import OTVerify
+
+/// A comparison of an `.otq` file with its source, from its options to the report.
+package struct VerifyWork: Sendable {
+  private let path: String
+  private let reference: String?
+  private let options: VerifyOptions
+
+  /// Tokens of a sequence, unless told otherwise or a model reads fewer.
+  private static let standardLength = 256
+
+  /// - Throws: ``Refusal`` for options that are wrong: `option-…`.
+  package init(_ path: String, reference: String?, _ options: VerifyOptions) throws(Refusal) {
+    try options.check(hasReference: reference != nil)
+    (self.path, self.reference, self.options) = (path, reference, options)
+  }
+
+  /// Compares, and writes the files that are asked for.
+  ///
+  /// - Returns: nil without a reference, for a file that is undamaged.
+  /// - Throws: `Refusal` as readers and executors throw, and what the observer throws; not for what is outside the
+  ///   tolerance.
+  package func run(_ observer: WorkObserver) throws -> VerificationReport? {
+    let allowed = try options.tolerance.map { path in
+      try Tolerance(named: path) ?? Tolerance(json: try JSONValue.parse(contentsOf: MappedFile(path: path)), file: path)
+    }
+    let file = try PackedModel(path: path)
+    guard let reference else {
+      try file.container.verify(threadCount: options.threads)
+      return nil
+    }
+    let source = try file.comparable(
+      SourceModel(path: reference, family: file.graph?.family), in: SystemFolder.temporary)
+    let inputs =
+      [file.container.file.identity] + source.checkpoint.inputs + options.text.inputs
+      + FileIdentity.all([options.tolerance])
+    // Opened first, so that a long run does not end with a path that cannot be written.
+    let outputs = try VerificationOutputs(options, inputs: inputs)
+    let result = try report(on: file, source, reference, allowed ?? Tolerance(), observer)
+    try outputs.write(result)
+    return result
+  }
+
+  private func report(
+    on file: PackedModel, _ source: SourceModel, _ reference: String, _ allowed: Tolerance, _ observer: WorkObserver
+  ) throws -> VerificationReport {
+    var run: RunVerification?
+    var used: VerificationReport.Text?
+    // Text and models first: what cannot be run is to be refused at once.
+    let models = options.level == .weights ? nil : try self.models(file, source)
+    let sequences = try models.map { try self.sequences(for: $0.packed, and: $0.source) }
+    let weights = try WeightVerification(
+      of: file, reference: source, tolerance: allowed, threadCount: options.threads,
+      progress: observer.begin(.verifying))
+    if let models, let sequences {
+      let progress = observer.begin(.running)
+      run = try Refusal.naming(reference) {
+        try RunVerification(
+          packed: models.packed.executor, source: models.source.executor,
+          weights: StoredWeights(graph: models.packed.graph, container: file.container),
+          sequences: sequences.sequences, file: path, comparesOutputs: options.level == .model, tolerance: allowed,
+          threadCount: options.threads, progress: progress)
+      }
+      run?.add(trials: file.container.metadata["method"]?["trials"])
+      used = VerificationReport.Text(
+        source: sequences.name, sequenceCount: sequences.sequences.count,
+        tokenCount: sequences.sequences.reduce(0) { $0 + $1.tokenIDs.count })
+    }
+    return VerificationReport(
+      path: path, files: try records([file.container.file] + source.checkpoint.files.map(\.mapped)),
+      facts: FileSummary(file).facts, weights: weights, run: run, text: used)
+  }
+
+  private func models(_ file: PackedModel, _ source: SourceModel) throws -> (
+    packed: LanguageModel, source: LanguageModel
+  ) {
+    (
+      try LanguageModel(ModelFile(.packed(file)), threadCount: options.threads),
+      try LanguageModel(ModelFile(.source(source)), threadCount: options.threads)
+    )
+  }
+
+  /// Digests take a while, and only the page shows them.
+  private func records(_ files: [MappedFile]) throws -> [FileRecord] {
+    guard options.report != nil else { return [] }
+    return try files.map {
+      FileRecord(name: $0.path.lastPathComponent, byteCount: $0.byteCount, sha256: try SHA256Digest.hex(of: $0))
+    }
+  }
+
+  /// The sequences, and where they are from in words.
+  ///
+  /// - Throws: `Refusal` with rule `tokenizer-missing`, `ids-…` or `text-…`, or
+  ///   as tokenizers throw.
+  private func sequences(
+    for packed: LanguageModel, and source: LanguageModel
+  ) throws -> (sequences: [TokenSequence], name: String) {
+    let graphs = [packed.graph, source.graph]
+    let longest = graphs.compactMap(\.contextLength).min() ?? .max
+    let text = options.text
+    if let ids = text.ids {
+      let tokens = try TokenWindows(
+        path: ids, tensor: text.tensor, context: text.length, standard: Self.standardLength, option: "--length",
+        limit: text.sampleCount, graphs: graphs)
+      return (try tokens.unmasked, ids.lastPathComponent)
+    }
+    guard let tokenizer = try source.file.model.tokenizer() else {
+      throw Refusal(
+        "tokenizer-missing", "has no tokenizer beside it, so that text cannot be read", file: source.file.path,
+        remedy: "put the model's tokenizer.json beside it, or give tokens with --ids")
+    }
+    var samples = TextSamples()
+    samples.paths = text.paths
+    samples.count = text.sampleCount
+    samples.length = text.length ?? min(Self.standardLength, longest)
+    samples.seed = text.seed
+    let drawn = try samples.draw(
+      tokenizer: tokenizer, contextLength: source.contextLength, vocabularySize: source.vocabularySize)
+    return (drawn.tokens.map { TokenSequence($0) }, samples.names.joined(separator: ", "))
+  }
+
+  /// Compares; the result says whether the file has passed.
+  ///
+  /// - Throws: as `run`.
+  package func result(_ observer: WorkObserver) throws -> VerifyResult {
+    guard let report = try run(observer) else {
+      return VerifyResult(path: path, faults: [], notes: [], json: undamaged.text(pretty: true))
+    }
+    return VerifyResult(
+      path: path, faults: report.faults, notes: report.weights.notes, json: report.json.text(pretty: true))
+  }
+
+  /// The result without a reference.
+  package var undamaged: JSONValue { .object(["file": .string(path), "passed": .bool(true)]) }
+}
+
+/// The files that `verify` writes: opened early, whole or not at all.
+private struct VerificationOutputs {
+  private let report: AtomicFile?
+  private let junit: AtomicFile?
+
+  init(_ options: VerifyOptions, inputs: [FileIdentity]) throws {
+    let force = options.replacesOutput
+    try AtomicFile.check([options.report, options.junit].compactMap { $0 }, force: force, inputs: inputs)
+    report = try options.report.map { try AtomicFile(path: $0, force: force, inputs: inputs) }
+    junit = try options.junit.map { try AtomicFile(path: $0, force: force, inputs: inputs) }
+  }
+
+  func write(_ result: VerificationReport) throws {
+    if let report {
+      try report.append(HTMLReport(result).text.utf8)
+      try report.commit()
+    }
+    if let junit {
+      try junit.append(JUnitReport(result).text.utf8)
+      try junit.commit()
+    }
+  }
+}
+
+/// The result of comparing an `.otq` file with its source.
+public struct VerifyResult: Sendable, Hashable {
+  /// The file.
+  public let path: String
+  /// What is outside the tolerance, a sentence each.
+  public let faults: [String]
+  /// Oddities that are no faults, a line each.
+  public let notes: [String]
+  /// What `otconvert verify --json` prints.
+  public let json: String
+
+  /// True when nothing is outside the tolerance.
+  public var hasPassed: Bool { faults.isEmpty }
+
+  /// The refusal of a file that has not passed; nil for one that has.
+  package var refusal: Refusal? { VerifyResult.refusal(of: path, faults) }
+
+  fileprivate static func refusal(of path: String, _ faults: [String]) -> Refusal? {
+    guard !faults.isEmpty else { return nil }
+    let more = faults.count > 8 ? "; and \(faults.count - 8) more" : ""
+    return Refusal("verify-failed", faults.prefix(8).joined(separator: "; ") + more, file: path)
+  }
+}
+
+extension VerificationReport {
+  /// The refusal of a file that has not passed; nil for one that has.
+  package var refusal: Refusal? { VerifyResult.refusal(of: path, faults) }
+}
+
+extension ModelFile {
+  /// Compares an `.otq` file with the checkpoint that it was made from: weights, layers, whole models.
+  ///
+  /// - Parameters:
+  ///   - path: of the `.otq` file.
+  ///   - reference: path of the checkpoint; nil: every checksum and quantized value of the file is checked, alone.
+  /// - Returns: the work, which begins when it is iterated. A file outside the tolerance is a result with faults; the
+  ///   work throws ``Refusal`` with a rule `otq-…` for damage, or the readers' rules, `tokenizer-…`, `output-…` or
+  ///   `cancelled`.
+  /// - Throws: ``Refusal`` with a rule `option-…` for options that are wrong.
+  public static func verify(
+    _ path: String, against reference: String? = nil, options: VerifyOptions = VerifyOptions()
+  ) throws(Refusal) -> FileWork<VerifyResult> {
+    let work = try VerifyWork(path, reference: reference, options)
+    return FileWork { try work.result($0) }
+  }
+}

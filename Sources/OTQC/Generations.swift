@@ -1,0 +1,127 @@
+// Names and documentation of the functions are those of otq.h.
+// swift-format-ignore-file: AlwaysUseLowerCamelCase, AllPublicDeclarationsHaveDocumentation
+
+import COTQ
+import OTFoundation
+import OTJSON
+import OTPlatform
+import OTQ
+import Synchronization
+
+/// A text that a caller in C lets a model write; one thread at a time.
+final class GenerationBox: @unchecked Sendable {
+  private let lock = Mutex(())
+  private let loop: GenerationLoop
+  /// What the caller looks at until the next call.
+  private var text: CText?
+  private var summary: CText?
+  private var tokenIDs: UnsafeMutablePointer<Int64>?
+
+  init(_ loop: GenerationLoop) { self.loop = loop }
+
+  deinit { free(tokenIDs) }
+
+  /// The next piece; all zeros after the last.
+  func next() throws -> otq_piece {
+    try lock.withLock { _ throws(Refusal) in
+      free(tokenIDs)
+      (text, summary, tokenIDs) = (nil, nil, nil)
+      guard let piece = try loop.next(isCancelled: { false }) else { return otq_piece() }
+      return try refusing { try keep(piece) }
+    }
+  }
+
+  private func keep(_ piece: GeneratedPiece) throws -> otq_piece {
+    let text = CText(piece.text)
+    let summary = piece.summary.map { CText(JSONValue.object($0.members).text(pretty: true)) }
+    (self.text, self.summary) = (text, summary)
+    tokenIDs = try CallersMemory.copy(piece.tokenIDs)
+    return otq_piece(
+      text: text.address, byte_count: text.byteCount, token_ids: tokenIDs, token_count: piece.tokenIDs.count,
+      summary: summary?.address)
+  }
+
+  /// - Throws: `Refusal` as `otq_generate` says.
+  static func begin(
+    _ model: LanguageModel, tokenIDs: [Int], _ options: GenerationOptions
+  ) throws(Refusal) -> GenerationBox {
+    GenerationBox(try GenerationLoop(model, tokenIDs: tokenIDs, options: options))
+  }
+}
+
+extension GeneratedPiece.Summary {
+  fileprivate var members: JSONObject {
+    [
+      "stopReason": .string(stopReason.rawValue), "promptTokenCount": .integer(promptTokenCount),
+      "tokenCount": .integer(tokenCount), "promptSeconds": .number(promptSeconds), "seconds": .number(seconds),
+    ]
+  }
+}
+
+@c @implementation
+public func otq_generate(
+  _ model: OpaquePointer?, _ prompt: UnsafePointer<CChar>?, _ byte_count: Int, _ options: UnsafePointer<CChar>?,
+  _ callback: otq_piece_callback?, _ context: UnsafeMutableRawPointer?, _ error: UnsafeMutablePointer<OpaquePointer?>?
+) -> otq_status {
+  answer(error) {
+    let callback = try Argument.present(callback, "callback")
+    let options = try GenerationOptions(named: Argument.options(options))
+    let model = try ModelBox.find(model)
+    let prompt = try Argument.text(prompt, byteCount: byte_count, "prompt")
+    let generation = try GenerationBox.begin(model, tokenIDs: model.promptTokenIDs(prompt), options)
+    var isLast = false
+    while !isLast {
+      var piece = try generation.next()
+      isLast = piece.summary != nil
+      if callback(&piece, context) != 0 { return }
+    }
+  }
+}
+
+@c @implementation
+public func otq_generation_begin(
+  _ model: OpaquePointer?, _ prompt: UnsafePointer<CChar>?, _ byte_count: Int, _ options: UnsafePointer<CChar>?,
+  _ generation: UnsafeMutablePointer<OpaquePointer?>?, _ error: UnsafeMutablePointer<OpaquePointer?>?
+) -> otq_status {
+  generation?.pointee = nil
+  return answer(error) {
+    let generation = try Argument.present(generation, "generation")
+    let options = try GenerationOptions(named: Argument.options(options))
+    let model = try ModelBox.find(model)
+    let prompt = try Argument.text(prompt, byteCount: byte_count, "prompt")
+    generation.pointee = Handles.shared.add(
+      try GenerationBox.begin(model, tokenIDs: model.promptTokenIDs(prompt), options))
+  }
+}
+
+@c @implementation
+public func otq_generation_begin_with_tokens(
+  _ model: OpaquePointer?, _ token_ids: UnsafePointer<Int64>?, _ count: Int, _ options: UnsafePointer<CChar>?,
+  _ generation: UnsafeMutablePointer<OpaquePointer?>?, _ error: UnsafeMutablePointer<OpaquePointer?>?
+) -> otq_status {
+  generation?.pointee = nil
+  return answer(error) {
+    let generation = try Argument.present(generation, "generation")
+    let options = try GenerationOptions(named: Argument.options(options))
+    let model = try ModelBox.find(model)
+    generation.pointee = Handles.shared.add(
+      try GenerationBox.begin(model, tokenIDs: Argument.tokenIDs(token_ids, count), options))
+  }
+}
+
+@c @implementation
+public func otq_generation_next(
+  _ generation: OpaquePointer?, _ piece: UnsafeMutablePointer<otq_piece>?,
+  _ error: UnsafeMutablePointer<OpaquePointer?>?
+) -> otq_status {
+  piece?.pointee = otq_piece()
+  return answer(error) {
+    let piece = try Argument.present(piece, "piece")
+    piece.pointee = try Argument.object(generation, "generation", as: GenerationBox.self).next()
+  }
+}
+
+@c @implementation
+public func otq_generation_free(_ generation: OpaquePointer?) {
+  Handles.shared.remove(generation, as: GenerationBox.self)
+}
