@@ -54,6 +54,27 @@ import Testing
     #expect(TaskStatistics.cosine([0, 0], [1, 2]) == 0)
   }
 
+  /// Numbers of Python's `random`: of seed 0 the first, of seed 99 the 700th, beyond the first state.
+  @Test func drawsArePythons() {
+    var generator = MersenneTwister(seed: 0)
+    #expect(generator.nextDouble() == 0.8444218515250481)
+    #expect(generator.nextDouble() == 0.7579544029403025)
+    generator = MersenneTwister(seed: 7)
+    #expect(generator.nextDouble() == 0.32383276483316237)
+    generator = MersenneTwister(seed: 99)
+    for _ in 1..<700 { _ = generator.nextDouble() }
+    #expect(generator.nextDouble() == 0.1557611565809286)
+  }
+
+  /// What Python gives with `random.choices` for two seeds.
+  @Test func drawnErrors() throws {
+    let losses = [1.0, 2.5, 0.5, 3, 2]
+    let found = try #require(
+      try TaskStatistics.drawnErrorOfPerplexity(losses, seedCount: 2, threadCount: 2))
+    #expect(isClose(found, 2.789323408271113))
+    #expect(try TaskStatistics.drawnErrorOfPerplexity([1], threadCount: 1) == nil)
+  }
+
   @Test func theFirstOfEqualsIsChosen() {
     #expect(TaskStatistics.firstGreatest([1, 3, 3, 2]) == 1)
     #expect(TaskStatistics.firstGreatest([]) == nil)

@@ -12,7 +12,7 @@ struct LAMBADA: TaskDefinition {
   let fields = "text; or a passage a line"
 
   /// `perplexity` of the last words, exp of the mean of −ln p, and `acc`, the share of those all of whose tokens are
-  /// the likeliest ones. The standard error of the perplexity is that of the mean, by the delta method.
+  /// the likeliest ones. The standard error of the perplexity is drawn as lm-eval draws it.
   func evaluate(_ run: TaskRun) throws -> TaskResult {
     try run.model.checkContinuesTexts()
     let (records, requests) = try passages(run.data, limit: run.limit)
@@ -25,7 +25,12 @@ struct LAMBADA: TaskDefinition {
     let losses = items.flatMap { $0.scores.map { -$0 } }
     return TaskResult(
       figures: [
-        .mean("acc", items.map { $0.isRight == true ? 1 : 0 }), .exponentialOfMean("perplexity", losses),
+        .mean("acc", items.map { $0.isRight == true ? 1 : 0 }),
+        TaskFigure(
+          "perplexity", exp(TaskStatistics.mean(losses)),
+          standardError: try TaskStatistics.drawnErrorOfPerplexity(
+            losses, threadCount: run.model.executor.threadCount),
+          higherIsBetter: false),
       ], items: items)
   }
 

@@ -28,14 +28,19 @@ struct TaskData {
   /// - Throws: `Refusal` with rule `task-data-empty` or `task-data-encoding`; `text-…` or `file-…` as `TextFile`.
   init(path: String) throws {
     self.path = path
-    file = try TextFile(path: path)
+    do {
+      file = try TextFile(path: path)
+    } catch let refusal as Refusal where refusal.rule.hasPrefix("text-is-utf") {
+      throw Self.encoding(path, line: 1, "is UTF-16 or UTF-32, not UTF-8")
+    }
     var lines: [TextFile.Line] = []
     try file.forEachLine { line in
       lines.append(line)
       return true
     }
     if let first = lines.first?.bytes {
-      if first.starts(with: [0xFF, 0xFE]) || first.starts(with: [0xFE, 0xFF]) || first.prefix(4).contains(0) {
+      // Without a mark of byte order, a kind of file of its own to nobody.
+      if first.prefix(4).contains(0) {
         throw Self.encoding(path, line: 1, "is UTF-16 or binary, not UTF-8")
       }
       if first.starts(with: [0xEF, 0xBB, 0xBF]) { lines[0].bytes.removeFirst(3) }

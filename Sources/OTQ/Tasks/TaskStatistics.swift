@@ -1,3 +1,4 @@
+import OTFoundation
 import OTPlatform
 
 extension TaskFigure {
@@ -105,5 +106,32 @@ package enum TaskStatistics {
       sum += exp(combinations - count * log(2))
     }
     return min(1, 2 * sum)
+  }
+
+  /// The standard error of exp of the mean of `losses`, as lm-eval draws it: the standard deviation (divisor n − 1) of
+  /// the perplexities of samples with replacement, a thousand for each seed 0, 1, ….
+  ///
+  /// - Parameter seedCount: 100 with lm-eval's default of 100,000 samples.
+  /// - Complexity: O(1000 · seeds · losses), on so many threads.
+  package static func drawnErrorOfPerplexity(
+    _ losses: [Double], seedCount: Int = 100, threadCount: Int
+  ) throws -> Double? {
+    guard losses.count > 1 else { return nil }
+    let count = Double(losses.count)
+    let samples = try mapBlocks(seedCount, threadCount: threadCount) { seed -> [Double] in
+      var generator = MersenneTwister(seed: UInt32(seed))
+      var perplexities: [Double] = []
+      for _ in 0..<1000 {
+        var sum = 0.0
+        for _ in losses.indices { sum += losses[Int(generator.nextDouble() * count)] }
+        perplexities.append(exp(sum / count))
+      }
+      return perplexities
+    }
+    let values = Array(samples.joined())
+    let center = mean(values)
+    var squares = 0.0
+    for value in values { squares += (value - center) * (value - center) }
+    return (squares / Double(values.count - 1)).squareRoot()
   }
 }
