@@ -5,6 +5,7 @@ import OTJSON
 import OTModel
 import OTObservation
 import OTProof
+import OTQ
 import OTQuantization
 import OTRuntime
 import Testing
