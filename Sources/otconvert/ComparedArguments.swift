@@ -129,7 +129,8 @@ struct ComparedConversionArguments: ParsableArguments {
     help: ArgumentHelp("Leave linears and embeddings with matching names as they are (repeatable).", valueName: "regex")
   )
   var exclude: [String] = []
-  @Option(help: "How files are stored: compressed, or packed for use in place.") var compression = ConvertOptions.Storage.zstd
+  @Option(help: "How files are stored: compressed, or packed for use in place.") var compression = ConvertOptions
+    .Storage.zstd
   @Option(help: ArgumentHelp("Model family, where config.json has no model_type.", valueName: "name")) var family:
     String?
 

@@ -45,7 +45,12 @@ struct ConvertCommand: ParsableCommand {
   @OptionGroup var threads: ThreadArguments
   @OptionGroup var messages: OutputArguments
 
-  func validate() throws { try validated { try options.checkUseOfText() } }
+  func validate() throws {
+    try validated {
+      try options.check()
+      try options.checkUseOfText()
+    }
+  }
 
   private var options: ConvertOptions {
     var options = calibration.adding(to: conversion.options(threadCount: threads.threads))

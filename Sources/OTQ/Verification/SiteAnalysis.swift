@@ -1,10 +1,10 @@
-import OTPlatform
 import OTContainer
 import OTFoundation
 import OTGraph
 import OTKernels
 import OTModel
 import OTObservation
+import OTPlatform
 import OTQuantization
 import OTRuntime
 import OTTensor
