@@ -213,6 +213,7 @@ extension ModelFile {
   ///   - checkpoint: path of a file of safetensors, PyTorch or GGUF, of the index of a sharded checkpoint, or of a
   ///     folder in the layout of Hugging Face.
   ///   - path: of the file to write.
+  ///   - options: how to convert.
   /// - Returns: the work, which begins when it is iterated; it throws ``Refusal`` with the readers' rules or
   ///   `family-…`, `graph-…`, `calibration-…`, `statistics-…`, `weight-…`, `output-…` or `cancelled`.
   /// - Throws: ``Refusal`` with a rule `option-…`, `method-…` or `rounding-…` for options that are wrong.

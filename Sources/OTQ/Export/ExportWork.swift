@@ -110,6 +110,7 @@ extension ModelFile {
   ///   - model: path of a checkpoint or of an `.otq` file.
   ///   - path: of the folder or file to write.
   ///   - format: one of ``ExportOptions/formats``.
+  ///   - options: how to write it.
   /// - Returns: the work, which begins when it is iterated; it throws ``Refusal`` with a rule `export-…`, or as
   ///   ``convert(_:to:options:)``.
   /// - Throws: ``Refusal`` with a rule `option-…`, `method-…` or `rounding-…` for options that are wrong.

@@ -75,6 +75,7 @@ extension LanguageModel {
   /// begin with is run once; items go through the model together, the longest first.
   ///
   /// - Parameters:
+  ///   - task: the task.
   ///   - path: the data: `.jsonl`, `.tsv`, `.csv` or `.txt`, either also `.gz` or `.zst`; `-` is standard input.
   ///   - limit: the most items, the first of the file; nil: all.
   ///   - progress: is told how many items are done, of how many.

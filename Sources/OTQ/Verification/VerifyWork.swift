@@ -232,6 +232,7 @@ extension ModelFile {
   /// - Parameters:
   ///   - path: of the `.otq` file.
   ///   - reference: path of the checkpoint; nil: every checksum and quantized value of the file is checked, alone.
+  ///   - options: how to compare.
   /// - Returns: the work, which begins when it is iterated. A file outside the tolerance is a result with faults; the
   ///   work throws ``Refusal`` with a rule `otq-…` for damage, or the readers' rules, `tokenizer-…`, `output-…` or
   ///   `cancelled`.
