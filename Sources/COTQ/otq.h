@@ -239,7 +239,7 @@ typedef struct otq_piece {
   const int64_t *token_ids;
   size_t token_count;
   // In the last piece what the text took, as JSON, else NULL:
-  // {"stopReason": "endOfText", "tokenCount", "contextLength", "stopString" or "cancelled",
+  // {"stopReason": "endOfText", "tokenCount", "contextLength" or "stopString",
   //  "promptTokenCount", "tokenCount", "promptSeconds", "seconds"}
   const char *summary;
 } otq_piece;
@@ -344,7 +344,7 @@ otq_status otq_convert(
 // every checksum and quantized value.
 //   path: of the .otq file.
 //   options: those of 'otconvert verify': "reference", "level" ("weights", "layers", "model"), "tolerance", "text",
-//     "ids", "tensor", "samples", "length", "seed", "report", "junit", "force", "threads".
+//     "ids", "tensor", "samples", "length", "seed", "report", "junit", "force", "threads"; "task" with "data" and "limit".
 //   json: becomes what 'otconvert verify --json' prints; NULL: it is not wanted. It is given with OTQ_OK, and with
 //     OTQ_REFUSED where the rule is verify-failed.
 // Errors: verify-failed for a file outside the tolerance; the readers', otq-…, tokenizer-…, output-….
@@ -356,7 +356,7 @@ otq_status otq_verify(
 //   output: path of the folder or file to write.
 //   format: "safetensors", "compressed-tensors", "gguf", "mlx", "ctranslate2".
 //   options: those of 'otconvert export': "restored", "dtype", "shard-size", "force", "threads"; for a checkpoint
-//     also those of otq_convert but "effort" and "save-recipe".
+//     also those of otq_convert but "effort", "save-recipe", "require", "until" and those of the text for these.
 //   json: becomes {"file" or "folder", "format", "warnings"}; NULL: it is not wanted.
 // Errors: export-… for what the format cannot hold; as otq_convert.
 otq_status otq_export(

@@ -6,9 +6,16 @@ extension Container {
   /// Checks all data: every checksum and frame, and that codes, scales and
   /// zero points are what their scheme allows.
   ///
+  /// - Parameter progress: is told of bytes of tensors in the file; what it throws ends the check.
   /// - Throws: a `Refusal`, the same one for every number of threads.
-  package func verify(threadCount: Int) throws {
+  package func verify(
+    threadCount: Int, progress: ((_ doneByteCount: Int, _ byteCount: Int) throws -> Void)? = nil
+  ) throws {
+    let byteCount = tensors.reduce(0) { $0 + storedByteCount(of: $1) }
+    var doneByteCount = 0
     for tensor in tensors {
+      try progress?(doneByteCount, byteCount)
+      defer { doneByteCount += storedByteCount(of: tensor) }
       guard case .quantized(_, _, let rowTilesPerChunk) = tensor.content else {
         for plane in tensor.planes.values {
           try verify(plane.extents, "tensor '\(tensor.name)'", threadCount: threadCount)
@@ -25,6 +32,7 @@ extension Container {
         release(chunks.lowerBound + chunk)
       }
     }
+    try progress?(byteCount, byteCount)
     for name in attachmentNames {
       if let run = attachments[name] { try verify(run, name, threadCount: threadCount) }
     }

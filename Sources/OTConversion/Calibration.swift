@@ -69,8 +69,8 @@ package struct Calibration: Sendable {
       text.paths.isEmpty
       ? [FileRecord(name: SampleText.name, byteCount: bytes.count, sha256: try SHA256Digest.hex(of: bytes))]
       : try zip(text.names, text.paths).map { name, path in
-        let file = try MappedFile(path: path)
-        return FileRecord(name: name, byteCount: file.byteCount, sha256: try SHA256Digest.hex(of: file))
+        // Also of what a pipe gave.
+        try FileRecord(of: TextFile(path: path).file, name: name)
       }
     let run = CalibrationRun(texts: texts, sampleCount: tokens.count, length: drawn.length, seed: text.seed)
     var samples = Samples(tokens: tokens, run: run, note: drawn.note(wanting: self.text.count))

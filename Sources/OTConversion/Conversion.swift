@@ -130,6 +130,9 @@ package struct Conversion: Sendable {
     return methods(options, isKnown: true).reduce(into: []) { $0.formUnion($1.needs) }
   }
 
+  /// True when text has to be run, for methods or for rounding.
+  package var needsText: Bool { !needs.isEmpty || roundsOnText || comparesOnText }
+
   /// True when weights will be rounded by what the network gives on text, if it can be had.
   package var roundsOnText: Bool {
     guard graph != nil, given != nil || options.isCalibrated else { return false }

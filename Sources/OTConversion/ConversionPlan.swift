@@ -95,7 +95,7 @@ package struct ConversionPlan: Sendable {
       record["trials"] = .object(
         recipe.trials.sorted { $0.key < $1.key }.reduce(into: JSONObject()) { sites, entry in
           sites[entry.key] = .object(
-            entry.value.reduce(into: JSONObject()) { $0[$1.name] = $1.error.isFinite ? .number($1.error) : .null })
+            entry.value.reduce(into: JSONObject()) { $0[$1.name] = .finite($1.error) })
         })
     }
     if let rule = recipe.sampledRounding {

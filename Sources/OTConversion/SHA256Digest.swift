@@ -1,5 +1,6 @@
 import CCrypto
 import OTFoundation
+import OTModel
 
 /// SHA-256 of files and bytes, by OpenSSL's libcrypto, which uses the
 /// processor's SHA instructions where there are any.
@@ -51,5 +52,16 @@ package enum SHA256Digest {
       let text = String(byte, radix: 16)
       return text.count == 1 ? "0" + text : text
     }.joined()
+  }
+}
+
+extension FileRecord {
+  /// The record of a file, its digest taken now.
+  ///
+  /// - Parameter name: nil: that of the path, without folders.
+  /// - Throws: as `SHA256Digest.hex(of:)`.
+  package init(of file: MappedFile, name: String? = nil) throws {
+    self.init(
+      name: name ?? file.path.lastPathComponent, byteCount: file.byteCount, sha256: try SHA256Digest.hex(of: file))
   }
 }

@@ -30,6 +30,12 @@ package enum JSONValue: Sendable, Hashable {
     default: nil
     }
   }
+  /// A number; null for none, and for NaN and infinity, which JSON cannot write.
+  package static func finite(_ value: Double?) -> JSONValue {
+    value.flatMap { $0.isFinite ? .number($0) : nil } ?? .null
+  }
+  /// A number that `finite` made: NaN for null, nil for what is no number.
+  package var measured: Double? { self == .null ? .nan : double }
   /// The value under `key`; nil when this is no object or has no such member.
   package subscript(key: String) -> JSONValue? { object?[key] }
 }

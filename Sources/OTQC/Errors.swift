@@ -34,10 +34,39 @@ func answer(
   do {
     try body()
     return otq_status(OTQ_OK)
+  } catch let misuse as Misuse {
+    error?.pointee = Handles.shared.add(ErrorBox(misuse.refusal))
+    return otq_status(OTQ_MISUSE)
   } catch let thrown {
     let refusal = thrown as? Refusal ?? Refusal("system", "\(thrown)")
     error?.pointee = Handles.shared.add(ErrorBox(refusal))
     return status(of: refusal)
+  }
+}
+
+/// The same for what is given back in `target`, which is `empty` unless all goes well.
+func answer<Value>(
+  _ target: UnsafeMutablePointer<Value>?, _ name: String, empty: Value,
+  _ error: UnsafeMutablePointer<OpaquePointer?>?, _ body: () throws -> Value
+) -> otq_status {
+  target?.pointee = empty
+  return answer(error) {
+    let target = try Argument.present(target, name)
+    target.pointee = try body()
+  }
+}
+
+/// A call that asks for what there is not, whatever the rule says.
+struct Misuse: Error {
+  let refusal: Refusal
+
+  /// What a call asks for: nothing has been read for it yet, so that its refusals are wrong calls.
+  static func unless<Value>(_ asked: () throws(Refusal) -> Value) throws -> Value {
+    do {
+      return try asked()
+    } catch {
+      throw Misuse(refusal: error)
+    }
   }
 }
 

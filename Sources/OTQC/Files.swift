@@ -39,10 +39,8 @@ public func otq_open(
   _ path: UnsafePointer<CChar>?, _ file: UnsafeMutablePointer<OpaquePointer?>?,
   _ error: UnsafeMutablePointer<OpaquePointer?>?
 ) -> otq_status {
-  file?.pointee = nil
-  return answer(error) {
-    let file = try Argument.present(file, "file")
-    file.pointee = Handles.shared.add(FileBox(try ModelFile(path: Argument.text(path, "path"))))
+  answer(file, "file", empty: nil, error) {
+    Handles.shared.add(FileBox(try ModelFile(path: Argument.text(path, "path"))))
   }
 }
 
@@ -54,9 +52,7 @@ public func otq_metadata(
   _ file: OpaquePointer?, _ json: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>?,
   _ error: UnsafeMutablePointer<OpaquePointer?>?
 ) -> otq_status {
-  json?.pointee = nil
-  return answer(error) {
-    let json = try Argument.present(json, "json")
+  answer(json, "json", empty: nil, error) {
     let file = try FileBox.find(file).file
     let metadata = try file.metadata()
     let members: JSONObject = [
@@ -66,15 +62,10 @@ public func otq_metadata(
       "parameterCount": .integer(metadata.parameterCount), "tensorCount": .integer(file.tensors.count),
       "vocabularySize": .count(metadata.vocabularySize), "contextLength": .count(metadata.contextLength),
       "producer": .text(metadata.producer),
-      "sources": .array(
-        metadata.sources.map { source in
-          .object([
-            "name": .string(source.name), "byteCount": .integer(source.byteCount), "sha256": .string(source.sha256),
-          ])
-        }),
+      "sources": .array(metadata.sources.map(\.json)),
       "warnings": .array(file.warnings.map { .string($0) }),
     ]
-    json.pointee = try CallersMemory.copy(JSONValue.object(members).text(pretty: true))
+    return try CallersMemory.copy(JSONValue.object(members).text(pretty: true))
   }
 }
 
@@ -82,11 +73,7 @@ public func otq_metadata(
 public func otq_tensor_count(
   _ file: OpaquePointer?, _ count: UnsafeMutablePointer<Int>?, _ error: UnsafeMutablePointer<OpaquePointer?>?
 ) -> otq_status {
-  count?.pointee = 0
-  return answer(error) {
-    let count = try Argument.present(count, "count")
-    count.pointee = try FileBox.find(file).tensors.count
-  }
+  answer(count, "count", empty: 0, error) { try FileBox.find(file).tensors.count }
 }
 
 @c @implementation
@@ -94,11 +81,9 @@ public func otq_tensors(
   _ file: OpaquePointer?, _ json: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>?,
   _ error: UnsafeMutablePointer<OpaquePointer?>?
 ) -> otq_status {
-  json?.pointee = nil
-  return answer(error) {
-    let json = try Argument.present(json, "json")
+  answer(json, "json", empty: nil, error) {
     let tensors = try FileBox.find(file).tensors
-    json.pointee = try CallersMemory.copy(JSONValue.array(tensors.map { .object($0.members) }).text())
+    return try CallersMemory.copy(JSONValue.array(tensors.map { .object($0.members) }).text())
   }
 }
 
@@ -128,7 +113,7 @@ extension ModelTensor {
       members["of"] = .string(other)
     }
     members["byteCount"] = .integer(byteCount)
-    members["sqnrDecibels"] = sqnrDecibels.flatMap { $0.isFinite ? .number($0) : nil } ?? .null
+    members["sqnrDecibels"] = .finite(sqnrDecibels)
     return members
   }
 }
@@ -157,11 +142,9 @@ public func otq_tensor_byte_count(
   _ file: OpaquePointer?, _ name: UnsafePointer<CChar>?, _ part: otq_part,
   _ byte_count: UnsafeMutablePointer<Int>?, _ error: UnsafeMutablePointer<OpaquePointer?>?
 ) -> otq_status {
-  byte_count?.pointee = 0
-  return answer(error) {
-    let byteCount = try Argument.present(byte_count, "byte_count")
+  answer(byte_count, "byte_count", empty: 0, error) {
     let tensor = try FileBox.find(file).tensor(name)
-    byteCount.pointee = try tensor.source.byteCount(of: OTQC.part(part))
+    return try tensor.source.byteCount(of: OTQC.part(part))
   }
 }
 

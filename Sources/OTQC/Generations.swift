@@ -17,7 +17,10 @@ final class GenerationBox: @unchecked Sendable {
   private var summary: CText?
   private var tokenIDs: UnsafeMutablePointer<Int64>?
 
-  init(_ loop: GenerationLoop) { self.loop = loop }
+  /// - Throws: `Refusal` as `otq_generate` says.
+  init(_ model: LanguageModel, tokenIDs: [Int], _ options: GenerationOptions) throws(Refusal) {
+    loop = try GenerationLoop(model, tokenIDs: tokenIDs, options: options)
+  }
 
   deinit { free(tokenIDs) }
 
@@ -40,13 +43,6 @@ final class GenerationBox: @unchecked Sendable {
       text: text.address, byte_count: text.byteCount, token_ids: tokenIDs, token_count: piece.tokenIDs.count,
       summary: summary?.address)
   }
-
-  /// - Throws: `Refusal` as `otq_generate` says.
-  static func begin(
-    _ model: LanguageModel, tokenIDs: [Int], _ options: GenerationOptions
-  ) throws(Refusal) -> GenerationBox {
-    GenerationBox(try GenerationLoop(model, tokenIDs: tokenIDs, options: options))
-  }
 }
 
 extension GeneratedPiece.Summary {
@@ -68,12 +64,13 @@ public func otq_generate(
     let options = try GenerationOptions(named: Argument.options(options))
     let model = try ModelBox.find(model)
     let prompt = try Argument.text(prompt, byteCount: byte_count, "prompt")
-    let generation = try GenerationBox.begin(model, tokenIDs: model.promptTokenIDs(prompt), options)
+    let generation = try GenerationBox(model, tokenIDs: model.promptTokenIDs(prompt), options)
     var isLast = false
     while !isLast {
       var piece = try generation.next()
       isLast = piece.summary != nil
-      if callback(&piece, context) != 0 { return }
+      // What the piece points to is the generation's.
+      if withExtendedLifetime(generation, { callback(&piece, context) != 0 }) { return }
     }
   }
 }
@@ -83,14 +80,20 @@ public func otq_generation_begin(
   _ model: OpaquePointer?, _ prompt: UnsafePointer<CChar>?, _ byte_count: Int, _ options: UnsafePointer<CChar>?,
   _ generation: UnsafeMutablePointer<OpaquePointer?>?, _ error: UnsafeMutablePointer<OpaquePointer?>?
 ) -> otq_status {
-  generation?.pointee = nil
-  return answer(error) {
-    let generation = try Argument.present(generation, "generation")
+  begin(model, options, generation, error) { model in
+    try model.promptTokenIDs(Argument.text(prompt, byteCount: byte_count, "prompt"))
+  }
+}
+
+/// Begins a text behind tokens, for the functions that say how these are given.
+private func begin(
+  _ model: OpaquePointer?, _ options: UnsafePointer<CChar>?, _ generation: UnsafeMutablePointer<OpaquePointer?>?,
+  _ error: UnsafeMutablePointer<OpaquePointer?>?, tokenIDs: (LanguageModel) throws -> [Int]
+) -> otq_status {
+  answer(generation, "generation", empty: nil, error) {
     let options = try GenerationOptions(named: Argument.options(options))
     let model = try ModelBox.find(model)
-    let prompt = try Argument.text(prompt, byteCount: byte_count, "prompt")
-    generation.pointee = Handles.shared.add(
-      try GenerationBox.begin(model, tokenIDs: model.promptTokenIDs(prompt), options))
+    return Handles.shared.add(try GenerationBox(model, tokenIDs: tokenIDs(model), options))
   }
 }
 
@@ -99,14 +102,7 @@ public func otq_generation_begin_with_tokens(
   _ model: OpaquePointer?, _ token_ids: UnsafePointer<Int64>?, _ count: Int, _ options: UnsafePointer<CChar>?,
   _ generation: UnsafeMutablePointer<OpaquePointer?>?, _ error: UnsafeMutablePointer<OpaquePointer?>?
 ) -> otq_status {
-  generation?.pointee = nil
-  return answer(error) {
-    let generation = try Argument.present(generation, "generation")
-    let options = try GenerationOptions(named: Argument.options(options))
-    let model = try ModelBox.find(model)
-    generation.pointee = Handles.shared.add(
-      try GenerationBox.begin(model, tokenIDs: Argument.tokenIDs(token_ids, count), options))
-  }
+  begin(model, options, generation, error) { _ in try Argument.tokenIDs(token_ids, count) }
 }
 
 @c @implementation
@@ -114,10 +110,8 @@ public func otq_generation_next(
   _ generation: OpaquePointer?, _ piece: UnsafeMutablePointer<otq_piece>?,
   _ error: UnsafeMutablePointer<OpaquePointer?>?
 ) -> otq_status {
-  piece?.pointee = otq_piece()
-  return answer(error) {
-    let piece = try Argument.present(piece, "piece")
-    piece.pointee = try Argument.object(generation, "generation", as: GenerationBox.self).next()
+  answer(piece, "piece", empty: otq_piece(), error) {
+    try Argument.object(generation, "generation", as: GenerationBox.self).next()
   }
 }
 

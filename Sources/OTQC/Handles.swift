@@ -42,7 +42,4 @@ struct Handles: ~Copyable {
     }
     _ = consume object
   }
-
-  /// Handles that are open.
-  var count: Int { table.withLock { $0.objects.count } }
 }

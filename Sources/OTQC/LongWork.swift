@@ -89,10 +89,13 @@ public func otq_convert(
 ) -> otq_status {
   json?.pointee = nil
   return answer(error) {
-    let work = try ConvertWork(
-      Argument.text(input, "input"), to: Argument.text(output, "output"),
-      ConvertOptions(named: Argument.options(options)))
-    let result = try work.result(CallersObserver(observer).begin())
+    let work = try Misuse.unless { () throws(Refusal) in
+      try ConvertWork(
+        Argument.text(input, "input"), to: Argument.text(output, "output"),
+        ConvertOptions(named: Argument.options(options)))
+    }
+    // Its figures go nowhere else.
+    let result = try work.result(CallersObserver(observer).begin(), comparesHeldOut: json != nil)
     json?.pointee = try CallersMemory.copy(result.json)
   }
 }
@@ -104,11 +107,13 @@ public func otq_verify(
 ) -> otq_status {
   json?.pointee = nil
   return answer(error) {
-    var options = NamedOptions(try Argument.options(options))
-    let reference = try options.text("reference")
-    let settings = try VerifyOptions(taking: &options)
-    try options.finish()
-    let work = try VerifyWork(Argument.text(path, "path"), reference: reference, settings)
+    let work = try Misuse.unless { () throws(Refusal) in
+      var options = NamedOptions(try Argument.options(options))
+      let reference = try options.text("reference")
+      let settings = try VerifyOptions(taking: &options)
+      try options.finish()
+      return try VerifyWork(Argument.text(path, "path"), reference: reference, settings)
+    }
     let result = try work.result(CallersObserver(observer).begin())
     json?.pointee = try CallersMemory.copy(result.json)
     if let refusal = result.refusal { throw refusal }
@@ -123,9 +128,11 @@ public func otq_export(
 ) -> otq_status {
   json?.pointee = nil
   return answer(error) {
-    let work = try ExportWork(
-      Argument.text(input, "input"), to: Argument.text(output, "output"), format: Argument.text(format, "format"),
-      ExportOptions(named: Argument.options(options)))
+    let work = try Misuse.unless { () throws(Refusal) in
+      try ExportWork(
+        Argument.text(input, "input"), to: Argument.text(output, "output"), format: Argument.text(format, "format"),
+        ExportOptions(named: Argument.options(options)))
+    }
     let result = try work.result(CallersObserver(observer).begin())
     json?.pointee = try CallersMemory.copy(result.json)
   }
@@ -137,14 +144,12 @@ public func otq_eval(
   _ observer: UnsafePointer<otq_observer>?, _ json: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>?,
   _ error: UnsafeMutablePointer<OpaquePointer?>?
 ) -> otq_status {
-  json?.pointee = nil
-  return answer(error) {
-    let json = try Argument.present(json, "json")
+  answer(json, "json", empty: nil, error) {
     let options = try EvaluationOptions(named: Argument.options(options))
     let model = try ModelBox.find(model)
     let reference = against == nil ? nil : try ModelBox.find(against, "against")
     let observer = try CallersObserver(observer).begin()
     let evaluation = try options.evaluation(of: model, against: reference, observer)
-    json.pointee = try CallersMemory.copy(evaluation.json.text(pretty: true))
+    return try CallersMemory.copy(evaluation.json.text(pretty: true))
   }
 }

@@ -29,9 +29,7 @@ public func otq_model_load(
   _ file: OpaquePointer?, _ options: UnsafePointer<CChar>?, _ model: UnsafeMutablePointer<OpaquePointer?>?,
   _ error: UnsafeMutablePointer<OpaquePointer?>?
 ) -> otq_status {
-  model?.pointee = nil
-  return answer(error) {
-    let model = try Argument.present(model, "model")
+  answer(model, "model", empty: nil, error) {
     var options = NamedOptions(try Argument.options(options))
     let threadCount = try options.threadCount()
     let attentionBits = try options.integer("quantize-attention")
@@ -39,7 +37,7 @@ public func otq_model_load(
       attentionBits.map { !(2...8).contains($0) } ?? false, value: "--quantize-attention must be 2 to 8")
     try options.finish()
     let file = try FileBox.find(file).file
-    model.pointee = Handles.shared.add(
+    return Handles.shared.add(
       ModelBox(try LanguageModel(file, threadCount: threadCount, attentionBits: attentionBits)))
   }
 }
@@ -52,9 +50,7 @@ public func otq_model_info(
   _ model: OpaquePointer?, _ json: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>?,
   _ error: UnsafeMutablePointer<OpaquePointer?>?
 ) -> otq_status {
-  json?.pointee = nil
-  return answer(error) {
-    let json = try Argument.present(json, "json")
+  answer(json, "json", empty: nil, error) {
     let model = try ModelBox.find(model)
     let labels = try model.labelNames()
     let members: JSONObject = [
@@ -65,7 +61,7 @@ public func otq_model_info(
       "labels": labels.map { .array($0.map { .string($0) }) } ?? .null,
       "hasTokenizer": .bool((try? model.tokenizer()) != nil),
     ]
-    json.pointee = try CallersMemory.copy(JSONValue.object(members).text(pretty: true))
+    return try CallersMemory.copy(JSONValue.object(members).text(pretty: true))
   }
 }
 
@@ -77,16 +73,15 @@ public func otq_tokenize(
   _ token_ids: UnsafeMutablePointer<UnsafeMutablePointer<Int64>?>?, _ count: UnsafeMutablePointer<Int>?,
   _ error: UnsafeMutablePointer<OpaquePointer?>?
 ) -> otq_status {
-  token_ids?.pointee = nil
   count?.pointee = 0
-  return answer(error) {
-    let target = try Argument.present(token_ids, "token_ids")
+  return answer(token_ids, "token_ids", empty: nil, error) {
     let count = try Argument.present(count, "count")
     let model = try ModelBox.find(model)
     let text = try Argument.text(text, byteCount: byte_count, "text")
     let tokenIDs = try model.encode(text, addsSpecialTokens: adds_special_tokens != 0)
-    target.pointee = try CallersMemory.copy(tokenIDs)
+    let copy = try CallersMemory.copy(tokenIDs)
     count.pointee = tokenIDs.count
+    return copy
   }
 }
 
@@ -96,15 +91,14 @@ public func otq_detokenize(
   _ text: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>?, _ byte_count: UnsafeMutablePointer<Int>?,
   _ error: UnsafeMutablePointer<OpaquePointer?>?
 ) -> otq_status {
-  text?.pointee = nil
   byte_count?.pointee = 0
-  return answer(error) {
-    let target = try Argument.present(text, "text")
+  return answer(text, "text", empty: nil, error) {
     let model = try ModelBox.find(model)
     let tokenIDs = try Argument.tokenIDs(token_ids, count)
     let text = try model.decode(tokenIDs, skipsSpecialTokens: skips_special_tokens != 0)
-    target.pointee = try CallersMemory.copy(text)
+    let copy = try CallersMemory.copy(text)
     byte_count?.pointee = text.utf8.count
+    return copy
   }
 }
 
@@ -159,9 +153,7 @@ public func otq_classify(
   _ pair_byte_count: Int, _ json: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>?,
   _ error: UnsafeMutablePointer<OpaquePointer?>?
 ) -> otq_status {
-  json?.pointee = nil
-  return answer(error) {
-    let json = try Argument.present(json, "json")
+  answer(json, "json", empty: nil, error) {
     let model = try ModelBox.find(model)
     let text = try Argument.text(text, byteCount: byte_count, "text")
     let second = pair == nil ? nil : try Argument.text(pair, byteCount: pair_byte_count, "pair")
@@ -173,7 +165,7 @@ public func otq_classify(
           "logit": .shortest(score.logit),
         ])
       })
-    json.pointee = try CallersMemory.copy(labels.text(pretty: true))
+    return try CallersMemory.copy(labels.text(pretty: true))
   }
 }
 

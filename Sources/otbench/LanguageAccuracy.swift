@@ -97,24 +97,23 @@ struct LanguageAccuracy {
   }
 
   func json(sourceByteCount: Int) -> JSONObject {
-    func value(_ value: Double?) -> JSONValue { value.flatMap { $0.isFinite ? .number($0) : nil } ?? .null }
     return [
       "windows": .integer(windows.count), "predictedTokenCount": .integer(likelihood.losses.count),
       "float": .object([
-        "perplexity": value(likelihood.perplexity), "byteCount": .integer(sourceByteCount),
-        "tokensPerSecond": value(Double(tokenCount) / seconds),
+        "perplexity": .finite(likelihood.perplexity), "byteCount": .integer(sourceByteCount),
+        "tokensPerSecond": .finite(Double(tokenCount) / seconds),
       ]),
       "schemes": .array(
         rows.map { row in
           let ratio = row.likelihood.perplexityRatio(to: likelihood)
           return .object([
             "scheme": .string(row.file.scheme.name), "method": .string(row.file.scheme.method),
-            "perplexity": value(row.likelihood.perplexity), "perplexityRatio": value(ratio?.ratio),
-            "perplexityRatioStandardError": value(ratio?.standardError), "klMean": value(row.comparison.mean),
-            "simulatedPerplexity": value(fixture?.perplexity(row.file.scheme)),
-            "top1Agreement": value(row.comparison.agreement), "byteCount": .integer(row.file.byteCount),
+            "perplexity": .finite(row.likelihood.perplexity), "perplexityRatio": .finite(ratio?.ratio),
+            "perplexityRatioStandardError": .finite(ratio?.standardError), "klMean": .finite(row.comparison.mean),
+            "simulatedPerplexity": .finite(fixture?.perplexity(row.file.scheme)),
+            "top1Agreement": .finite(row.comparison.agreement), "byteCount": .integer(row.file.byteCount),
             "linearBitsPerWeight": .number(row.file.bitsPerWeight),
-            "tokensPerSecond": value(Double(tokenCount) / row.seconds),
+            "tokensPerSecond": .finite(Double(tokenCount) / row.seconds),
           ])
         }),
     ]

@@ -26,6 +26,24 @@ struct CalibrationArguments: ParsableArguments {
   @Option(help: ArgumentHelp("The tensor of --ids to read. [default: input_ids]", valueName: "name"))
   var tensor: String?
 
+  @OptionGroup var sampling: SamplingArguments
+
+  /// The text to draw samples from.
+  var sampled: SampledText { sampling.sampled(text, ids: ids, tensor: tensor) }
+
+  mutating func validate() throws { try validated { try sampled.check() } }
+
+  /// The settings of a calibration.
+  func settings(threadCount: Int) -> Calibration {
+    sampled.calibration(threadCount: threadCount, maximumByteCount: sampling.maxMemory?.value)
+  }
+
+  /// Options of a conversion, with what it is calibrated on.
+  func adding(to options: ConvertOptions) -> ConvertOptions { sampling.adding(sampled, to: options) }
+}
+
+/// The options that decide how a text is sampled to calibrate on it.
+struct SamplingArguments: ParsableArguments {
   @Option(help: ArgumentHelp("Samples to draw from the text.", valueName: "N")) var samples = 128
 
   @Option(
@@ -40,25 +58,23 @@ struct CalibrationArguments: ParsableArguments {
       valueName: "bytes"))
   var maxMemory: ByteCount?
 
-  /// The text to draw samples from.
-  var sampled: SampledText {
+  /// As the command line has them, but for memory, which decides about nothing.
+  var arguments: [String] {
+    ["--samples", "\(samples)", "--seed", "\(seed)"] + (length.map { ["--length", "\($0)"] } ?? [])
+  }
+
+  /// The samples of files of text or of tokens.
+  func sampled(_ paths: [String], ids: String?, tensor: String?) -> SampledText {
     var sampled = SampledText(sampleCount: samples)
-    (sampled.paths, sampled.ids, sampled.tensor) = (text, ids, tensor)
+    (sampled.paths, sampled.ids, sampled.tensor) = (paths, ids, tensor)
     (sampled.length, sampled.seed) = (length, seed)
     return sampled
   }
 
-  mutating func validate() throws { try validated { try sampled.check() } }
-
-  /// The settings of a calibration.
-  func settings(threadCount: Int) -> Calibration {
-    sampled.calibration(threadCount: threadCount, maximumByteCount: maxMemory?.value)
-  }
-
-  /// Options of a conversion, with what it is calibrated on.
-  func adding(to options: ConvertOptions) -> ConvertOptions {
+  /// Options of a conversion that is calibrated on a text.
+  func adding(_ text: SampledText, to options: ConvertOptions) -> ConvertOptions {
     var options = options
-    options.text = sampled
+    options.text = text
     options.maximumByteCount = maxMemory?.value
     return options
   }

@@ -60,7 +60,7 @@ struct CompareCommand: ParsableCommand {
   @OptionGroup(title: "Measuring") var measuring: MeasuringArguments
   @OptionGroup(title: "Tasks") var tasks: TaskArguments
   @OptionGroup(title: "Calibration") var calibration: ComparedCalibrationArguments
-  @OptionGroup(title: "Conversion") var conversion: ComparedConversionArguments
+  @OptionGroup(title: "Conversion") var conversion: CommonConversionArguments
   @Option(
     help: ArgumentHelp(
       "Another program's file of the model, to stand beside: bits per weight or bytes, and mean KL divergence (repeatable).",
@@ -79,9 +79,11 @@ struct CompareCommand: ParsableCommand {
     guard preset == nil || (methods == nil && settings == nil) else {
       throw ValidationError("--preset has its own rows: leave out --methods and --settings.")
     }
-    guard !measuring.text.isEmpty || measuring.ids != nil || !tasks.task.isEmpty else {
+    guard measuring.isGiven || !tasks.task.isEmpty else {
       throw ValidationError("Give --text, --ids or --task to measure the models on.")
     }
+    guard !sites || measuring.isGiven else { throw ValidationError("--sites needs --text or --ids.") }
+    if measuring.isGiven { try validated { try measuring.options(threadCount: threads.threads).check() } }
     _ = try rows()
   }
 
@@ -90,19 +92,23 @@ struct CompareCommand: ParsableCommand {
     source.checkpoint.warnings.forEach(messages.warn)
     let graph = try source.graph()
     let others = try peer + (peers.map(Peer.list) ?? [])
-    let windows = try measuring.windows(graph, tokenizer: { try Model.source(source).tokenizer() }, model: model)
+    let windows = try windows(source, graph)
     let subject = Comparison.Subject(
       source: source, windows: windows, tasks: tasks.compared, comparesSites: sites, threadCount: threads.threads
     )
     let folder = try ComparisonFolder(path: output)
     let comparison = try Comparison(
       subject, in: folder,
-      conversion: .object(["calibration": try calibration.identity(), "options": conversion.identity]))
+      conversion: .object([
+        "calibration": try calibration.identity(), "options": .array(conversion.arguments.map { .string($0) }),
+      ]),
+      program: SHA256Digest.hex(of: MappedFile(path: Bundle.main.executablePath ?? CommandLine.arguments[0])))
     let rows = try rows()
     func complete(_ result: ComparisonRecord) -> ComparisonRecord {
       var result = result
       result.peers = others
       result.facts = facts(graph, windows)
+      result.sharedArguments = conversion.arguments + calibration.arguments
       return result
     }
     let result = complete(
@@ -146,28 +152,44 @@ struct CompareCommand: ParsableCommand {
     return rows
   }
 
+  /// The windows, without padding; none where tasks alone are done.
+  private func windows(_ source: SourceModel, _ graph: Graph) throws -> [TokenSequence] {
+    guard measuring.isGiven else { return [] }
+    let tokens = try measuring.options(threadCount: threads.threads).windows([graph]) {
+      guard let tokenizer = try Model.source(source).tokenizer() else {
+        throw Refusal(
+          "tokenizer-missing", "has no tokenizer, so it cannot read text", file: model,
+          remedy: "put the model's tokenizer.json beside the checkpoint, or give --ids")
+      }
+      return tokenizer
+    }
+    return try tokens.unmasked
+  }
+
   /// Makes the packed file of a row, as `convert` does.
   private func convert(
     _ row: ComparisonRow, of source: SourceModel, to path: String
   ) throws -> (calibration: Double, rest: Double) {
     let start = ContinuousClock.now
-    var options = try conversion.options(threadCount: threads.threads, scratchFolder: output)
+    var shared = calibration.adding(to: conversion.options)
+    shared.threadCount = threads.threads
+    var options = try shared.conversionOptions()
+    options.scratchFolder = output
     try row.setting.apply(to: &options)
     options.methods = try row.methods
     let conversion = try Conversion(source, options: options)
-    let needsText =
-      !conversion.needs.isEmpty || conversion.roundsOnText || conversion.comparesOnText || options.budget != nil
-    var calibrated = calibration.arguments.adding(to: ConvertOptions())
-    calibrated.threadCount = threads.threads
+    conversion.warnings.forEach(messages.warn)
     let plan =
-      try needsText
+      try conversion.needsText
       ? CalibratedPlan(
-        of: conversion, calibrated, beside: path, holdingOut: calibration.heldOutCount, messages.observer
+        of: conversion, shared, beside: path, holdingOut: HeldOutText.sampleCount, messages.observer
       ).plan
       : conversion.plan()
     let planned = ContinuousClock.now
     let progress = messages.progress("converting")
-    _ = try Converter(plan).run(to: path, force: true, progress: progress.update)
+    let outcome = try Converter(plan).run(to: path, force: true, progress: progress.update)
+    outcome.warnings.forEach(messages.warn)
+    plan.budgetWarning(of: try PackedModel(path: path)).map(messages.warn)
     return (start.duration(to: planned) / .seconds(1), planned.duration(to: .now) / .seconds(1))
   }
 

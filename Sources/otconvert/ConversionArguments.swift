@@ -10,7 +10,7 @@ struct ThreadArguments: ParsableArguments {
   var threads: Int = Machine.processorCount
 
   mutating func validate() throws {
-    guard (1...1024).contains(threads) else { throw ValidationError("--threads must be 1 to 1024.") }
+    try validated { try OptionFault.checkThreads(threads) }
   }
 }
 
@@ -74,15 +74,6 @@ struct ConversionArguments: ParsableArguments {
   @Flag(help: "One scale for a whole weight matrix.")
   var perTensor = false
 
-  @Option(help: "Bits of embeddings and the output head: 8, or 16 for float16.")
-  var embeddingBits = 8
-
-  @Option(
-    help: ArgumentHelp(
-      "Leave linears and embeddings with matching names as they are, with their fused group (repeatable).",
-      valueName: "regex"))
-  var exclude: [String] = []
-
   @Option(
     help: ArgumentHelp(
       "Bits for matching names, for the whole fused group; the last match counts (repeatable).",
@@ -94,11 +85,6 @@ struct ConversionArguments: ParsableArguments {
       "The most that the file may take, such as 5.0bpw (bits per weight of the blocks' linears on disk) or 90MB: 3 to 8 bits for each fused group, by what they cost the model's output.",
       valueName: "size"))
   var budget: String?
-
-  @Option(
-    help: ArgumentHelp(
-      "Model family, where config.json has no model_type.", valueName: "name"))
-  var family: String?
 
   @Option(
     help: ArgumentHelp(
@@ -114,9 +100,6 @@ struct ConversionArguments: ParsableArguments {
 
   @Flag(help: "Quantize weights only; activations stay float. Packs models of unknown families too.")
   var weightsOnly = false
-
-  @Option(help: "How the file is stored: compressed, or packed for use in place.")
-  var compression = ConvertOptions.Storage.zstd
 
   @Option(
     help: ArgumentHelp(
@@ -150,24 +133,62 @@ struct ConversionArguments: ParsableArguments {
   @Flag(help: "Without statistics: do not calibrate; activations are rotated and get one scale per token.")
   var noCalibration = false
 
+  @OptionGroup var common: CommonConversionArguments
+
   mutating func validate() throws { try validated { try options(threadCount: 1).check() } }
 
   /// The options, but for what is calibrated on and the output.
   func options(threadCount: Int) -> ConvertOptions {
-    var options = ConvertOptions()
-    (options.bits, options.activationBits, options.embeddingBits) = (bits, activationBits, embeddingBits)
+    var options = common.options
+    (options.bits, options.activationBits) = (bits, activationBits)
     options.activations = activations?.description
     (options.weightScheme, options.rounding) = (weightScheme, rounding)
     (options.groupSize, options.isPerTensor) = (groupSize, perTensor)
-    (options.exclude, options.bitsFor, options.budget) = (exclude, bitsFor, budget)
-    (options.isWeightsOnly, options.compression) = (weightsOnly, compression)
-    (options.family, options.methods, options.effort, options.recipe) = (family, method, effort, recipe)
+    (options.bitsFor, options.budget) = (bitsFor, budget)
+    options.isWeightsOnly = weightsOnly
+    (options.methods, options.effort, options.recipe) = (method, effort, recipe)
     options.isSymmetrized = !noSymmetrization
     options.isCalibrated = !noCalibration
     (options.statistics, options.activationScales) = (statistics, actScales)
     (options.symmetrization, options.symmetrizationSampleCount) = (symmetrization, symmetrizationSamples)
     options.threadCount = threadCount
     return options
+  }
+}
+
+/// The options of a conversion that are the same for every method and setting.
+struct CommonConversionArguments: ParsableArguments {
+  @Option(help: "Bits of embeddings and the output head: 8, or 16 for float16.")
+  var embeddingBits = 8
+
+  @Option(
+    help: ArgumentHelp(
+      "Leave linears and embeddings with matching names as they are, with their fused group (repeatable).",
+      valueName: "regex"))
+  var exclude: [String] = []
+
+  @Option(help: "How the file is stored: compressed, or packed for use in place.")
+  var compression = ConvertOptions.Storage.zstd
+
+  @Option(
+    help: ArgumentHelp(
+      "Model family, where config.json has no model_type.", valueName: "name"))
+  var family: String?
+
+  mutating func validate() throws { try validated { try options.check() } }
+
+  /// The options, all others as usual.
+  var options: ConvertOptions {
+    var options = ConvertOptions()
+    (options.embeddingBits, options.exclude) = (embeddingBits, exclude)
+    (options.compression, options.family) = (compression, family)
+    return options
+  }
+
+  /// As the command line has them.
+  var arguments: [String] {
+    ["--embedding-bits", "\(embeddingBits)", "--compression", compression.rawValue]
+      + exclude.flatMap { ["--exclude", $0] } + (family.map { ["--family", $0] } ?? [])
   }
 }
 

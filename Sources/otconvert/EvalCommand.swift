@@ -37,19 +37,7 @@ struct EvalCommand: ParsableCommand {
       """)
 
   @Argument(help: "An .otq file or a checkpoint.", completion: .file()) var model: String
-  @Option(
-    help: ArgumentHelp(
-      "Tokens: a safetensors file with int64 input_ids [windows, tokens], or one row of test_ids.",
-      valueName: "file"),
-    completion: .file())
-  var ids: String?
-  @Option(
-    parsing: .upToNextOption,
-    help: ArgumentHelp(
-      "Text: plain or .jsonl (field 'text'), either also .gz or .zst; one or more files, - for standard input.",
-      valueName: "file"),
-    completion: .file())
-  var text: [String] = []
+  @OptionGroup var measuring: MeasuringArguments
   @Option(help: ArgumentHelp("A task to do: see above.", valueName: "name")) var task: String?
   @Option(
     help: ArgumentHelp("The task's data, as they are published; - for standard input.", valueName: "file"),
@@ -67,16 +55,6 @@ struct EvalCommand: ParsableCommand {
       valueName: "file"),
     completion: .file())
   var itemsOut: String?
-  @Option(
-    help: ArgumentHelp(
-      "The tensor of --ids to read. [default: input_ids, else test_ids]", valueName: "name"))
-  var tensor: String?
-  @Option(
-    help: ArgumentHelp(
-      "Tokens of a window that text or one row of tokens is cut into; a matrix of tokens has its own. [default: 512, or the model's limit]",
-      valueName: "N"))
-  var context: Int?
-  @Option(help: ArgumentHelp("Use only the first windows.", valueName: "N")) var windows: Int?
   @Option(
     help: ArgumentHelp(
       "Write logits, float32 [windows, tokens, vocabulary]; of a classifier [windows, labels] or [windows, tokens, labels].",
@@ -103,23 +81,15 @@ struct EvalCommand: ParsableCommand {
   @OptionGroup var messages: OutputArguments
 
   mutating func validate() throws {
-    guard [!text.isEmpty, ids != nil, task != nil].count(where: { $0 }) == 1 else {
+    guard [!measuring.text.isEmpty, measuring.ids != nil, task != nil].count(where: { $0 }) == 1 else {
       throw ValidationError(
         "Give one of --text with files of text, --ids with a file of tokens, and --task with its --data.")
     }
     try validateTask()
     if task == nil { try validated { try options.check() } }
-    guard tensor == nil || ids != nil else { throw ValidationError("--tensor needs --ids.") }
-    if let context, context < 1 { throw ValidationError("--context must be positive.") }
   }
 
-  private var options: EvaluationOptions {
-    var options = EvaluationOptions()
-    (options.paths, options.ids, options.tensor) = (text, ids, tensor)
-    (options.context, options.windowCount) = (context, windows)
-    options.threadCount = threads.threads
-    return options
-  }
+  private var options: EvaluationOptions { measuring.options(threadCount: threads.threads) }
 
   /// The options of tasks go together, and not with those of windows.
   private func validateTask() throws {
@@ -130,10 +100,11 @@ struct EvalCommand: ParsableCommand {
       }
       return
     }
-    guard windows == nil, logitsOut == nil, hiddenOut == nil, pooledOut == nil else {
-      throw ValidationError("--windows and the outputs of windows do not go with --task.")
+    guard measuring.windows == nil, measuring.tensor == nil, logitsOut == nil, hiddenOut == nil, pooledOut == nil else {
+      throw ValidationError("--windows, --tensor and the outputs of windows do not go with --task.")
     }
     if let limit, limit < 1 { throw ValidationError("--limit must be positive.") }
+    if let context = measuring.context, context < 1 { throw ValidationError("--context must be positive.") }
     if let stride, stride < 1 { throw ValidationError("--stride must be positive.") }
   }
 
@@ -141,12 +112,14 @@ struct EvalCommand: ParsableCommand {
     // Before models are opened.
     let task = try task.map { name in
       let task = try EvaluationTask.named(name)
+      let context = measuring.context
       return context == nil && stride == nil ? task : try task.withWindows(context: context, stride: stride)
     }
     let file = try ModelFile(path: model)
     let other = try against.map { try ModelFile(path: $0) }
     (file.warnings + (other?.warnings ?? [])).forEach(messages.warn)
-    let inputs = file.model.inputs + (other?.model.inputs ?? []) + FileIdentity.all(text + [ids, data])
+    let inputs =
+      file.model.inputs + (other?.model.inputs ?? []) + FileIdentity.all(measuring.text + [measuring.ids, data])
     if let task, let data {
       let evaluation = TaskEvaluation(
         task: task, data: data, limit: limit, itemsOut: itemsOut, force: force, inputs: inputs, messages: messages)
@@ -159,16 +132,14 @@ struct EvalCommand: ParsableCommand {
     let model = try LanguageModel(
       file, threadCount: threads.threads, attentionBits: attention.quantizeAttention)
     let reference = try other.map { try LanguageModel($0, threadCount: threads.threads) }
-    let tokens = try tokens(model, reference)
-    var evaluation = try Evaluation(
-      model, reference: reference, nodes: files.map { try $0.value.node(of: model) }, threadCount: threads.threads)
-    let writers = try files.map {
-      try EvaluationFile($0.value, to: $0.path, of: model, on: tokens, force: force, inputs: inputs)
-    }
-    for (index, window) in tokens.windows.enumerated() {
-      let result = try evaluation.add(window, label: tokens.labels?[index])
-      for file in writers.indices { try writers[file].add(result) }
-      show(index + 1, of: tokens.windows.count)
+    var writers: [EvaluationFile] = []
+    let evaluation = try options.evaluation(
+      of: model, against: reference, nodes: files.map { try $0.value.node(of: model) }, messages.observer
+    ) { tokens in
+      writers = try files.map {
+        try EvaluationFile($0.value, to: $0.path, of: model, on: tokens, force: force, inputs: inputs)
+      }
+      return { values in for file in writers.indices { try writers[file].add(values) } }
     }
     for file in writers.indices { try writers[file].commit() }
     try messages.result(evaluation.text, json: evaluation.json)
@@ -178,14 +149,5 @@ struct EvalCommand: ParsableCommand {
   private var outputs: [(value: EvaluationFile.Value, path: String)] {
     let paths: [(EvaluationFile.Value, String?)] = [(.logits, logitsOut), (.hidden, hiddenOut), (.pooled, pooledOut)]
     return paths.compactMap { value, path in path.map { (value, $0) } }
-  }
-
-  private func tokens(_ model: LanguageModel, _ reference: LanguageModel?) throws -> TokenWindows {
-    try options.windows(for: model, and: reference)
-  }
-
-  /// Shows how far it is.
-  private func show(_ doneCount: Int, of count: Int) {
-    messages.status(doneCount == count ? "" : "evaluating, window \(doneCount) of \(count)")
   }
 }

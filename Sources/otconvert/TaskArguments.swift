@@ -13,6 +13,9 @@ struct TaskArguments: ParsableArguments {
 
   mutating func validate() throws {
     guard task.count == data.count else { throw ValidationError("Every --task needs its --data.") }
+    guard Set(compared.map(\.title)).count == task.count else {
+      throw ValidationError("Two tasks would bear one name: give their data files of other names.")
+    }
     guard limit ?? 1 > 0 else { throw ValidationError("--limit must be positive.") }
     guard limit == nil || !task.isEmpty else { throw ValidationError("--limit needs --task.") }
     try validated { for name in task { _ = try EvaluationTask.named(name) } }

@@ -36,7 +36,7 @@ import _OTTestSupport
     #expect(missing.isEmpty)
   }
 
-  @Test(arguments: ["otconvert", "Options", "Methods", "Calibration", "Verification"])
+  @Test(arguments: ["otconvert", "Options", "Methods", "Calibration", "Verification", "Requirements", "Tasks"])
   func articlesNameNoOtherOptions(article: String) throws {
     let known = try Self.commands.reduce(into: Set<String>()) { $0.formUnion(try Self.help($1)) }
     #expect(Self.options(in: try Self.article(article)).subtracting(known).isEmpty)

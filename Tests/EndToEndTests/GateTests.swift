@@ -131,6 +131,48 @@ import _OTTestSupport
     }
   }
 
+  /// Text that comes through a pipe is read once, for samples and for its record.
+  @Test func textMayComeThroughAPipe() throws {
+    try withTemporaryFolder { folder in
+      let (file, text) = (folder + "/m.otq", folder + "/t.txt")
+      let words = (0..<4000).map { "word\($0 * 7919 % 613)" }.joined(separator: " ")
+      try Data(words.utf8).write(to: URL(fileURLWithPath: text))
+      let options = "--samples 4 --length 64 --quiet"
+      for line in [
+        "cat \(text) | \"$OTCONVERT\" convert \(Self.model) \(file) --text - \(options)",
+        "cat \(text) | \"$OTCONVERT\" calibrate \(Self.model) --text - -o \(folder)/s \(options)",
+        "cat \(text) | \"$OTCONVERT\" convert \(Self.model) \(folder)/n.otq --require 'kl<=9' --require-text - \(options)",
+      ] {
+        let outcome = try Tool.shell(line)
+        #expect(outcome.status == 0, "\(outcome.errors)")
+      }
+      let method = try JSONValue.parse(Tool.run("inspect", file, "--json").output)["method"]
+      let record = try #require(method?["calibration"]?["runs"]?.array?.first?["texts"]?.array?.first)
+      #expect(record["byteCount"]?.integer == words.utf8.count)
+    }
+  }
+
+  /// What cannot be kept or read is refused before a file appears, and before anything is calibrated.
+  @Test func whatIsWrongIsFoundFirst() throws {
+    try withTemporaryFolder { folder in
+      let weights = Fixtures.path("pytorch/training_checkpoint_pt.expected.safetensors")
+      let kept = try Tool.run(weights, folder + "/u.otq", "--weights-only", "--save-recipe", folder + "/r")
+      #expect(kept.status == 1 && kept.errors.contains("[recipe-no-graph]"), "\(kept.errors)")
+      #expect(try FileManager.default.contentsOfDirectory(atPath: folder).isEmpty)
+      let missing = try convert(folder + "/m.otq", "--require", "kl<=1", "--require-text", "/none.txt")
+      #expect(missing.status == 1 && !missing.errors.contains("calibrating"), "\(missing.errors)")
+      let bare = folder + "/bare"
+      try FileManager.default.createDirectory(atPath: bare, withIntermediateDirectories: true)
+      for name in ["config.json", "model.safetensors"] {
+        try FileManager.default.copyItem(atPath: Self.model + "/" + name, toPath: bare + "/" + name)
+      }
+      try Data("text".utf8).write(to: URL(fileURLWithPath: folder + "/t.txt"))
+      let deaf = try Tool.run(
+        bare, folder + "/m.otq", "--effort", "fast", "--require", "kl<=1", "--require-text", folder + "/t.txt")
+      #expect(deaf.status == 1 && deaf.errors.contains("[tokenizer-missing]"), "\(deaf.errors)")
+    }
+  }
+
   @Test(arguments: [
     ["--require", "kl>=1"], ["--require", "kl<=1", "--until", "kl<=1"], ["--until", "kl<=1", "--bits", "6"],
     ["--until", "kl<=1", "--budget", "5bpw"], ["--require-text", "a.txt"],

@@ -23,18 +23,30 @@ import _OTTestSupport
   private final class Bench {
     private let folder: String
     private let options: JSONValue
+    private let windowCount: Int
+    private let tasks: [ComparedTask]
+    private let comparesSites: Bool
+    private let program: String
     private(set) var converted: [String] = []
 
-    init(_ folder: String, options: JSONValue = .object([:])) { (self.folder, self.options) = (folder, options) }
+    init(
+      _ folder: String, options: JSONValue = .object([:]), windowCount: Int = 4, tasks: [ComparedTask] = [],
+      comparesSites: Bool = false, program: String = "p"
+    ) {
+      (self.folder, self.options, self.windowCount) = (folder, options, windowCount)
+      (self.tasks, self.comparesSites, self.program) = (tasks, comparesSites, program)
+    }
 
     func run(
       _ methods: [String], setting: String = "w8a8", endingAt end: String? = nil, keepsFiles: Bool = false
     ) throws -> ComparisonRecord {
       let source = try fixture.source()
       let subject = Comparison.Subject(
-        source: source, windows: try fixture.goldenSequences().map { TokenSequence($0) }, threadCount: 2)
+        source: source, windows: try fixture.goldenSequences().prefix(windowCount).map { TokenSequence($0) },
+        tasks: tasks, comparesSites: comparesSites, threadCount: 2)
       let setting = try #require(ConversionSetting(setting))
-      let comparison = try Comparison(subject, in: ComparisonFolder(path: folder), conversion: options)
+      let comparison = try Comparison(
+        subject, in: ComparisonFolder(path: folder), conversion: options, program: program)
       return try comparison.run(
         methods.map { ComparisonRow(method: $0, setting: setting) }, keepsFiles: keepsFiles,
         convert: { row, path in
@@ -105,6 +117,61 @@ import _OTTestSupport
       #expect(again.converted.isEmpty)
       #expect(try again.files.count == files.count + 3)
       #expect(Set(files).isSubset(of: try again.files))
+    }
+  }
+
+  /// All that decides about figures is in the key: each of these is another row.
+  @Test func otherSubjectsAreOtherRows() throws {
+    try withTemporaryFolder { folder in
+      let (data, renamed) = (folder + "/a.jsonl", folder + "/b.jsonl")
+      let item = #"{"context": "The sky is", "choices": ["blue", "loud"], "answer": 0}"#
+      for path in [data, renamed] { try Data((item + "\n").utf8).write(to: URL(fileURLWithPath: path)) }
+      func task(_ path: String, limit: Int? = nil) -> [ComparedTask] {
+        [ComparedTask(name: "multiple_choice", path: path, limit: limit)]
+      }
+      func benches() -> [Bench] {
+        let folder = folder + "/c"
+        return [
+          Bench(folder), Bench(folder, windowCount: 1), Bench(folder, comparesSites: true), Bench(folder, program: "q"),
+          Bench(folder, tasks: task(data)), Bench(folder, tasks: task(renamed)),
+          Bench(folder, tasks: task(data, limit: 1)),
+        ]
+      }
+      for bench in benches() {
+        _ = try bench.run(["per-token"])
+        #expect(bench.converted == ["per-token"])
+      }
+      for bench in benches() {
+        _ = try bench.run(["per-token"])
+        #expect(bench.converted.isEmpty)
+      }
+      // The same file with other questions.
+      try Data((item + "\n" + item + "\n").utf8).write(to: URL(fileURLWithPath: data))
+      let other = Bench(folder + "/c", tasks: task(data))
+      _ = try other.run(["per-token"])
+      #expect(other.converted == ["per-token"])
+    }
+  }
+
+  @Test func tasksAreCalledAfterTheirData() {
+    func title(_ path: String) -> String { ComparedTask(name: "piqa", path: path).title }
+    #expect(title("x/piqa.jsonl") == "piqa" && title("piqa.train.jsonl") == "piqa piqa.train.jsonl")
+    #expect(title("other.jsonl") == "piqa other.jsonl")
+  }
+
+  /// A row whose file is wanted and not there is made again; one conversion in two rows is made once.
+  @Test func filesAreMadeWhereTheyAreMissing() throws {
+    try withTemporaryFolder { folder in
+      let first = Bench(folder)
+      _ = try first.run(["hadamard,block=32", "hadamard,block=32"])
+      #expect(first.converted == ["hadamard,block=32"])
+      let second = Bench(folder)
+      _ = try second.run(["hadamard,block=32"], keepsFiles: true)
+      #expect(second.converted == ["hadamard,block=32"])
+      let third = Bench(folder)
+      _ = try third.run(["hadamard,block=32"], keepsFiles: true)
+      #expect(third.converted.isEmpty)
+      #expect(try third.files.count { $0.hasPrefix("files/hadamard") } == 1)
     }
   }
 

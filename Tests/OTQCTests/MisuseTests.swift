@@ -64,6 +64,10 @@ import _OTTestSupport
       #expect(otq_error_byte_offset(handle) == -1)
       otq_error_free(handle)
     }
+    // What frees objects of another kind has left it alone.
+    #expect(CInterface.fault { otq_model_info(model, &json, $0) } == nil)
+    #expect(CInterface.taking(json) != nil)
+    json = nil
     otq_model_free(model)
     #expect(rule { otq_model_info(model, &json, $0) } == "argument-handle")
     #expect(json == nil)
@@ -71,6 +75,30 @@ import _OTTestSupport
     #expect(rule { otq_generation_next(model, &piece, $0) } == "argument-handle")
     var observer = otq_observer(progress: nil, context: nil, cancellation: model)
     #expect(rule { otq_convert("in", "out", nil, &observer, nil, $0) } == "argument-handle")
+  }
+
+  /// What is asked for is not there, whatever the rule: nothing has been read.
+  @Test(arguments: [
+    ("{\"method\": \"unheard-of\"}", "method-unknown"), ("{\"method\": \"smoothquant,alpha=7\"}", "method-option"),
+    ("{\"rounding\": \"zzz\"}", "rounding-unknown"), ("{\"require\": \"kl>=1\"}", "option-value"),
+    ("{\"require\": \"accuracy(-)>=1\"}", "option-value"), ("{\"threads\": 5000}", "option-value"),
+    ("{\"until\": \"kl<=1\", \"bits\": 6}", "option-conflict"),
+  ]) func wrongOptionsAreMisuse(_ options: String, _ expected: String) {
+    let fault = CInterface.fault { otq_convert("/none", "/none.otq", options, nil, nil, $0) }
+    #expect(fault?.status == Self.misuse && fault?.rule == expected, "\(fault?.description ?? "")")
+  }
+
+  @Test func optionsOfOtherWorkAreMisuse() {
+    let exported = CInterface.fault {
+      otq_export("/none", "/none.gguf", "gguf", "{\"require\": \"kl<=1\"}", nil, nil, $0)
+    }
+    #expect(exported?.status == Self.misuse && exported?.rule == "option-conflict")
+    let limited = CInterface.fault { otq_verify("/none.otq", "{\"limit\": 3}", nil, nil, $0) }
+    #expect(limited?.status == Self.misuse && limited?.rule == "option-conflict")
+    let task = CInterface.fault {
+      otq_verify("/none.otq", "{\"reference\": \"/none\", \"task\": \"x\", \"data\": \"y\"}", nil, nil, $0)
+    }
+    #expect(task?.status == Self.misuse && task?.rule == "task-unknown")
   }
 
   @Test func lengthsAreExact() throws {

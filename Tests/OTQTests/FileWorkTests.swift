@@ -30,7 +30,7 @@ import _OTTestSupport
       }
     }
     #expect(results.count == 1)
-    #expect(stages.allSatisfy { $0 == .converting })
+    #expect(!stages.isEmpty && stages.allSatisfy { $0 == .converting })
     let result = try #require(results.first)
     let attributes = try FileManager.default.attributesOfItem(atPath: output)
     #expect(result.byteCount == (attributes[.size] as? NSNumber)?.intValue)
@@ -64,6 +64,26 @@ import _OTTestSupport
       }
     }
     task.cancel()
+    #expect(await task.value == "cancelled")
+    #expect(try FileManager.default.contentsOfDirectory(atPath: folder.path).isEmpty)
+  }
+
+  /// Work that has begun ends, too: a calibration of seconds at its first progress.
+  @Test func aTaskThatIsCancelledMeanwhileLeavesNothing() async throws {
+    let folder = try TemporaryFolder()
+    var options = options
+    options.isCalibrated = true
+    let work = try ModelFile.convert(Self.checkpoint, to: folder.path + "/m.otq", options: options)
+    let task = Task { () -> String in
+      do {
+        for try await step in work {
+          if case .progress = step { withUnsafeCurrentTask { $0?.cancel() } }
+        }
+        return "done"
+      } catch {
+        return (error as? Refusal)?.rule ?? "\(error)"
+      }
+    }
     #expect(await task.value == "cancelled")
     #expect(try FileManager.default.contentsOfDirectory(atPath: folder.path).isEmpty)
   }

@@ -185,9 +185,22 @@ import _OTTestSupport
     }
   }
 
+  /// Seven tokens in windows of three, worked out by hand: the prefix and the first three; then always as many as the
+  /// model reads before the last one, of which those are scored that no window before had.
+  @Test func windowsOfADocument() {
+    let windows = ScoredSequence.windows(ofDocument: [1, 2, 3, 4, 5, 6, 7], prefix: 0, length: 3)
+    #expect(
+      windows == [
+        ScoredSequence([0, 1, 2, 3], firstScored: 1), ScoredSequence([3, 4, 5, 6], firstScored: 1),
+        ScoredSequence([4, 5, 6, 7], firstScored: 3),
+      ])
+    #expect(ScoredSequence.windows(ofDocument: [5], prefix: 0, length: 3) == [ScoredSequence([0, 5], firstScored: 1)])
+    #expect(ScoredSequence.windows(ofDocument: [], prefix: 0, length: 3).isEmpty)
+  }
+
   // MARK: Comparison
 
-  /// Outcomes of a model on its own questions: right, wrong and flipped, and McNemar's p worked out by hand.
+  /// Outcomes of a model on its own questions: right, wrong and flipped.
   @Test func flips() throws {
     let model = try Fixture.llama.model()
     let packed = try Fixture.llama.packedModel(bits: 4)
@@ -200,6 +213,10 @@ import _OTTestSupport
     #expect(comparison.lostCount == zip(a, b).count { $0.isRight == false && $1.isRight == true })
     let count = comparison.bothRightCount + comparison.bothWrongCount + comparison.gainedCount + comparison.lostCount
     #expect(count == 30)
+    #expect(comparison.changedCount == zip(a, b).count { $0.chosen != $1.chosen })
+    #expect(comparison.changedCount >= comparison.gainedCount + comparison.lostCount)
+    #expect(
+      comparison.mcNemarP == TaskStatistics.mcNemarP(gained: comparison.gainedCount, lost: comparison.lostCount))
     let difference = Double(comparison.gainedCount - comparison.lostCount) / 30
     #expect(abs(comparison.difference - difference) < 1e-12)
     let other = try model.evaluate(.named("arc_challenge"), data: Self.folder + "/arc_challenge.jsonl")

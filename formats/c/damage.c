@@ -26,7 +26,10 @@ static uint64_t draw(void) {
 static long calls, refusals;
 
 // Counts a status; ends the program where it and the error do not fit.
-static otq_status checked(otq_status status, otq_error *error, const char *what) {
+static otq_status checked(otq_status status, otq_error **place, const char *what) {
+  // Read after the call: the order of arguments is nobody's promise.
+  otq_error *error = *place;
+  *place = NULL;
   ++calls;
   if (status == OTQ_OK ? error != NULL : !error || !otq_error_rule(error) || !*otq_error_rule(error) ||
                                              !otq_error_message(error) || !otq_error_description(error)) {
@@ -57,11 +60,11 @@ static void read_tensors(const otq_file *file, char *json) {
       for (otq_part part = OTQ_PART_VALUES; part <= OTQ_PART_ZERO_POINTS; ++part) {
         otq_error *error = NULL;
         size_t byte_count = 0;
-        if (checked(otq_tensor_byte_count(file, copy, part, &byte_count, &error), error, copy)) continue;
+        if (checked(otq_tensor_byte_count(file, copy, part, &byte_count, &error), &error, copy)) continue;
         if (byte_count > 1 << 24) continue;
         void *buffer = malloc(byte_count ? byte_count : 1);
         if (!buffer) exit(1);
-        checked(otq_tensor_read(file, copy, part, buffer, byte_count, &error), error, copy);
+        checked(otq_tensor_read(file, copy, part, buffer, byte_count, &error), &error, copy);
         free(buffer);
       }
     }
@@ -72,21 +75,21 @@ static void read_tensors(const otq_file *file, char *json) {
 static void read_file(const char *path) {
   otq_error *error = NULL;
   otq_file *file = NULL;
-  if (checked(otq_open(path, &file, &error), error, path)) {
+  if (checked(otq_open(path, &file, &error), &error, path)) {
     if (file) exit(1);
     return;
   }
   char *json = NULL;
-  checked(otq_metadata(file, &json, &error), error, path);
+  checked(otq_metadata(file, &json, &error), &error, path);
   otq_free(json);
-  if (!checked(otq_tensors(file, &json, &error), error, path)) read_tensors(file, json);
+  if (!checked(otq_tensors(file, &json, &error), &error, path)) read_tensors(file, json);
   otq_free(json);
   size_t length = strlen(path);
   if (length > 4 && !strcmp(path + length - 4, ".otq")) {
-    checked(otq_verify(path, "{\"threads\": 2}", NULL, NULL, &error), error, path);
+    checked(otq_verify(path, "{\"threads\": 2}", NULL, NULL, &error), &error, path);
   }
   otq_model *model = NULL;
-  if (!checked(otq_model_load(file, "{\"threads\": 2}", &model, &error), error, path)) otq_model_free(model);
+  if (!checked(otq_model_load(file, "{\"threads\": 2}", &model, &error), &error, path)) otq_model_free(model);
   otq_close(file);
 }
 

@@ -11,7 +11,8 @@ extension ComparedTask {
   func identity() throws -> JSONValue {
     let file = try MappedFile(path: path)
     var members: JSONObject = [
-      "name": .string(name), "byteCount": .integer(file.byteCount), "sha256": .string(try SHA256Digest.hex(of: file)),
+      "name": .string(name), "title": .string(title), "byteCount": .integer(file.byteCount),
+      "sha256": .string(try SHA256Digest.hex(of: file)),
     ]
     if let limit { members["limit"] = .integer(limit) }
     return .object(members)
@@ -27,11 +28,5 @@ extension ComparedTask {
       name: title,
       figures: outcome.figures.map { .init(name: $0.name, value: $0.value, standardError: $0.standardError) },
       answers: answers.joined())
-  }
-
-  /// The task's name, with that of the file where it is not called after the task.
-  private var title: String {
-    let file = path.lastPathComponent
-    return file.split(separator: ".").first.map(String.init) == name ? name : "\(name) \(file)"
   }
 }

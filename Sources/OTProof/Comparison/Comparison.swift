@@ -51,8 +51,9 @@ package struct Comparison {
   ///
   /// - Parameters:
   ///   - conversion: what decides about conversions beside method and setting: options, calibration.
+  ///   - program: the digest of the program: another build may round otherwise.
   /// - Throws: `Refusal` where a file cannot be read.
-  package init(_ subject: Subject, in folder: ComparisonFolder, conversion: JSONValue) throws {
+  package init(_ subject: Subject, in folder: ComparisonFolder, conversion: JSONValue, program: String) throws {
     self.subject = subject
     self.folder = folder
     conversionIdentity = conversion
@@ -63,8 +64,9 @@ package struct Comparison {
       threadCount: subject.threadCount
     ).records()
     identity = [
-      "producer": .string(Converter.producer), "form": .integer(1),
-      "source": .array(records.map(\.json)), "text": .string(try Comparison.digest(subject.windows)),
+      "producer": .string(Converter.producer), "program": .string(program),
+      "family": .string(try source.graph().family), "source": .array(records.map(\.json)),
+      "text": .string(try Comparison.digest(subject.windows)),
       "tasks": .array(try subject.tasks.map { try $0.identity() }),
     ]
   }
@@ -89,13 +91,6 @@ package struct Comparison {
     return members
   }
 
-  /// The rows' figures that are there already.
-  ///
-  /// - Throws: as `ComparisonFolder.key`.
-  package func finished(_ rows: [ComparisonRow]) throws -> [ComparisonRow: RowFigures] {
-    try rows.reduce(into: [:]) { $0[$1] = folder.figures(try ComparisonFolder.key(identity(of: $1))) }
-  }
-
   /// Makes and measures the rows that are missing, one after the other; each is kept as soon as it is whole.
   ///
   /// - Parameters:
@@ -110,12 +105,17 @@ package struct Comparison {
     var outputs = SourceOutputs(subject)
     var result = ComparisonRecord(
       source: try sourceFigures(&outputs, progress, rows.count),
-      entries: try rows.map { row in
-        (row, folder.figures(try ComparisonFolder.key(identity(of: row))).map { .measured($0) } ?? .missing)
+      entries: try rows.map { row in (row, try finished(row, keepsFiles: keepsFiles).map { .measured($0) } ?? .missing)
       })
     try publish(result)
     for (index, row) in rows.enumerated() {
       guard case .missing = result.entries[index].outcome else { continue }
+      // Two rows may be one conversion.
+      if let figures = try finished(row, keepsFiles: keepsFiles) {
+        result.entries[index].outcome = .measured(figures)
+        try publish(result)
+        continue
+      }
       progress?(row, index + 1, rows.count)
       do {
         let members = identity(of: row)
@@ -123,8 +123,9 @@ package struct Comparison {
         var figures = try measure(row, &outputs)
         (figures.calibrationSeconds, figures.conversionSeconds) = (seconds.calibration, seconds.rest)
         let key = try ComparisonFolder.key(members)
-        try folder.keep(figures, key: key, identity: members)
+        // The file first: a row that is kept is finished.
         try folder.finishConversion(keepingAs: keepsFiles ? Comparison.fileName(row, key) : nil)
+        try folder.keep(figures, key: key, identity: members)
         result.entries[index].outcome = .measured(figures)
       } catch let refusal as Refusal where !refusal.rule.hasPrefix("compare-") {
         try folder.finishConversion(keepingAs: nil)
@@ -136,6 +137,13 @@ package struct Comparison {
       try publish(result)
     }
     return result
+  }
+
+  /// The figures of a row that is finished; nil for one that is not, or whose file is wanted and is not there.
+  private func finished(_ row: ComparisonRow, keepsFiles: Bool) throws -> RowFigures? {
+    let key = try ComparisonFolder.key(identity(of: row))
+    guard !keepsFiles || folder.hasFile(Comparison.fileName(row, key)) else { return nil }
+    return folder.figures(key)
   }
 
   private static func fileName(_ row: ComparisonRow, _ key: String) -> String {
@@ -159,12 +167,13 @@ package struct Comparison {
     var figures = RowFigures()
     figures.byteCount = subject.source.checkpoint.files.reduce(0) { $0 + $1.mapped.byteCount }
     let source = try outputs.model
-    var comparison = ModelComparison(isCausal: source.isCausal)
+    var likelihood = TokenLikelihood()
     for (index, window) in subject.windows.enumerated() {
       let values = try outputs[index]
-      try comparison.add(values, reference: values, tokenIDs: window.tokenIDs, threadCount: subject.threadCount)
+      guard source.isCausal, let logits = values.outputs["logits"] else { continue }
+      try likelihood.add(logits: logits, tokenIDs: window.tokenIDs, threadCount: subject.threadCount)
     }
-    figures.perplexity = comparison.perplexity?.source
+    figures.perplexity = likelihood.perplexity
     figures.tokensPerSecond = outputs.tokensPerSecond
     figures.tasks = try subject.tasks.map { try $0.figures(of: source) }
     try folder.keep(figures, key: key, identity: members)
@@ -256,8 +265,8 @@ private struct SourceOutputs {
       let start = ContinuousClock.now
       let results = try Refusal.naming(model.file.path) { try model.executor.run([windows[index]], observe: nil) }
       guard let result = results.first else { preconditionFailure("there is a result for each sequence") }
-      try Refusal.naming(model.file.path) { try result.checkFinite() }
       seconds += start.duration(to: .now) / .seconds(1)
+      try Refusal.naming(model.file.path) { try result.checkFinite() }
       runTokenCount += windows[index].tokenIDs.count
       let byteCount = result.outputs.values.reduce(0) { $0 + $1.values.count * 4 }
       if keptByteCount + byteCount <= SourceOutputs.mostByteCount {

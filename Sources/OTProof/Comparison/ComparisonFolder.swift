@@ -89,6 +89,9 @@ package final class ComparisonFolder {
     try file.commit()
   }
 
+  /// True when a packed file of this name was kept.
+  func hasFile(_ name: String) -> Bool { access("\(path)/files/\(name)", R_OK) == 0 }
+
   /// Puts the row's packed file under `files/`, or removes it.
   ///
   /// - Parameter name: the file's name; nil: it is not wanted.

@@ -70,7 +70,9 @@ package struct ComparisonPage: HTMLPage {
       ScatterChart.Series(
         name: name, points: measured.filter { $0.row.title == name }.compactMap { point($0.row, $0.figures) })
     }
-    let marks = result.peers.compactMap { peer -> ScatterChart.Point? in
+    let isDivergence = measured.contains { $0.figures.divergence != nil }
+    // Peers have a divergence, and no place among cosines.
+    let marks = (isDivergence || measured.isEmpty ? result.peers : []).compactMap { peer -> ScatterChart.Point? in
       switch peer.size {
       case .byteCount(let count) where !usesBits:
         ScatterChart.Point(x: Double(count) / 1e6, y: peer.divergence, label: peer.name)
@@ -78,8 +80,7 @@ package struct ComparisonPage: HTMLPage {
       default: nil
       }
     }
-    let isDivergence = measured.contains { $0.figures.divergence != nil }
-    let distance = isDivergence ? "mean KL divergence, nats" : "1 − least mean cosine"
+    let distance = isDivergence || measured.isEmpty ? "mean KL divergence, nats" : "1 − least mean cosine"
     guard
       let chart = ScatterChart(
         title: "Size and \(distance)",

@@ -54,7 +54,8 @@ package enum ComparisonPreset: String, Sendable, CaseIterable {
     rows(
       "INT\(bits), steps of osplus", "w\(bits)a\(bits)",
       [
-        ("osplus", "shift and scale"), ("osplus,shift=false", "without shift"), ("osplus,scale=false", "without scale"),
+        ("osplus,activations=asymmetric", "shift and scale"), ("osplus,shift=false", "without shift"),
+        ("osplus,scale=false", "without scale"),
         ("osplus,shift=false,scale=false", "neither"),
       ])
   }

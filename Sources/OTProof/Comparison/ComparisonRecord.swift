@@ -23,6 +23,8 @@ package struct ComparisonRecord: Sendable {
   package var entries: [(row: ComparisonRow, outcome: Outcome)]
   /// What the model and the text are called, for the head of a page.
   package var facts: [(name: String, value: String)] = []
+  /// The options of `convert` that all rows share.
+  package var sharedArguments: [String] = []
   /// Others' figures, to stand beside.
   package var peers: [Peer] = []
 
@@ -46,7 +48,7 @@ package struct ComparisonRecord: Sendable {
         ]
         row["label"] = entry.row.label.map { .string($0) }
         row["group"] = entry.row.group.map { .string($0) }
-        row["options"] = .array(entry.row.arguments.map { .string($0) })
+        row["options"] = .array((entry.row.arguments + sharedArguments).map { .string($0) })
         switch entry.outcome {
         case .measured(let figures): row["figures"] = figures.json
         case .refused(let refusal):

@@ -74,14 +74,6 @@ package struct TaskFigures: Sendable, Hashable {
   }
 }
 
-extension JSONValue {
-  /// A number, or null for what JSON cannot hold.
-  static func finite(_ value: Double) -> JSONValue { value.isFinite ? .number(value) : .null }
-
-  /// A number that was written by `finite`: null is not a number.
-  var measured: Double? { self == .null ? .nan : double }
-}
-
 extension RowFigures {
   /// All figures.
   package var json: JSONValue {

@@ -28,8 +28,12 @@ package struct CalibratedPlan {
     let text = options.text
     let settings = text.calibration(threadCount: options.threads, maximumByteCount: options.maximumByteCount)
     let budget = conversion.options.budget
-    guard let samples = try given?.samples ?? Self.samples(for: conversion, text, settings, heldOutCount, observer)
-    else {
+    // What is needed does not depend on bits.
+    let found =
+      if let given { given.samples } else {
+        try Self.samples(for: conversion, text, settings, heldOutCount, observer)
+      }
+    guard let samples = found else {
       plan = try Self.within(budget, conversion.plan(), nil, observer)
       (self.samples, observed) = (nil, nil)
       return
@@ -72,9 +76,8 @@ package struct CalibratedPlan {
     for conversion: Conversion, _ text: SampledText, _ settings: Calibration, _ heldOutCount: Int,
     _ observer: WorkObserver
   ) throws -> Calibration.Samples? {
-    let isNeeded = !conversion.needs.isEmpty || conversion.roundsOnText || conversion.comparesOnText
-    guard text.isGiven || isNeeded else { return nil }
-    if !isNeeded, conversion.graph != nil {
+    guard text.isGiven || conversion.needsText else { return nil }
+    if !conversion.needsText, conversion.graph != nil {
       observer.warn("the text is not read: there is nothing to measure for the method")
       return nil
     }

@@ -19,6 +19,7 @@ extension ConvertOptions {
   }
 
   private func checkValues() throws(Refusal) {
+    try OptionFault.checkThreads(threadCount)
     try OptionFault.refuse(!(2...8).contains(bits), value: "--bits must be 2 to 8")
     try OptionFault.refuse(
       !(2...8).contains(activationBits) && activationBits != 16, value: "--activation-bits must be 2 to 8, or 16")

@@ -46,6 +46,7 @@ extension ConvertOptions {
     symmetrizationSampleCount = try options.integer("symmetrization-samples")
     requirements.limits = try options.texts("require")
     requirements.until = try options.texts("until")
+    try requirements.refuseStandardInput()
     requirements.textPaths = try options.paths("require-text")
     requirements.ids = try options.text("require-ids")
     requirements.windowCount = try options.integer("require-windows") ?? requirements.windowCount

@@ -66,6 +66,7 @@ package struct ConvertWork: Sendable {
     // Before time goes into calibrating for a file that cannot be written.
     try AtomicFile.check(
       [output] + (options.savedRecipe.map { [$0] } ?? []), force: options.replacesOutput, inputs: inputs)
+    try options.requirements.checkFiles()
     var course = Course()
     func finished(_ written: Written) throws -> Outcome {
       try outcome(of: written, course, inputs: inputs, comparesHeldOut: comparesHeldOut, observer)
@@ -115,6 +116,8 @@ package struct ConvertWork: Sendable {
       of: conversion, options, beside: output, holdingOut: HeldOutText.sampleCount, given: course.calibrated, observer)
     course.calibrated = calibrated
     let plan = calibrated.plan
+    // Before the file is written: what cannot be kept is refused at once.
+    if options.savedRecipe != nil { _ = try plan.recipe(sources: []) }
     if calibrated.samples != nil {
       course.calibrationSeconds = (course.calibrationSeconds ?? 0) + (ContinuousClock.now - start) / .seconds(1)
     }
@@ -155,18 +158,20 @@ package struct ConvertWork: Sendable {
       summary: FileSummary(file), methodName: plan.methodName, seconds: written.seconds,
       calibrationSeconds: course.calibrationSeconds, stages: written.outcome.times.stages,
       bytesPerSecond: Int(Double(plan.estimate.sourceByteCount) / max(written.seconds, 1e-9)),
-      heldOut: comparesHeldOut ? try heldOut(course, plan, file) : nil, settings: course.settings,
+      heldOut: comparesHeldOut ? try heldOut(course, plan, file, observer) : nil, settings: course.settings,
       judgement: course.judgement, tried: course.tried)
   }
 
   /// The file beside its source on samples that were held out, measured once.
-  private func heldOut(_ course: Course, _ plan: ConversionPlan, _ file: PackedModel) throws -> HeldOutText? {
+  private func heldOut(
+    _ course: Course, _ plan: ConversionPlan, _ file: PackedModel, _ observer: WorkObserver
+  ) throws -> HeldOutText? {
     let samples = course.calibrated?.samples
     if options.requirements.isGiven, options.requirements.usesHeldOut {
       guard let count = samples?.heldOut.count, count > 0 else { return nil }
       return course.judgement?.finding.map { HeldOutText($0, count: count) }
     }
-    return try HeldOutText(samples, plan: plan, file: file, threadCount: options.threads)
+    return try HeldOutText(samples, plan: plan, file: file, threadCount: options.threads, observer)
   }
 
   /// Keeps what was decided; the digests of the model's files are those that the conversion took.
@@ -229,9 +234,9 @@ extension ConvertWork {
   /// Converts, and gathers warnings.
   ///
   /// - Throws: as `run`.
-  package func result(_ observer: WorkObserver) throws -> ConvertResult {
+  package func result(_ observer: WorkObserver, comparesHeldOut: Bool = true) throws -> ConvertResult {
     let gathering = GatheringObserver(observer)
-    let outcome = try run(gathering.observer)
+    let outcome = try run(gathering.observer, comparesHeldOut: comparesHeldOut)
     outcome.heldOut?.warnings.forEach(gathering.observer.warn)
     var members = outcome.times
     members["method"] = .string(outcome.methodName)

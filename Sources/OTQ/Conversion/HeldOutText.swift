@@ -18,17 +18,15 @@ package struct HeldOutText: Sendable {
 
   /// Nil where no text was held out, or the file cannot be run.
   ///
-  /// - Throws: as executors throw.
-  package init?(_ samples: Calibration.Samples?, plan: ConversionPlan, file: PackedModel, threadCount: Int) throws {
-    guard let heldOut = samples?.heldOut, !heldOut.isEmpty, let graph = file.graph, !graph.outputs.isEmpty else {
-      return nil
-    }
-    finding = try ModelFinding(
-      packed: QuantizedExecutor(graph: graph, container: file.container, threadCount: threadCount),
-      source: FloatExecutor(graph: plan.model.graph(), parameters: plan.model.parameters, threadCount: threadCount),
-      weights: StoredWeights(graph: graph, container: file.container), sequences: heldOut, file: file.path,
-      threadCount: threadCount)
-    count = heldOut.count
+  /// - Throws: as executors throw, and what the observer throws.
+  package init?(
+    _ samples: Calibration.Samples?, plan: ConversionPlan, file: PackedModel, threadCount: Int, _ observer: WorkObserver
+  ) throws {
+    guard let heldOut = samples?.heldOut,
+      let finding = try ModelFinding(
+        of: file, source: plan.model, sequences: heldOut, threadCount: threadCount, progress: observer.begin(.running))
+    else { return nil }
+    self.init(finding, count: heldOut.count)
   }
 
   /// What is outside the default tolerance, a line each.
@@ -49,14 +47,13 @@ package struct HeldOutText: Sendable {
 
   /// `{samples, klMean, perplexityRatio, perplexityRatioStandardError}` and cosines by output.
   package var json: JSONValue {
-    func value(_ value: Double?) -> JSONValue { value.flatMap { $0.isFinite ? .number($0) : nil } ?? .null }
     var members: JSONObject = ["samples": .integer(count)]
-    if let divergence = finding.divergence { members["klMean"] = value(divergence.mean) }
+    if let divergence = finding.divergence { members["klMean"] = .finite(divergence.mean) }
     if let perplexity = finding.perplexity {
-      members["perplexityRatio"] = value(perplexity.ratio)
-      members["perplexityRatioStandardError"] = value(perplexity.standardError)
+      members["perplexityRatio"] = .finite(perplexity.ratio)
+      members["perplexityRatioStandardError"] = .finite(perplexity.standardError)
     }
-    for similarity in finding.similarities { members["cosineMean.\(similarity.output)"] = value(similarity.mean) }
+    for similarity in finding.similarities { members["cosineMean.\(similarity.output)"] = .finite(similarity.mean) }
     return .object(members)
   }
 }

@@ -47,9 +47,7 @@ public struct SampledText: Sendable, Hashable {
     guard let ids else { return nil }
     let tokens = try TokenWindows(
       path: ids, tensor: tensor, context: length, option: "--length", limit: nil, graphs: [graph])
-    let file = try MappedFile(path: ids)
-    let record = FileRecord(
-      name: ids.lastPathComponent, byteCount: file.byteCount, sha256: try SHA256Digest.hex(of: file))
+    let record = try FileRecord(of: MappedFile(path: ids))
     return Calibration.Samples(
       tokens: try tokens.unmasked,
       run: CalibrationRun(texts: [record], sampleCount: tokens.windows.count, length: tokens.length, seed: nil))

@@ -138,28 +138,24 @@ package struct Evaluation {
 
   /// All figures.
   package var json: JSONValue {
-    func number(_ value: Double?) -> JSONValue {
-      // JSON has no infinity.
-      value.flatMap { $0.isFinite ? .number($0) : nil } ?? .null
-    }
     var members: JSONObject = [
-      "model": .string(model.file.path), "perplexity": number(perplexity),
+      "model": .string(model.file.path), "perplexity": .finite(perplexity),
       "windowCount": .integer(windowCount), "tokenCount": .integer(tokenCount),
-      "predictedTokenCount": .integer(likelihood.losses.count), "seconds": number(seconds),
-      "tokensPerSecond": number(tokensPerSecond),
+      "predictedTokenCount": .integer(likelihood.losses.count), "seconds": .finite(seconds),
+      "tokensPerSecond": .finite(tokensPerSecond),
     ]
     if let accuracy {
-      members["accuracy"] = number(accuracy)
-      members["matthews"] = number(matthews)
-      if let f1 { members["f1"] = number(f1) }
+      members["accuracy"] = .finite(accuracy)
+      members["matthews"] = .finite(matthews)
+      if let f1 { members["f1"] = .finite(f1) }
     }
     if let reference {
       members["against"] = .object([
-        "model": .string(reference.file.path), "perplexity": number(referencePerplexity),
-        "perplexityRatio": number(ratio?.ratio),
-        "perplexityRatioStandardError": number(ratio?.standardError),
-        "klMean": number(comparison.mean), "kl99thPercentile": number(comparison.quantile(0.99)),
-        "klMaximum": number(comparison.maximum), "top1Agreement": number(comparison.agreement),
+        "model": .string(reference.file.path), "perplexity": .finite(referencePerplexity),
+        "perplexityRatio": .finite(ratio?.ratio),
+        "perplexityRatioStandardError": .finite(ratio?.standardError),
+        "klMean": .finite(comparison.mean), "kl99thPercentile": .finite(comparison.quantile(0.99)),
+        "klMaximum": .finite(comparison.maximum), "top1Agreement": .finite(comparison.agreement),
       ])
     }
     return .object(members)

@@ -1,5 +1,8 @@
 import OTFoundation
+import OTGraph
 import OTJSON
+import OTRuntime
+import OTTokenizer
 
 /// The options of `eval` that do not write files.
 package struct EvaluationOptions: Sendable, Hashable {
@@ -41,6 +44,7 @@ package struct EvaluationOptions: Sendable, Hashable {
       conflict: "either --text with files of text or --ids with a file of tokens is needed")
     try OptionFault.refuse(tensor != nil && ids == nil, conflict: "--tensor needs --ids")
     try OptionFault.refuse(context.map { $0 < 1 } ?? false, value: "--context must be positive")
+    try OptionFault.checkThreads(threadCount)
     try OptionFault.refuse(windowCount.map { $0 < 1 } ?? false, value: "--windows must be positive")
   }
 
@@ -48,28 +52,40 @@ package struct EvaluationOptions: Sendable, Hashable {
   ///
   /// - Throws: as `TokenWindows` and tokenizers throw.
   package func windows(for model: LanguageModel, and reference: LanguageModel?) throws -> TokenWindows {
-    let graphs = [model.graph] + (reference.map { [$0.graph] } ?? [])
+    try windows([model.graph] + (reference.map { [$0.graph] } ?? []), tokenizer: model.tokenizer)
+  }
+
+  /// The windows of text or tokens for models with these graphs.
+  ///
+  /// - Throws: as `TokenWindows`, and as the tokenizer, which is asked for where there is text.
+  package func windows(_ graphs: [Graph], tokenizer: () throws -> Tokenizer) throws -> TokenWindows {
     if let ids {
       return try TokenWindows(
         path: ids, tensor: tensor, context: context, option: "--context", limit: windowCount, graphs: graphs)
     }
     return try TokenWindows(
-      texts: paths, tokenizer: model.tokenizer(), context: context, limit: windowCount, graphs: graphs)
+      texts: paths, tokenizer: tokenizer(), context: context, limit: windowCount, graphs: graphs)
   }
 
   /// Runs a model on the windows: perplexity, and the distance from another model.
   ///
-  /// - Throws: `Refusal` with a rule `eval-…`, as `windows(for:and:)` and executors throw, and what the observer throws.
+  /// - Parameters:
+  ///   - nodes: nodes of the model that are run, too.
+  ///   - begin: called with the windows before the first is run; gives what sees the nodes' values of each window.
+  /// - Throws: `Refusal` with a rule `eval-…`, as `windows(for:and:)` and executors throw, and what the observer and
+  ///   `begin` throw.
   package func evaluation(
-    of model: LanguageModel, against reference: LanguageModel?, _ observer: WorkObserver
+    of model: LanguageModel, against reference: LanguageModel?, nodes: [String] = [], _ observer: WorkObserver,
+    begin: (TokenWindows) throws -> ([String: Matrix]) throws -> Void = { _ in { _ in } }
   ) throws -> Evaluation {
     let tokens = try windows(for: model, and: reference)
     var evaluation = try Evaluation(
-      model, reference: reference, threadCount: threadCount ?? Machine.processorCount)
+      model, reference: reference, nodes: nodes, threadCount: threadCount ?? Machine.processorCount)
+    let see = try begin(tokens)
     let progress = observer.begin(.evaluating)
     for (index, window) in tokens.windows.enumerated() {
       try progress(index, tokens.windows.count)
-      _ = try evaluation.add(window, label: tokens.labels?[index])
+      try see(evaluation.add(window, label: tokens.labels?[index]))
     }
     try progress(tokens.windows.count, tokens.windows.count)
     return evaluation

@@ -53,6 +53,8 @@ public struct ExportOptions: Sendable, Hashable {
       shardMegabytes != nil && (format == GGUFExport.format || format == "ctranslate2"),
       conflict: "--shard-size is for folders of shards: \(format) has one file of tensors")
     try OptionFault.refuse(
+      conversion.requirements.isGiven, conflict: "--require and --until are for convert: an export is not measured")
+    try OptionFault.refuse(
       conversion.savedRecipe != nil, conflict: "--save-recipe is for convert")
     try OptionFault.refuse(
       shardMegabytes.map { !(1...1 << 30).contains($0) } ?? false,

@@ -23,7 +23,9 @@ package struct ExportWork: Sendable {
   /// - Throws: `Refusal` as conversion and writers throw, with rule `export-options` or `export-restored` where
   ///   options do not fit the model, and what the observer throws.
   package func run(_ observer: WorkObserver) throws {
-    guard let writers = Writers.named(format) else { return }
+    guard let writers = Writers.named(format) else {
+      throw Refusal("export-format", "there is no format '\(format)'", file: output)
+    }
     switch try Model(path: input, family: options.conversion.family) {
     case .packed(let file):
       guard !options.conversion.decides, !options.conversion.text.isGiven else {
@@ -33,7 +35,7 @@ package struct ExportWork: Sendable {
       }
       let writer = writers.init(target([file.container.file.identity]))
       let export = PackedExport(file, isRestored: options.isRestored, threadCount: options.conversion.threads)
-      try Self.run(export, into: writer, observer.begin(.exporting))
+      try export.run(into: writer, progress: observer.begin(.exporting))
       writer.notes.forEach(observer.warn)
     case .source(let source):
       guard !options.isRestored else {
@@ -55,12 +57,6 @@ package struct ExportWork: Sendable {
       try Converter(plan).run(into: writer, progress: observer.begin(.exporting)).warnings.forEach(observer.warn)
       writer.notes.forEach(observer.warn)
     }
-  }
-
-  private static func run(
-    _ export: PackedExport, into writer: some ModelWriter, _ progress: @escaping WorkObserver.Progress
-  ) throws {
-    try export.run(into: writer, progress: progress)
   }
 
   private func target(_ inputs: [FileIdentity]) -> ExportOutput {

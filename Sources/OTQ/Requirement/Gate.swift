@@ -51,12 +51,14 @@ package struct Gate: Sendable {
     (self.requirements, self.text, self.source) = (requirements, text, source)
     self.threadCount = threadCount
     var outcomes: [QuestionFile: TaskOutcome] = [:]
-    // Also what is required of the file alone: its data are refused before the conversion.
-    let data = requirements.compactMap(\.data)
-    if !data.isEmpty {
+    if requirements.contains(where: { $0.data != nil }) {
       let model = try LanguageModel(ModelFile(.source(source)), threadCount: threadCount)
-      for data in data where outcomes[data] == nil {
-        outcomes[data] = try Gate.outcome(of: data, model, observer)
+      for requirement in requirements {
+        guard let data = requirement.data, outcomes[data] == nil else { continue }
+        // Where the file's own figure is required, one item says whether data and model are fit: before the conversion.
+        let isDrop = if case .accuracyDrop = requirement.figure { true } else { false }
+        let outcome = try Gate.outcome(of: data, model, limit: isDrop ? nil : 1, observer)
+        if isDrop { outcomes[data] = outcome }
       }
     }
     self.outcomes = outcomes
@@ -72,30 +74,29 @@ package struct Gate: Sendable {
     do {
       // By its bytes, since its name is still that of an unfinished file.
       let file = try PackedModel(Container(MappedFile(path: path)))
-      let finding = try finding(file)
+      let finding = try ModelFinding(
+        of: file, source: source, sequences: text.sequences, threadCount: threadCount,
+        progress: observer.begin(.running))
+      var answers: [QuestionFile: TaskFigure] = [:]
+      let data = requirements.compactMap(\.data)
+      if !data.isEmpty {
+        let model = try LanguageModel(ModelFile(.packed(file)), threadCount: threadCount)
+        for data in data where answers[data] == nil {
+          answers[data] = try Gate.outcome(of: data, model, observer).primary
+        }
+      }
       return Judgement(
-        measurements: try requirements.map { try measure($0, file, finding, observer) }, finding: finding, run: text.run
-      )
+        measurements: try requirements.map { try measure($0, finding, answers) }, finding: finding, run: text.run)
     } catch var refusal as Refusal where refusal.file == path {
       refusal.file = name
       throw refusal
     }
   }
 
-  /// The outputs of both on the text; nil without text.
-  private func finding(_ file: PackedModel) throws -> ModelFinding? {
-    guard !text.sequences.isEmpty, let graph = file.graph, !graph.outputs.isEmpty else { return nil }
-    return try ModelFinding(
-      packed: QuantizedExecutor(graph: graph, container: file.container, threadCount: threadCount),
-      source: FloatExecutor(graph: source.graph(), parameters: source.parameters, threadCount: threadCount),
-      weights: StoredWeights(graph: graph, container: file.container), sequences: text.sequences, file: file.path,
-      threadCount: threadCount)
-  }
-
   private func measure(
-    _ requirement: Requirement, _ file: PackedModel, _ finding: ModelFinding?, _ observer: WorkObserver
+    _ requirement: Requirement, _ finding: ModelFinding?, _ answers: [QuestionFile: TaskFigure]
   ) throws -> Measurement {
-    guard let data = requirement.data else {
+    guard let data = requirement.data, let own = answers[data] else {
       guard let value = finding.flatMap(requirement.figure.value) else {
         throw Refusal(
           "require-figure", "the model gives no \(requirement.text.prefix { $0 != "<" && $0 != ">" })",
@@ -104,8 +105,6 @@ package struct Gate: Sendable {
       let error = requirement.figure == .perplexityRatio ? finding?.perplexity?.standardError : nil
       return Measurement(requirement: requirement, value: value, standardError: error)
     }
-    let model = try LanguageModel(ModelFile(.packed(file)), threadCount: threadCount)
-    let own = try Gate.outcome(of: data, model, observer).primary
     guard case .accuracyDrop = requirement.figure, let reference = outcomes[data]?.primary else {
       return Measurement(requirement: requirement, value: own.value, standardError: own.standardError)
     }
@@ -115,9 +114,10 @@ package struct Gate: Sendable {
   }
 
   private static func outcome(
-    of data: QuestionFile, _ model: LanguageModel, _ observer: WorkObserver
+    of data: QuestionFile, _ model: LanguageModel, limit: Int? = nil, _ observer: WorkObserver
   ) throws -> TaskOutcome {
-    try model.evaluate(EvaluationTask.named(data.task), data: data.path, observing: observer.begin(.answering))
+    try model.evaluate(
+      EvaluationTask.named(data.task), data: data.path, limit: limit, observing: observer.begin(.answering))
   }
 
   private static func names(_ finding: ModelFinding?) -> String {

@@ -26,9 +26,9 @@ package struct Measurement: Sendable {
 
   /// `{requirement, value, standardError, reference, holds}`.
   package var json: JSONValue {
-    var members: JSONObject = ["requirement": .string(requirement.text), "value": Measurement.json(value)]
-    if let standardError { members["standardError"] = Measurement.json(standardError) }
-    if let reference { members["reference"] = Measurement.json(reference) }
+    var members: JSONObject = ["requirement": .string(requirement.text), "value": .finite(value)]
+    if let standardError { members["standardError"] = .finite(standardError) }
+    if let reference { members["reference"] = .finite(reference) }
     members["holds"] = .bool(holds)
     return .object(members)
   }
@@ -36,9 +36,6 @@ package struct Measurement: Sendable {
   private static func number(_ value: Double) -> String {
     value.isFinite ? fixed(value, abs(value) < 0.1 ? 5 : 4) : "\(value)"
   }
-
-  // JSON has no infinity.
-  private static func json(_ value: Double) -> JSONValue { value.isFinite ? .number(value) : .null }
 }
 
 /// What a gate says of a file.

@@ -4,6 +4,7 @@ import OTGraph
 import OTModel
 import OTObservation
 import OTRuntime
+import OTText
 
 /// What the file of a conversion has to hold before it appears.
 ///
@@ -53,6 +54,23 @@ public struct RequireOptions: Sendable, Hashable {
     }
   }
 
+  /// Checks that files can be read, for a caller that has much to do before they are.
+  ///
+  /// - Throws: as readers of text and files throw.
+  func checkFiles() throws {
+    for path in textPaths { _ = try TextFile(path: path) }
+    if let ids { _ = try MappedFile(path: ids) }
+    for requirement in try requirements() {
+      if let path = requirement.data?.path { _ = try TextFile(path: path) }
+    }
+  }
+
+  /// - Throws: ``Refusal`` with rule `option-value` where data are to come from the standard input.
+  func refuseStandardInput() throws(Refusal) {
+    let reads = (limits + until).contains { (try? Requirement($0))?.data?.path == "-" }
+    try OptionFault.refuse(reads, value: "--require and --until take files, not the standard input")
+  }
+
   private func requirements() throws(Refusal) -> [Requirement] {
     var requirements: [Requirement] = []
     for text in limits + until { requirements.append(try Requirement(text)) }
@@ -76,23 +94,25 @@ public struct RequireOptions: Sendable, Hashable {
 
   private func text(_ plan: ConversionPlan, _ samples: Calibration.Samples?, isNeeded: Bool) throws -> Gate.Text {
     let graph = try plan.model.graph()
-    func record(_ paths: [String], _ tokens: TokenWindows) throws -> CalibrationRun {
-      let records = try paths.map { path in
-        let file = try MappedFile(path: path)
-        return FileRecord(
-          name: path.lastPathComponent, byteCount: file.byteCount, sha256: try SHA256Digest.hex(of: file))
-      }
-      return CalibrationRun(texts: records, sampleCount: tokens.windows.count, length: tokens.length, seed: nil)
+    func run(_ records: [FileRecord], _ tokens: TokenWindows) -> CalibrationRun {
+      CalibrationRun(texts: records, sampleCount: tokens.windows.count, length: tokens.length, seed: nil)
     }
     if let ids {
       let tokens = try TokenWindows(
         path: ids, tensor: nil, context: nil, option: "--length", limit: windowCount, graphs: [graph])
-      return Gate.Text(sequences: try tokens.unmasked, run: try record([ids], tokens))
+      return Gate.Text(
+        sequences: try tokens.unmasked, run: run([try FileRecord(of: MappedFile(path: ids))], tokens))
     }
-    if !textPaths.isEmpty, let tokenizer = try Model.source(plan.model).tokenizer() {
+    if !textPaths.isEmpty {
+      guard let tokenizer = try Model.source(plan.model).tokenizer() else {
+        throw Refusal(
+          "tokenizer-missing", "has no tokenizer beside it, so that --require-text cannot be read",
+          file: plan.model.path, remedy: "put its tokenizer.json beside it, or give tokens with --require-ids")
+      }
       let tokens = try TokenWindows(
         texts: textPaths, tokenizer: tokenizer, context: nil, limit: windowCount, graphs: [graph])
-      return Gate.Text(sequences: tokens.windows, run: try record(textPaths, tokens))
+      let records = try textPaths.map { try FileRecord(of: TextFile(path: $0).file) }
+      return Gate.Text(sequences: tokens.windows, run: run(records, tokens))
     }
     if let samples, !samples.heldOut.isEmpty {
       let run = CalibrationRun(
@@ -101,7 +121,7 @@ public struct RequireOptions: Sendable, Hashable {
       return Gate.Text(sequences: samples.heldOut, run: run)
     }
     // Nothing was calibrated on text, so that the package's is as good as any.
-    if usesHeldOut, samples == nil, isNeeded, let tokenizer = try Model.source(plan.model).tokenizer() {
+    if samples == nil, isNeeded, let tokenizer = try Model.source(plan.model).tokenizer() {
       var calibration = Calibration()
       calibration.text.count = 8
       let drawn = try calibration.samples(tokenizer: tokenizer, graph: graph)

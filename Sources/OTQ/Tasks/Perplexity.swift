@@ -48,7 +48,7 @@ struct Perplexity: TaskDefinition {
     }
     let prefix = try encoder.prefixToken()
     let windows = try documents.map { document in
-      Self.rollingWindows(try encoder.tokens(document.text), prefix: prefix, length: length)
+      ScoredSequence.windows(ofDocument: try encoder.tokens(document.text), prefix: prefix, length: length)
     }
     let scores = try windowScores(run, windows)
     let items = zip(documents, scores).map { document, losses in
@@ -94,18 +94,6 @@ struct Perplexity: TaskDefinition {
     return losses
   }
 
-  /// Windows of a document: the first of the prefix and the first tokens, each other of the `length` tokens before its
-  /// last and that; every token of the document is scored once.
-  static func rollingWindows(_ tokens: [Int], prefix: Int, length: Int) -> [ScoredSequence] {
-    let all = [prefix] + tokens
-    return stride(from: 0, to: tokens.count, by: length).map { start in
-      let end = min(start + length, tokens.count)
-      // Counted with the prefix: tokens start ..< end are at start + 1 ... end.
-      let first = max(0, end - length)
-      return ScoredSequence(Array(all[first...end]), firstScored: start + 1 - first)
-    }
-  }
-
   /// Windows of `length` tokens that begin `stride` apart, until one has the last token: what no window before has is
   /// scored, but for the first token of a window, which has nothing before it.
   static func stridingWindows(_ tokens: [Int], length: Int, stride: Int) -> [ScoredSequence] {
@@ -141,6 +129,20 @@ struct Perplexity: TaskDefinition {
     }
     return kept.map { line, text in
       Document(line: line, source: text, text: isWikiText ? WikiText.detokenized(text) : text)
+    }
+  }
+}
+
+extension ScoredSequence {
+  /// Windows of a document: the first of the prefix and the first tokens, each other of the `length` tokens before its
+  /// last and that; every token of the document is scored once.
+  package static func windows(ofDocument tokens: [Int], prefix: Int, length: Int) -> [ScoredSequence] {
+    let all = [prefix] + tokens
+    return stride(from: 0, to: tokens.count, by: length).map { start in
+      let end = min(start + length, tokens.count)
+      // Counted with the prefix: tokens start ..< end are at start + 1 ... end.
+      let first = max(0, end - length)
+      return ScoredSequence(Array(all[first...end]), firstScored: start + 1 - first)
     }
   }
 }

@@ -105,8 +105,3 @@ extension TaskItem {
     return members
   }
 }
-
-extension JSONValue {
-  /// A number; null for none, and for one that JSON cannot write.
-  static func finite(_ value: Double?) -> JSONValue { value.flatMap { $0.isFinite ? .number($0) : nil } ?? .null }
-}

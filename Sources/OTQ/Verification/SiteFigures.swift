@@ -86,11 +86,6 @@ package struct SiteFigures: Sendable {
   }
 }
 
-extension JSONValue {
-  /// A number that was written by `finite`: null is not a number.
-  fileprivate var measured: Double? { self == .null ? .nan : double }
-}
-
 extension SiteFigures.Error {
   /// `[Σ(v − v̂)², Σv², elements]`.
   var json: JSONValue { .array([.finite(squaredError), .finite(squares), .integer(count)]) }

@@ -52,6 +52,7 @@ public struct VerifyOptions: Sendable, Hashable {
     let (names, data) = (try options.texts("task"), try options.paths("data"))
     try OptionFault.refuse(names.count != data.count, conflict: "every --task needs its --data")
     let limit = try options.integer("limit")
+    try OptionFault.refuse(limit != nil && names.isEmpty, conflict: "--limit needs --task")
     tasks = zip(names, data).map { ComparedTask(name: $0, path: $1, limit: limit) }
     report = try options.text("report")
     junit = try options.text("junit")
@@ -75,6 +76,7 @@ public struct VerifyOptions: Sendable, Hashable {
     try OptionFault.refuse(
       level == .weights && text.isGiven, conflict: "--text and --ids are for --level layers or model")
     try text.check(leastLength: 2)
+    try OptionFault.checkThreads(threadCount)
   }
 
   /// The threads to use.

@@ -32,7 +32,7 @@ package struct VerifyWork: Sendable {
     }
     let file = try PackedModel(path: path)
     guard let reference else {
-      try file.container.verify(threadCount: options.threads)
+      try file.container.verify(threadCount: options.threads, progress: observer.begin(.verifying))
       return nil
     }
     let source = try file.comparable(
@@ -122,9 +122,7 @@ package struct VerifyWork: Sendable {
   /// Digests take a while, and only the page shows them.
   private func records(_ files: [MappedFile]) throws -> [FileRecord] {
     guard options.report != nil else { return [] }
-    return try files.map {
-      FileRecord(name: $0.path.lastPathComponent, byteCount: $0.byteCount, sha256: try SHA256Digest.hex(of: $0))
-    }
+    return try files.map { try FileRecord(of: $0) }
   }
 
   /// The sequences, and where they are from in words.

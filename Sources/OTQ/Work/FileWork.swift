@@ -1,4 +1,3 @@
-import Dispatch
 import OTFoundation
 import Synchronization
 
@@ -117,7 +116,8 @@ private final class FileWorkRun<Output: Sendable>: Sendable {
       return (answer, !state.hasBegun)
     }
     if let answer { continuation.resume(returning: answer) }
-    if begins { DispatchQueue.global().async { self.run() } }
+    guard begins, !WorkThread.start(stackByteCount: 8 << 20, { self.run() }) else { return }
+    answerWaiting { $0.outcome = .failure(Refusal("system", "there is no thread for it")) }
   }
 
   private func run() {

@@ -11,6 +11,11 @@ package enum OptionFault {
   package static func refuse(_ isWrong: Bool, conflict message: @autoclosure () -> String) throws(Refusal) {
     if isWrong { throw Refusal("option-conflict", message()) }
   }
+
+  /// - Throws: `Refusal` with rule `option-value` for a number of threads that nobody means.
+  package static func checkThreads(_ count: Int?) throws(Refusal) {
+    try refuse(count.map { !(1...1024).contains($0) } ?? false, value: "--threads must be 1 to 1024")
+  }
 }
 
 /// Options by the names that the command `otconvert` gives them, without the dashes in front.
@@ -67,7 +72,7 @@ package struct NamedOptions {
   /// The number of threads; nil: not given.
   package mutating func threadCount() throws(Refusal) -> Int? {
     let count = try integer("threads")
-    try OptionFault.refuse(count.map { !(1...1024).contains($0) } ?? false, value: "--threads must be 1 to 1024")
+    try OptionFault.checkThreads(count)
     return count
   }
 

@@ -28,9 +28,6 @@ extension VerificationReport {
 }
 
 extension JSONValue {
-  /// A number, or null for what JSON cannot hold.
-  fileprivate static func finite(_ value: Double) -> JSONValue { value.isFinite ? .number(value) : .null }
-
   fileprivate static func list(_ values: [Float]) -> JSONValue { .array(values.map { .finite(Double($0)) }) }
 }
 
