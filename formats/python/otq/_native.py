@@ -79,7 +79,8 @@ _OTHERS: Dict[str, Tuple[Any, List[Any]]] = {
 }
 
 _loaded: Optional[ctypes.CDLL] = None
-_loading = threading.Lock()
+# Of a thread that is interrupted while it loads, too, a second call may load.
+_loading = threading.RLock()
 
 
 def library_path() -> Optional[_Path]:
@@ -93,6 +94,8 @@ def library_path() -> Optional[_Path]:
 
 def _library() -> ctypes.CDLL:
     global _loaded
+    if _loaded is not None:
+        return _loaded
     with _loading:
         if _loaded is None:
             _loaded = _load()
@@ -177,6 +180,17 @@ def _taken(pointer: c_void_p, byte_count: Optional[int] = None) -> bytes:
         _library().otq_free(pointer)
 
 
+def _terminated(text: bytes) -> bytes:
+    """A text that ends with its first zero byte for C, which would not see more of it."""
+    if b"\0" in text:
+        raise ValueError("embedded null byte")
+    return text
+
+
+def _path(path: Path) -> bytes:
+    return _terminated(os.fsencode(path))
+
+
 def _json(name: str, handle: c_void_p) -> Any:
     text = c_void_p()
     _call(name, handle, byref(text))
@@ -189,14 +203,20 @@ def _encoded(options: Dict[str, Option]) -> Optional[bytes]:
         return None
 
     def plain(value: Any) -> Any:
-        if isinstance(value, os.PathLike):
-            return os.fspath(value)
         if isinstance(value, np.generic):
             return value.item()
         raise TypeError(f"an option cannot be a {type(value).__name__}")
 
-    members = {name.replace("_", "-"): list(value) if isinstance(value, (tuple, set)) else value
-               for name, value in options.items() if value is not None}
+    members: Dict[str, Any] = {}
+    for name, value in options.items():
+        if value is None:
+            continue
+        values = [os.fspath(v) if isinstance(v, os.PathLike) else v
+                  for v in (value if isinstance(value, (list, tuple, set)) else [value])]
+        # All other texts are paths, or parts of what a path may hold.
+        if name != "stop" and any(isinstance(v, str) and "\0" in v for v in values):
+            raise ValueError(f"{name}: embedded null byte")
+        members[name.replace("_", "-")] = values if isinstance(value, (list, tuple, set)) else values[0]
     return json.dumps(members, default=plain, allow_nan=False).encode()
 
 
@@ -207,39 +227,55 @@ def library_version() -> str:
 
 # ---- Long work ----------------------------------------------------------------------------------------------------
 
-def _bar() -> Progress:
-    try:
-        from tqdm.auto import tqdm
-    except ImportError:
-        raise ImportError("progress=True needs the package tqdm; a function of your own needs none") from None
-    bars: Dict[str, Any] = {}
+class _Bars:
+    """Progress as bars of tqdm, one for each round of a stage."""
 
-    def update(stage: str, unit: str, done: int, total: int) -> None:
-        bar = bars.get(stage)
-        if bar is None or bar.total != total:
-            bar = bars[stage] = tqdm(total=total, desc=stage, unit=" " + unit, unit_scale=True)
+    def __init__(self) -> None:
+        try:
+            from tqdm.auto import tqdm
+        except ImportError:
+            raise ImportError("progress=True needs the package tqdm; a function of your own needs none") from None
+        self._bar: Any = tqdm
+        self._open: Dict[str, Any] = {}
+
+    def __call__(self, stage: str, unit: str, done: int, total: int) -> None:
+        bar = self._open.get(stage)
+        if bar is not None and (bar.total != total or done < bar.n):
+            self._open.pop(stage).close()
+            bar = None
+        if bar is None:
+            bar = self._open[stage] = self._bar(total=total, desc=stage, unit=" " + unit, unit_scale=True)
         bar.update(done - bar.n)
         if done == total:
-            bar.close()
+            self._open.pop(stage).close()
 
-    return update
+    def close(self) -> None:
+        """Ends the bars of stages that did not come to their end."""
+        while self._open:
+            self._open.popitem()[1].close()
 
 
 def _observed(name: str, progress: Union[None, bool, Progress], *arguments: Any) -> Result:
     """Runs a long function on a thread of its own, so that an interrupt of this one is seen at once.
 
-    Progress is told on this thread. Whatever is raised here ends the call, which leaves nothing, and is raised again.
+    Progress is told on this thread, and the work waits for it. Whatever is raised here ends the call, which leaves
+    nothing unless it is done already, and is raised again.
     """
     library = _library()
-    tell = _bar() if progress is True else progress or None
-    events: "queue.Queue[Optional[Tuple[str, str, int, int]]]" = queue.Queue()
+    bars = _Bars() if progress is True else None
+    tell = bars or progress or None
+    events: "queue.SimpleQueue[Optional[Tuple[str, str, int, int]]]" = queue.SimpleQueue()
+    answers: "queue.SimpleQueue[int]" = queue.SimpleQueue()
+    is_ended = threading.Event()
     outcome: Dict[str, Any] = {}
     text, error = c_void_p(), c_void_p()
     cancellation = c_void_p(library.otq_cancellation_create())
 
     def report(stage: bytes, unit: bytes, done: int, total: int, _: Any) -> int:
+        if is_ended.is_set():
+            return 1
         events.put((stage.decode(), unit.decode(), done, total))
-        return 0
+        return answers.get()
 
     observer = _Observer(_PROGRESS(report) if tell else _PROGRESS(), None, cancellation)
 
@@ -259,9 +295,13 @@ def _observed(name: str, progress: Union[None, bool, Progress], *arguments: Any)
             event = events.get()
             if event is None:
                 break
-            if tell:
+            if callable(tell):
                 tell(*event)
+            answers.put(0)
     except BaseException:
+        # In this order: the work may be waiting for an answer, or about to ask for one.
+        is_ended.set()
+        answers.put(1)
         library.otq_cancellation_cancel(cancellation)
         thread.join()
         if text:
@@ -270,8 +310,10 @@ def _observed(name: str, progress: Union[None, bool, Progress], *arguments: Any)
             library.otq_error_free(error)
         raise
     finally:
-        if not thread.is_alive() or "status" in outcome:
-            library.otq_cancellation_free(cancellation)
+        # The call goes on with it where a second interrupt has ended the wait for it.
+        library.otq_cancellation_free(cancellation)
+        if bars is not None:
+            bars.close()
     thread.join()
     if "raised" in outcome:
         raise outcome["raised"]
@@ -292,9 +334,9 @@ def convert(source: Path, output: Path, *, progress: Union[None, bool, Progress]
     progress: a function of stage, unit, done and total; True: bars of tqdm.
     options: those of ``otconvert convert``: ``bits=6``, ``method="best"``, ``budget="5.0bpw"``, ``force=True``, …
     Gives what ``otconvert --json`` prints, with ``method`` and ``warnings``. Raises `Refusal`. An interrupt, or
-    what `progress` raises, ends the conversion; nothing is left.
+    what `progress` raises, ends the conversion; nothing is left, unless it is done already.
     """
-    return _observed("convert", progress, os.fsencode(source), os.fsencode(output), _encoded(options))
+    return _observed("convert", progress, _path(source), _path(output), _encoded(options))
 
 
 def verify(path: Path, *, progress: Union[None, bool, Progress] = None, **options: Option) -> Result:
@@ -304,7 +346,7 @@ def verify(path: Path, *, progress: Union[None, bool, Progress] = None, **option
     Gives what ``otconvert verify --json`` prints. Raises `VerificationFailed`, which has the same as ``result``,
     for a file outside the tolerance, and `Refusal` for what cannot be compared.
     """
-    return _observed("verify", progress, os.fsencode(path), _encoded(options))
+    return _observed("verify", progress, _path(path), _encoded(options))
 
 
 def export(source: Path, output: Path, to: str, *, progress: Union[None, bool, Progress] = None,
@@ -315,7 +357,7 @@ def export(source: Path, output: Path, to: str, *, progress: Union[None, bool, P
     options: those of ``otconvert export``, for a checkpoint also those of `convert`.
     Gives ``file`` or ``folder``, ``format``, ``warnings``. Raises `Refusal` for what the format cannot hold.
     """
-    return _observed("export", progress, os.fsencode(source), os.fsencode(output), to.encode(), _encoded(options))
+    return _observed("export", progress, _path(source), _path(output), _terminated(to.encode()), _encoded(options))
 
 
 def eval(model: "Union[Model, Path]", *, against: "Union[None, Model, Path]" = None,
@@ -336,7 +378,7 @@ def eval(model: "Union[Model, Path]", *, against: "Union[None, Model, Path]" = N
 def inspect(path: Path) -> Result:
     """What a checkpoint or an .otq file says about itself, with its ``tensors``; weights are not read."""
     file = c_void_p()
-    _call("open", os.fsencode(path), byref(file))
+    _call("open", _path(path), byref(file))
     try:
         return {**_json("metadata", file), "tensors": _json("tensors", file)}
     finally:
@@ -366,7 +408,7 @@ class Model:
         """
         self._handle: Optional[c_void_p] = None
         file, model = c_void_p(), c_void_p()
-        _call("open", os.fsencode(path), byref(file))
+        _call("open", _path(path), byref(file))
         try:
             _call("model_load", file, _encoded(options), byref(model))
         finally:
