@@ -15,7 +15,7 @@ import pytest
 from safetensors.numpy import load_file
 
 import otq
-from otq import _native
+from otq import _native, _work
 
 pytestmark = pytest.mark.skipif(_native.library_path() is None, reason="OTQ_LIBRARY names no library")
 
@@ -184,7 +184,7 @@ def test_texts(packed):
 
 
 def bert_states(folder, ids):
-    """The last hidden states of bert-classifier-mini, in double precision, by BERT's formulas: float64 ``[len(ids), 128]``."""
+    """The last hidden states of bert-classifier-mini by BERT's formulas: float64 ``[len(ids), 128]``."""
     weights = {name: values.astype(np.float64) for name, values in load_file(folder / "model.safetensors").items()}
 
     def linear(x, name):
@@ -313,7 +313,7 @@ def test_bars_of_tqdm(models, tmp_path, monkeypatch):
     assert all(bar.is_closed for bar in bars)
 
     bars.clear()
-    rounds = _native._Bars()
+    rounds = _work._Bars()
     for stage, done, total in [("a", 1, 3), ("a", 3, 3), ("a", 1, 3), ("b", 2, 2), ("a", 2, 3), ("a", 1, 3),
                                ("a", 1, 4), ("c", 0, 9)]:
         rounds(stage, "sites", done, total)
