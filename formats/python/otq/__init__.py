@@ -12,7 +12,9 @@ from ._refusal import Refusal
 from ._version import version as __version__
 
 if TYPE_CHECKING:
-    from ._native import Generation, Model, VerificationFailed, convert, eval, export, inspect, library_version, verify
+    from ._model import Generation, Model, inspect
+    from ._native import VerificationFailed, library_version
+    from ._work import convert, eval, export, verify
 
 __all__ = [
     "Generation", "Model", "QuantizedTensor", "Refusal", "VerificationFailed", "__version__", "convert", "eval",
@@ -23,8 +25,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     # What is not here is native; nothing of that is looked for before it is asked for.
     if name in __all__:
-        from . import _native
-        return getattr(_native, name)
+        from . import _model, _native, _work
+        return next(getattr(module, name) for module in (_native, _model, _work) if name in vars(module))
     raise AttributeError(f"module 'otq' has no attribute {name!r}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 import argparse
 import json
 import struct
+import zipfile
 from typing import Any, Dict
 
 import numpy as np
@@ -27,7 +28,11 @@ def arrays(path: str) -> "tuple[Dict[str, NDArray[Any]], Dict[str, Any]]":
 def write_tensors(path: str, output: str) -> None:
     values, members = arrays(path)
     if output.endswith(".npz"):
-        np.savez(output, **values)  # type: ignore[arg-type]
+        # Not numpy.savez, which takes names as its own arguments'.
+        with zipfile.ZipFile(output, "w") as archive:
+            for name, array in values.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
         return
     position = 0
     for name, array in values.items():
@@ -65,7 +70,7 @@ def main() -> None:
             write_tensors(options.file, options.dequantize)
         if options.list or not (options.verify or options.dequantize):
             list_tensors(options.file)
-    except (Refusal, ImportError) as error:
+    except (Refusal, ImportError, OSError) as error:
         raise SystemExit(str(error)) from None
 
 

@@ -33,10 +33,11 @@ def strict_json(data: bytes) -> Any:
     except json.JSONDecodeError as error:
         raise Refusal(_syntax_rule(error, text), f"is not JSON: {error.msg} at character {error.pos}") from None
     # What escapes make; text that was UTF-8 has none.
-    try:
-        json.dumps(value, ensure_ascii=False).encode("utf-8")
-    except UnicodeEncodeError:
-        raise Refusal("json-lone-surrogate", "a string has half of a surrogate pair") from None
+    if "\\u" in text:
+        try:
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+        except UnicodeEncodeError:
+            raise Refusal("json-lone-surrogate", "a string has half of a surrogate pair") from None
     return value
 
 

@@ -2,17 +2,23 @@
 from __future__ import annotations
 
 import copy
-import os
 from functools import cached_property
 from types import TracebackType
-from typing import Any, Dict, List, Optional, Tuple, Type, Union
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple, Type, Union
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ._format import NUMPY, Container, Layout
+from ._codes import Layout
+from ._format import Container, Path
+from ._index import NUMPY
 
-Path = Union[str, "os.PathLike[str]"]
+
+class _Codes(NamedTuple):
+    """Values of the rows from start to stop."""
+    start: int
+    stop: int
+    codes: NDArray[np.uint8]
 
 
 class QuantizedTensor:
@@ -42,7 +48,7 @@ class QuantizedTensor:
         self.form: str = entry["form"]
         #: As the converter measured it: ``sqnrDecibels``, ``maximumInSteps``; None when it did not.
         self.error: Optional[Dict[str, Any]] = copy.deepcopy(entry.get("error"))
-        self._layout = Layout.of(entry)
+        self._layout, self._chunk = Layout.of(entry), int(entry["rowTilesPerChunk"])
         self._scale_shape = (1, 1) if self.granularity == "tensor" else (self.shape[0], self._layout.groups)
 
     @cached_property
@@ -78,22 +84,30 @@ class QuantizedTensor:
         # One scale of a row serves all columns.
         column = (slice(None) if self._scale_shape[1] == 1 else
                   (slice(None), np.arange(columns) // (self.group_size or columns)))
-        # About a MiB of values at a time.
-        step = max((1 << 20) // (16 * self._layout.padded_columns), 1)
-        for tile in range(rows.start // 16, -(-rows.stop // 16), step):
-            first, last = max(tile * 16, rows.start), min((tile + step) * 16, rows.stop)
-            if "values" in self.__dict__:
-                codes = self.values[first:last]
-            else:
-                tiles = range(tile, min(tile + step, self._layout.row_tiles))
-                codes = self._container.codes(self.name, tiles)[first - tile * 16:last - tile * 16]
-            own = slice(0, 1) if self.granularity == "tensor" else slice(first, last)
-            # The difference is exact in float32; the product is rounded once.
-            weights = codes.astype(np.float32)
-            weights -= self.zero_points[own][column]
-            weights *= self.scales[own][column]
-            result[first - rows.start:last - rows.start] = weights
+        # About a MiB of values at a time becomes floats.
+        step = max((1 << 20) // columns, 1)
+        for values in self._chunks(rows):
+            for first in range(values.start, values.stop, step):
+                last = min(first + step, values.stop)
+                own = slice(0, 1) if self.granularity == "tensor" else slice(first, last)
+                # The difference is exact in float32; the product is rounded once.
+                weights = values.codes[first - values.start:last - values.start].astype(np.float32)
+                weights -= self.zero_points[own][column]
+                weights *= self.scales[own][column]
+                result[first - rows.start:last - rows.start] = weights
         return result
+
+    def _chunks(self, rows: range) -> Iterator[_Codes]:
+        """The values of some rows, a chunk of the file at a time."""
+        if "values" in self.__dict__:
+            yield _Codes(rows.start, rows.stop, self.values[rows.start:rows.stop])
+            return
+        size = 16 * self._chunk
+        for start in range(rows.start // size * size, rows.stop, size):
+            first, last = max(start, rows.start), min(start + size, rows.stop)
+            tiles = range(first // 16, -(-last // 16))
+            codes = self._container.codes(self.name, tiles)
+            yield _Codes(first, last, codes[first - tiles.start * 16:last - tiles.start * 16])
 
     def __repr__(self) -> str:
         scheme = f"int{self.bits} per {self.granularity}"
@@ -249,13 +263,11 @@ def load_file(path: Path, *, dequantize: bool = False) -> Dict[str, Tensor]:
     dequantize: float32 arrays in place of `QuantizedTensor`.
     """
     container = Container(path)
-    result: Dict[str, Tensor] = {}
-    for name in container.tensors:
-        target = container.target(name)
-        if target not in result:
-            is_quantized = "bits" in container.tensors[target]
-            tensor: Tensor = QuantizedTensor(container, target) if is_quantized else plain(container, target)
-            if isinstance(tensor, QuantizedTensor) and dequantize:
-                tensor = tensor.dequantize()
-            result[target] = tensor
-    return {name: result[container.target(name)] for name in container.tensors}
+
+    def tensor(name: str) -> Tensor:
+        if "bits" not in container.tensors[name]:
+            return plain(container, name)
+        quantized = QuantizedTensor(container, name)
+        return quantized.dequantize() if dequantize else quantized
+
+    return container.of_each(tensor)

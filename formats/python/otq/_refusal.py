@@ -1,7 +1,7 @@
 """Why an input was refused."""
 from __future__ import annotations
 
-from typing import Optional
+from typing import Any, Optional, Tuple, Type
 
 
 class Refusal(ValueError):
@@ -26,9 +26,9 @@ class Refusal(ValueError):
         self.remedy = remedy
         super().__init__(rule, message)
 
-    def __reduce__(self):  # type: ignore[no-untyped-def]
-        # Keywords survive pickling, for processes that send exceptions to each other.
-        return _made, (self.rule, self.message, self.file, self.tensor, self.offset, self.remedy)
+    def __reduce__(self) -> Tuple[Any, ...]:
+        # Type and members survive pickling, for processes that send exceptions to each other.
+        return _blank, (type(self), self.args), dict(self.__dict__)
 
     def __str__(self) -> str:
         """One line, control characters escaped: ``FILE: tensor 'T': byte 12: MESSAGE [RULE]; REMEDY``."""
@@ -44,9 +44,8 @@ class Refusal(ValueError):
         return "".join(f"\\u{{{ord(c):X}}}" if is_control(c) else c for c in line)
 
 
-def _made(rule: str, message: str, file: Optional[str], tensor: Optional[str], offset: Optional[int],
-          remedy: Optional[str]) -> Refusal:
-    return Refusal(rule, message, file=file, tensor=tensor, offset=offset, remedy=remedy)
+def _blank(kind: Type[Refusal], arguments: Tuple[Any, ...]) -> Refusal:
+    return kind.__new__(kind, *arguments)
 
 
 def is_control(character: str) -> bool:

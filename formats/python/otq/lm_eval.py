@@ -18,7 +18,7 @@ from lm_eval.api.registry import register_model
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ._native import Model
+from ._model import Model
 from ._reader import safe_open
 
 

@@ -6,8 +6,9 @@ from typing import Any, Dict, Optional, Union
 import numpy as np
 import torch
 
-from ._format import NUMPY, Container
-from ._reader import Path, QuantizedTensor
+from ._format import Container, Path
+from ._index import NUMPY
+from ._reader import QuantizedTensor
 
 #: Types that numpy has no name for, and the attributes of torch that do.
 _TYPES = {"BF16": "bfloat16", "F8_E5M2": "float8_e5m2", "F8_E4M3": "float8_e4m3fn", "F8_E8M0": "float8_e8m0fnu",
@@ -26,21 +27,15 @@ def load_file(path: Path, *, dequantize: bool = True, dtype: Optional[torch.dtyp
     Raises `Refusal` as `otq.safe_open`; for F4 and F6, which torch lacks, the tensor's bytes.
     """
     container = Container(path, writable=True)
-    result: Dict[str, Any] = {}
-    for name in container.tensors:
-        target = container.target(name)
-        if target in result:
-            continue
-        entry = container.tensors[target]
-        if "bits" not in entry:
-            tensor = _plain(container, target)
-            result[target] = tensor.to(device, dtype if tensor.is_floating_point() else None)
-        elif dequantize:
-            tensor = torch.from_numpy(QuantizedTensor(container, target).dequantize())
-            result[target] = tensor.to(device, dtype)
-        else:
-            result[target] = QuantizedTensor(container, target)
-    return {name: result[container.target(name)] for name in container.tensors}
+
+    def of(name: str) -> Any:
+        if "bits" not in container.tensors[name]:
+            tensor = _plain(container, name)
+            return tensor.to(device, dtype if tensor.is_floating_point() else None)
+        quantized = QuantizedTensor(container, name)
+        return torch.from_numpy(quantized.dequantize()).to(device, dtype) if dequantize else quantized
+
+    return container.of_each(of)
 
 
 def _plain(container: Container, name: str) -> torch.Tensor:

@@ -19,11 +19,13 @@ ITEMS = [
     ("In winter it is often", ["loud", "square", "cold"], 2),
     ("Birds fly in the", ["sky", "book", "shoe of a man"], 0),
 ]
-CHOICES = """
-task: own_choices
+HEAD = """
 dataset_path: json
 dataset_kwargs: {{data_files: {{test: {data}}}}}
 test_split: test
+"""
+CHOICES = HEAD + """
+task: own_choices
 output_type: multiple_choice
 doc_to_text: "{{{{text}}}}"
 doc_to_choice: "{{{{choices}}}}"
@@ -31,21 +33,15 @@ doc_to_target: "{{{{answer}}}}"
 target_delimiter: " "
 metric_list: [{{metric: acc}}]
 """
-ROLLING = """
+ROLLING = HEAD + """
 task: own_text
-dataset_path: json
-dataset_kwargs: {{data_files: {{test: {data}}}}}
-test_split: test
 output_type: loglikelihood_rolling
 doc_to_text: ""
 doc_to_target: "{{{{text}}}}"
 metric_list: [{{metric: bits_per_byte}}]
 """
-GENERATION = """
+GENERATION = HEAD + """
 task: own_answers
-dataset_path: json
-dataset_kwargs: {{data_files: {{test: {data}}}}}
-test_split: test
 output_type: generate_until
 doc_to_text: "{{{{text}}}}"
 doc_to_target: "{{{{choices[answer]}}}}"

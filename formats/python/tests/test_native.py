@@ -1,4 +1,5 @@
 """The bindings, on the library that OTQ_LIBRARY names (scripts/test-python builds it)."""
+import math
 import os
 import pathlib
 import pickle
@@ -7,13 +8,14 @@ import subprocess
 import sys
 import threading
 import time
+import types
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
 import otq
-from otq import _native
+from otq import _native, _work
 
 pytestmark = pytest.mark.skipif(_native.library_path() is None, reason="OTQ_LIBRARY names no library")
 
@@ -71,6 +73,24 @@ def test_refusals_carry_rule_and_remedy(models, tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["opt.otq"]
 
 
+def test_paths_end_where_they_end(packed, models, tmp_path):
+    """C would read a path up to its first NUL, and write to another file."""
+    path, model = str(tmp_path / "nul\0x.otq"), models / "llama-mini"
+    for call in (lambda: otq.convert(model, path, bits=6), lambda: otq.convert(path, tmp_path / "y.otq"),
+                 lambda: otq.convert(os.fsencode(model), os.fsencode(path), bits=6),
+                 lambda: otq.export(model, path, "gguf"), lambda: otq.export(path, tmp_path / "y", "gguf"),
+                 lambda: otq.export(model, tmp_path / "y", "gguf\0"), lambda: otq.verify(path),
+                 lambda: otq.verify(packed / "llama.otq", reference=path), lambda: otq.inspect(path),
+                 lambda: otq.Model(path), lambda: otq.eval(path), lambda: otq.eval(model, against=path),
+                 lambda: otq.eval(model, text=path), lambda: otq.eval(model, text=[path])):
+        with pytest.raises(ValueError, match="embedded null byte"):
+            call()
+    assert os.listdir(tmp_path) == []
+    # In texts for models NUL is a character.
+    with otq.Model(packed / "llama.otq") as packed_model:
+        list(packed_model.generate("In\0the", max_tokens=2, stop=["\0"]))
+
+
 def test_both_readers_see_the_same(packed):
     for name in ("llama", "bert"):
         result = otq.inspect(packed / f"{name}.otq")
@@ -83,8 +103,8 @@ def test_both_readers_see_the_same(packed):
 
 
 def test_verify(packed, models, tmp_path):
-    assert isinstance(otq.verify(packed / "llama.otq", reference=models / "llama-mini"), dict)
-    assert isinstance(otq.verify(packed / "llama.otq"), dict)
+    assert otq.verify(packed / "llama.otq", reference=models / "llama-mini")["passed"] is True
+    assert otq.verify(packed / "llama.otq")["passed"] is True
     # Its source is another model.
     with pytest.raises(otq.Refusal):
         otq.verify(packed / "llama.otq", reference=models / "opt-mini")
@@ -92,7 +112,9 @@ def test_verify(packed, models, tmp_path):
     tolerance.write_text('{"minimumSqnrDecibels": {"8": 90}}')
     with pytest.raises(otq.VerificationFailed) as info:
         otq.verify(packed / "llama.otq", reference=models / "llama-mini", tolerance=tolerance)
-    assert info.value.rule == "verify-failed" and info.value.result
+    assert info.value.rule == "verify-failed" and info.value.result["passed"] is False
+    copy = pickle.loads(pickle.dumps(info.value))
+    assert type(copy) is otq.VerificationFailed and copy.result == info.value.result and str(copy) == str(info.value)
     damaged = bytearray((packed / "llama.otq").read_bytes())
     damaged[200] ^= 1
     (tmp_path / "damaged.otq").write_bytes(damaged)
@@ -161,12 +183,50 @@ def test_texts(packed):
         left("In")
 
 
-def test_vectors(packed):
-    with otq.Model(packed / "bert.otq") as model:
-        one, many = model.embed("A man eats."), model.embed(["A man eats.", "It rains.", "A man eats."])
+def bert_states(folder, ids):
+    """The last hidden states of bert-classifier-mini by BERT's formulas: float64 ``[len(ids), 128]``."""
+    weights = {name: values.astype(np.float64) for name, values in load_file(folder / "model.safetensors").items()}
+
+    def linear(x, name):
+        return x @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
+
+    def norm(x, name):
+        x = x - x.mean(axis=1, keepdims=True)
+        x /= np.sqrt((x * x).mean(axis=1, keepdims=True) + 1e-12)
+        return x * weights[f"{name}.weight"] + weights[f"{name}.bias"]
+
+    def gelu(x):
+        return x * (1 + np.vectorize(math.erf)(x / math.sqrt(2))) / 2
+
+    own = "bert.embeddings"
+    words, places, types = (weights[f"{own}.{name}_embeddings.weight"] for name in ("word", "position", "token_type"))
+    states = norm(words[ids] + places[:len(ids)] + types[0], f"{own}.LayerNorm")
+    for layer in (f"bert.encoder.layer.{i}" for i in range(4)):
+        q, k, v = (linear(states, f"{layer}.attention.self.{name}").reshape(-1, 4, 32).transpose(1, 0, 2)
+                   for name in ("query", "key", "value"))
+        scores = np.exp(q @ k.transpose(0, 2, 1) / math.sqrt(32))
+        mixed = (scores / scores.sum(axis=2, keepdims=True) @ v).transpose(1, 0, 2).reshape(-1, 128)
+        states = norm(states + linear(mixed, f"{layer}.attention.output.dense"), f"{layer}.attention.output.LayerNorm")
+        inner = gelu(linear(states, f"{layer}.intermediate.dense"))
+        states = norm(states + linear(inner, f"{layer}.output.dense"), f"{layer}.output.LayerNorm")
+    return states
+
+
+def test_vectors_are_the_mean_of_the_states(packed, models):
+    """The model says nothing of pooling: the mean over the tokens, not normalized."""
+    folder = models / "bert-classifier-mini"
+    texts = ["A man eats.", "It rains in the mountains, and the river is deep."]
+    with otq.Model(folder) as model:
+        expected = [bert_states(folder, model.tokenize(text)).mean(axis=0) for text in texts]
+        assert np.abs(expected[0] - expected[1]).max() > 1
+        for text, vector in zip(texts, expected):
+            assert np.abs(model.embed(text) - vector).max() < 1e-5 * np.abs(vector).max()
+    with otq.Model(packed / "bert-classifier.otq") as model:
+        one, many = model.embed(texts[0]), model.embed([*texts, texts[0]])
         assert many.shape == (3, len(one)) and one.dtype == np.float32
-        assert np.array_equal(many[0], one) and np.array_equal(many[2], one) and not np.array_equal(many[1], one)
-        assert abs(float(one @ one) - 1) < 1e-5 or np.isfinite(one).all()
+        assert np.array_equal(many[0], one) and np.array_equal(many[2], one)
+        for found, vector in zip(many, expected):
+            assert found @ vector > 0.99 * np.linalg.norm(found) * np.linalg.norm(vector)
         with pytest.raises(otq.Refusal):
             model.generate("A man")
 
@@ -210,32 +270,96 @@ def test_what_progress_raises_ends_the_call(models, tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+def test_the_work_waits_for_progress(models, tmp_path):
+    """Nothing is queued behind a slow function, and the work ends where it is when that raises."""
+    class Enough(Exception):
+        pass
+
+    events = []
+
+    def slow(*event):
+        events.append(event)
+        # The whole conversion takes a tenth of it.
+        time.sleep(0.5)
+        raise Enough
+
+    with pytest.raises(Enough):
+        otq.convert(models / "llama-mini", tmp_path / "x.otq", bits=6, no_calibration=True, progress=slow)
+    assert len(events) == 1 and events[0][2] < events[0][3], events
+    assert os.listdir(tmp_path) == []
+
+
+def test_bars_of_tqdm(models, tmp_path, monkeypatch):
+    """A bar for each round of a stage; all are closed at the end, also at an early one."""
+    bars = []
+
+    class Bar:
+        def __init__(self, total, desc, unit, **_):
+            self.total, self.stage, self.unit, self.n, self.is_closed = total, desc, unit, 0, False
+            bars.append(self)
+
+        def update(self, count):
+            assert count >= 0 and not self.is_closed and self.n + count <= self.total
+            self.n += count
+
+        def close(self):
+            self.is_closed = True
+
+    monkeypatch.setitem(sys.modules, "tqdm", types.ModuleType("tqdm"))
+    monkeypatch.setitem(sys.modules, "tqdm.auto", types.SimpleNamespace(tqdm=Bar))
+    otq.convert(models / "llama-mini", tmp_path / "x.otq", bits=6, no_calibration=True, progress=True)
+    [converting] = [bar for bar in bars if bar.stage == "converting"]
+    assert converting.n == converting.total and converting.unit == " bytes"
+    assert all(bar.is_closed for bar in bars)
+
+    bars.clear()
+    rounds = _work._Bars()
+    for stage, done, total in [("a", 1, 3), ("a", 3, 3), ("a", 1, 3), ("b", 2, 2), ("a", 2, 3), ("a", 1, 3),
+                               ("a", 1, 4), ("c", 0, 9)]:
+        rounds(stage, "sites", done, total)
+    rounds.close()
+    assert [(bar.stage, bar.n, bar.total) for bar in bars] == [
+        ("a", 3, 3), ("a", 2, 3), ("b", 2, 2), ("a", 1, 3), ("a", 1, 4), ("c", 0, 9)]
+    assert all(bar.is_closed for bar in bars)
+
+    bars.clear()
+
+    def interrupted(self, count):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Bar, "update", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        otq.convert(models / "llama-mini", tmp_path / "y.otq", bits=6, progress=True)
+    assert bars and all(bar.is_closed for bar in bars)
+    assert os.listdir(tmp_path) == ["x.otq"]
+
+
 def test_an_interrupt_ends_a_conversion_and_leaves_nothing(models, tmp_path):
-    """Ctrl-C in the middle, as a terminal sends it."""
+    """Ctrl-C early in a calibration of many samples, as a terminal sends it: the file would be there without it."""
     script = """
-import signal, sys
+import signal, sys, time
 import otq
 signal.signal(signal.SIGINT, signal.default_int_handler)
-told = []
 def progress(*event):
-    if not told:
-        print("begun", flush=True)
     told.append(event)
+    if len(told) == 1:
+        print("begun", flush=True)
+told = []
 try:
-    while True:
-        otq.convert(sys.argv[1], sys.argv[2], bits=6, effort="thorough", force=True, progress=progress)
+    otq.convert(sys.argv[1], sys.argv[2], bits=6, samples=4096, length=128, threads=1, progress=progress)
+    print("converted")
 except KeyboardInterrupt:
-    print("interrupted")
+    print("interrupted", told[-1][0], told[-1][2] < told[-1][3])
 """
-    arguments = [sys.executable, "-B", "-c", script, str(models / "llama-mini"), str(tmp_path / "x.otq")]
+    output = tmp_path / "out" / "x.otq"
+    output.parent.mkdir()
+    arguments = [sys.executable, "-B", "-c", script, str(models / "llama-mini"), str(output)]
     process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "begun\n"
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=300)
-    assert output == "interrupted\n" and process.returncode == 0
-    assert [name for name in os.listdir(tmp_path) if name != "x.otq"] == []
-    if (tmp_path / "x.otq").exists():
-        otq.safe_open(tmp_path / "x.otq").verify()
+    told, _ = process.communicate(timeout=300)
+    assert told == "interrupted calibrating True\n" and process.returncode == 0
+    assert os.listdir(output.parent) == []
 
 
 def test_python_runs_while_the_library_works(models, tmp_path):

@@ -1,4 +1,5 @@
 import json
+import struct
 import subprocess
 import sys
 
@@ -190,6 +191,25 @@ def test_a_slice_reads_its_own_chunks_alone(write):
         assert (info.value.rule, info.value.offset) == ("otq-checksum", 128)
 
 
+def test_chunks_are_read_once(write, monkeypatch):
+    """Chunks of 1.5 MiB, which are taken apart in steps of 1 MiB; no padding, one code."""
+    rows, columns, chunk = 3 * 1024 * 16, 64, 1536
+    extents = [bytes([5]) * (chunk * 16 * columns)] * 2 + [struct.pack("<f", 0.5)]
+    entry = {"name": "w", "shape": [rows, columns], "bits": 8, "symmetric": True, "granularity": "tensor",
+             "form": "bytes", "rowTilesPerChunk": chunk, "planes": {"codes": [0, 2], "scales": [2, 1]}}
+    container = otq._format.Container
+    read, decode = [], container._decode
+    monkeypatch.setattr(container, "_decode", lambda self, extent, name: read.append(extent.offset) or decode(
+        self, extent, name))
+    with otq.safe_open(write(handmade.file(extents, {"attachments": [], "tensors": [entry]}))) as file:
+        read.clear()
+        assert (file.get_tensor("w").dequantize() == (5 - 128) * 0.5).all()
+        assert len(read) == len(set(read)) == 3
+        read.clear()
+        assert file.get_slice("w")[100:-100].shape == (rows - 200, columns)
+        assert len(read) == len(set(read)) == 3
+
+
 def test_load_file(write):
     tensors = otq.load_file(write(handmade.small()))
     assert list(tensors) == ["w", "v", "b"] and tensors["v"] is tensors["w"]
@@ -238,6 +258,14 @@ def test_the_command(fixtures, write, tmp_path):
         assert command(path, "--dequantize", tmp_path / name).returncode == 0
         values = load(tmp_path / name)
         assert values["v"].tolist() == [[-15.5, 0, 15.5], [2, -2, 16]] and values["b"].tolist() == [1, -1]
+    # A tensor may be named as numpy names an argument.
+    data = handmade.file([struct.pack("<2f", 1, -1)], {"attachments": [], "tensors": [
+        {"name": "file", "shape": [2], "dtype": "F32", "planes": {"values": [0, 1]}}]})
+    assert command(write(data, "f.otq"), "--dequantize", tmp_path / "f.npz").returncode == 0
+    assert np.load(tmp_path / "f.npz")["file"].tolist() == [1, -1]
+    for name in ("f.npz", "f.safetensors"):
+        outcome = command(path, "--dequantize", tmp_path / "nothing" / name)
+        assert outcome.returncode == 1 and "No such file" in outcome.stderr and "Traceback" not in outcome.stderr
     outcome = command(write(b"nothing", "n.otq"))
     assert outcome.returncode == 1 and "n.otq: byte 0: is not an .otq file [otq-magic]" in outcome.stderr
     assert "Traceback" not in outcome.stderr
