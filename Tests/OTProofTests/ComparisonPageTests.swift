@@ -68,6 +68,22 @@ import _OTTestSupport
     }
   }
 
+  /// No two of many methods are drawn alike.
+  @Test func seriesAreToldApart() throws {
+    let setting = try #require(ConversionSetting("w6a8"))
+    let result = ComparisonRecord(
+      source: Self.figures(0, bytes: 250_000_000),
+      entries: (0..<16).map { index in
+        (
+          ComparisonRow(method: "best", setting: setting, label: "method \(index)"),
+          .measured(Self.figures(0.01, bytes: 60_000_000 + index))
+        )
+      })
+    let text = ComparisonPage(result).text
+    let keys = text.matches(of: /class="(key s[^"]*)"/).map { String($0.output.1) }
+    #expect(keys.count == 16 && Set(keys).count == 16, "\(keys)")
+  }
+
   @Test func sizesOfPeersDecideTheAxis() throws {
     func has(_ peer: String, _ text: String) throws -> Bool {
       ParsedPage(ComparisonPage(try Self.result([peer])).text).texts.contains(text)

@@ -13,8 +13,8 @@ struct ErrorChart {
 
   private static let size = (width: 960.0, height: 340.0)
   private static let plot = (left: 58.0, right: 944.0, top: 14.0, bottom: 296.0)
-  /// Colours that the style sheet has; what is beyond shares the last.
-  private static let colourCount = 8
+  /// Colours that the style sheet has for series; the next series have them again, with broken lines and hollow points.
+  private static let colourCount = 7
 
   let series: [Series]
   private let limit: Double
@@ -61,7 +61,10 @@ struct ErrorChart {
 
   private func number(_ value: Double) -> String { OTFoundation.fixed(value, 1) }
 
-  static func style(of index: Int) -> String { "s\(min(index, colourCount - 1))" }
+  /// The class of a series: its colour, and whether it is one that has been used, or used twice.
+  static func style(of index: Int) -> String {
+    "s\(index % colourCount)" + ["", " again", " third"][min(index / colourCount, 2)]
+  }
 
   /// The chart, and the legend below it.
   var figure: Markup {

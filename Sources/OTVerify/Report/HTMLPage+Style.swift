@@ -105,15 +105,20 @@ extension HTMLPage {
       .depth .line { fill: none; stroke-width: 1.6; stroke-opacity: 0.75; stroke-linejoin: round; }
       .depth circle { stroke: var(--card); stroke-width: 1; }
       .s0 { --c: var(--c0); } .s1 { --c: var(--c1); } .s2 { --c: var(--c2); } .s3 { --c: var(--c3); }
-      .s4 { --c: var(--c4); } .s5 { --c: var(--c5); } .s6 { --c: var(--c6); } .s7 { --c: var(--c7); }
+      .s4 { --c: var(--c4); } .s5 { --c: var(--c5); } .s6 { --c: var(--c6); }
       .depth .line { stroke: var(--c); }
       .depth circle { fill: var(--c); }
+      .depth .again circle, .depth .third circle { fill: var(--card); stroke: var(--c); stroke-width: 1.6; }
+      .depth .again .line { stroke-dasharray: 5 3; }
+      .depth .third .line { stroke-dasharray: 1.5 3; }
       .legend {
         display: flex; flex-wrap: wrap; gap: 0.25rem 1.1rem; list-style: none; margin: 0 0 1rem; padding: 0;
         font-size: 0.85rem;
       }
       .legend li { display: flex; align-items: center; gap: 0.4rem; }
       .key { width: 0.8rem; height: 0.8rem; border-radius: 0.2rem; background: var(--c); flex: none; }
+      .key.again { background: none; border: 2px dashed var(--c); }
+      .key.third { background: none; border: 2px dotted var(--c); }
       .key.before { background: var(--before); }
       .key.after { background: var(--after); }
       .key.steps { background: var(--steps); }
