@@ -217,7 +217,7 @@ let package = Package(
     .testTarget(
       name: "EndToEndTests",
       dependencies: [
-        "CZlib", "OTCheckpoint", "OTContainer", "OTFoundation", "OTJSON", "OTTensor", "otbench", "otconvert",
+        "CZlib", "OTCheckpoint", "OTContainer", "OTFoundation", "OTJSON", "OTQ", "OTTensor", "otbench", "otconvert",
         "_OTTestSupport",
       ]),
   ],

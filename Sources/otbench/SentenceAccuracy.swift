@@ -1,6 +1,7 @@
 import OTFoundation
 import OTJSON
 import OTQ
+import OTVerify
 
 /// Cosines between the sentence embeddings of packed files and of the float32
 /// model they are made of.
@@ -21,16 +22,11 @@ struct SentenceAccuracy {
     let expected = try LanguageModel(path: model, threadCount: threads).embed(sentences)
     rows = try files.map { file in
       let found = try LanguageModel(path: file.path, threadCount: threads).embed(sentences)
-      let cosines = zip(found, expected).map(SentenceAccuracy.cosine)
+      let cosines = zip(found, expected).map { cosine($0, $1) }
       return Row(
         file: file, mean: cosines.reduce(0, +) / Double(cosines.count), minimum: cosines.min() ?? .nan)
     }
     sentenceCount = sentences.count
-  }
-
-  private static func cosine(_ a: [Float], _ b: [Float]) -> Double {
-    func product(_ a: [Float], _ b: [Float]) -> Double { zip(a, b).reduce(0) { $0 + Double($1.0) * Double($1.1) } }
-    return product(a, b) / (product(a, a) * product(b, b)).squareRoot()
   }
 
   func table(sourceByteCount: Int) -> String {

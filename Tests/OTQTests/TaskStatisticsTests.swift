@@ -49,9 +49,11 @@ import Testing
     #expect(isClose(TaskStatistics.spearman([10, 30, 10, 20], [-1, 100, 0, 1]), expected))
   }
 
-  @Test func cosines() {
-    #expect(isClose(TaskStatistics.cosine([3, 4], [4, 3]), 24.0 / 25))
-    #expect(TaskStatistics.cosine([0, 0], [1, 2]) == 0)
+  /// What is neither right nor wrong counts for nothing.
+  @Test func flips() {
+    let flips = TaskStatistics.Flips(
+      [true, true, false, false, false, nil, true], reference: [true, false, true, false, true, true, nil])
+    #expect(flips.bothRight == 1 && flips.bothWrong == 1 && flips.gained == 1 && flips.lost == 2)
   }
 
   /// Numbers of Python's `random`: of seed 0 the first, of seed 99 the 700th, beyond the first state.

@@ -39,11 +39,14 @@ import _OTTestSupport
     }
   }
 
-  /// Scores of every choice of every item within 1e-3, and the figures.
-  private func check(_ name: String, _ model: LanguageModel) throws {
-    let golden = try #require(Self.goldens()[name])
+  /// Scores of every choice of every item within 1e-3, and the figures; of windows of `context` tokens, else of the
+  /// model's.
+  private func check(_ name: String, _ model: LanguageModel, context: Int? = nil) throws {
+    let golden = try #require(Self.goldens()[context.map { "\(name), \($0)" } ?? name])
     let file = try #require(golden["file"]?.string)
-    let outcome = try model.evaluate(EvaluationTask.named(name), data: Self.folder + "/" + file)
+    let named = try EvaluationTask.named(name)
+    let task = try context.map { try named.withWindows(context: $0) } ?? named
+    let outcome = try model.evaluate(task, data: Self.folder + "/" + file)
     let wanted = try #require(golden["scores"]?.array)
     #expect(outcome.items.count == wanted.count)
     for (item, scores) in zip(outcome.items, wanted) {
@@ -64,8 +67,72 @@ import _OTTestSupport
     try check(name, Fixture.llama.model())
   }
 
+  /// Documents that are longer than a window, all of them.
+  @Test(arguments: ["wikitext", "perplexity"]) func figuresOfLongDocuments(_ name: String) throws {
+    try check(name, Fixture.llama.model(), context: 64)
+  }
+
+  private static let classifier = Fixtures.path("models/bert-classifier-mini")
+
   @Test(arguments: ["cola", "sst2", "mrpc", "qqp", "qnli", "rte"]) func figuresOfClassifiers(_ name: String) throws {
-    try check(name, LanguageModel(path: Fixtures.path("models/bert-classifier-mini"), threadCount: 2))
+    try check(name, LanguageModel(path: Self.classifier, threadCount: 2))
+  }
+
+  /// With the heads that `scripts/check-tasks` gives it: labels in another order than the task's, and one value.
+  @Test(arguments: [("mnli", 3), ("mnli_mismatched", 3), ("stsb", 1)])
+  func figuresOfOtherHeads(_ name: String, _ count: Int) throws {
+    try withTemporaryFolder { folder in
+      try Self.writeClassifier(labelCount: count, to: folder)
+      try check(name, LanguageModel(path: folder, threadCount: 2))
+    }
+  }
+
+  @Test func figuresOfEmbeddings() throws {
+    try check("stsb_embeddings", LanguageModel(path: Self.classifier, threadCount: 2))
+  }
+
+  /// The classifier with a head of its own: weight number i is ((37 i + 11) mod 101 − 50) / 64.
+  private static func writeClassifier(labelCount: Int, to folder: String) throws {
+    let bytes = [UInt8](try Data(contentsOf: URL(fileURLWithPath: classifier + "/model.safetensors")))
+    let headerCount = bytes[..<8].reversed().reduce(0) { $0 << 8 | Int($1) }
+    let header = try JSONValue.parse(String(decoding: bytes[8..<8 + headerCount], as: UTF8.self))
+    var weights: [Float] = []
+    for index in 0..<labelCount * 128 { weights.append(Float((37 * index + 11) % 101 - 50) / 64) }
+    let head: [String: ([Int], [Float])] = [
+      "classifier.weight": ([labelCount, 128], weights),
+      "classifier.bias": ([labelCount], [Float](repeating: 0, count: labelCount)),
+    ]
+    var (members, data) = (JSONObject(), [UInt8]())
+    for (name, entry) in header.object?.members ?? [] where name != "__metadata__" {
+      let start = data.count
+      var tensor = entry.object ?? JSONObject()
+      if let (shape, values) = head[name] {
+        tensor["dtype"] = .string("F32")
+        tensor["shape"] = .array(shape.map { JSONValue.integer($0) })
+        values.withUnsafeBytes { data += $0 }
+      } else {
+        let offsets = (entry["data_offsets"]?.array ?? []).compactMap { $0.integer }
+        data += bytes[(8 + headerCount + offsets[0])..<(8 + headerCount + offsets[1])]
+      }
+      tensor["data_offsets"] = .array([.integer(start), .integer(data.count)])
+      members[name] = .object(tensor)
+    }
+    let text = Array(JSONValue.object(members).text(pretty: false).utf8)
+    let count = (0..<8).map { UInt8(truncatingIfNeeded: text.count >> (8 * $0)) }
+    try Data(count + text + data).write(to: URL(fileURLWithPath: folder + "/model.safetensors"))
+    let settings = try JSONValue.parse(contentsOf: MappedFile(path: classifier + "/config.json"))
+    var configuration = try #require(settings.object)
+    let labels = labelCount == 1 ? ["LABEL_0"] : ["CONTRADICTION", "ENTAILMENT", "NEUTRAL"]
+    var names = JSONObject()
+    for (index, label) in labels.enumerated() { names[String(index)] = .string(label) }
+    configuration["id2label"] = .object(names)
+    configuration["label2id"] = nil
+    configuration["problem_type"] = .string(labelCount == 1 ? "regression" : "single_label_classification")
+    try JSONValue.object(configuration).text(pretty: true).write(
+      toFile: folder + "/config.json", atomically: true, encoding: .utf8)
+    for name in ["tokenizer.json", "tokenizer_config.json"] {
+      try FileManager.default.copyItem(atPath: "\(classifier)/\(name)", toPath: "\(folder)/\(name)")
+    }
   }
 
   /// A packed model gives for items together what it gives for each alone, bit for bit.

@@ -69,8 +69,9 @@ package struct TaskFigures: Sendable, Hashable {
   /// items are others.
   package func flips(from other: TaskFigures) -> (gained: Int, lost: Int)? {
     guard answers.utf8.count == other.answers.utf8.count, answers.contains(where: { $0 != "-" }) else { return nil }
-    let pairs = zip(other.answers, answers)
-    return (pairs.count { $0 == ("0", "1") }, pairs.count { $0 == ("1", "0") })
+    func isRight(_ answer: Character) -> Bool? { answer == "-" ? nil : answer == "1" }
+    let flips = TaskStatistics.Flips(answers.map(isRight), reference: other.answers.map(isRight))
+    return (flips.gained, flips.lost)
   }
 }
 
@@ -84,18 +85,7 @@ extension RowFigures {
       ("perplexityRatio", perplexityRatio), ("perplexityRatioStandardError", perplexityRatioStandardError),
     ]
     for (name, value) in numbers { members[name] = value.map(JSONValue.finite) }
-    if let divergence {
-      members["klMean"] = .finite(divergence.mean)
-      members["kl99thPercentile"] = .finite(divergence.percentile99)
-      members["klMaximum"] = .finite(divergence.maximum)
-      members["top1Agreement"] = .finite(divergence.top1Agreement)
-    }
-    if !similarities.isEmpty {
-      members["cosine"] = .object(
-        similarities.reduce(into: JSONObject()) {
-          $0[$1.output] = .object(["mean": .finite($1.mean), "minimum": .finite($1.minimum)])
-        })
-    }
+    DistancesJSON(divergence: divergence, similarities: similarities).add(to: &members)
     if !tasks.isEmpty { members["tasks"] = .array(tasks.map(\.json)) }
     if !sites.isEmpty { members["sites"] = .array(sites.map(\.json)) }
     return .object(members)
@@ -112,15 +102,8 @@ extension RowFigures {
     perplexity = json["perplexity"]?.measured
     perplexityRatio = json["perplexityRatio"]?.measured
     perplexityRatioStandardError = json["perplexityRatioStandardError"]?.measured
-    if let mean = json["klMean"]?.measured, let percentile = json["kl99thPercentile"]?.measured,
-      let maximum = json["klMaximum"]?.measured, let agreement = json["top1Agreement"]?.measured
-    {
-      divergence = .init(mean: mean, percentile99: percentile, maximum: maximum, top1Agreement: agreement)
-    }
-    for (output, figures) in json["cosine"]?.object?.members ?? [] {
-      guard let mean = figures["mean"]?.measured, let minimum = figures["minimum"]?.measured else { return nil }
-      similarities.append(.init(output: output, mean: mean, minimum: minimum))
-    }
+    guard let distances = DistancesJSON(json) else { return nil }
+    (divergence, similarities) = (distances.divergence, distances.similarities)
     let tasks = (json["tasks"]?.array ?? []).map(TaskFigures.init(json:))
     let sites = (json["sites"]?.array ?? []).map(SiteFigures.init(json:))
     guard !tasks.contains(where: { $0 == nil }), !sites.contains(where: { $0 == nil }) else { return nil }

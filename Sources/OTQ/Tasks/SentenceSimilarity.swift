@@ -1,5 +1,6 @@
 import OTFoundation
 import OTRuntime
+import OTVerify
 
 /// STS-B by the cosines of the sentences' vectors, for a model of embeddings.
 struct SentenceSimilarity: TaskDefinition {
@@ -15,7 +16,7 @@ struct SentenceSimilarity: TaskDefinition {
     let vectors = try run.model.embeddings(of: pairs.flatMap { $0 }) { try run.progress($0 / 2, records.count) }.vectors
     let items = records.indices.map { index in
       var item = TaskItem(
-        line: records[index].line, scores: [TaskStatistics.cosine(vectors[2 * index], vectors[2 * index + 1])])
+        line: records[index].line, scores: [cosine(vectors[2 * index], vectors[2 * index + 1])])
       item.target = targets[index]
       return item
     }

@@ -29,17 +29,9 @@ public struct TaskComparison: Sendable {
     }
     self.outcome = outcome
     self.reference = reference
-    var counts = (bothRight: 0, bothWrong: 0, gained: 0, lost: 0)
-    for (item, other) in zip(outcome.items, reference.items) {
-      switch (item.isRight, other.isRight) {
-      case (true?, true?): counts.bothRight += 1
-      case (false?, false?): counts.bothWrong += 1
-      case (true?, false?): counts.gained += 1
-      case (false?, true?): counts.lost += 1
-      default: break
-      }
-    }
-    (bothRightCount, bothWrongCount, gainedCount, lostCount) = counts
+    let flips = TaskStatistics.Flips(outcome.items.map(\.isRight), reference: reference.items.map(\.isRight))
+    (bothRightCount, bothWrongCount) = (flips.bothRight, flips.bothWrong)
+    (gainedCount, lostCount) = (flips.gained, flips.lost)
     changedCount = zip(outcome.items, reference.items).count { $0.chosen != $1.chosen }
   }
 

@@ -86,15 +86,29 @@ package enum TaskStatistics {
     return ranks
   }
 
-  /// The cosine of two vectors; 0 where one is zero.
-  package static func cosine(_ a: [Float], _ b: [Float]) -> Double {
-    var (ab, aa, bb) = (0.0, 0.0, 0.0)
-    for (a, b) in zip(a, b) {
-      ab += Double(a) * Double(b)
-      aa += Double(a) * Double(a)
-      bb += Double(b) * Double(b)
+  /// What two models have right of the same items.
+  package struct Flips {
+    /// Both.
+    package private(set) var bothRight = 0
+    /// Neither.
+    package private(set) var bothWrong = 0
+    /// The model, and not the reference.
+    package private(set) var gained = 0
+    /// The reference, and not the model.
+    package private(set) var lost = 0
+
+    /// Counts answers; nil is neither right nor wrong.
+    package init(_ answers: some Sequence<Bool?>, reference: some Sequence<Bool?>) {
+      for pair in zip(answers, reference) {
+        switch pair {
+        case (true?, true?): bothRight += 1
+        case (false?, false?): bothWrong += 1
+        case (true?, false?): gained += 1
+        case (false?, true?): lost += 1
+        default: break
+        }
+      }
     }
-    return aa * bb == 0 ? 0 : ab / (aa * bb).squareRoot()
   }
 
   /// McNemar's p, exact: with b gained, c lost and n = b + c, min(1, 2·Σ C(n, k)/2ⁿ over k = 0 … min(b, c)).

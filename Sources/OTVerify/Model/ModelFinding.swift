@@ -159,7 +159,8 @@ package struct ModelComparison {
   }
 }
 
-private func cosine(_ a: ArraySlice<Float>, _ b: ArraySlice<Float>) -> Double {
+/// The cosine of the angle between two vectors: 1 where both are zero, 0 where one is.
+package func cosine(_ a: some Sequence<Float>, _ b: some Sequence<Float>) -> Double {
   var (products, first, second) = (0.0, 0.0, 0.0)
   for (a, b) in zip(a, b) {
     products += Double(a) * Double(b)

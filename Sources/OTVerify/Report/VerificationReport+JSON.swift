@@ -123,18 +123,7 @@ extension ModelFinding {
       entry["perplexityRatioStandardError"] = .finite(perplexity.standardError)
       entry["predictedTokenCount"] = .integer(perplexity.tokenCount)
     }
-    if let divergence {
-      entry["klMean"] = .finite(divergence.mean)
-      entry["kl99thPercentile"] = .finite(divergence.percentile99)
-      entry["klMaximum"] = .finite(divergence.maximum)
-      entry["top1Agreement"] = .finite(divergence.top1Agreement)
-    }
-    if !similarities.isEmpty {
-      entry["cosine"] = .object(
-        similarities.reduce(into: JSONObject()) {
-          $0[$1.output] = .object(["mean": .finite($1.mean), "minimum": .finite($1.minimum)])
-        })
-    }
+    DistancesJSON(divergence: divergence, similarities: similarities).add(to: &entry)
     entry["faults"] = .array(
       faults.map { .object(["figure": .string($0.figure), "message": .string($0.message)]) })
     return .object(entry)
