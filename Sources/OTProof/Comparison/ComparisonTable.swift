@@ -60,7 +60,12 @@ package struct ComparisonTable {
     Column(title: "ratio", isNumber: true) { _, figures in
       figures?.perplexityRatio.map { $0 < 100 ? ReportNumber.fixed($0, 4) : ReportNumber.short($0) } ?? ""
     },
-    number("KL, nats", 5) { $0.divergence?.mean },
+    // Less than five places show is still told from nothing.
+    Column(title: "KL, nats", isNumber: true) { _, figures in
+      figures?.divergence.map {
+        $0.mean != 0 && $0.mean < 1e-4 ? ReportNumber.short($0.mean) : ReportNumber.fixed($0.mean, 5)
+      } ?? ""
+    },
     Column(title: "top-1 the same", isNumber: true) { _, figures in
       figures?.divergence.map { ReportNumber.percent($0.top1Agreement) } ?? ""
     },
