@@ -3,7 +3,7 @@ import OTJSON
 
 /// A text: a file, or what a pipe gives, `-` being standard input.
 ///
-/// It is lines of JSON, an object a line whose field `text` is a document, or plain text, which is one
+/// It is lines of JSON, an object a line whose field `text`, or another that is named, is a document, or plain text, which is one
 /// document. `.jsonl`, `.ndjson` and `.txt` say so; under any other name, what begins with `{` is lines. Either may
 /// be compressed with zstd or gzip.
 ///
@@ -17,21 +17,27 @@ package struct TextFile: Sendable {
     case plain, lines
   }
 
+  /// The field of lines of JSON that has the text, unless told otherwise.
+  package static let standardField = "text"
+
   /// The longest line of a `.jsonl`, in bytes.
   package static let maximumLineByteCount = 1 << 26
 
   /// The file.
   package let file: MappedFile
   let layout: Layout
+  private let field: String
   let compression: ByteStream.Compression
 
   var stream: ByteStream { ByteStream(file: file, compression: compression) }
 
   /// Opens a file, or reads a pipe to its end; one that was read is not read again.
   ///
+  /// - Parameter field: the field of lines of JSON that has the text.
   /// - Throws: `Refusal` with a rule `text-is-…` for what is no text, `text-zst-…` or `text-gz-…` for one that
-  ///   cannot be decompressed, or a rule `file-…`.
-  package init(path: String) throws {
+  ///   cannot be decompressed, `text-field` where a field is asked for that plain text does not have, or a rule `file-…`.
+  package init(path: String, field: String = TextFile.standardField) throws {
+    self.field = field
     file = try TextStreams.isStream(path) ? TextStreams.content(of: path) : MappedFile(path: path)
     let content = FileContent(file.bytes)
     switch content {
@@ -54,6 +60,16 @@ package struct TextFile: Sendable {
     } else {
       layout = try TextFile.beginsWithObject(ByteStream(file: file, compression: compression)) ? .lines : .plain
     }
+    guard layout == .lines || field == TextFile.standardField else {
+      throw Refusal(
+        "text-field", "is plain text, not lines of JSON with a field '\(Refusal.printable(field))'", file: file.path)
+    }
+  }
+
+  /// The name of a file in records of what was read: its own, and the field that was asked for.
+  package static func recordName(_ path: String, field: String) -> String {
+    let name = path.split(separator: "/").last.map(String.init) ?? path
+    return field == standardField ? name : "\(name), field '\(field)'"
   }
 
   /// True when the first thing of a text is an object of JSON.
@@ -131,6 +147,15 @@ package struct TextFile: Sendable {
     if goesOn, !line.bytes.isEmpty { _ = try body(line) }
   }
 
+  /// The text of a line: of lines of JSON the document; nil for a blank one.
+  ///
+  /// - Throws: `Refusal` with rule `text-utf8`, `text-field` or `json-…`.
+  package func text(of line: Line) throws -> String? {
+    if layout == .lines { return try document(line) }
+    let isCRLF = line.bytes.last == UInt8(ascii: "\r")
+    return try text(isCRLF ? line.bytes.dropLast() : line.bytes, byteOffset: line.byteOffset)
+  }
+
   /// The document of a line; nil for a blank one.
   func document(_ line: Line) throws -> String? {
     let skipped = line.number == 1 && line.bytes.starts(with: TextFile.byteOrderMark) ? 3 : 0
@@ -148,10 +173,13 @@ package struct TextFile: Sendable {
         refusal.rule, "line \(line.number) \(refusal.message)", file: refusal.file, byteOffset: refusal.byteOffset,
         remedy: refusal.remedy)
     }
-    guard let text = value["text"]?.string else {
+    guard let text = value[field]?.string else {
+      let others = (value.object?.members ?? []).filter { $0.1.string != nil }.map(\.0)
       throw Refusal(
-        "text-field", "line \(line.number) is not an object with a text under 'text'", file: file.path,
-        byteOffset: line.byteOffset)
+        "text-field", "line \(line.number) is not an object with a text under '\(field)'", file: file.path,
+        byteOffset: line.byteOffset,
+        remedy: others.isEmpty
+          ? nil : "name the field that has it with --text-field: \(others.prefix(8).joined(separator: ", "))")
     }
     return text
   }

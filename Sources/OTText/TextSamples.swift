@@ -8,6 +8,8 @@ package struct TextSamples: Sendable {
 
   /// Files of text; none: the sample that comes with the package.
   package var paths: [String] = []
+  /// The field of lines of JSON that has the text.
+  package var field = TextFile.standardField
   /// Samples, if the text has as many.
   package var count = 128
   /// Tokens of a sample; nil: `standardLength`, or what the model can read.
@@ -36,7 +38,7 @@ package struct TextSamples: Sendable {
 
   /// Names of the files, without folders.
   package var names: [String] {
-    paths.isEmpty ? [SampleText.name] : paths.map { $0.split(separator: "/").last.map(String.init) ?? $0 }
+    paths.isEmpty ? [SampleText.name] : paths.map { TextFile.recordName($0, field: field) }
   }
 
   /// Tokens of a sample, if the text has as many.
@@ -63,7 +65,8 @@ package struct TextSamples: Sendable {
       paths.isEmpty
       ? try TokenSampling.samples(
         ofDocuments: SampleText.documents(), tokenizer: tokenizer, count: count, length: length, seed: seed)
-      : try TokenSampling.samples(of: paths, tokenizer: tokenizer, count: count, length: length, seed: seed)
+      : try TokenSampling.samples(
+        of: paths, field: field, tokenizer: tokenizer, count: count, length: length, seed: seed)
     try TextSamples.check(tokens, vocabularySize: vocabularySize, file: paths.first)
     return Drawn(tokens: tokens, length: tokens.map(\.count).max() ?? 0, wantedLength: length)
   }

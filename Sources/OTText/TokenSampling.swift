@@ -26,14 +26,16 @@ package enum TokenSampling {
   ///
   /// - Parameters:
   ///   - paths: files as `TextFile` reads them.
+  ///   - field: the field of lines of JSON that has the text.
   ///   - count: fewer samples are given when the text has fewer.
   ///   - length: tokens of a sample; a text with fewer gives one shorter sample.
   ///   - seed: the same seed gives the same samples.
   /// - Throws: `Refusal` with rule `text-empty`, or as `TextFile` throws.
   package static func samples(
-    of paths: [String], tokenizer: Tokenizer, count: Int, length: Int, seed: UInt64
+    of paths: [String], field: String = TextFile.standardField, tokenizer: Tokenizer, count: Int, length: Int,
+    seed: UInt64
   ) throws -> [[Int]] {
-    let files = try paths.map { try TextFile(path: $0) }
+    let files = try paths.map { try TextFile(path: $0, field: field) }
     let wanted = count.multipliedReportingOverflow(by: length)
     let budget = max(min(wanted.overflow ? .max : wanted.partialValue, 1 << 26) * byteCountPerToken, leastByteCount)
     var reservoir = TextReservoir(byteCount: budget, seed: seed)
@@ -78,10 +80,12 @@ package enum TokenSampling {
   /// is encoded as the tokenizer encodes a text, special tokens included. A rest
   /// at the end is left out, unless it is all there is.
   ///
-  /// - Parameter limit: the most windows; nil: all. No more text is tokenized than they need.
+  /// - Parameters:
+  ///   - field: the field of lines of JSON that has the text.
+  ///   - limit: the most windows; nil: all. No more text is tokenized than they need.
   /// - Throws: `Refusal` with rule `text-empty`, or as `TextFile` throws.
   package static func windows(
-    of paths: [String], tokenizer: Tokenizer, length: Int, limit: Int?
+    of paths: [String], field: String = TextFile.standardField, tokenizer: Tokenizer, length: Int, limit: Int?
   ) throws -> [[Int]] {
     let wanted = limit.flatMap { limit -> Int? in
       let product = limit.multipliedReportingOverflow(by: length)
@@ -90,7 +94,7 @@ package enum TokenSampling {
     let separator = separator(of: tokenizer)
     var tokens: [Int] = []
     func isEnough() -> Bool { wanted.map { tokens.count >= $0 } ?? false }
-    for file in try paths.map({ try TextFile(path: $0) }) where !isEnough() {
+    for file in try paths.map({ try TextFile(path: $0, field: field) }) where !isEnough() {
       func begin() {
         if !tokens.isEmpty, let separator { tokens.append(separator) }
       }

@@ -12,10 +12,11 @@ struct CalibrationArguments: ParsableArguments {
   @Option(
     parsing: .upToNextOption,
     help: ArgumentHelp(
-      "Text to calibrate on: plain or .jsonl (field 'text'), either also .gz or .zst; one or more files, - for standard input.",
+      "Text to calibrate on: plain or .jsonl, either also .gz or .zst; one or more files, - for standard input.",
       valueName: "file"),
     completion: .file())
   var text: [String] = []
+  @OptionGroup var field: TextFieldArgument
 
   @Option(
     help: ArgumentHelp(
@@ -29,7 +30,7 @@ struct CalibrationArguments: ParsableArguments {
   @OptionGroup var sampling: SamplingArguments
 
   /// The text to draw samples from.
-  var sampled: SampledText { sampling.sampled(text, ids: ids, tensor: tensor) }
+  var sampled: SampledText { sampling.sampled(text, field: field.textField, ids: ids, tensor: tensor) }
 
   mutating func validate() throws { try validated { try sampled.check() } }
 
@@ -64,9 +65,10 @@ struct SamplingArguments: ParsableArguments {
   }
 
   /// The samples of files of text or of tokens.
-  func sampled(_ paths: [String], ids: String?, tensor: String?) -> SampledText {
+  func sampled(_ paths: [String], field: String, ids: String?, tensor: String?) -> SampledText {
     var sampled = SampledText(sampleCount: samples)
-    (sampled.paths, sampled.ids, sampled.tensor) = (paths, ids, tensor)
+    (sampled.paths, sampled.field) = (paths, field)
+    (sampled.ids, sampled.tensor) = (ids, tensor)
     (sampled.length, sampled.seed) = (length, seed)
     return sampled
   }

@@ -100,7 +100,8 @@ struct CompareCommand: ParsableCommand {
     let comparison = try Comparison(
       subject, in: folder,
       conversion: .object([
-        "calibration": try calibration.identity(), "options": .array(conversion.arguments.map { .string($0) }),
+        "calibration": try calibration.identity(field: measuring.field.textField),
+        "options": .array(conversion.arguments.map { .string($0) }),
       ]),
       program: SHA256Digest.hex(of: MappedFile(path: Bundle.main.executablePath ?? CommandLine.arguments[0])))
     let rows = try rows()
@@ -108,7 +109,8 @@ struct CompareCommand: ParsableCommand {
       var result = result
       result.peers = others
       result.facts = facts(graph, windows)
-      result.sharedArguments = conversion.arguments + calibration.arguments
+      result.sharedArguments =
+        conversion.arguments + calibration.arguments(field: measuring.field.textField)
       return result
     }
     let result = complete(
@@ -171,7 +173,7 @@ struct CompareCommand: ParsableCommand {
     _ row: ComparisonRow, of source: SourceModel, to path: String
   ) throws -> (calibration: Double, rest: Double) {
     let start = ContinuousClock.now
-    var shared = calibration.adding(to: conversion.options)
+    var shared = calibration.adding(to: conversion.options, field: measuring.field.textField)
     shared.threadCount = threads.threads
     var options = try shared.conversionOptions()
     options.scratchFolder = output

@@ -23,15 +23,19 @@ struct ComparedCalibrationArguments: ParsableArguments {
 
   mutating func validate() throws {
     guard !calibrationText.contains("-") else { throw ValidationError("--calibration-text is read for every row.") }
-    try validated { try sampled.check() }
+    try validated { try sampled(TextFieldArgument.standard).check() }
   }
 
-  private var sampled: SampledText {
-    sampling.sampled(calibrationText, ids: calibrationIds, tensor: calibrationTensor)
+  private func sampled(_ field: String) -> SampledText {
+    sampling.sampled(calibrationText, field: field, ids: calibrationIds, tensor: calibrationTensor)
   }
 
   /// Options of a conversion, with what it is calibrated on.
-  func adding(to options: ConvertOptions) -> ConvertOptions { sampling.adding(sampled, to: options) }
+  ///
+  /// - Parameter field: the field of lines of JSON that has the text.
+  func adding(to options: ConvertOptions, field: String) -> ConvertOptions {
+    sampling.adding(sampled(field), to: options)
+  }
 
   /// Names of the files.
   var name: String {
@@ -41,13 +45,15 @@ struct ComparedCalibrationArguments: ParsableArguments {
   }
 
   /// As the command line of `convert` has them.
-  var arguments: [String] {
-    (calibrationText.isEmpty ? [] : ["--text"] + calibrationText) + (calibrationIds.map { ["--ids", $0] } ?? [])
+  func arguments(field: String) -> [String] {
+    (calibrationText.isEmpty ? [] : ["--text"] + calibrationText)
+      + (calibrationText.isEmpty || field == TextFieldArgument.standard ? [] : ["--text-field", field])
+      + (calibrationIds.map { ["--ids", $0] } ?? [])
       + (calibrationTensor.map { ["--tensor", $0] } ?? []) + sampling.arguments
   }
 
   /// What decides about the samples.
-  func identity() throws -> JSONValue {
+  func identity(field: String) throws -> JSONValue {
     let files = try (calibrationIds.map { [$0] } ?? calibrationText).map { path in
       JSONValue.string(try SHA256Digest.hex(of: MappedFile(path: path)))
     }
@@ -57,6 +63,7 @@ struct ComparedCalibrationArguments: ParsableArguments {
       "seed": .string("\(sampling.seed)"),
     ]
     members["tensor"] = calibrationTensor.map { .string($0) }
+    if field != TextFieldArgument.standard { members["field"] = .string(field) }
     return .object(members)
   }
 }

@@ -29,8 +29,10 @@ struct GateArguments: ParsableArguments {
 
   @Option(help: ArgumentHelp("Windows of that text or those tokens.", valueName: "N")) var requireWindows = 40
 
-  var options: RequireOptions {
+  /// - Parameter field: the field of lines of JSON that has the text.
+  func options(field: String) -> RequireOptions {
     var options = RequireOptions()
+    options.textField = field
     (options.limits, options.until) = (require, until)
     (options.textPaths, options.ids, options.windowCount) = (requireText, requireIds, requireWindows)
     return options

@@ -7,10 +7,11 @@ struct MeasuringArguments: ParsableArguments {
   @Option(
     parsing: .upToNextOption,
     help: ArgumentHelp(
-      "Text: plain or .jsonl (field 'text'), either also .gz or .zst; one or more files, - for standard input.",
+      "Text: plain or .jsonl, either also .gz or .zst; one or more files, - for standard input.",
       valueName: "file"),
     completion: .file())
   var text: [String] = []
+  @OptionGroup var field: TextFieldArgument
   @Option(
     help: ArgumentHelp(
       "Tokens instead of text: a safetensors file with int64 input_ids [windows, tokens], or one row of test_ids.",
@@ -35,7 +36,8 @@ struct MeasuringArguments: ParsableArguments {
   /// As the library takes them.
   func options(threadCount: Int) -> EvaluationOptions {
     var options = EvaluationOptions()
-    (options.paths, options.ids, options.tensor) = (text, ids, tensor)
+    (options.paths, options.field) = (text, field.textField)
+    (options.ids, options.tensor) = (ids, tensor)
     (options.context, options.windowCount) = (context, windows)
     options.threadCount = threadCount
     return options

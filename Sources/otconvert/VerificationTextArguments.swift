@@ -6,10 +6,11 @@ struct VerificationTextArguments: ParsableArguments {
   @Option(
     parsing: .upToNextOption,
     help: ArgumentHelp(
-      "Text: plain or .jsonl (field 'text'), either also .gz or .zst; one or more files, - for standard input. [default: a sample that comes with the program]",
+      "Text: plain or .jsonl, either also .gz or .zst; one or more files, - for standard input. [default: a sample that comes with the program]",
       valueName: "file"),
     completion: .file())
   var text: [String] = []
+  @OptionGroup var field: TextFieldArgument
 
   @Option(
     help: ArgumentHelp(
@@ -30,7 +31,8 @@ struct VerificationTextArguments: ParsableArguments {
   /// The text to draw sequences from.
   var sampled: SampledText {
     var sampled = SampledText(sampleCount: samples)
-    (sampled.paths, sampled.ids, sampled.tensor) = (text, ids, tensor)
+    (sampled.paths, sampled.field) = (text, field.textField)
+    (sampled.ids, sampled.tensor) = (ids, tensor)
     (sampled.length, sampled.seed) = (length, seed)
     return sampled
   }

@@ -51,6 +51,33 @@ import _OTTestSupport
     }
   }
 
+  /// Texts under another name are the same texts, for calibrating and for measuring.
+  @Test func textsUnderAnotherField() throws {
+    try withTemporaryFolder { folder in
+      let sentences = try String(contentsOfFile: Fixtures.path("tasks/sentences.txt"), encoding: .utf8)
+      let texts = sentences.split(separator: "\n").map(String.init)
+      func lines(_ field: String) -> String {
+        texts.map { JSONValue.object([field: .string($0)]).text(pretty: false) + "\n" }.joined()
+      }
+      let (first, second) = (folder + "/a.jsonl", folder + "/b.jsonl")
+      try lines("text").write(toFile: first, atomically: true, encoding: .utf8)
+      try lines("content").write(toFile: second, atomically: true, encoding: .utf8)
+      func perplexity(_ text: String, _ field: [String]) throws -> Double {
+        let file = folder + "/m.otq"
+        let text = ["--text", text] + field
+        let made = try Tool.finish(Tool.process([Self.model, file, "--quiet", "--force", "--samples", "24"] + text))
+        #expect(made.status == 0, "\(made.errors)")
+        let outcome = try Tool.finish(Tool.process(["eval", file, "--json"] + text))
+        #expect(outcome.status == 0, "\(outcome.errors)")
+        return try #require(JSONValue.parse(outcome.output)["perplexity"]?.double)
+      }
+      #expect(try perplexity(first, []) == perplexity(second, ["--text-field", "content"]))
+      let missing = try Tool.run("eval", Self.model, "--text", second)
+      #expect(missing.status == 1 && missing.errors.contains("[text-field]"))
+      #expect(missing.errors.contains("--text-field: content"))
+    }
+  }
+
   @Test func attentionMayBeQuantized() throws {
     try withTemporaryFolder { folder in
       let file = try Self.packed(folder)

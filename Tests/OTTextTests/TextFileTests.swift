@@ -134,6 +134,29 @@ private func write(_ bytes: [UInt8], through path: String) throws {
     #expect(rule(Array("plain".utf8)) == "text-gz-damaged")
   }
 
+  /// Another field than `text`; without one, a refusal names those that a line has.
+  @Test func fieldsAreNamed() throws {
+    try withTemporaryFolder { folder in
+      let (lines, plain) = (folder + "/a.jsonl", folder + "/a.txt")
+      try write(Array(#"{"id": 3, "content": "one", "title": "two"}"#.utf8), to: lines)
+      try write(Array("plain".utf8), to: plain)
+      func documents(_ path: String, _ field: String) throws -> [String] {
+        var documents: [String] = []
+        try TextFile(path: path, field: field).forEachDocument {
+          documents.append($0)
+          return true
+        }
+        return documents
+      }
+      #expect(try documents(lines, "content") == ["one"] && documents(lines, "title") == ["two"])
+      for (path, field) in [(lines, "text"), (lines, "id"), (plain, "content")] {
+        let refusal = try #require(#expect(throws: Refusal.self) { try documents(path, field) })
+        #expect(refusal.rule == "text-field")
+        if path == lines { #expect(refusal.remedy?.hasSuffix("--text-field: content, title") ?? false) }
+      }
+    }
+  }
+
   /// A pipe gives its text once, and it can be read again.
   @Test func pipesAreRead() throws {
     try withTemporaryFolder { folder in

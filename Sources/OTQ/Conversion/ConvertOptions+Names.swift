@@ -48,6 +48,7 @@ extension ConvertOptions {
     requirements.until = try options.texts("until")
     try requirements.refuseStandardInput()
     requirements.textPaths = try options.paths("require-text")
+    requirements.textField = text.field
     requirements.ids = try options.text("require-ids")
     requirements.windowCount = try options.integer("require-windows") ?? requirements.windowCount
     savedRecipe = try options.text("save-recipe")

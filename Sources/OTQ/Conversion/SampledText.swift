@@ -6,9 +6,11 @@ import OTText
 
 /// Text, or tokens, of which samples are drawn to run a model on.
 public struct SampledText: Sendable, Hashable {
-  /// Paths of text files: plain or `.jsonl` (field `text`), either also `.gz` or `.zst`; empty, without ``ids``: a
+  /// Paths of text files: plain or `.jsonl`, either also `.gz` or `.zst`; empty, without ``ids``: a
   /// sample that comes with the library.
   public var paths: [String] = []
+  /// The field of lines of JSON that has the text.
+  public var field = "text"
   /// Tokens instead of text: path of a safetensors file with int64 `input_ids` `[samples, tokens]`.
   public var ids: String?
   /// The tensor of ``ids`` to read; nil: `input_ids`.
@@ -57,6 +59,7 @@ public struct SampledText: Sendable, Hashable {
   package func calibration(threadCount: Int, maximumByteCount: Int?) -> Calibration {
     var settings = Calibration()
     settings.text.paths = paths
+    settings.text.field = field
     settings.text.count = sampleCount
     settings.text.length = length
     settings.text.seed = seed

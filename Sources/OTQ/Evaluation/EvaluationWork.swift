@@ -8,6 +8,8 @@ import OTTokenizer
 package struct EvaluationOptions: Sendable, Hashable {
   /// Paths of text files.
   package var paths: [String] = []
+  /// The field of lines of JSON that has the text.
+  package var field = "text"
   /// Path of a file of tokens, instead of text.
   package var ids: String?
   /// The tensor of `ids` to read.
@@ -28,6 +30,7 @@ package struct EvaluationOptions: Sendable, Hashable {
   package init(named options: [String: [String]]) throws(Refusal) {
     var named = NamedOptions(options)
     paths = try named.paths("text")
+    field = try named.text("text-field") ?? field
     ids = try named.text("ids")
     tensor = try named.text("tensor")
     context = try named.integer("context")
@@ -64,7 +67,7 @@ package struct EvaluationOptions: Sendable, Hashable {
         path: ids, tensor: tensor, context: context, option: "--context", limit: windowCount, graphs: graphs)
     }
     return try TokenWindows(
-      texts: paths, tokenizer: tokenizer(), context: context, limit: windowCount, graphs: graphs)
+      texts: paths, field: field, tokenizer: tokenizer(), context: context, limit: windowCount, graphs: graphs)
   }
 
   /// Runs a model on the windows: perplexity, and the distance from another model.

@@ -97,12 +97,15 @@ package struct TokenWindows {
   ///
   /// - Parameters:
   ///   - texts: paths of text files.
+  ///   - field: the field of lines of JSON that has the text.
   ///   - tokenizer: the models' tokenizer.
   ///   - context: tokens of a window; nil: 512, or less where a model cannot read as many.
   ///   - limit: the most windows.
   ///   - graphs: the models that are to read them.
   /// - Throws: `Refusal` with rule `text-context` or `text-token`, or as `TokenSampling` throws.
-  package init(texts: [String], tokenizer: Tokenizer, context: Int?, limit: Int?, graphs: [Graph]) throws {
+  package init(
+    texts: [String], field: String, tokenizer: Tokenizer, context: Int?, limit: Int?, graphs: [Graph]
+  ) throws {
     let longest = graphs.compactMap(\.contextLength).min()
     let length = context ?? min(512, longest ?? 512)
     if let longest, length > longest {
@@ -110,7 +113,8 @@ package struct TokenWindows {
         "text-context", "windows of \(length) tokens are longer than the model's \(longest)", file: texts.first,
         remedy: "choose a smaller --context")
     }
-    let windows = try TokenSampling.windows(of: texts, tokenizer: tokenizer, length: length, limit: limit)
+    let windows = try TokenSampling.windows(
+      of: texts, field: field, tokenizer: tokenizer, length: length, limit: limit)
     for graph in graphs { try TextSamples.check(windows, vocabularySize: graph.vocabularySize, file: texts.first) }
     self.windows = windows.map { TokenSequence($0) }
     self.length = windows.first?.count ?? 0

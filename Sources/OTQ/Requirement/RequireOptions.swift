@@ -19,6 +19,8 @@ public struct RequireOptions: Sendable, Hashable {
   /// Paths of the text on which the file is compared with its source; empty, without ``ids``: samples that are held
   /// out of the calibration.
   public var textPaths: [String] = []
+  /// The field of lines of JSON that has that text.
+  public var textField = "text"
   /// Tokens instead of text: path of a safetensors file with int64 `input_ids`.
   public var ids: String?
   /// The most windows of that text or those tokens.
@@ -58,7 +60,7 @@ public struct RequireOptions: Sendable, Hashable {
   ///
   /// - Throws: as readers of text and files throw.
   func checkFiles() throws {
-    for path in textPaths { _ = try TextFile(path: path) }
+    for path in textPaths { _ = try TextFile(path: path, field: textField) }
     if let ids { _ = try MappedFile(path: ids) }
     for requirement in try requirements() {
       if let path = requirement.data?.path { _ = try TextFile(path: path) }
@@ -110,8 +112,11 @@ public struct RequireOptions: Sendable, Hashable {
           file: plan.model.path, remedy: "put its tokenizer.json beside it, or give tokens with --require-ids")
       }
       let tokens = try TokenWindows(
-        texts: textPaths, tokenizer: tokenizer, context: nil, limit: windowCount, graphs: [graph])
-      let records = try textPaths.map { try FileRecord(of: TextFile(path: $0).file) }
+        texts: textPaths, field: textField, tokenizer: tokenizer, context: nil, limit: windowCount, graphs: [graph])
+      let records = try textPaths.map {
+        try FileRecord(
+          of: TextFile(path: $0, field: textField).file, name: TextFile.recordName($0, field: textField))
+      }
       return Gate.Text(sequences: tokens.windows, run: run(records, tokens))
     }
     if let samples, !samples.heldOut.isEmpty {

@@ -147,7 +147,7 @@ package struct VerifyWork: Sendable {
         remedy: "put the model's tokenizer.json beside it, or give tokens with --ids")
     }
     var samples = TextSamples()
-    samples.paths = text.paths
+    (samples.paths, samples.field) = (text.paths, text.field)
     samples.count = text.sampleCount
     samples.length = text.length ?? min(Self.standardLength, longest)
     samples.seed = text.seed

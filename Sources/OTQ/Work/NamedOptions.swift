@@ -93,6 +93,7 @@ package struct NamedOptions {
   package mutating func sampledText(_ defaults: SampledText) throws(Refusal) -> SampledText {
     var text = defaults
     text.paths = try paths("text")
+    text.field = try self.text("text-field") ?? defaults.field
     text.ids = try self.text("ids")
     text.tensor = try self.text("tensor")
     text.sampleCount = try integer("samples") ?? defaults.sampleCount
