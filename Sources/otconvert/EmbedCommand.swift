@@ -3,6 +3,7 @@ import Foundation
 import OTFoundation
 import OTJSON
 import OTQ
+import OTText
 
 struct EmbedCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -15,31 +16,50 @@ struct EmbedCommand: ParsableCommand {
       config_sentence_transformers.json and sentence_bert_config.json; without
       them, the mean over the tokens, not normalized, as sentence-transformers does.
 
-      A line of numbers for each text, in their order; texts come with --text, or
-      one a line with --text-file.
+      Texts come with --text or from a file with --lines: one a line, or lines of JSON
+      with a text under 'text', behind that perhaps .gz or .zst. They go through the
+      model sorted by length; results are in the texts' order: a line of numbers for
+      each, or with -o one float32 array [texts, dimension] as NumPy loads it.
 
       EXAMPLES
         otconvert embed minilm.otq --text "A man is eating food."
-        otconvert embed minilm.otq --text-file sentences.txt --json > vectors.json
+        otconvert embed minilm.otq --lines sentences.txt --json > vectors.json
+        otconvert embed minilm.otq --lines texts.jsonl.gz -o vectors.npy
       """)
 
   @Argument(help: "An .otq file or a checkpoint.", completion: .file()) var model: String
   @Option(help: ArgumentHelp("A text; repeatable.", valueName: "text")) var text: [String] = []
-  @Option(help: ArgumentHelp("Texts, one a line; - for standard input.", valueName: "file"), completion: .file())
-  var textFile: String?
+  @Option(
+    name: [.long, .customLong("text-file")],
+    help: ArgumentHelp(
+      "Texts, one a line, or lines of JSON with a text under 'text'; - for standard input.", valueName: "file"),
+    completion: .file())
+  var lines: String?
+  @OptionGroup var field: TextFieldArgument
+  @Option(
+    name: .shortAndLong, help: ArgumentHelp("The array to write, an .npy file.", valueName: "file"),
+    completion: .file(extensions: ["npy"]))
+  var output: String?
+  @Flag(help: "Replace the array where it exists.") var force = false
   @OptionGroup var attention: AttentionArguments
   @OptionGroup var threads: ThreadArguments
   @OptionGroup var messages: OutputArguments
 
   mutating func validate() throws {
-    guard text.isEmpty != (textFile == nil) else { throw ValidationError("Give either --text or --text-file.") }
+    guard text.isEmpty != (lines == nil) else { throw ValidationError("Give either --text or --lines.") }
+    guard output?.hasSuffix(".npy") ?? true else { throw ValidationError("An array's name ends with .npy.") }
+    guard output == nil || !messages.json else { throw ValidationError("Give either --json or -o.") }
+    guard output != nil || !force else { throw ValidationError("--force is for -o.") }
   }
 
   func run() throws {
+    let inputs = FileIdentity.all([model, lines])
+    if let output { try AtomicFile.check([output], force: force, inputs: inputs) }
     let texts = try texts()
     let model = try LanguageModel(
       path: model, threadCount: threads.threads, attentionBits: attention.quantizeAttention)
     model.file.warnings.forEach(messages.warn)
+    let start = ContinuousClock.now
     let embeddings = try model.embeddings(of: texts) { doneCount in
       messages.status(doneCount == texts.count ? "" : "embedding, \(doneCount) of \(texts.count) texts")
     }
@@ -51,6 +71,14 @@ struct EmbedCommand: ParsableCommand {
       let count = embeddings.areCut.count { $0 }
       messages.warn("\(count) of \(texts.count) texts were cut to \(limit) tokens")
     }
+    if let output {
+      let seconds = (ContinuousClock.now - start) / .seconds(1)
+      try NumPyFile.write(embeddings.vectors, to: output, force: force, inputs: inputs)
+      let dimension = embeddings.vectors.first?.count ?? 0
+      return try messages.print(
+        "\(Refusal.printable(output)): float32 [\(texts.count), \(dimension)], "
+          + "\(fixed(Double(texts.count) / max(seconds, 1e-9), 1)) texts/s")
+    }
     if messages.json { return try StandardOutput.write(json(embeddings).text(pretty: false) + "\n") }
     for vector in embeddings.vectors {
       try StandardOutput.write(vector.map { "\($0)" }.joined(separator: " ") + "\n")
@@ -58,13 +86,19 @@ struct EmbedCommand: ParsableCommand {
   }
 
   private func texts() throws -> [String] {
-    guard let textFile else { return text }
-    var lines = try TextInput.read(textFile).split(omittingEmptySubsequences: false) { $0 == "\n" || $0 == "\r\n" }
-    if lines.last?.isEmpty ?? false { lines.removeLast() }
-    guard !lines.isEmpty else {
-      throw Refusal("embed-empty-text", "holds no text", file: textFile == "-" ? "standard input" : textFile)
+    guard let lines else { return text }
+    let file = try TextFile(path: lines, field: field.textField)
+    var texts: [String] = []
+    try file.forEachLine { line in
+      // Blank lines are no texts, and vectors have the lines' places.
+      guard let text = try file.text(of: line), text.contains(where: { !$0.isWhitespace }) else {
+        throw Refusal("embed-empty-text", "line \(line.number) is empty", file: file.file.path)
+      }
+      texts.append(text)
+      return true
     }
-    return lines.map(String.init)
+    guard !texts.isEmpty else { throw Refusal("embed-empty-text", "holds no text", file: file.file.path) }
+    return texts
   }
 
   private func json(_ embeddings: SentenceEmbeddings) -> JSONValue {

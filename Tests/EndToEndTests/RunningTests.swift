@@ -74,6 +74,25 @@ import _OTTestSupport
       let values = try #require(json["embeddings"]?.array).map { $0.array?.compactMap(\.double).map(Float.init) ?? [] }
       #expect(values == vectors)
       #expect(json["dimension"]?.integer == 128 && json["normalized"]?.bool == false)
+      // The same as lines of JSON, into an array: its bytes by the description of NumPy's format.
+      let array = folder + "/v.npy"
+      try Data("{\"text\": \"And God said\"}\n{\"text\": \"Jesus wept.\"}\n".utf8).write(
+        to: URL(fileURLWithPath: folder + "/texts.jsonl"))
+      let written = try Tool.run("embed", file, "--lines", folder + "/texts.jsonl", "-o", array)
+      #expect(written.status == 0 && written.output.contains("float32 [2, 128]"), "\(written)")
+      let bytes = [UInt8](try Data(contentsOf: URL(fileURLWithPath: array)))
+      #expect(bytes.starts(with: [0x93, 0x4E, 0x55, 0x4D, 0x50, 0x59, 1, 0]))
+      let headerCount = Int(bytes[8]) + Int(bytes[9]) * 256
+      let header = String(decoding: bytes[10..<10 + headerCount], as: UTF8.self)
+      #expect(header.hasPrefix("{'descr': '<f4', 'fortran_order': False, 'shape': (2, 128), }"))
+      #expect(header.hasSuffix("\n") && (10 + headerCount) % 64 == 0)
+      let floats = stride(from: 10 + headerCount, to: bytes.count, by: 4).map { place in
+        Float(bitPattern: (0..<4).reduce(0) { $0 | UInt32(bytes[place + $1]) << (8 * $1) })
+      }
+      #expect(floats == vectors.flatMap { $0 })
+      #expect(try Tool.run("embed", file, "--lines", folder + "/texts", "-o", array).status == 1)
+      #expect(try Tool.run("embed", file, "--lines", folder + "/texts", "-o", array, "--force").status == 0)
+      #expect([UInt8](try Data(contentsOf: URL(fileURLWithPath: array))) == bytes)
       let long = try Tool.run("embed", file, "--text", String(repeating: "the earth ", count: 300))
       #expect(long.status == 0 && long.errors.contains("1 of 1 texts were cut to 256 tokens"), "\(long.errors)")
     }
@@ -97,6 +116,7 @@ import _OTTestSupport
     BadInput(rule: "embed-causal", arguments: ["embed", model("llama"), "--text", "And"]),
     BadInput(rule: "embed-empty-text", arguments: ["embed", model("bert"), "--text", " "]),
     BadInput(rule: "embed-empty-text", arguments: ["embed", model("bert"), "--text-file", "-"]),
+    BadInput(rule: "text-field", arguments: ["embed", model("bert"), "--lines", Fixtures.path("tasks/piqa.jsonl")]),
   ]
 
   @Test(arguments: refusals) func badInputGivesOneLine(_ test: BadInput) throws {
