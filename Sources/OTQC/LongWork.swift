@@ -72,7 +72,8 @@ private final class CallersObserver {
       try check()
       guard let callback else { return }
       let now = ContinuousClock.now
-      if let last, done != total || last.done == total, now - last.time < Self.pause { return }
+      // Of the end once: after it there may be something to wait for.
+      if let last, done == total ? last.done == total : now - last.time < Self.pause { return }
       last = (now, done)
       if callback(name.address, unit.address, Int64(done), Int64(total), context) != 0 { throw Refusal.cancelled }
     }

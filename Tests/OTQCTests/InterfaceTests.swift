@@ -171,6 +171,24 @@ import _OTTestSupport
     }
   }
 
+  /// Also at the end, when the whole file is run beside its source: it does not have its name yet.
+  @Test(arguments: ["", "\"require\": \"perplexity-ratio<=9\", "]) func whoIsCancelledNearTheEndLeavesNothing(
+    _ requirement: String
+  ) throws {
+    try withTemporaryFolder { folder in
+      let options = "{\(requirement)\"method\": \"smoothquant\", \"samples\": 8, \"length\": 32, \"threads\": 2}"
+      var observer = otq_observer(
+        progress: { stage, _, _, _, _ in CInterface.text(stage) == "running" ? 1 : 0 }, context: nil,
+        cancellation: nil)
+      var json: UnsafeMutablePointer<CChar>?
+      let fault = CInterface.fault { otq_convert(Self.checkpoint, folder + "/m.otq", options, &observer, &json, $0) }
+      #expect(fault?.status == otq_status(OTQ_CANCELLED), "\(fault?.description ?? "converted")")
+      #expect(json == nil)
+      let left = try FileManager.default.contentsOfDirectory(atPath: folder)
+      #expect(left.isEmpty)
+    }
+  }
+
   @Test func verificationGivesItsFiguresAlsoWhenItFails() throws {
     try withTemporaryFolder { folder in
       let path = try converted(folder)

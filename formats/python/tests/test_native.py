@@ -258,6 +258,20 @@ def test_eval(packed, models, tmp_path):
         assert result["against"]["perplexity"] == pytest.approx(np.exp(total / count), rel=1e-4)
 
 
+def test_an_end_near_the_end_leaves_nothing(models, tmp_path):
+    """While the file is run beside its source, it does not have its name yet."""
+    class Enough(Exception):
+        pass
+
+    def stop(stage, unit, done, total):
+        if stage == "running":
+            raise Enough
+
+    with pytest.raises(Enough):
+        otq.convert(models / "llama-mini", tmp_path / "x.otq", method="smoothquant", samples=8, length=32, progress=stop)
+    assert os.listdir(tmp_path) == []
+
+
 def test_what_progress_raises_ends_the_call(models, tmp_path):
     class Enough(Exception):
         pass
