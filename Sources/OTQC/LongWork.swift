@@ -150,7 +150,6 @@ public func otq_eval(
     let model = try ModelBox.find(model)
     let reference = against == nil ? nil : try ModelBox.find(against, "against")
     let observer = try CallersObserver(observer).begin()
-    let evaluation = try options.evaluation(of: model, against: reference, observer)
-    return try CallersMemory.copy(evaluation.json.text(pretty: true))
+    return try CallersMemory.copy(options.result(of: model, against: reference, observer).text(pretty: true))
   }
 }
