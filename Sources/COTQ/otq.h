@@ -363,12 +363,14 @@ otq_status otq_export(
     const char *input, const char *output, const char *format, const char *options, const otq_observer *observer,
     char **json, otq_error **error);
 
-// Runs a model on text or tokens: perplexity, and the distance from another model.
+// Runs a model on text or tokens (perplexity), or has it do a task of the field; beside another model, its distance from
+// that.
 //   model: ready to run.
 //   against: the reference that it is compared with; NULL: none.
-//   options: those of 'otconvert eval': "text" (files) or "ids" (a file), "tensor", "context", "windows", "threads".
+//   options: those of 'otconvert eval': "text" (files) or "ids" (a file), "tensor", "context", "windows", "threads"; or
+//     "task" (a name) with "data" (a file) and perhaps "limit", of a perplexity "context" and "stride".
 //   json: becomes what 'otconvert eval --json' prints.
-// Errors: eval-…, text-…, ids-…, tokenizer-…, run-….
+// Errors: eval-…, text-…, ids-…, task-…, tokenizer-…, run-….
 otq_status otq_eval(
     const otq_model *model, const otq_model *against, const char *options, const otq_observer *observer, char **json,
     otq_error **error);

@@ -6,43 +6,46 @@ extension Container {
   /// Checks all data: every checksum and frame, and that codes, scales and
   /// zero points are what their scheme allows.
   ///
-  /// - Parameter progress: is told of bytes of tensors in the file; what it throws ends the check.
+  /// - Parameter progress: is told of bytes in the file, several times a second; what it throws ends the check.
   /// - Throws: a `Refusal`, the same one for every number of threads.
   package func verify(
     threadCount: Int, progress: ((_ doneByteCount: Int, _ byteCount: Int) throws -> Void)? = nil
   ) throws {
-    let byteCount = tensors.reduce(0) { $0 + storedByteCount(of: $1) }
+    let byteCount = extents.reduce(0) { $0 + $1.storedByteCount }
     var doneByteCount = 0
-    for tensor in tensors {
-      try progress?(doneByteCount, byteCount)
-      defer { doneByteCount += storedByteCount(of: tensor) }
-      guard case .quantized(_, _, let rowTilesPerChunk) = tensor.content else {
-        for plane in tensor.planes.values {
-          try verify(plane.extents, "tensor '\(tensor.name)'", threadCount: threadCount)
+    // A few chunks at a time, so that whoever waits can end it within a tensor, too.
+    func inParts(_ run: Range<Int>, _ check: @Sendable (Int) throws -> Void) throws {
+      for first in stride(from: run.lowerBound, to: run.upperBound, by: 8 * threadCount) {
+        let part = first..<min(first + 8 * threadCount, run.upperBound)
+        try progress?(doneByteCount, byteCount)
+        _ = try mapBlocks(part.count, threadCount: threadCount) { index in
+          try check(part.lowerBound + index)
+          release(part.lowerBound + index)
         }
+        doneByteCount += extents[part].reduce(0) { $0 + $1.storedByteCount }
+      }
+    }
+    func verify(_ run: Range<Int>, _ name: String) throws {
+      try inParts(run) { _ = try Container.bytes(of: extents[$0], in: file, name: name) }
+    }
+    for tensor in tensors {
+      guard case .quantized(_, _, let rowTilesPerChunk) = tensor.content else {
+        for plane in tensor.planes.values { try verify(plane.extents, "tensor '\(tensor.name)'") }
         continue
       }
       _ = try scales(of: tensor)
       _ = try zeroPoints(of: tensor)
       guard let chunks = tensor.planes["codes"]?.extents else { continue }
-      _ = try mapBlocks(chunks.count, threadCount: threadCount) { chunk in
-        let first = chunk * rowTilesPerChunk
+      try inParts(chunks) { chunk in
+        let first = (chunk - chunks.lowerBound) * rowTilesPerChunk
         _ = try codes(
           of: tensor, rowTiles: first..<min(first + rowTilesPerChunk, tensor.layout.rowTileCount))
-        release(chunks.lowerBound + chunk)
       }
     }
-    try progress?(byteCount, byteCount)
     for name in attachmentNames {
-      if let run = attachments[name] { try verify(run, name, threadCount: threadCount) }
+      if let run = attachments[name] { try verify(run, name) }
     }
-  }
-
-  private func verify(_ run: Range<Int>, _ name: String, threadCount: Int) throws {
-    _ = try mapBlocks(run.count, threadCount: threadCount) { index in
-      _ = try Container.bytes(of: extents[run.lowerBound + index], in: file, name: name)
-      release(run.lowerBound + index)
-    }
+    try progress?(byteCount, byteCount)
   }
 
   private func release(_ index: Int) {

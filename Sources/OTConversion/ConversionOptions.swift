@@ -1,4 +1,5 @@
 import OTContainer
+import OTExport
 import OTFoundation
 import OTJSON
 import OTQuantization
@@ -62,6 +63,17 @@ package struct ConversionOptions: Sendable {
 
   /// The defaults: 8 bits, asymmetric, per channel, zstd.
   package init() {}
+
+  /// These, as an export to a format of other tools takes them: nothing is rotated unless a method does so, and values
+  /// are symmetric where the format prefers them and neither the user nor a kept recipe says.
+  package func exporting(to format: any ModelWriter.Type) -> ConversionOptions {
+    var options = self
+    options.avoidsRotation = true
+    if isSymmetric == nil, format.traits.prefersSymmetric, !methods.contains(where: { $0 is KeptRecipe }) {
+      options.isSymmetric = true
+    }
+    return options
+  }
 
   /// The options that shape the file, for its metadata. Threads do not.
   var json: JSONValue {

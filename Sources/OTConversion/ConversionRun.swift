@@ -42,7 +42,7 @@ struct ConversionRun<Writer: ModelWriter> {
   mutating func writeTensors() throws {
     let sources = sources
     let jobs = sources.indices.flatMap(jobs)
-    let totalByteCount = plan.checkpoint.tensors.reduce(0) { $0 + $1.byteCount }
+    let totalByteCount = plan.sourceByteCount
     var doneByteCount = 0
     let writer = writer
     let encoder = writer.encoder

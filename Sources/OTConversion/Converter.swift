@@ -79,7 +79,8 @@ package struct Converter: Sendable {
     try writer.begin(tensors, of: model)
     var run = try ConversionRun(plan, tensors, into: writer, progress: progress)
     try run.writeTensors()
-    let sources = try digests.finish()
+    let byteCount = plan.sourceByteCount
+    let sources = try digests.finish { try progress?(byteCount, byteCount) }
     let own = sources.array?.prefix(plan.checkpoint.files.count).compactMap { $0["sha256"]?.string } ?? []
     if let calibration = plan.calibration, calibration.file != nil { try calibration.check(sourceDigests: own) }
     try plan.keptRecipe?.check(sourceDigests: own)

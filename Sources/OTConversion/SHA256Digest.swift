@@ -10,9 +10,9 @@ package enum SHA256Digest {
   /// Reads with `pread` in blocks, so that the mapping's resident pages stay
   /// those that the converter needs.
   ///
-  /// - Parameter isCancelled: asked once a block; true gives an empty digest.
+  /// - Parameter isCancelled: asked once a block; true gives an empty digest, and what it throws ends the work.
   /// - Throws: `Refusal` when the file cannot be read.
-  package static func hex(of file: MappedFile, isCancelled: () -> Bool = { false }) throws -> String {
+  package static func hex(of file: MappedFile, isCancelled: () throws -> Bool = { false }) throws -> String {
     // Small enough to stay in a core's cache between copying and hashing.
     let block = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 18, alignment: 64)
     defer { block.deallocate() }
@@ -20,7 +20,7 @@ package enum SHA256Digest {
     let digest = try hex(name: file.path) { update in
       var offset = 0
       while offset < file.byteCount {
-        wasCancelled = isCancelled()
+        wasCancelled = try isCancelled()
         if wasCancelled { return }
         let part = UnsafeMutableRawBufferPointer(rebasing: block[..<min(block.count, file.byteCount - offset)])
         try file.read(at: offset, into: part)
@@ -58,10 +58,15 @@ package enum SHA256Digest {
 extension FileRecord {
   /// The record of a file, its digest taken now.
   ///
-  /// - Parameter name: nil: that of the path, without folders.
+  /// - Parameters:
+  ///   - name: nil: that of the path, without folders.
+  ///   - check: called several times a second; what it throws ends the work.
   /// - Throws: as `SHA256Digest.hex(of:)`.
-  package init(of file: MappedFile, name: String? = nil) throws {
-    self.init(
-      name: name ?? file.path.lastPathComponent, byteCount: file.byteCount, sha256: try SHA256Digest.hex(of: file))
+  package init(of file: MappedFile, name: String? = nil, check: () throws -> Void = {}) throws {
+    let digest = try SHA256Digest.hex(of: file) {
+      try check()
+      return false
+    }
+    self.init(name: name ?? file.path.lastPathComponent, byteCount: file.byteCount, sha256: digest)
   }
 }

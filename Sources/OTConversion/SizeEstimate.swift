@@ -19,12 +19,14 @@ extension PlannedTensor {
 }
 
 extension ConversionPlan {
+  /// Bytes of the source's tensors.
+  var sourceByteCount: Int { checkpoint.tensors.reduce(0) { $0 + $1.byteCount } }
+
   /// The size of the file.
   package var estimate: SizeEstimate {
     let stored = tensors.reduce(0) { $0 + $1.storedByteCount(options.compression) }
     let loaded = tensors.reduce(0) { $0 + $1.storedByteCount(.none) }
     return SizeEstimate(
-      sourceByteCount: checkpoint.tensors.reduce(0) { $0 + $1.byteCount }, storedByteCount: stored,
-      loadedByteCount: loaded)
+      sourceByteCount: sourceByteCount, storedByteCount: stored, loadedByteCount: loaded)
   }
 }

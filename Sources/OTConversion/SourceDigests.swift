@@ -34,15 +34,22 @@ package final class SourceDigests: Sendable {
 
   /// The list of `{name, byteCount, sha256}` for the metadata.
   ///
+  /// - Parameter check: called several times a second meanwhile; what it throws ends the wait.
   /// - Throws: `Refusal` when a file cannot be read.
-  func finish() throws -> JSONValue { .array(try records().map(\.json)) }
+  func finish(_ check: () throws -> Void) throws -> JSONValue { .array(try records(check).map(\.json)) }
 
   /// The same as records.
   ///
-  /// - Throws: `Refusal` when a file cannot be read.
-  package func records() throws -> [FileRecord] {
-    group.wait()
-    return try result.withLock { $0 }?.get() ?? compute()
+  /// - Throws: `Refusal` when a file cannot be read, and what `check` throws.
+  package func records(_ check: () throws -> Void = {}) throws -> [FileRecord] {
+    while group.wait(timeout: .now() + .milliseconds(100)) == .timedOut { try check() }
+    if let result = result.withLock({ $0 }) { return try result.get() }
+    return try files.map { name, file in
+      try record(name, file) {
+        try check()
+        return false
+      }
+    }
   }
 
   /// Gives up, and returns when nothing is computed any more.
@@ -54,10 +61,14 @@ package final class SourceDigests: Sendable {
   private func compute() throws -> [FileRecord] {
     try mapBlocks(files.count, threadCount: threadCount) { index in
       let (name, file) = self.files[index]
-      let start = ContinuousClock.now
-      defer { self.spent.withLock { $0 += start.duration(to: .now) } }
-      let digest = try SHA256Digest.hex(of: file) { self.isCancelled.load(ordering: .relaxed) }
-      return FileRecord(name: name, byteCount: file.byteCount, sha256: digest)
+      return try self.record(name, file) { self.isCancelled.load(ordering: .relaxed) }
     }
+  }
+
+  private func record(_ name: String, _ file: MappedFile, _ isCancelled: () throws -> Bool) throws -> FileRecord {
+    let start = ContinuousClock.now
+    defer { spent.withLock { $0 += start.duration(to: .now) } }
+    return FileRecord(
+      name: name, byteCount: file.byteCount, sha256: try SHA256Digest.hex(of: file, isCancelled: isCancelled))
   }
 }

@@ -7,8 +7,8 @@ import OTJSON
 final class CTranslate2Export: ModelWriter {
   /// The format's name.
   static let format = "ctranslate2"
-  /// There are no zero points.
-  static let prefersSymmetric = true
+  /// What the format is; there are no zero points.
+  static let traits = FormatTraits("a folder for CTranslate2: signed bytes", .folder, prefersSymmetric: true)
   /// The output.
   let output: ExportOutput
   /// What is left out, or has floats in place of quantized values.

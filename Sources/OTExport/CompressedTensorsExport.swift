@@ -12,7 +12,9 @@ import OTTensor
 /// (2^(bits−1) − 1) / 127 where ours have fewer than the 8 bits that the engines give them.
 struct CompressedTensors: QuantizedLayout {
   static let format = "compressed-tensors"
-  static let prefersSymmetric = true
+  static let traits = FormatTraits(
+    "such a folder with quantized linears, and scales of\nactivations, for transformers and vLLM", .shards,
+    prefersSymmetric: true)
   static let metadata = ["format": "pt"]
 
   /// The form of a linear's weights and of what it reads.

@@ -13,8 +13,9 @@ import OTTensor
 package final class GGUFExport: ModelWriter {
   /// The format's name.
   package static let format = "gguf"
-  /// Few of ggml's types have zero points.
-  package static let prefersSymmetric = true
+  /// What the format is; few of ggml's types have zero points.
+  package static let traits = FormatTraits(
+    "a file for llama.cpp: quantized values, or with --dtype\nfloats", .file, prefersSymmetric: true)
   /// The output.
   package let output: ExportOutput
   /// What the format leaves out, and where it has floats in place of quantized values.

@@ -12,7 +12,7 @@ import OTTensor
 /// that MLX has and the row fills.
 struct MLX: QuantizedLayout {
   static let format = "mlx"
-  static let prefersSymmetric = false
+  static let traits = FormatTraits("a folder for mlx-lm: quantized values in groups", .shards)
   static let metadata = ["format": "mlx"]
 
   /// Bits and groups of a matrix.

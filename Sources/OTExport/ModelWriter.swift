@@ -25,6 +25,34 @@ package struct ExportOutput: Sendable {
   }
 }
 
+/// What a format is, for those who choose among formats.
+package struct FormatTraits: Sendable {
+  /// What a format's output is.
+  package enum Output: Sendable {
+    /// One file.
+    case file
+    /// A folder with all tensors in one file.
+    case folder
+    /// A folder whose tensors may be shared among several files.
+    case shards
+  }
+
+  /// What it is and for whom, in lines of at most 58 characters.
+  package let summary: String
+  /// What is written.
+  package let output: Output
+  /// True when it has floats alone: packed models come dequantized, and may be restored.
+  package let isOfFloats: Bool
+  /// True when quantized values should be symmetric where the user does not say: others have no place.
+  package let prefersSymmetric: Bool
+
+  /// A description of a format.
+  package init(_ summary: String, _ output: Output, isOfFloats: Bool = false, prefersSymmetric: Bool = false) {
+    (self.summary, self.output) = (summary, output)
+    (self.isOfFloats, self.prefersSymmetric) = (isOfFloats, prefersSymmetric)
+  }
+}
+
 /// The part of a writer that many threads use at once.
 package protocol TensorEncoder: Sendable {
   /// Bytes that are ready to be written.
@@ -53,14 +81,14 @@ extension TensorEncoder {
 /// It is asked first what it takes, and refuses what the format cannot hold; then it gets the
 /// tensors one after another, block by block in the order of their rows. What it writes appears
 /// with `commit`, whole, or not at all.
-package protocol ModelWriter: AnyObject {
+package protocol ModelWriter: AnyObject, SendableMetatype {
   associatedtype Encoder: TensorEncoder
 
   /// The format's name on the command line.
   static var format: String { get }
 
-  /// True when quantized values should be symmetric where the user does not say: others have no place.
-  static var prefersSymmetric: Bool { get }
+  /// What the format is.
+  static var traits: FormatTraits { get }
 
   /// A writer that has not begun.
   init(_ output: ExportOutput)
@@ -99,9 +127,6 @@ package protocol ModelWriter: AnyObject {
 }
 
 extension ModelWriter {
-  /// Zero points have a place.
-  package static var prefersSymmetric: Bool { false }
-
   /// Nothing to say.
   package var notes: [String] { [] }
 

@@ -8,6 +8,8 @@ import OTTensor
 package final class OTQWriter: ModelWriter {
   /// The format's name.
   package static let format = "otq"
+  /// What the format is.
+  package static let traits = FormatTraits("a packed file, for this package", .file)
   /// The output.
   package let output: ExportOutput
   /// The encoder of blocks.

@@ -9,8 +9,8 @@ import OTTensor
 protocol QuantizedLayout: Sendable {
   /// The format's name.
   static var format: String { get }
-  /// True when quantized values should be symmetric where the user does not say.
-  static var prefersSymmetric: Bool { get }
+  /// What the format is.
+  static var traits: FormatTraits { get }
   /// The texts of each file of tensors.
   static var metadata: [String: String] { get }
 
@@ -99,8 +99,8 @@ struct QuantizedFolderEncoder<Layout: QuantizedLayout>: TensorEncoder {
 final class QuantizedFolder<Layout: QuantizedLayout>: ModelWriter {
   /// The format's name.
   static var format: String { Layout.format }
-  /// True when quantized values should be symmetric where the user does not say.
-  static var prefersSymmetric: Bool { Layout.prefersSymmetric }
+  /// What the format is.
+  static var traits: FormatTraits { Layout.traits }
   /// The output.
   let output: ExportOutput
   private var made: QuantizedFolderEncoder<Layout>?

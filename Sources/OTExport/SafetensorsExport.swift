@@ -9,6 +9,9 @@ import OTTensor
 package final class SafetensorsExport: ModelWriter {
   /// The format's name.
   package static let format = "safetensors"
+  /// What the format is.
+  package static let traits = FormatTraits(
+    "a folder in the layout of Hugging Face: floats", .shards, isOfFloats: true)
   /// The output.
   package let output: ExportOutput
   /// The encoder of blocks.

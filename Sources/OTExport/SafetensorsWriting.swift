@@ -98,6 +98,8 @@ final class SafetensorsFiles {
 package final class SafetensorsFileWriter: ModelWriter {
   /// The format's name.
   package static let format = "safetensors-file"
+  /// What the format is.
+  package static let traits = FormatTraits("one file of tensors", .file, isOfFloats: true)
   /// The output.
   package let output: ExportOutput
   /// The encoder of blocks.

@@ -12,6 +12,9 @@ package enum Writers {
     ]
   }
 
+  /// Those of formats of other tools.
+  package static var exports: [any ModelWriter.Type] { all.filter { $0 != OTQWriter.self } }
+
   /// The writer of a format; nil where there is none.
   package static func named(_ format: String) -> (any ModelWriter.Type)? { all.first { $0.format == format } }
 }

@@ -72,7 +72,8 @@ private final class CallersObserver {
       try check()
       guard let callback else { return }
       let now = ContinuousClock.now
-      if let last, done != total || last.done == total, now - last.time < Self.pause { return }
+      // Of the end once: after it there may be something to wait for.
+      if let last, done == total ? last.done == total : now - last.time < Self.pause { return }
       last = (now, done)
       if callback(name.address, unit.address, Int64(done), Int64(total), context) != 0 { throw Refusal.cancelled }
     }
@@ -149,7 +150,6 @@ public func otq_eval(
     let model = try ModelBox.find(model)
     let reference = against == nil ? nil : try ModelBox.find(against, "against")
     let observer = try CallersObserver(observer).begin()
-    let evaluation = try options.evaluation(of: model, against: reference, observer)
-    return try CallersMemory.copy(evaluation.json.text(pretty: true))
+    return try CallersMemory.copy(options.result(of: model, against: reference, observer).text(pretty: true))
   }
 }

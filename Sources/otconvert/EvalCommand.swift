@@ -20,7 +20,7 @@ struct EvalCommand: ParsableCommand {
       .txt. The numbers are those of lm-eval. With --against, both models do it, and
       McNemar's p says whether answers flipped by more than chance. Tasks:
 
-      \(TaskEvaluation.listing)
+      \(TaskReport.listing)
 
       EXAMPLES
         otconvert eval model.otq --text wiki.test.txt --windows 40
@@ -81,49 +81,31 @@ struct EvalCommand: ParsableCommand {
   @OptionGroup var messages: OutputArguments
 
   mutating func validate() throws {
-    guard [!measuring.text.isEmpty, measuring.ids != nil, task != nil].count(where: { $0 }) == 1 else {
-      throw ValidationError(
-        "Give one of --text with files of text, --ids with a file of tokens, and --task with its --data.")
+    try validated { try options.check() }
+    guard task != nil || itemsOut == nil else { throw ValidationError("--items-out needs --task.") }
+    guard task == nil || logitsOut == nil && hiddenOut == nil && pooledOut == nil else {
+      throw ValidationError("The outputs of windows do not go with --task.")
     }
-    try validateTask()
-    if task == nil { try validated { try options.check() } }
   }
 
-  private var options: EvaluationOptions { measuring.options(threadCount: threads.threads) }
-
-  /// The options of tasks go together, and not with those of windows.
-  private func validateTask() throws {
-    guard (task == nil) == (data == nil) else { throw ValidationError("--task and --data need each other.") }
-    guard task != nil else {
-      guard limit == nil, stride == nil, itemsOut == nil else {
-        throw ValidationError("--limit, --stride and --items-out need --task.")
-      }
-      return
-    }
-    guard measuring.windows == nil, measuring.tensor == nil, logitsOut == nil, hiddenOut == nil, pooledOut == nil else {
-      throw ValidationError("--windows, --tensor and the outputs of windows do not go with --task.")
-    }
-    if let limit, limit < 1 { throw ValidationError("--limit must be positive.") }
-    if let context = measuring.context, context < 1 { throw ValidationError("--context must be positive.") }
-    if let stride, stride < 1 { throw ValidationError("--stride must be positive.") }
+  private var options: EvaluationOptions {
+    var options = measuring.options(threadCount: threads.threads)
+    (options.task, options.data, options.limit, options.stride) = (task, data, limit, stride)
+    return options
   }
 
   func run() throws {
     // Before models are opened.
-    let task = try task.map { name in
-      let task = try EvaluationTask.named(name)
-      let context = measuring.context
-      return context == nil && stride == nil ? task : try task.withWindows(context: context, stride: stride)
-    }
+    let task = try options.evaluatedTask
     let file = try ModelFile(path: model)
     let other = try against.map { try ModelFile(path: $0) }
     (file.warnings + (other?.warnings ?? [])).forEach(messages.warn)
     let inputs =
       file.model.inputs + (other?.model.inputs ?? []) + FileIdentity.all(measuring.text + [measuring.ids, data])
     if let task, let data {
-      let evaluation = TaskEvaluation(
+      let report = TaskReport(
         task: task, data: data, limit: limit, itemsOut: itemsOut, force: force, inputs: inputs, messages: messages)
-      return try evaluation.run(
+      return try report.run(
         file, against: other, threadCount: threads.threads, attentionBits: attention.quantizeAttention)
     }
     let files = outputs

@@ -7,13 +7,7 @@ struct ExportCommand: ParsableCommand {
     abstract: "Write a model in a format of other tools.",
     discussion: """
       Of a checkpoint, what conversion makes of it; of an .otq file, what it holds.
-        safetensors         a folder in the layout of Hugging Face: floats
-        compressed-tensors  such a folder with quantized linears, and scales of
-                            activations, for transformers and vLLM
-        gguf                a file for llama.cpp: quantized values, or with --dtype
-                            floats
-        mlx                 a folder for mlx-lm: quantized values in groups
-        ctranslate2         a folder for CTranslate2: signed bytes
+      \(ExportOptions.listing)
       The output appears whole or not at all. What a format cannot hold is refused;
       'otconvert plan' says for each what it can.
 
@@ -27,7 +21,7 @@ struct ExportCommand: ParsableCommand {
 
   @Argument(help: "A checkpoint or an .otq file.", completion: .file()) var input: String
   @Argument(help: "The folder or file to write.", completion: .file()) var output: String
-  @Option(help: "Format: safetensors, compressed-tensors, gguf, mlx or ctranslate2.") var to: String
+  @Option(help: "Format: \(ExportOptions.formats.joined(separator: ", ")).") var to: String
   @Flag(help: "Of an .otq file, as safetensors: with the transformations undone.") var restored = false
   @Option(help: "Type of all floats: f32, f16 or bf16. [default: as in the source; f32 for ctranslate2]")
   var dtype: String?

@@ -85,10 +85,8 @@ struct PlanCommand: ParsableCommand {
   private static func exports(_ conversion: Conversion, calibrates: Bool) throws -> [Export] {
     // Which name no file: what is there says nothing of the format.
     let path = FileManager.default.temporaryDirectory.appendingPathComponent("otq-\(UUID().uuidString)").path
-    return try Writers.all.filter { $0.format != OTQWriter.format }.map { format in
-      var options = conversion.options
-      options.avoidsRotation = true
-      if options.isSymmetric == nil, format.prefersSymmetric { options.isSymmetric = true }
+    return try Writers.exports.map { format in
+      let options = conversion.options.exporting(to: format)
       let model = try conversion.plan(options: options, assumingPerToken: calibrates).exported()
       let writer = format.init(ExportOutput(path: path))
       do {

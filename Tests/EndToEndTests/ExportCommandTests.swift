@@ -48,6 +48,34 @@ import _OTTestSupport
     #expect(try Tool.run("plan", model("opt"), "--weights-only").output.contains("cannot: models of the type 'opt'"))
   }
 
+  /// With the decisions of an earlier conversion, values that these do not name are as `export` has them, not symmetric.
+  @Test func planWithARecipeTellsWhatExportDoes() throws {
+    try withTemporaryFolder { folder in
+      let recipe = folder + "/recipe.json"
+      let kept = try Tool.run(
+        "convert", model("llama"), folder + "/m.otq", "--method", "per-token", "--weight-scheme", "symmetric",
+        "--save-recipe", recipe)
+      #expect(kept.status == 0, "\(kept.errors)")
+      let plan = try Tool.run("plan", model("llama"), "--recipe", recipe, "--json")
+      let list = try #require(try JSONValue.parse(plan.output)["exports"]?.array)
+      let told = try #require(list.first { $0["format"]?.string == "ctranslate2" })
+      let done = try Tool.run("export", model("llama"), folder + "/m", "--to", "ctranslate2", "--recipe", recipe)
+      #expect(done.status == 0, "\(done.errors)")
+      // The tables and the head have zero points.
+      let note = try #require(told["notes"]?.array?.compactMap(\.string).first { $0.contains("do not fit") })
+      #expect(done.errors.contains(note), "\(done.errors)")
+    }
+  }
+
+  /// The help has a line for each format of the list of writers.
+  @Test func helpListsTheFormats() throws {
+    let help = try Tool.run("export", "--help").output
+    for format in ["safetensors", "compressed-tensors", "gguf", "mlx", "ctranslate2"] {
+      #expect(help.contains("\n  \(format) "), "\(format)")
+    }
+    #expect(help.split(separator: "\n").allSatisfy { $0.count < 80 })
+  }
+
   @Test func wrongUsage() throws {
     for options in [
       ["--to", "gguf", "--shard-size", "1"], ["--to", "mlx", "--restored"], ["--to", "gguf", "--effort", "fast"],

@@ -50,6 +50,50 @@ enum FileManagerFile {
     }
   }
 
+  private struct Enough: Error {}
+
+  /// A check of all sums tells how far it is also among the files that are attached, and ends there.
+  @Test func aCheckOfSumsEndsWhereItIsTold() throws {
+    let file = try Fixture.llama.packed(.perToken)
+    let container = file.container
+    let tensors = container.tensors.reduce(0) { $0 + container.storedByteCount(of: $1) }
+    var told: [(done: Int, total: Int)] = []
+    try container.verify(threadCount: 2) { told.append(($0, $1)) }
+    let total = try #require(told.first).total
+    #expect(told.first?.done == 0 && told.last?.done == total && total > tensors)
+    #expect(told.allSatisfy { $0.total == total } && zip(told, told.dropFirst()).allSatisfy { $0.done <= $1.done })
+    #expect(told.count > container.tensors.count)
+    // What is left are tokenizer and configuration.
+    var last = 0
+    #expect(throws: Enough.self) {
+      try container.verify(threadCount: 2) { done, _ in
+        last = done
+        if told.suffix(2).first?.done == done { throw Enough() }
+      }
+    }
+    #expect(last < total && total - last < total / 4)
+  }
+
+  /// The wait for the digests of the sources ends, too, whoever computes them.
+  @Test(arguments: [1, 4]) func theWaitForDigestsEnds(threadCount: Int) throws {
+    try withTemporaryFolder { folder in
+      let path = folder + "/source"
+      // Sparse: it takes longer than the wait between two checks, but no disk.
+      let size = 1 << 30
+      #expect(truncate(path, size: size))
+      let digests = SourceDigests([("source", try MappedFile(path: path))], threadCount: threadCount)
+      defer { digests.cancel() }
+      #expect(throws: Enough.self) { try digests.records { throw Enough() } }
+    }
+  }
+
+  private func truncate(_ path: String, size: Int) -> Bool {
+    guard FileManager.default.createFile(atPath: path, contents: nil),
+      let handle = FileHandle(forWritingAtPath: path)
+    else { return false }
+    return (try? handle.truncate(atOffset: UInt64(size))) != nil
+  }
+
   /// `output-no-space`: nothing is begun that the disk has no room for.
   @Test(arguments: [Compression.standard, .none])
   func tooLittleSpaceIsRefusedBeforehand(compression: Compression) throws {

@@ -171,6 +171,70 @@ import _OTTestSupport
     }
   }
 
+  /// Also at the end, when the whole file is run beside its source: it does not have its name yet.
+  @Test(arguments: ["", "\"require\": \"perplexity-ratio<=9\", "]) func whoIsCancelledNearTheEndLeavesNothing(
+    _ requirement: String
+  ) throws {
+    try withTemporaryFolder { folder in
+      let options = "{\(requirement)\"method\": \"smoothquant\", \"samples\": 8, \"length\": 32, \"threads\": 2}"
+      var observer = otq_observer(
+        progress: { stage, _, _, _, _ in CInterface.text(stage) == "running" ? 1 : 0 }, context: nil,
+        cancellation: nil)
+      var json: UnsafeMutablePointer<CChar>?
+      let fault = CInterface.fault { otq_convert(Self.checkpoint, folder + "/m.otq", options, &observer, &json, $0) }
+      #expect(fault?.status == otq_status(OTQ_CANCELLED), "\(fault?.description ?? "converted")")
+      #expect(json == nil)
+      let left = try FileManager.default.contentsOfDirectory(atPath: folder)
+      #expect(left.isEmpty)
+    }
+  }
+
+  /// A task as `otconvert eval --task` does it: the figures are those of the harness, a model beside itself has no flips.
+  @Test func aTaskGivesWhatTheHarnessDoes() throws {
+    func object(_ json: String) throws -> [String: Any] {
+      try #require(try JSONSerialization.jsonObject(with: Data(json.utf8)) as? [String: Any])
+    }
+    let goldens = try object(String(contentsOfFile: Fixtures.path("tasks/goldens.json"), encoding: .utf8))
+    let figures = try #require((goldens["piqa"] as? [String: Any])?["figures"] as? [String: Double])
+    let file = try opened(Self.checkpoint)
+    defer { otq_close(file) }
+    var model: OpaquePointer?
+    #expect(CInterface.fault { otq_model_load(file, "{\"threads\": 2}", &model, $0) } == nil)
+    defer { otq_model_free(model) }
+    let data = Fixtures.path("tasks/piqa.jsonl")
+    final class Stages { var names: Set<String> = [] }
+    let stages = Stages()
+    var observer = otq_observer(
+      progress: { stage, unit, _, _, context in
+        guard let context, let stage = CInterface.text(stage), let unit = CInterface.text(unit) else { return 1 }
+        Unmanaged<Stages>.fromOpaque(context).takeUnretainedValue().names.insert("\(stage) \(unit)")
+        return 0
+      }, context: Unmanaged.passUnretained(stages).toOpaque(), cancellation: nil)
+    var json: UnsafeMutablePointer<CChar>?
+    let options = "{\"task\": \"piqa\", \"data\": \"\(data)\"}"
+    #expect(CInterface.fault { otq_eval(model, model, options, &observer, &json, $0) } == nil)
+    let result = try object(try #require(CInterface.taking(json)))
+    #expect(stages.names == ["answering items"])
+    let found = try #require(result["figures"] as? [String: Any])
+    for (name, value) in figures {
+      let figure = try #require((found[name] as? [String: Any])?["value"] as? Double, "\(name)")
+      #expect(abs(figure - value) < 1e-4, "\(name)")
+    }
+    let against = try #require(result["against"] as? [String: Any])
+    #expect(against["changed"] as? Int == 0 && against["mcNemarP"] as? Double == 1)
+    let limited = "{\"task\": \"piqa\", \"data\": \"\(data)\", \"limit\": 3}"
+    #expect(CInterface.fault { otq_eval(model, nil, limited, nil, &json, $0) } == nil)
+    #expect(try object(try #require(CInterface.taking(json)))["itemCount"] as? Int == 3)
+    for (wrong, rule) in [
+      ("{\"task\": \"piqa\"}", "option-conflict"), ("{\"task\": \"chess\", \"data\": \"x\"}", "task-unknown"),
+      ("{\"task\": \"piqa\", \"data\": \"x\", \"windows\": 2}", "option-conflict"),
+      ("{\"ids\": \"x\", \"limit\": 2}", "option-conflict"), ("{\"task\": \"piqa\", \"data\": \"-\"}", "option-value"),
+      ("{\"task\": \"piqa\", \"data\": \"/nowhere.jsonl\"}", "file-missing"),
+    ] {
+      #expect(CInterface.fault { otq_eval(model, nil, wrong, nil, &json, $0) }?.rule == rule, "\(wrong)")
+    }
+  }
+
   @Test func verificationGivesItsFiguresAlsoWhenItFails() throws {
     try withTemporaryFolder { folder in
       let path = try converted(folder)

@@ -1,4 +1,5 @@
 import OTConversion
+import OTExport
 import OTFoundation
 import OTGraph
 import OTModel
@@ -158,15 +159,15 @@ extension ConvertOptions {
   /// A model and what is known of it.
   ///
   /// - Parameters:
-  ///   - avoidsRotation: as in `ConversionOptions`.
+  ///   - format: the format of other tools that it is converted for; nil: `.otq`.
   ///   - output: rotated weights are kept beside it.
   /// - Throws: as `Conversion` and reading statistics throw.
   package func conversion(
-    of model: SourceModel, avoidsRotation: Bool = false, beside output: String? = nil
+    of model: SourceModel, to format: (any ModelWriter.Type)? = nil, beside output: String? = nil
   ) throws -> Conversion {
     var options = try conversionOptions()
     if let output { options.scratchFolder = output.parentPath }
-    options.avoidsRotation = avoidsRotation
+    if let format { options = options.exporting(to: format) }
     let foreign = activationScales.map {
       ForeignStatistics(scales: $0, symmetrizations: symmetrization, sampleCount: symmetrizationSampleCount ?? 1)
     }

@@ -55,7 +55,7 @@ package struct ConvertWork: Sendable {
 
   /// Converts.
   ///
-  /// - Parameter comparesHeldOut: whether the file is run beside its source in the end.
+  /// - Parameter comparesHeldOut: whether the file is run beside its source before it appears.
   /// - Throws: `Refusal` as every stage throws, with rule `require-failed` where the file does not hold what is
   ///   required, and what the observer throws.
   package func run(_ observer: WorkObserver, comparesHeldOut: Bool = true) throws -> Outcome {
@@ -69,8 +69,9 @@ package struct ConvertWork: Sendable {
     try options.requirements.checkFiles()
     var course = Course()
     func finished(_ written: Written) throws -> Outcome {
-      try outcome(of: written, course, inputs: inputs, comparesHeldOut: comparesHeldOut, observer)
+      try outcome(of: written, course, inputs: inputs, observer)
     }
+    course.comparesHeldOut = comparesHeldOut
     if options.requirements.until.isEmpty { return try finished(write(model, options, &course, observer)) }
     for settings in options.ladder {
       course.settings = settings
@@ -90,11 +91,13 @@ package struct ConvertWork: Sendable {
 
   /// What the conversions of one model share, and come to.
   private struct Course {
+    var comparesHeldOut = false
     var calibrated: CalibratedPlan?
     var calibrationSeconds: Double?
     var gate: Gate?
     var settings: WeightSettings?
     var judgement: Judgement?
+    var heldOut: HeldOutText?
     var tried: [(settings: String, judgement: Judgement)] = []
   }
 
@@ -128,26 +131,29 @@ package struct ConvertWork: Sendable {
     start = .now
     var end: ContinuousClock.Instant?
     var judgement: Judgement?
-    defer { course.judgement = judgement }
-    let (gate, tried) = (course.gate, course.tried)
-    let approve = gate.map { gate in
-      { (path: String) throws -> JSONObject in
-        end = .now
-        let judged = try gate.judge(path, name: output, observer)
-        judgement = judged
-        guard judged.holds else {
-          throw judged.refusal(file: output, remedy: options.remedy(hasSearched: false))
-        }
-        return ["requirements": judged.record(tried: tried)]
+    var heldOut: HeldOutText?
+    defer { (course.judgement, course.heldOut) = (judgement, heldOut) }
+    let (gate, tried, comparesHeldOut) = (course.gate, course.tried, course.comparesHeldOut)
+    // Also what only informs comes before the file appears: whoever ends it is to find nothing.
+    let approve = { (path: String) throws -> JSONObject in
+      end = .now
+      judgement = try gate?.judge(path, name: output, observer)
+      if let judgement, !judgement.holds {
+        throw judgement.refusal(file: output, remedy: options.remedy(hasSearched: false))
       }
+      if comparesHeldOut {
+        heldOut = try compare(path, plan, calibrated.samples, judgement, observer)
+      }
+      return judgement.map { ["requirements": $0.record(tried: tried)] } ?? [:]
     }
     let outcome = try Converter(plan).run(
-      to: output, force: options.replacesOutput, progress: observer.begin(.converting), approving: approve)
+      to: output, force: options.replacesOutput, progress: observer.begin(.converting),
+      approving: gate == nil && !comparesHeldOut ? nil : approve)
     return Written(plan: plan, outcome: outcome, seconds: ((end ?? .now) - start) / .seconds(1))
   }
 
   private func outcome(
-    of written: Written, _ course: Course, inputs: [FileIdentity], comparesHeldOut: Bool, _ observer: WorkObserver
+    of written: Written, _ course: Course, inputs: [FileIdentity], _ observer: WorkObserver
   ) throws -> Outcome {
     let plan = written.plan
     written.outcome.warnings.forEach(observer.warn)
@@ -158,20 +164,24 @@ package struct ConvertWork: Sendable {
       summary: FileSummary(file), methodName: plan.methodName, seconds: written.seconds,
       calibrationSeconds: course.calibrationSeconds, stages: written.outcome.times.stages,
       bytesPerSecond: Int(Double(plan.estimate.sourceByteCount) / max(written.seconds, 1e-9)),
-      heldOut: comparesHeldOut ? try heldOut(course, plan, file, observer) : nil, settings: course.settings,
-      judgement: course.judgement, tried: course.tried)
+      heldOut: course.heldOut, settings: course.settings, judgement: course.judgement, tried: course.tried)
   }
 
   /// The file beside its source on samples that were held out, measured once.
-  private func heldOut(
-    _ course: Course, _ plan: ConversionPlan, _ file: PackedModel, _ observer: WorkObserver
+  ///
+  /// - Parameter path: of the file, which does not have its name yet.
+  /// - Throws: as executors throw, and what the observer throws.
+  private func compare(
+    _ path: String, _ plan: ConversionPlan, _ samples: Calibration.Samples?, _ judgement: Judgement?,
+    _ observer: WorkObserver
   ) throws -> HeldOutText? {
-    let samples = course.calibrated?.samples
+    guard let samples, !samples.heldOut.isEmpty else { return nil }
     if options.requirements.isGiven, options.requirements.usesHeldOut {
-      guard let count = samples?.heldOut.count, count > 0 else { return nil }
-      return course.judgement?.finding.map { HeldOutText($0, count: count) }
+      return judgement?.finding.map { HeldOutText($0, count: samples.heldOut.count) }
     }
-    return try HeldOutText(samples, plan: plan, file: file, threadCount: options.threads, observer)
+    return try PackedModel.unfinished(path, named: output) { file in
+      try HeldOutText(samples, plan: plan, file: file, threadCount: options.threads, observer)
+    }
   }
 
   /// Keeps what was decided; the digests of the model's files are those that the conversion took.

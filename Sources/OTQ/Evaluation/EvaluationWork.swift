@@ -20,6 +20,14 @@ package struct EvaluationOptions: Sendable, Hashable {
   package var windowCount: Int?
   /// The threads to use; nil: all cores.
   package var threadCount: Int?
+  /// The name of a task to do, instead of running windows.
+  package var task: String?
+  /// The task's data.
+  package var data: String?
+  /// The most items of the data; nil: all.
+  package var limit: Int?
+  /// As in `EvaluationTask.withWindows`.
+  package var stride: Int?
 
   /// The defaults.
   package init() {}
@@ -36,6 +44,11 @@ package struct EvaluationOptions: Sendable, Hashable {
     context = try named.integer("context")
     windowCount = try named.integer("windows")
     threadCount = try named.threadCount()
+    task = try named.text("task")
+    data = try named.text("data")
+    limit = try named.integer("limit")
+    stride = try named.integer("stride")
+    try OptionFault.refuse(data == "-", value: "--data takes a file, not the standard input")
     try named.finish()
     try check()
   }
@@ -43,12 +56,45 @@ package struct EvaluationOptions: Sendable, Hashable {
   /// - Throws: ``Refusal`` with rule `option-value` or `option-conflict`.
   package func check() throws(Refusal) {
     try OptionFault.refuse(
-      paths.isEmpty == (ids == nil),
-      conflict: "either --text with files of text or --ids with a file of tokens is needed")
+      [!paths.isEmpty, ids != nil, task != nil].count(where: { $0 }) != 1,
+      conflict: "Give one of --text with files of text, --ids with a file of tokens, and --task with its --data.")
+    try OptionFault.refuse((task == nil) != (data == nil), conflict: "--task and --data need each other.")
+    try OptionFault.refuse(
+      task == nil && (limit != nil || stride != nil), conflict: "--limit and --stride need --task.")
+    try OptionFault.refuse(
+      task != nil && (windowCount != nil || tensor != nil), conflict: "--windows and --tensor do not go with --task.")
     try OptionFault.refuse(tensor != nil && ids == nil, conflict: "--tensor needs --ids")
+    try OptionFault.refuse(limit.map { $0 < 1 } ?? false, value: "--limit must be positive.")
+    try OptionFault.refuse(stride.map { $0 < 1 } ?? false, value: "--stride must be positive.")
     try OptionFault.refuse(context.map { $0 < 1 } ?? false, value: "--context must be positive")
     try OptionFault.checkThreads(threadCount)
     try OptionFault.refuse(windowCount.map { $0 < 1 } ?? false, value: "--windows must be positive")
+  }
+
+  /// The task to do; nil: none.
+  ///
+  /// - Throws: ``Refusal`` with rule `task-unknown` or `task-windows`.
+  package var evaluatedTask: EvaluationTask? {
+    get throws(Refusal) {
+      guard let task else { return nil }
+      let known = try EvaluationTask.named(task)
+      return context == nil && stride == nil ? known : try known.withWindows(context: context, stride: stride)
+    }
+  }
+
+  /// Runs a model on windows or has it do the task: what `otconvert eval --json` prints.
+  ///
+  /// - Throws: as `evaluation(of:against:nodes:_:begin:)` and `TaskEvaluation`.
+  package func result(
+    of model: LanguageModel, against reference: LanguageModel?, _ observer: WorkObserver
+  ) throws -> JSONValue {
+    guard let task = try evaluatedTask, let data else {
+      return try evaluation(of: model, against: reference, observer).json
+    }
+    let done = try TaskEvaluation(task, data: data, limit: limit, of: model, against: { reference }) {
+      observer.begin(.answering)
+    }
+    return .object(done.json)
   }
 
   /// The windows of text or tokens for a model, and for another that it is compared with.

@@ -30,27 +30,43 @@ public struct ExportOptions: Sendable, Hashable {
   }
 
   /// The formats of other tools.
-  public static var formats: [String] { Writers.all.map { $0.format }.filter { $0 != OTQWriter.format } }
+  public static var formats: [String] { Writers.exports.map { $0.format } }
+
+  /// The formats, with what each is, for a help text.
+  package static var listing: String {
+    let width = (formats.map(\.count).max() ?? 0) + 4
+    return Writers.exports.map { writer in
+      let lines = writer.traits.summary.split(separator: "\n")
+      return lines.enumerated().map { index, line in
+        let start = "  " + (index == 0 ? writer.format : "")
+        return start + String(repeating: " ", count: width - start.count) + line
+      }.joined(separator: "\n")
+    }.joined(separator: "\n")
+  }
 
   /// Checks what can be checked without the model.
   ///
+  /// - Returns: the writer of the format.
   /// - Throws: ``Refusal`` with rule `option-value`, `option-conflict`, `method-…` or `rounding-…`.
-  package func check(for format: String) throws(Refusal) {
-    try OptionFault.refuse(
-      !Self.formats.contains(format), value: "--to must be one of \(Self.formats.joined(separator: ", "))")
+  @discardableResult
+  package func check(for format: String) throws(Refusal) -> any ModelWriter.Type {
+    guard let writer = Writers.exports.first(where: { $0.format == format }) else {
+      throw Refusal("option-value", "--to must be one of \(Self.formats.joined(separator: ", "))")
+    }
+    let traits = writer.traits
     try OptionFault.refuse(
       elementType.map { !["f32", "f16", "bf16"].contains($0) } ?? false, value: "--dtype must be f32, f16 or bf16")
     try OptionFault.refuse(
       conversion.effort != nil,
       conflict: "--effort is for convert: formats of others have no rotations; name a --method")
     try OptionFault.refuse(
-      conversion.budget != nil && format == SafetensorsExport.format,
+      conversion.budget != nil && traits.isOfFloats,
       conflict: "--budget chooses bits, and floats have none")
     try OptionFault.refuse(
-      isRestored && format != SafetensorsExport.format,
+      isRestored && !traits.isOfFloats,
       conflict: "--restored gives floats: export them --to safetensors first")
     try OptionFault.refuse(
-      shardMegabytes != nil && (format == GGUFExport.format || format == "ctranslate2"),
+      shardMegabytes != nil && traits.output != .shards,
       conflict: "--shard-size is for folders of shards: \(format) has one file of tensors")
     try OptionFault.refuse(
       conversion.requirements.isGiven, conflict: "--require and --until are for convert: an export is not measured")
@@ -60,5 +76,6 @@ public struct ExportOptions: Sendable, Hashable {
       shardMegabytes.map { !(1...1 << 30).contains($0) } ?? false,
       value: "--shard-size must be 1 to 1073741824 megabytes")
     try conversion.check()
+    return writer
   }
 }

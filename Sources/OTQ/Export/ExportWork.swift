@@ -9,13 +9,13 @@ import OTTensor
 package struct ExportWork: Sendable {
   private let input: String
   private let output: String
-  private let format: String
+  private let format: any ModelWriter.Type
   private let options: ExportOptions
 
   /// - Throws: ``Refusal`` for options that are wrong: `option-…`, `method-…`, `rounding-…`.
   package init(_ input: String, to output: String, format: String, _ options: ExportOptions) throws(Refusal) {
-    try options.check(for: format)
-    (self.input, self.output, self.format, self.options) = (input, output, format, options)
+    self.format = try options.check(for: format)
+    (self.input, self.output, self.options) = (input, output, options)
   }
 
   /// Writes.
@@ -23,9 +23,6 @@ package struct ExportWork: Sendable {
   /// - Throws: `Refusal` as conversion and writers throw, with rule `export-options` or `export-restored` where
   ///   options do not fit the model, and what the observer throws.
   package func run(_ observer: WorkObserver) throws {
-    guard let writers = Writers.named(format) else {
-      throw Refusal("export-format", "there is no format '\(format)'", file: output)
-    }
     switch try Model(path: input, family: options.conversion.family) {
     case .packed(let file):
       guard !options.conversion.decides, !options.conversion.text.isGiven else {
@@ -33,7 +30,7 @@ package struct ExportWork: Sendable {
           "export-options", "is packed: what a conversion does to it has been decided", file: input,
           remedy: "leave out the options of a conversion, or export the checkpoint")
       }
-      let writer = writers.init(target([file.container.file.identity]))
+      let writer = format.init(target([file.container.file.identity]))
       let export = PackedExport(file, isRestored: options.isRestored, threadCount: options.conversion.threads)
       try export.run(into: writer, progress: observer.begin(.exporting))
       writer.notes.forEach(observer.warn)
@@ -43,17 +40,13 @@ package struct ExportWork: Sendable {
           "export-restored", "is a checkpoint: nothing has been done to it that could be undone", file: input,
           remedy: "leave out --restored")
       }
-      var settings = options.conversion
-      if settings.weightScheme == nil, settings.recipe == nil, writers.prefersSymmetric {
-        settings.weightScheme = .symmetric
-      }
-      let conversion = try settings.conversion(of: source, avoidsRotation: true)
+      let conversion = try options.conversion.conversion(of: source, to: format)
       conversion.warnings.forEach(observer.warn)
-      let plan = try CalibratedPlan(of: conversion, settings, beside: output, observer).plan
-      if format == SafetensorsExport.format, plan.graph?.transforms.isEmpty ?? true {
+      let plan = try CalibratedPlan(of: conversion, options.conversion, beside: output, observer).plan
+      if format.traits.isOfFloats, plan.graph?.transforms.isEmpty ?? true {
         observer.warn("no method transforms the model: it is only copied")
       }
-      let writer = writers.init(target(plan.inputs))
+      let writer = format.init(target(plan.inputs))
       try Converter(plan).run(into: writer, progress: observer.begin(.exporting)).warnings.forEach(observer.warn)
       writer.notes.forEach(observer.warn)
     }
@@ -68,7 +61,8 @@ package struct ExportWork: Sendable {
 
   /// What was written, and as what.
   package var json: JSONObject {
-    [format == GGUFExport.format ? "file" : "folder": .string(output), "format": .string(format)]
+    let kind = format.traits.output == .file ? "file" : "folder"
+    return [kind: .string(output), "format": .string(format.format)]
   }
 
   /// Writes, and gathers warnings.
@@ -80,7 +74,8 @@ package struct ExportWork: Sendable {
     var members = json
     members["warnings"] = .array(gathering.warnings.map { .string($0) })
     return ExportResult(
-      path: output, format: format, warnings: gathering.warnings, json: JSONValue.object(members).text(pretty: true))
+      path: output, format: format.format, warnings: gathering.warnings,
+      json: JSONValue.object(members).text(pretty: true))
   }
 }
 

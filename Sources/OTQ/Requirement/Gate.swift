@@ -71,9 +71,7 @@ package struct Gate: Sendable {
   ///   - name: what refusals call it.
   /// - Throws: as executors and tasks throw, and what the observer throws.
   package func judge(_ path: String, name: String, _ observer: WorkObserver) throws -> Judgement {
-    do {
-      // By its bytes, since its name is still that of an unfinished file.
-      let file = try PackedModel(Container(MappedFile(path: path)))
+    try PackedModel.unfinished(path, named: name) { file in
       let finding = try ModelFinding(
         of: file, source: source, sequences: text.sequences, threadCount: threadCount,
         progress: observer.begin(.running))
@@ -87,9 +85,6 @@ package struct Gate: Sendable {
       }
       return Judgement(
         measurements: try requirements.map { try measure($0, finding, answers) }, finding: finding, run: text.run)
-    } catch var refusal as Refusal where refusal.file == path {
-      refusal.file = name
-      throw refusal
     }
   }
 
@@ -122,6 +117,26 @@ package struct Gate: Sendable {
 
   private static func names(_ finding: ModelFinding?) -> String {
     Requirement.Figure.ofText.filter { finding.flatMap($0.figure.value) != nil }.map(\.name).joined(separator: ", ")
+  }
+}
+
+extension PackedModel {
+  /// Hands over a file that does not have its name yet, and closes it.
+  ///
+  /// - Parameters:
+  ///   - path: of the file.
+  ///   - name: what refusals call it.
+  /// - Throws: `Refusal` with a rule `otq-…`, and what `body` throws.
+  static func unfinished<Result>(
+    _ path: String, named name: String, _ body: (PackedModel) throws -> Result
+  ) throws -> Result {
+    do {
+      // By its bytes, since its name is still that of an unfinished file.
+      return try body(PackedModel(Container(MappedFile(path: path))))
+    } catch var refusal as Refusal where refusal.file == path {
+      refusal.file = name
+      throw refusal
+    }
   }
 }
 

@@ -79,7 +79,7 @@ package struct VerifyWork: Sendable {
         tokenCount: sequences.sequences.reduce(0) { $0 + $1.tokenIDs.count })
     }
     var report = VerificationReport(
-      path: path, files: try records([file.container.file] + source.checkpoint.files.map(\.mapped)),
+      path: path, files: try records([file.container.file] + source.checkpoint.files.map(\.mapped), observer),
       facts: FileSummary(file).facts, weights: weights, run: run, text: used)
     report.tasks = findings
     return report
@@ -120,9 +120,15 @@ package struct VerifyWork: Sendable {
   }
 
   /// Digests take a while, and only the page shows them.
-  private func records(_ files: [MappedFile]) throws -> [FileRecord] {
+  private func records(_ files: [MappedFile], _ observer: WorkObserver) throws -> [FileRecord] {
     guard options.report != nil else { return [] }
-    return try files.map { try FileRecord(of: $0) }
+    let byteCount = files.reduce(0) { $0 + $1.byteCount }
+    let progress = observer.begin(.verifying)
+    var doneByteCount = 0
+    return try files.map { file in
+      defer { doneByteCount += file.byteCount }
+      return try FileRecord(of: file) { try progress(doneByteCount, byteCount) }
+    }
   }
 
   /// The sequences, and where they are from in words.

@@ -20,14 +20,16 @@ extension ModelFinding {
     var doneTokenCount = 0
     // One at a time: logits of a sequence take more memory than all else.
     for sequence in sequences {
+      try progress?(doneTokenCount, tokenCount)
       let expected = try source.run([sequence], observe: nil)
+      try progress?(doneTokenCount, tokenCount)
       let actual = try Refusal.naming(file) { try packed.run([sequence], observe: nil) }
       for (actual, expected) in zip(actual, expected) {
         try comparison.add(actual, reference: expected, tokenIDs: sequence.tokenIDs, threadCount: threadCount)
       }
       doneTokenCount += sequence.tokenIDs.count
-      try progress?(doneTokenCount, tokenCount)
     }
+    try progress?(tokenCount, tokenCount)
     self.init(
       comparison, tolerance: tolerance, scheme: ModelScheme(graph: packed.graph, weights: weights))
   }

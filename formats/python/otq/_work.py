@@ -153,9 +153,10 @@ def export(source: Path, output: Path, to: str, *, progress: Union[None, bool, P
 
 def eval(model: Union[Model, Path], *, against: Union[None, Model, Path] = None,
          progress: Union[None, bool, Progress] = None, **options: Option) -> Result:
-    """Measures perplexity, and the distance from another model.
+    """Measures perplexity, or has a model do a task of the field; beside another model (``against``), the distance.
 
-    options: those of ``otconvert eval``: ``text`` or ``ids``, ``context``, ``windows``, …
+    options: those of ``otconvert eval``: ``text`` or ``ids``, ``context``, ``windows``, …; or ``task="piqa"`` with
+    ``data="piqa.jsonl"`` and perhaps ``limit=200``.
     Gives what ``otconvert eval --json`` prints. Raises `Refusal`.
     """
     threads = {"threads": options["threads"]} if options.get("threads") is not None else {}

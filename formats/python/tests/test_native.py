@@ -1,4 +1,5 @@
 """The bindings, on the library that OTQ_LIBRARY names (scripts/test-python builds it)."""
+import json
 import math
 import os
 import pathlib
@@ -256,6 +257,36 @@ def test_eval(packed, models, tmp_path):
         result = otq.eval(model, against=models / "llama-mini", ids=ids, tensor="input_ids", context=96)
         assert 0 < result["against"]["klMean"] < 0.1
         assert result["against"]["perplexity"] == pytest.approx(np.exp(total / count), rel=1e-4)
+
+
+def test_eval_does_tasks(packed, models):
+    tasks = models.parent / "tasks"
+    golden = json.loads((tasks / "goldens.json").read_text())["piqa"]["figures"]
+    result = otq.eval(models / "llama-mini", task="piqa", data=tasks / "piqa.jsonl")
+    assert result["itemCount"] == 30
+    for name, value in golden.items():
+        assert result["figures"][name]["value"] == pytest.approx(value, abs=1e-4)
+    with otq.Model(packed / "llama.otq") as model:
+        result = otq.eval(model, against=models / "llama-mini", task="piqa", data=tasks / "piqa.jsonl", limit=5)
+    assert result["itemCount"] == 5 and result["against"]["reference"]["itemCount"] == 5
+    assert result["against"]["gained"] + result["against"]["lost"] <= result["against"]["changed"] <= 5
+    with pytest.raises(otq.Refusal) as refused:
+        otq.eval(models / "llama-mini", task="chess", data=tasks / "piqa.jsonl")
+    assert refused.value.rule == "task-unknown"
+
+
+def test_an_end_near_the_end_leaves_nothing(models, tmp_path):
+    """While the file is run beside its source, it does not have its name yet."""
+    class Enough(Exception):
+        pass
+
+    def stop(stage, unit, done, total):
+        if stage == "running":
+            raise Enough
+
+    with pytest.raises(Enough):
+        otq.convert(models / "llama-mini", tmp_path / "x.otq", method="smoothquant", samples=8, length=32, progress=stop)
+    assert os.listdir(tmp_path) == []
 
 
 def test_what_progress_raises_ends_the_call(models, tmp_path):

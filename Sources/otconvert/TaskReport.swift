@@ -3,7 +3,7 @@ import OTJSON
 import OTQ
 
 /// `eval --task`: one model or two do a task.
-struct TaskEvaluation {
+struct TaskReport {
   let task: EvaluationTask
   let data: String
   let limit: Int?
@@ -27,10 +27,14 @@ struct TaskEvaluation {
     // Before time goes into what cannot be written.
     if let itemsOut { try AtomicFile.check([itemsOut], force: force, inputs: inputs) }
     let model = try LanguageModel(file, threadCount: threadCount, attentionBits: attentionBits)
-    let outcome = try evaluate(model)
-    let comparison = try other.map { other in
-      try TaskComparison(outcome, reference: evaluate(LanguageModel(other, threadCount: threadCount)))
-    }
+    let done = try TaskEvaluation(
+      task, data: data, limit: limit, of: model,
+      against: { try other.map { try LanguageModel($0, threadCount: threadCount) } },
+      progress: {
+        let line = messages.progress(task.name, unit: "items")
+        return { line.update($0, $1) }
+      })
+    let (outcome, comparison) = (done.outcome, done.comparison)
     if let itemsOut {
       var text = ""
       for (index, item) in outcome.items.enumerated() {
@@ -42,15 +46,8 @@ struct TaskEvaluation {
       try file.append(text.utf8)
       try file.commit()
     }
-    var json = outcome.json
-    if let comparison { json["against"] = .object(comparison.json) }
     try messages.result(
-      ([lines(outcome)] + (comparison.map { [lines($0)] } ?? [])).joined(separator: "\n"), json: .object(json))
-  }
-
-  private func evaluate(_ model: LanguageModel) throws -> TaskOutcome {
-    let progress = messages.progress(task.name, unit: "items")
-    return try model.evaluate(task, data: data, limit: limit) { progress.update($0, $1) }
+      ([lines(outcome)] + (comparison.map { [lines($0)] } ?? [])).joined(separator: "\n"), json: .object(done.json))
   }
 
   private func lines(_ outcome: TaskOutcome) -> String {
