@@ -330,8 +330,8 @@ typedef struct otq_observer {
 //   options: those of 'otconvert convert': "bits", "activation-bits", "activations", "weight-scheme", "rounding",
 //     "group-size", "per-tensor", "embedding-bits", "exclude", "bits-for", "budget", "family", "method", "effort",
 //     "weights-only", "compression", "act-scales", "symmetrization", "symmetrization-samples", "statistics", "recipe",
-//     "no-symmetrization", "no-calibration"; "text", "ids", "tensor", "samples", "length", "seed", "max-memory";
-//     "save-recipe", "force", "threads"; "require", "until", "require-text", "require-ids", "require-windows".
+//     "no-symmetrization", "no-calibration"; "text", "text-field", "ids", "tensor", "samples", "length", "seed",
+//     "max-memory"; "save-recipe", "force", "threads"; "require", "until", "require-text", "require-ids", "require-windows".
 //   observer: NULL: none.
 //   json: becomes what 'otconvert convert --json' prints, with "method" and "warnings" (an array of lines) beside it,
 //     for otq_free; NULL: it is not wanted.
@@ -344,7 +344,8 @@ otq_status otq_convert(
 // every checksum and quantized value.
 //   path: of the .otq file.
 //   options: those of 'otconvert verify': "reference", "level" ("weights", "layers", "model"), "tolerance", "text",
-//     "ids", "tensor", "samples", "length", "seed", "report", "junit", "force", "threads"; "task" with "data" and "limit".
+//     "text-field", "ids", "tensor", "samples", "length", "seed", "report", "junit", "force", "threads"; "task" with "data"
+//     and "limit".
 //   json: becomes what 'otconvert verify --json' prints; NULL: it is not wanted. It is given with OTQ_OK, and with
 //     OTQ_REFUSED where the rule is verify-failed.
 // Errors: verify-failed for a file outside the tolerance; the readers', otq-…, tokenizer-…, output-….
@@ -367,8 +368,8 @@ otq_status otq_export(
 // that.
 //   model: ready to run.
 //   against: the reference that it is compared with; NULL: none.
-//   options: those of 'otconvert eval': "text" (files) or "ids" (a file), "tensor", "context", "windows", "threads"; or
-//     "task" (a name) with "data" (a file) and perhaps "limit", of a perplexity "context" and "stride".
+//   options: those of 'otconvert eval': "text" (files) with "text-field", or "ids" (a file), "tensor", "context", "windows",
+//     "threads"; or "task" (a name) with "data" (a file) and perhaps "limit", of a perplexity "context" and "stride".
 //   json: becomes what 'otconvert eval --json' prints.
 // Errors: eval-…, text-…, ids-…, task-…, tokenizer-…, run-….
 otq_status otq_eval(
