@@ -132,14 +132,8 @@ struct GGUFFacts {
     }
   }
 
-  /// p, where every p-th layer sees all tokens and others a window; nil: none.
-  private var period: Int? {
-    let types = configuration["layer_types"]?.array?.compactMap(\.string)
-    let slides = types?.map { $0 == "sliding_attention" } ?? attentions.map { $0.window != nil }
-    return (1...slides.count + 1).first { period in
-      slides.enumerated().allSatisfy { $1 == (($0 + 1) % period != 0) }
-    }
-  }
+  /// As in `SlidingLayers`.
+  private var period: Int? { SlidingLayers(attentions, configuration).period }
 
   // MARK: Members of config.json
 

@@ -24,28 +24,21 @@ struct MLX: QuantizedLayout {
     }
   }
 
-  /// `model_type` of the decoders that mlx-lm has of those that are converted.
-  private static let modelTypes = [
-    "gemma", "gemma2", "gemma3_text", "granite", "llama", "mistral", "olmo2", "phi3", "qwen2", "qwen3", "smollm3",
-  ]
   private static let groupSizes = [128, 64, 32]
 
+  private let facts: MLXFacts
   private let folded: FoldedScale
   private let elementType: ElementType?
   private var forms: [(name: String, form: Form)] = []
   private var formOf: [String: Form] = [:]
 
   init(_ model: ExportedModel, _ output: ExportOutput) throws {
-    let type = try model.configuration()["model_type"]?.string ?? ""
-    guard MLX.modelTypes.contains(type) else {
-      throw Refusal(
-        "export-model-type",
-        "models of the type '\(type)' are not written for mlx-lm; those of \(MLX.modelTypes.joined(separator: ", ")) are",
-        file: model.path, remedy: "export it --to safetensors or compressed-tensors")
-    }
+    facts = try MLXFacts(model)
     folded = FoldedScale(model.graph)
     elementType = output.elementType
   }
+
+  var notes: [String] { facts.notes }
 
   func keepsValues(of tensor: ExportedTensor) -> Bool { tensor.shape.rank == 2 }
 
@@ -147,6 +140,7 @@ struct MLX: QuantizedLayout {
   // MARK: config.json
 
   func describe(in configuration: inout JSONObject) {
+    facts.describe(in: &configuration)
     let counts = Dictionary(forms.map { ($0.form, 1) }, uniquingKeysWith: +)
     let main = forms.map(\.form).max { (counts[$0] ?? 0) < (counts[$1] ?? 0) }
     var members = main?.members ?? [:]

@@ -19,6 +19,9 @@ protocol QuantizedLayout: Sendable {
   /// - Throws: `Refusal` for a model that it cannot hold.
   init(_ model: ExportedModel, _ output: ExportOutput) throws
 
+  /// What the user should know, a line each.
+  var notes: [String] { get }
+
   /// True when quantized values of this tensor stay such.
   func keepsValues(of tensor: ExportedTensor) -> Bool
   /// Looks at all matrices that stay quantized values.
@@ -37,6 +40,10 @@ protocol QuantizedLayout: Sendable {
   func ending(of module: QuantizedModule, zeroPoints: [UInt8]) -> [PlacedBytes]
   /// Adds the quantization to config.json.
   func describe(in configuration: inout JSONObject)
+}
+
+extension QuantizedLayout {
+  var notes: [String] { [] }
 }
 
 /// The tensors of such a folder that are written together.
@@ -114,6 +121,9 @@ final class QuantizedFolder<Layout: QuantizedLayout>: ModelWriter {
 
   /// A writer that has not begun.
   init(_ output: ExportOutput) { self.output = output }
+
+  /// What the user should know, a line each.
+  var notes: [String] { made?.layout.notes ?? [] }
 
   /// The encoder of blocks of the model that was accepted.
   var encoder: QuantizedFolderEncoder<Layout> {

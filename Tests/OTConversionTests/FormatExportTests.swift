@@ -3,6 +3,7 @@ import OTCheckpoint
 import OTConversion
 import OTExport
 import OTFoundation
+import OTJSON
 import OTModel
 import OTObservation
 import OTQuantization
@@ -117,6 +118,42 @@ import _OTTestSupport
       let size = wanted.map(abs).max() ?? 0
       let error = zip(found, wanted).map { abs($0 - $1) }.max() ?? 0
       #expect(error < 0.05 * size, "\(error) of \(size)")
+    }
+  }
+
+  /// mlx-lm reads rotations and windows under the names that config.json had before transformers 5.
+  @Test func mlxIsToldOfRotationsAndWindows() throws {
+    func exported(_ name: String) throws -> (configuration: JSONObject, notes: [String]) {
+      try withTemporaryFolder { folder in
+        var options = options {
+          $0.isWeightsOnly = true
+          $0.isSymmetric = false
+        }
+        // Their columns are no multiples of 32.
+        options.exclude = ["down_proj", "o_proj"].compactMap { NamePattern($0) }
+        let plan = try ConversionPlan(
+          checkpoint: .open(Fixtures.path("models/families/\(name)")), options: options)
+        let writer = try writer("mlx", folder + "/m", .f32)
+        try Converter(plan).run(into: writer)
+        let json = try JSONValue.parse(contentsOf: MappedFile(path: folder + "/m/config.json"))
+        return (try #require(json.object), writer.notes)
+      }
+    }
+    let (gemma, notes) = try exported("gemma3")
+    #expect(gemma["rope_theta"]?.double == 50_000 && gemma["rope_local_base_freq"]?.double == 100)
+    #expect(gemma["rope_scaling"]?["type"]?.string == "linear" && gemma["rope_scaling"]?["factor"]?.double == 8)
+    #expect(gemma["sliding_window_pattern"]?.integer == 3 && gemma["rope_parameters"] == nil && notes.isEmpty)
+    // A window of 5 tokens, which mlx-lm's Gemma 2 does not have.
+    #expect(try exported("gemma2").notes.first?.contains("more than the 5 before") == true)
+    // All layers have one: by `layer_types` mlx-lm would look for one that has not.
+    let mistral = try exported("mistral-sliding")
+    #expect(mistral.notes.count == 1 && mistral.configuration["layer_types"] == nil)
+    for (name, rule) in [
+      ("gemma-untied", "export-head"), ("gemma2-uncapped", "export-architecture"),
+      ("gemma3-capped", "export-architecture"),
+    ] {
+      #expect(throws: Refusal.self, "\(name)") { try exported(name) }
+      do { _ = try exported(name) } catch let refusal as Refusal { #expect(refusal.rule == rule, "\(refusal)") }
     }
   }
 

@@ -51,6 +51,20 @@ import _OTTestSupport
     #expect(keys["tokenizer.ggml.pre"] == .string(pre))
   }
 
+  /// Where llama.cpp is not told the special tokens of word pieces, it takes 100 to 103 of BERT's own vocabulary.
+  @Test(arguments: ["bert", "bert-cased"]) func wordPiecesSayWhichTokensAreSpecial(_ name: String) throws {
+    let path = Fixtures.path("tokenizers/\(name).json")
+    let root = try JSONValue.parse(contentsOf: MappedFile(path: path))
+    let keys = try tokenizerKeys(path)
+    for (key, token) in [
+      ("bos", "[CLS]"), ("cls", "[CLS]"), ("seperator", "[SEP]"), ("unknown", "[UNK]"), ("mask", "[MASK]"),
+      ("padding", "[PAD]"),
+    ] {
+      let id = root["model"]?["vocab"]?[token]?.integer
+      #expect(keys["tokenizer.ggml.\(key)_token_id"] == id.map { .integer($0) }, "\(key)")
+    }
+  }
+
   private func tokenizerKeys(_ path: String, count: Int? = nil) throws -> [String: GGUFValue] {
     let root = try JSONValue.parse(contentsOf: MappedFile(path: path))
     let ids =

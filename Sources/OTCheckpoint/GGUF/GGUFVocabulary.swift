@@ -109,10 +109,14 @@ package struct GGUFVocabulary {
     let first = ends.first ?? id("bos_token") ?? (isWords ? id("cls_token") : nil) ?? modelID("bos_token_id")
     let last =
       ends.last ?? id("eos_token") ?? (isWords ? id("sep_token") : nil) ?? modelID("eos_token_id")
+    // Of word pieces llama.cpp takes the ids of BERT's own vocabulary where it is not told others.
+    let words = isWords ? self.words(ends) : [:]
     for (name, id) in [
-      ("bos_token_id", first), ("eos_token_id", last), ("unknown_token_id", id("unk_token")),
-      ("padding_token_id", id("pad_token")), ("seperator_token_id", id("sep_token")),
-      ("cls_token_id", id("cls_token")), ("mask_token_id", id("mask_token")), ("eot_token_id", turnEnd(last)),
+      ("bos_token_id", first), ("eos_token_id", last), ("unknown_token_id", words["unk_token"] ?? id("unk_token")),
+      ("padding_token_id", words["pad_token"] ?? id("pad_token")),
+      ("seperator_token_id", words["sep_token"] ?? id("sep_token")),
+      ("cls_token_id", words["cls_token"] ?? id("cls_token")),
+      ("mask_token_id", words["mask_token"] ?? id("mask_token")), ("eot_token_id", turnEnd(last)),
     ] {
       if let id { put(name, .integer(id)) }
     }
@@ -130,6 +134,18 @@ package struct GGUFVocabulary {
       if let text = source?[name]?.string ?? source?[name]?["content"]?.string { return ids[text] }
     }
     return nil
+  }
+
+  /// The special tokens of word pieces as tokenizer.json has them.
+  private func words(_ ends: (first: Int?, last: Int?)) -> [String: Int] {
+    var found: [String: Int] = [:]
+    found["cls_token"] = ends.first
+    found["sep_token"] = ends.last
+    found["unk_token"] = root["model"]?["unk_token"]?.string.flatMap { ids[$0] }
+    for (name, text) in [("pad_token", "[PAD]"), ("mask_token", "[MASK]")] where id(name) == nil {
+      found[name] = ids[text]
+    }
+    return found
   }
 
   private func modelID(_ name: String) -> Int? {
