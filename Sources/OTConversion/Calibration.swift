@@ -110,7 +110,7 @@ package struct Calibration: Sendable {
       file: file, remedy: remedy)
   }
 
-  /// Runs samples through a checkpoint in float32.
+  /// Runs samples through a checkpoint in float32: of them as many as what is observed needs.
   ///
   /// - Parameters:
   ///   - kinds: what is observed of each site.
@@ -123,10 +123,11 @@ package struct Calibration: Sendable {
     try Refusal.naming(model.checkpoint.files.first?.path) {
       let graph = try model.graph()
       let pass = CalibrationPass(kinds)
-      let calibrator = try calibrator(model, graph, lengths: samples.tokens.map(\.tokenIDs.count), pass)
+      let tokens = kinds.samples(of: graph, lengths: samples.tokens.map(\.tokenIDs.count)).map { samples.tokens[$0] }
+      let calibrator = try calibrator(model, graph, lengths: tokens.map(\.tokenIDs.count), pass)
       return ModelObservations(
         family: graph.family, sources: sources, runs: [samples.run],
-        sites: try calibrator.run(samples.tokens, pass: pass, progress: progress).sites)
+        sites: try calibrator.run(tokens, pass: pass, progress: progress).sites)
     }
   }
 
@@ -203,7 +204,8 @@ package struct Calibration: Sendable {
       let length = text.sampleLength(contextLength: graph.contextLength)
       let lengths = lengths ?? [Int](repeating: length, count: text.count)
       let pass = CalibrationPass(kinds)
-      return try calibrator(model, graph, lengths: lengths, pass).byteCount(lengths: lengths, pass: pass)
+      let used = kinds.samples(of: graph, lengths: lengths).map { lengths[$0] }
+      return try calibrator(model, graph, lengths: used, pass).byteCount(lengths: used, pass: pass)
     }
   }
 

@@ -92,9 +92,9 @@ package struct ConversionSpeed: Sendable {
 extension Conversion {
   /// What each effort takes on samples of these lengths.
   ///
-  /// Time is counted in products: a run of the model in float, one in integers (at a third of the time), second
-  /// moments, their factors, the rule's rounding, and the check on held-out samples; for `thorough` the float run
-  /// beside, and trials of every method at every site. Memory is that of the largest phase.
+  /// Time is counted in products: a run of the model in float, on as much of the samples as is observed, one in
+  /// integers (at a third of the time), second moments, their factors, the rule's rounding, and the check on held-out
+  /// samples; for `thorough` the float runs on all samples, and trials of every method at every site. Memory is that of the largest phase.
   /// - Parameters:
   ///   - lengths: tokens of each sample; nil where the model cannot be run on text.
   ///   - heldOutLengths: tokens of each held-out sample.
@@ -156,9 +156,11 @@ private struct Work {
     func run(_ lengths: [Int], _ products: Double) -> Double {
       lengths.reduce(0.0) { $0 + Double($1) * (products + attention * Double($1)) } / speed.products
     }
-    standard = fast + run(lengths, blockProducts) * (1 + Work.integerShare)
+    let observed = Best().needs.samples(of: graph, lengths: lengths).map { lengths[$0] }
+    let float = run(observed, blockProducts)
+    standard = fast + float + run(lengths, blockProducts) * Work.integerShare
     standard += run(heldOutLengths, weightCount) * (1 + Work.integerShare)
-    more += run(lengths, blockProducts)
+    more += 2 * run(lengths, blockProducts) - float
     for site in graph.sites where site.consumers.contains(where: { plan.recipe.weights[$0]?.scheme != nil }) {
       let n = Double(site.size)
       let rows = site.consumers.flatMap(graph.parameterUses(of:)).filter { $0.role == .weight }

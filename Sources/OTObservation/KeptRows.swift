@@ -100,7 +100,7 @@ struct RowChoice: Sendable {
   }
 
   /// `count` of `0..<total`, each in the middle of its equal share; all where there are no more.
-  private static func spread(_ count: Int, over total: Int) -> [Int] {
+  static func spread(_ count: Int, over total: Int) -> [Int] {
     guard count < total else { return Array(0..<total) }
     return (0..<max(count, 0)).map { (2 * $0 + 1) * total / (2 * count) }
   }

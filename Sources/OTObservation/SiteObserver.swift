@@ -106,6 +106,21 @@ final class SiteObservers {
 }
 
 extension Set<ObservationKind> {
+  /// Tokens that moments of channels are gathered of: scales follow their fourth root, which more tokens hardly move.
+  package static let momentTokenCount = 8192
+
+  /// The samples of these lengths that are enough: where only moments of channels are asked for, those at even
+  /// distances that have `momentTokenCount` tokens for each expert's share of them; else all.
+  package func samples(of graph: Graph, lengths: [Int]) -> [Int] {
+    let total = lengths.reduce(0, +)
+    let spread = graph.sites.map { graph.tokensPerRow(of: $0) }.max() ?? 1
+    guard self == [.channelMoments], let wanted = Self.momentTokenCount.multipliedChecked(by: spread), wanted < total
+    else { return Array(lengths.indices) }
+    // As many of all samples as of all tokens, rounded up.
+    let count = (Double(wanted) / Double(total) * Double(lengths.count)).rounded(.up)
+    return RowChoice.spread(Int(count), over: lengths.count)
+  }
+
   /// The kinds without those that keep less than another of their kind.
   var withoutSmaller: [ObservationKind] {
     filter { kind in

@@ -196,6 +196,28 @@ import _OTTestSupport
     #expect(rule(pass) == "graph-part")
   }
 
+  /// Where nothing but the moments of channels is asked for, samples at even distances are enough.
+  @Test func momentsOfChannelsAreOfSomeSamples() throws {
+    let model = try SourceModel(path: Fixtures.path("models/opt-mini"))
+    let tokens = (0..<70).map { sample in (0..<128).map { ($0 * 41 + sample * 97) % 900 + 4 } }
+    func observed(_ kinds: Set<ObservationKind>, _ tokens: [[Int]]) throws -> ModelObservations {
+      let run = CalibrationRun(texts: [], sampleCount: tokens.count, length: 128, seed: nil)
+      return try Calibration().run(on: model, samples: Calibration.Samples(tokens: tokens, run: run), kinds: kinds)
+    }
+    // 64 × 128 = 8192.
+    let chosen = (0..<64).map { (2 * $0 + 1) * 70 / 128 }
+    #expect(Set(chosen).count == 64 && chosen.last == 69)
+    let some = try observed([.channelMoments], tokens)
+    let same = try observed([.channelMoments, .ranges], chosen.map { tokens[$0] })
+    let all = try observed([.channelMoments, .ranges], tokens)
+    for (site, found) in some.sites {
+      #expect(found.channelMoments?.rowCount == 8192)
+      #expect(found.channelMoments == same.sites[site]?.channelMoments)
+      #expect(all.sites[site]?.channelMoments?.rowCount == 8960)
+    }
+    #expect(some.sites.count == 16)
+  }
+
   @Test func runsThatObservedDifferentThingsAreNotMerged() throws {
     func observations(_ kinds: Set<ObservationKind>, _ tokens: [Int]) throws -> ModelObservations {
       let model = try SourceModel(path: Fixtures.path("models/opt-mini"))

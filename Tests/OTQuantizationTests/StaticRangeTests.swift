@@ -1,3 +1,4 @@
+import OTFoundation
 import OTGraph
 import OTModel
 import OTObservation
@@ -43,6 +44,54 @@ import _OTTestSupport
         #expect(largestRatio([range.minimum, range.maximum], expected) < 1e-5, "\(key) \(name)")
       }
     }
+  }
+
+  /// Channels sorted by their range, in 4 and in 8 groups.
+  @Test(arguments: Fixture.allCases, [8, 6]) func groupsOfChannelsAreTheAuthors(_ fixture: Fixture, _ bits: Int) throws
+  {
+    let setting = try MethodSetting.of(fixture)
+    let (half, largest) = (Float(1 << (bits - 1)), Float(1 << bits - 1))
+    for (tag, text) in [("k4p", "peg,groups=4"), ("k8p", "peg")] {
+      let method = try Methods.method(text)
+      for (name, site) in setting.sites where name.hasPrefix("layers.1") {
+        let context = setting.context(site, bits: bits, isSymmetric: true)
+        let plan = try method.plan(context)
+        let scale = try #require(plan.transform.scale)
+        guard site.isNormFed else {
+          let one = try Methods.method("minmax").plan(context)
+          #expect(scale == one.transform.scale && plan.activation == one.activation)
+          continue
+        }
+        #expect(plan.activation == .static(bits: bits))
+        let minima = try setting.goldens.floats("peg/\(tag)/\(name)/min")
+        let maxima = try setting.goldens.floats("peg/\(tag)/\(name)/max")
+        #expect(Set(minima).count == (tag == "k4p" ? 4 : 8))
+        let shift = try #require(plan.transform.shift)
+        for channel in minima.indices {
+          let (low, high) = (min(minima[channel], 0), max(maxima[channel], 1e-8))
+          let step = (high - low) / largest
+          let zero = min(max((-low / step).rounded(.toNearestOrEven), 0), largest)
+          #expect(abs(scale[channel] / step - 1) < 1e-5, "\(tag) \(name) \(channel)")
+          #expect(abs(shift[channel] / step - (half - zero)) < 1e-3, "\(tag) \(name) \(channel)")
+        }
+      }
+    }
+  }
+
+  /// Weights that are rounded with the groups' steps in their columns cost more than the paper's, unless the errors are
+  /// made up for.
+  @Test(arguments: [Fixture.opt, .bloom]) func groupsOfChannelsScoreAsTheAuthors(_ fixture: Fixture) throws {
+    let setting = try MethodSetting.of(fixture)
+    let golden = try setting.golden("peg", "k8p_w6a6")
+    let score = try setting.score(["peg"], bits: 6, rounding: GPTQ())
+    #expect(score < golden, "\(score), golden \(golden)")
+  }
+
+  @Test func groupsThatDoNotDivideAreRefused() throws {
+    let setting = try MethodSetting.of(.opt)
+    let context = setting.context(setting.sites[0].site, bits: 8, isSymmetric: true)
+    let method = try Methods.method("peg,groups=6")
+    #expect((#expect(throws: Refusal.self) { try method.plan(context) })?.rule == "method-option")
   }
 
   @Test(arguments: Fixture.allCases) func percentilesAreTheAuthors(_ fixture: Fixture) throws {

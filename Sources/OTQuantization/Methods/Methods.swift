@@ -4,7 +4,7 @@ package enum Methods {
   package static let all: [any QuantizationMethod.Type] = [
     Best.self, PerToken.self, WeightsOnly.self, OutlierTune.self, Hadamard.self, SmoothQuant.self, MinMax.self,
     Percentile.self, OMSE.self, OutlierSuppression.self, OutlierSuppressionPlus.self, FPTQ.self, AWQ.self,
-    LLMInt8.self, QuaRot.self, SiteChoice.self, KeptRecipe.self,
+    LLMInt8.self, PEG.self, QuaRot.self, SiteChoice.self, KeptRecipe.self,
   ]
 
   /// Their names, for texts.
