@@ -6,9 +6,10 @@ import json
 import os
 
 from accuracy import accuracy
+from equal_size import compare_sizes
 from gguf_file import write_gguf
 from programs import Programs
-from report import markdown
+from report import equal_sizes, markdown
 
 # What otconvert calibrates on where it is given no text.
 SAMPLE = "Sources/OTText/Resources/sample.jsonl"
@@ -97,10 +98,24 @@ def main():
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--text", default=SAMPLE, help="what logits are compared on")
     parser.add_argument("--quick", action="store_true", help="no model of 1.1 billion weights")
+    parser.add_argument("--equal-size", action="store_true",
+                        help="only the accuracy of llama.cpp's kinds and of files of about their size")
+    parser.add_argument("--calibration", help="the text that otconvert calibrates on for that")
+    parser.add_argument("--samples", type=int, default=40, help="samples of it")
+    parser.add_argument("--windows", type=int, default=40, help="windows of 512 tokens that are compared")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     options = parser.parse_args()
 
     programs = Programs(options.programs, options.peers, options.work, options.threads)
+    if options.equal_size:
+        if options.text == SAMPLE or not options.calibration:
+            parser.error("--equal-size needs --text and --calibration")
+        padding = programs.path("padded")
+        os.mkdir(padding)
+        rows = compare_sizes(programs, options.text, options.calibration, options.samples,
+                             f"{options.models}/smollm2", options.windows, padding)
+        print(json.dumps(rows, indent=2) if options.json else equal_sizes(rows))
+        return
     name, instructions = processor()
     report = {"threads": options.threads, "rounds": options.rounds, "models": {}, "processor": name,
               "instructions": instructions}

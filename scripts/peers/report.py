@@ -37,6 +37,17 @@ def markdown(report):
     print(NOT_COMPARABLE)
 
 
+def equal_sizes(rows):
+    """The table of `compare_sizes` as Markdown."""
+    lines = ["| logits | bits/weight of the blocks | MB | perplexity | mean KL divergence | same likeliest token |",
+             "| --- | ---: | ---: | ---: | ---: | ---: |"]
+    for label, row in rows.items():
+        bits = row["bitsPerWeight"]
+        lines.append(f"| {label} | {f'{bits:.2f}' if bits else '–'} | {row['byteCount'] / 1e6:.0f} "
+                     f"| {row['perplexity']:.3f} | {row['divergence']:.5f} | {100 * row['agreement']:.1f} % |")
+    return "\n".join(lines)
+
+
 NOT_COMPARABLE = """
 Not comparable: llama.cpp's Q8_0 and Q6_K have scales for 32 and for 16 weights, ours one for a row; both quantize
 activations to 8 bits while running, llama.cpp per 32 or 256 values, ours per token. Q6_K needs rows of a multiple of
