@@ -9,28 +9,14 @@ extension ByteCount: ExpressibleByArgument {
 
 /// The options that decide what a model is calibrated on.
 struct CalibrationArguments: ParsableArguments {
-  @Option(
-    parsing: .upToNextOption,
-    help: ArgumentHelp(
-      "Text to calibrate on: plain or .jsonl, either also .gz or .zst; one or more files, - for standard input.",
-      valueName: "file"),
-    completion: .file())
-  var text: [String] = []
-  @OptionGroup var field: TextFieldArgument
-
-  @Option(
-    help: ArgumentHelp(
-      "Tokens instead of text: a safetensors file with int64 input_ids [samples, tokens]; token_type_ids and attention_mask beside them count.",
-      valueName: "file"),
-    completion: .file())
-  var ids: String?
-  @Option(help: ArgumentHelp("The tensor of --ids to read. [default: input_ids]", valueName: "name"))
-  var tensor: String?
+  @OptionGroup var input: TextArguments
 
   @OptionGroup var sampling: SamplingArguments
 
   /// The text to draw samples from.
-  var sampled: SampledText { sampling.sampled(text, field: field.textField, ids: ids, tensor: tensor) }
+  var sampled: SampledText {
+    sampling.sampled(input.text, field: input.field.textField, ids: input.ids, tensor: input.tensor)
+  }
 
   mutating func validate() throws { try validated { try sampled.check() } }
 

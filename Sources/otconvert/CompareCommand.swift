@@ -79,11 +79,11 @@ struct CompareCommand: ParsableCommand {
     guard preset == nil || (methods == nil && settings == nil) else {
       throw ValidationError("--preset has its own rows: leave out --methods and --settings.")
     }
-    guard measuring.isGiven || !tasks.task.isEmpty else {
+    guard measuring.input.isGiven || !tasks.task.isEmpty else {
       throw ValidationError("Give --text, --ids or --task to measure the models on.")
     }
-    guard !sites || measuring.isGiven else { throw ValidationError("--sites needs --text or --ids.") }
-    if measuring.isGiven { try validated { try measuring.options(threadCount: threads.threads).check() } }
+    guard !sites || measuring.input.isGiven else { throw ValidationError("--sites needs --text or --ids.") }
+    if measuring.input.isGiven { try validated { try measuring.options(threadCount: threads.threads).check() } }
     _ = try rows()
   }
 
@@ -100,7 +100,7 @@ struct CompareCommand: ParsableCommand {
     let comparison = try Comparison(
       subject, in: folder,
       conversion: .object([
-        "calibration": try calibration.identity(field: measuring.field.textField),
+        "calibration": try calibration.identity(field: measuring.input.field.textField),
         "options": .array(conversion.arguments.map { .string($0) }),
       ]),
       program: SHA256Digest.hex(of: MappedFile(path: Bundle.main.executablePath ?? CommandLine.arguments[0])))
@@ -110,7 +110,7 @@ struct CompareCommand: ParsableCommand {
       result.peers = others
       result.facts = facts(graph, windows)
       result.sharedArguments =
-        conversion.arguments + calibration.arguments(field: measuring.field.textField)
+        conversion.arguments + calibration.arguments(field: measuring.input.field.textField)
       return result
     }
     let result = complete(
@@ -156,7 +156,7 @@ struct CompareCommand: ParsableCommand {
 
   /// The windows, without padding; none where tasks alone are done.
   private func windows(_ source: SourceModel, _ graph: Graph) throws -> [TokenSequence] {
-    guard measuring.isGiven else { return [] }
+    guard measuring.input.isGiven else { return [] }
     let tokens = try measuring.options(threadCount: threads.threads).windows([graph]) {
       guard let tokenizer = try Model.source(source).tokenizer() else {
         throw Refusal(
@@ -173,7 +173,7 @@ struct CompareCommand: ParsableCommand {
     _ row: ComparisonRow, of source: SourceModel, to path: String
   ) throws -> (calibration: Double, rest: Double) {
     let start = ContinuousClock.now
-    var shared = calibration.adding(to: conversion.options, field: measuring.field.textField)
+    var shared = calibration.adding(to: conversion.options, field: measuring.input.field.textField)
     shared.threadCount = threads.threads
     var options = try shared.conversionOptions()
     options.scratchFolder = output

@@ -55,7 +55,7 @@ struct ConvertCommand: ParsableCommand {
   private var options: ConvertOptions {
     var options = calibration.adding(to: conversion.options(threadCount: threads.threads))
     (options.savedRecipe, options.replacesOutput) = (saveRecipe, force)
-    options.requirements = gate.options(field: calibration.field.textField)
+    options.requirements = gate.options(field: calibration.input.field.textField)
     return options
   }
 

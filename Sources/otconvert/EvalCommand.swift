@@ -101,7 +101,8 @@ struct EvalCommand: ParsableCommand {
     let other = try against.map { try ModelFile(path: $0) }
     (file.warnings + (other?.warnings ?? [])).forEach(messages.warn)
     let inputs =
-      file.model.inputs + (other?.model.inputs ?? []) + FileIdentity.all(measuring.text + [measuring.ids, data])
+      file.model.inputs + (other?.model.inputs ?? [])
+      + FileIdentity.all(measuring.input.text + [measuring.input.ids, data])
     if let task, let data {
       let report = TaskReport(
         task: task, data: data, limit: limit, itemsOut: itemsOut, force: force, inputs: inputs, messages: messages)

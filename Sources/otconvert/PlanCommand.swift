@@ -43,7 +43,7 @@ struct PlanCommand: ParsableCommand {
     var notes: [String] = []
     let calibrates =
       try !conversion.needs.isEmpty
-      && (calibration.ids != nil
+      && (calibration.input.ids != nil
         || conversion.runnable(isAsked: !conversion.options.methods.isEmpty) { notes.append($0) } != nil)
     let plan = try conversion.plan(assumingPerToken: calibrates)
     let alternatives = try PlanCommand.alternatives(conversion, assumingPerToken: calibrates)

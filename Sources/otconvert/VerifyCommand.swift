@@ -43,7 +43,8 @@ struct VerifyCommand: ParsableCommand {
       "Thresholds: \(Tolerance.names.joined(separator: ", ")), or a JSON file.", valueName: "name or file"),
     completion: .file())
   var tolerance: String?
-  @OptionGroup(title: "Text to run the models on") var text: VerificationTextArguments
+  @OptionGroup(title: "Text to run the models on, by default a sample in the program") var text:
+    VerificationTextArguments
   @OptionGroup(title: "Tasks for both models") var tasks: TaskArguments
   @Option(help: ArgumentHelp("Write a report to look at: one HTML page.", valueName: "file"), completion: .file())
   var report: String?

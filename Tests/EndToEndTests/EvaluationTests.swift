@@ -72,6 +72,11 @@ import _OTTestSupport
         return try #require(JSONValue.parse(outcome.output)["perplexity"]?.double)
       }
       #expect(try perplexity(first, []) == perplexity(second, ["--text-field", "content"]))
+      #expect(try Tool.run("inspect", folder + "/m.otq", "--json").output.contains("b.jsonl, field 'content'"))
+      let gated = try Tool.run(
+        Self.model, folder + "/g.otq", "--quiet", "--effort", "fast", "--text-field", "content", "--require", "kl<=10",
+        "--require-text", second)
+      #expect(gated.status == 0, "\(gated.errors)")
       let missing = try Tool.run("eval", Self.model, "--text", second)
       #expect(missing.status == 1 && missing.errors.contains("[text-field]"))
       #expect(missing.errors.contains("--text-field: content"))

@@ -84,6 +84,18 @@ import _OTTestSupport
     #expect(keys.count == 16 && Set(keys).count == 16, "\(keys)")
   }
 
+  /// What five places would show as nothing has its power of ten.
+  @Test func smallDivergencesAreShown() throws {
+    let setting = try #require(ConversionSetting("w8a8"))
+    let result = ComparisonRecord(
+      source: Self.figures(0, bytes: 250_000_000),
+      entries: [4.7e-6, 0.002].map {
+        (ComparisonRow(method: "best", setting: setting), .measured(Self.figures($0, bytes: 80_000_000)))
+      })
+    let markdown = ComparisonTable(result).markdown
+    #expect(markdown.contains("| 4.7e-06 |") && markdown.contains("| 0.00200 |"))
+  }
+
   @Test func sizesOfPeersDecideTheAxis() throws {
     func has(_ peer: String, _ text: String) throws -> Bool {
       ParsedPage(ComparisonPage(try Self.result([peer])).text).texts.contains(text)
