@@ -66,9 +66,12 @@ import Testing
   }
 
   @Test func headsOfAnyKindAreNoOtherArchitecture() throws {
-    for name in ["LlamaModel", "LLaMAForCausalLM", "MistralForQuestionAnswering", "Qwen2ForRewardModel"] {
+    for name in ["LlamaModel", "LLaMAForCausalLM", "MistralForRewards", "Qwen2ForRewardModel"] {
       _ = try TinyModel.llama.with(["architectures": .array([.string(name)])]).model()
     }
+    // A head that is named is there.
+    let answers = TinyModel.llama.with(["architectures": .array([.string("MistralForQuestionAnswering")])])
+    try expectRefusal("family-tensors", answers, naming: "'qa_outputs.weight'")
   }
 
   @Test func codeOfItsOwnIsRefused() throws {
