@@ -42,7 +42,7 @@ struct GGUFFacts {
         "export-model-type",
         "models of the type '\(type)' are not written for llama.cpp; written are "
           + GGUFLayout.names.keys.sorted().joined(separator: ", "), file: model.path,
-        remedy: "export it --to safetensors or compressed-tensors")
+        remedy: model.otherFormats)
     }
     self.layout = layout
     try check(graph)
