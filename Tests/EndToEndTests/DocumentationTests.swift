@@ -6,7 +6,7 @@ import _OTTestSupport
 @Suite struct DocumentationTests {
   static let commands = [
     "convert", "inspect", "verify", "unpack", "export", "plan", "calibrate", "eval", "run", "embed", "classify",
-    "tokenize", "demo", "compare",
+    "tokenize", "demo", "compare", "merge",
   ]
 
   /// The options in a text: `--bits` of `--bits 2…8`.
