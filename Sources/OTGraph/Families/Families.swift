@@ -24,7 +24,7 @@ package enum Families {
     OLMoFamily.self, NemotronFamily.self, GLMFamily.self, EXAONE4Family.self, Ministral3Family.self,
     GraniteHybridFamily.self, MPTFamily.self,
     MixtralFamily.self, Qwen3MoEFamily.self, Qwen2MoEFamily.self,
-    GPTOSSFamily.self,
+    GPTOSSFamily.self, DeepSeekV2Family.self, DeepSeekV3Family.self,
   ]
 
   /// The graph of a checkpoint, without the warnings; as `model` gives it.
