@@ -68,6 +68,8 @@ struct panel {
   const struct ot_code_row *groups;
   size_t group_stride;
   const int32_t *zero_point;
+  const int32_t *group_zeros;
+  const int32_t *weight_sums;
 };
 
 /// Adds to the tiles of sums the products of columns `first` ... `end` of `rows[0]` + `rows[1]`
@@ -150,6 +152,12 @@ OT_INLINE void grouped_block(
         __m512i zero_point = _mm512_loadu_si512(p->zero_point + n);
         __m512i sum = _mm512_add_epi32(
             _mm512_load_si512(&sums[r][n]), _mm512_madd_epi16(zero_point, sum_of_codes));
+        if (p->group_zeros) {
+          size_t g = k / p->group_size;
+          __m512i weights = _mm512_loadu_si512(p->weight_sums + (n * p->group_stride + g * 16));
+          __m512i zero = _mm512_set1_epi32(p->group_zeros[r * p->group_stride + g]);
+          sum = _mm512_sub_epi32(sum, _mm512_mullo_epi32(weights, zero));
+        }
         __m512 part = is_first ? _mm512_setzero_ps() : _mm512_loadu_ps(y + n);
         _mm512_storeu_ps(y + n, _mm512_fmadd_ps(scale, _mm512_cvtepi32_ps(sum), part));
       }
@@ -175,6 +183,7 @@ OT_INLINE void blocks(struct panel p, size_t row_count, int two_tiles, int is_gr
     p.x += 32 * p.x_stride;
     p.y += 32 * p.y_stride * 4;
     if (is_grouped) p.groups += 32 * p.group_stride;
+    if (is_grouped && p.group_zeros) p.group_zeros += 32 * p.group_stride;
   }
 }
 
@@ -203,6 +212,11 @@ OT_INLINE void multiply(const struct ot_product *p, int bits, int is_grouped) {
         part.groups = p->groups + column / p->group_size;
         part.group_stride = p->group_stride;
         part.zero_point = p->zero_point + step * 32;
+        if (p->group_zeros) {
+          size_t group = column / p->group_size;
+          part.group_zeros = p->group_zeros + group;
+          part.weight_sums = p->weight_sums + (step * 2 * p->group_stride + group) * 16;
+        }
       }
       // Tiles are loaded by 64 columns, which may be more than there are.
       if (bits < 8 || column_count % 64) {

@@ -32,6 +32,8 @@ struct panel {
   const struct ot_code_row *groups;
   size_t group_stride;
   const int32_t *zero_point;
+  const int32_t *group_zeros;
+  const int32_t *weight_sums;
 };
 
 enum {
@@ -94,6 +96,7 @@ static OT_FUNCTION void unpack(const uint8_t *packed, int bits, size_t column_co
             ? OT_LOADED(floats, p->y + (size_t)r * row_bytes + v * OT_VECTOR_BYTES)           \
             : (floats){0};                                                                    \
     const struct ot_code_row *group = p->groups;                                              \
+    const int32_t *zero = p->group_zeros, *weight_sums = p->weight_sums;                      \
     for (size_t k = 0; k < p->column_count; k += p->group_size, group++) {                    \
       size_t left = p->column_count - k;                                                      \
       ints sums[row_count][vector_count];                                                     \
@@ -102,6 +105,16 @@ static OT_FUNCTION void unpack(const uint8_t *packed, int bits, size_t column_co
         OT_UNROLLED for (int r = 0; r < rows; r++)                                            \
           sums[r][v] = small_products(                                                        \
               zero_point, (ints){0} - group[(size_t)r * p->group_stride].sum);                \
+      }                                                                                       \
+      if (zero) {                                                                             \
+        OT_UNROLLED for (int v = 0; v < vector_count; v++) {                                  \
+          size_t tile = (size_t)(v / tile_vectors), part = (size_t)(v % tile_vectors);        \
+          ints weights = OT_LOADED(                                                           \
+              ints, weight_sums + tile * p->group_stride * 16 + part * vector_lanes);         \
+          OT_UNROLLED for (int r = 0; r < rows; r++)                                          \
+            sums[r][v] -= weights * zero[(size_t)r * p->group_stride];                        \
+        }                                                                                     \
+        zero++, weight_sums += 16;                                                            \
       }                                                                                       \
       columns(p, rows, bits, k, left < p->group_size ? left : p->group_size, sums);           \
       OT_UNROLLED for (int r = 0; r < rows; r++) {                                            \

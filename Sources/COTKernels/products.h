@@ -40,6 +40,7 @@ OT_INLINE void skip_rows(struct panel *p, size_t rows) {
   p->x += rows * p->x_stride;
   p->y += rows * p->y_stride * 4;
   p->groups += rows * p->group_stride;
+  if (p->group_zeros) p->group_zeros += rows * p->group_stride;
 }
 
 /// The place of the panel of row `m`, row tile `tile` and column `column`, counted from
@@ -60,6 +61,11 @@ OT_INLINE struct panel panel_at(
     part.groups = p->groups + m * p->group_stride + (p->first_column + column) / p->group_size;
     part.group_stride = p->group_stride;
     part.zero_point = p->zero_point + tile * 16;
+    if (p->group_zeros) {
+      size_t group = (p->first_column + column) / p->group_size;
+      part.group_zeros = p->group_zeros + m * p->group_stride + group;
+      part.weight_sums = p->weight_sums + (tile * p->group_stride + group) * 16;
+    }
   }
   return part;
 }
@@ -159,6 +165,7 @@ OT_INLINE void multiply_many(const struct ot_product *p, int bits, int is_groupe
   rest.tile_count -= whole;
   rest.y = (uint8_t *)p->y + whole * 64;
   if (is_grouped) rest.zero_point += whole * 16;
+  if (is_grouped && p->group_zeros) rest.weight_sums += whole * p->group_stride * 16;
   multiply_few(&rest, bits, is_grouped);
 }
 

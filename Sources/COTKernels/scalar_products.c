@@ -49,6 +49,11 @@ static inline void multiply_groups(const struct ot_product *p, int bits) {
             left < p->group_size ? left : p->group_size, bits, sums);
         for (size_t r = 0; r < 16; r++) {
           int32_t e = (int32_t)sums[r] - p->zero_point[t * 16 + r] * group.sum;
+          if (p->group_zeros) {
+            size_t g = column / p->group_size;
+            e -= p->group_zeros[m * p->group_stride + g] *
+                 p->weight_sums[(t * p->group_stride + g) * 16 + r];
+          }
           y[r] = __builtin_fmaf(group.scale, (float)e, y[r]);
         }
       }

@@ -221,7 +221,7 @@ package struct Conversion: Sendable {
     switch options.activations {
     case .tensor?: return [MinMax()]
     case .channel?: return [OutlierTune(isSymmetrized: options.isSymmetrized)]
-    case .token?, .asymmetricToken?, .group?, nil: break
+    case .token?, .asymmetricToken?, .group?, .asymmetricGroup?, nil: break
     }
     if !isKnown { return [options.avoidsRotation ? PerToken() : Hadamard()] }
     if given != nil || options.avoidsRotation || !options.isSymmetrized {

@@ -138,8 +138,12 @@ private struct Work {
   private static let integerShare = 1.0 / 3
   /// Plans that a choice for each site tries, thresholds of Outlier Suppression+ apart.
   private static let trialCount = 7.0
-  /// Thresholds that Outlier Suppression+ tries.
-  private static let thresholdCount = 100.0
+  /// Thresholds that Outlier Suppression+ tries for a choice.
+  private static let thresholdCount = 16.0
+  /// Times that rounding takes to make weights that can be multiplied: they are read, transformed, rounded and packed.
+  private static let weightShare = 2.0
+  /// A trial relative to its weights and products: values are copied, transformed and compared.
+  private static let trialShare = 1.4
 
   init(_ plan: ConversionPlan, lengths: [Int]?, _ heldOutLengths: [Int], _ speed: ConversionSpeed) {
     let weights = plan.tensors.filter { if case .quantized = $0.treatment { true } else { false } }
@@ -172,11 +176,13 @@ private struct Work {
       let sampleLength = Double(lengths.max() ?? 0)
       // Products of differences, their solution, and what weights gain by it.
       more += tokens * n * n / speed.products + n * n * n / (speed.products / 2) + rows * n * n / speed.products
-      more += Work.trialCount * (rows * n / speed.nearest + 512 * rows * n / speed.products)
+      let made = Work.weightShare * rows * n / speed.nearest
+      func trial(_ tokens: Double) -> Double {
+        Work.trialShare * (made + tokens * rows * n * Work.integerShare / speed.products)
+      }
+      more += Work.trialCount * trial(512) + 512 * rows * n / speed.products
       if site.isNormFed || site.fedBy == .gate {
-        more +=
-          Work.thresholdCount
-          * (rows * n / speed.nearest + sampleLength * rows * n * Work.integerShare / speed.products)
+        more += Work.thresholdCount * trial(sampleLength)
       }
     }
   }

@@ -113,7 +113,7 @@ struct CompressedTensors: QuantizedLayout {
     }
     switch activation {
     case .float: return .float
-    case .dynamic(_, let groupSize?):
+    case .dynamic(_, let groupSize?), .asymmetric(_, let groupSize?):
       throw Refusal(
         "export-activation", "site of '\(module.name)' has a scale for each \(groupSize) channels of a token",
         file: model.path, tensor: module.entry.entry.name, remedy: "use --activations token")

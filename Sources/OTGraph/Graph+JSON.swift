@@ -112,7 +112,8 @@ extension ActivationQuantization {
     // A name of its own: a reader that does not know groups refuses it.
     case .dynamic(_, nil): object["kind"] = .string("dynamic")
     case .dynamic: object["kind"] = .string("grouped")
-    case .asymmetric: object["kind"] = .string("asymmetric")
+    case .asymmetric(_, nil): object["kind"] = .string("asymmetric")
+    case .asymmetric: object["kind"] = .string("grouped_asymmetric")
     case .static: object["kind"] = .string("static")
     }
     if let bits { object["bits"] = .integer(bits) }
@@ -132,6 +133,8 @@ extension ActivationQuantization {
     case "asymmetric": self = .asymmetric(bits: try reader.integer("bits"))
     case "grouped":
       self = .dynamic(bits: try reader.integer("bits"), groupSize: try reader.integer("groupSize"))
+    case "grouped_asymmetric":
+      self = .asymmetric(bits: try reader.integer("bits"), groupSize: try reader.integer("groupSize"))
     case "static":
       self = .static(bits: try reader.integer("bits"), zero: try reader.optionalInteger("zero") ?? 0)
     case let kind: throw reader.refusal("'\(kind)' is not known")

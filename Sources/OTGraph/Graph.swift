@@ -24,8 +24,9 @@ package enum ActivationQuantization: Sendable, Hashable {
   case float
   /// One scale per token, or per `groupSize` consecutive channels of a token, found when the model runs.
   case dynamic(bits: Int, groupSize: Int? = nil)
-  /// One scale and one code of 0 per token, found when the model runs from the token's minimum and maximum.
-  case asymmetric(bits: Int)
+  /// One scale and one code of 0 per token, or per `groupSize` consecutive channels of a token, found when the model runs
+  /// from their minimum and maximum.
+  case asymmetric(bits: Int, groupSize: Int? = nil)
   /// Scales found by calibration and folded into the weights: a code is the
   /// value rounded and clamped. `zero` is the code that stands for 0 where a range is not symmetric:
   /// the part −zero · scale of the value's shift is taken back with the weights as they are rounded.
@@ -201,7 +202,8 @@ extension ActivationQuantization {
     switch self {
     case .float: "float"
     case .dynamic(let bits, let groupSize): "dynamic int\(bits)" + (groupSize.map { ", groups of \($0)" } ?? "")
-    case .asymmetric(let bits): "dynamic int\(bits), asymmetric"
+    case .asymmetric(let bits, let groupSize):
+      "dynamic int\(bits), asymmetric" + (groupSize.map { ", groups of \($0)" } ?? "")
     case .static(let bits, _): "static int\(bits)"
     }
   }
@@ -216,14 +218,16 @@ extension ActivationQuantization {
   package var bits: Int? {
     switch self {
     case .float: nil
-    case .dynamic(let bits, _), .asymmetric(let bits), .static(let bits, _): bits
+    case .dynamic(let bits, _), .asymmetric(let bits, _), .static(let bits, _): bits
     }
   }
 
   /// Channels that share a scale found when the model runs; nil: all of a token.
   package var groupSize: Int? {
-    guard case .dynamic(_, let groupSize) = self else { return nil }
-    return groupSize
+    switch self {
+    case .dynamic(_, let groupSize), .asymmetric(_, let groupSize): return groupSize
+    case .float, .static: return nil
+    }
   }
 
   /// Channels that may share a scale: the kernels' products are made for these.

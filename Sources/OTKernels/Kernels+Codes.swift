@@ -96,6 +96,30 @@ extension Kernels {
     }
   }
 
+  /// `quantizeAsymmetrically` of each group of `groupSize` elements, of which the last may have fewer.
+  ///
+  /// - Parameters:
+  ///   - groups: the scale and the sum of each group.
+  ///   - zeros: the code of 0 of each group.
+  /// - Precondition: as for `quantizeGroups`.
+  package func quantizeGroupsAsymmetrically(
+    _ row: UnsafeBufferPointer<Float>, bits: Int, groupSize: Int, into target: UnsafeMutableBufferPointer<Int8>,
+    groups: UnsafeMutableBufferPointer<CodeRow>, zeros: UnsafeMutableBufferPointer<Int32>
+  ) {
+    let groupCount = (row.count + groupSize - 1) / groupSize
+    precondition(row.count <= target.count, "too few codes")
+    precondition(groupSize > 0 && groups.count >= groupCount && zeros.count >= groupCount, "too few groups")
+    for group in 0..<groupCount {
+      let columns = group * groupSize..<min((group + 1) * groupSize, row.count)
+      let meaning = quantizeAsymmetrically(
+        UnsafeBufferPointer(rebasing: row[columns]), bits: bits,
+        into: UnsafeMutableBufferPointer(rebasing: target[columns]))
+      groups[group] = CodeRow(scale: meaning.scale, sum: meaning.sum)
+      zeros[group] = meaning.zero
+    }
+    UnsafeMutableBufferPointer(rebasing: target[row.count...]).update(repeating: 0)
+  }
+
   /// Three digits of base 256 per element, each −128 ... 127, so that
   /// x[k] = scale · (65536 d0[k] + 256 d1[k] + d2[k]) to within scale / 2.
   ///

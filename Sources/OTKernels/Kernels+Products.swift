@@ -76,6 +76,9 @@ extension Kernels {
     package var rows: UnsafeBufferPointer<CodeRow>
     /// Zero points of the weights, 0 … 255, one for each result of a row.
     package var zeroPoints: UnsafeBufferPointer<Int32>
+    /// For groups whose code of 0 is not 0: these codes, as `rows`, and Σ (u − zeroPoint) of each group of each result,
+    /// `[row tiles, groups, 16]`.
+    package var offsets: (zeros: UnsafeBufferPointer<Int32>, weightSums: UnsafeBufferPointer<Int32>)?
 
     /// See the properties for shapes.
     package init(size: Int, rows: UnsafeBufferPointer<CodeRow>, zeroPoints: UnsafeBufferPointer<Int32>) {
@@ -84,9 +87,11 @@ extension Kernels {
   }
 
   /// y[m][n] = Σ scale[m][g] · e[m][n][g] over the groups g of columns `columns`, e = Σ (u[n][k] − zeroPoint[n]) · x[m][k]
-  /// over the columns of the group, exact; the sum over groups in their order in float32, multiply and add fused.
+  /// over the columns of the group, exact, less zero[m][g] · Σ (u[n][k] − zeroPoint[n]) where groups have codes of 0; the
+  /// sum over groups in their order in float32, multiply and add fused.
   ///
-  /// - Parameters: as for the product of whole rows; `columns` begin where a group does, activations are −127 … 127.
+  /// - Parameters: as for the product of whole rows; `columns` begin where a group does, activations are −127 … 127, or
+  ///   any where groups have codes of 0.
   /// - Precondition: as there.
   package func multiply(
     _ packed: UnsafeBufferPointer<UInt8>, layout: TileLayout, bits: Int, rowTiles: Range<Int>,
@@ -107,6 +112,11 @@ extension Kernels {
     product.group_size = groups.size
     product.group_stride = groupCount
     product.zero_point = groups.zeroPoints.baseAddress
+    if let offsets = groups.offsets {
+      precondition(offsets.zeros.count >= rowCount * groupCount, "too few codes of 0")
+      precondition(offsets.weightSums.count >= rowTiles.count * groupCount * 16, "too few sums of weights")
+      (product.group_zeros, product.weight_sums) = (offsets.zeros.baseAddress, offsets.weightSums.baseAddress)
+    }
     rows.withMemoryRebound(to: ot_code_row.self, capacity: groups.rows.count) { rows in
       product.groups = rows
       switch TileLayout.packedBitWidth(bits: bits) {
@@ -147,6 +157,6 @@ extension Kernels {
       tiles: u + rowTiles.lowerBound * tileByteCount, tile_byte_count: tileByteCount,
       tile_count: rowTiles.count, first_column: columns.lowerBound, column_count: columns.count,
       x: x, x_stride: width, x_count: rowCount, y: y, y_stride: resultStride,
-      scratch: memory, group_size: 0, groups: nil, group_stride: 0, zero_point: nil)
+      scratch: memory, group_size: 0, groups: nil, group_stride: 0, zero_point: nil, group_zeros: nil, weight_sums: nil)
   }
 }

@@ -24,8 +24,8 @@ package struct WeightQuantizer: Sendable {
   /// Weights of a row.
   package var columnCount: Int { rows.rowElementCount }
 
-  /// Rows that are read and transformed together.
-  private static let rowsAtATime = 16
+  /// Rows that are read, transformed and rounded together.
+  private var rowsAtATime: Int { max(1, rounding.rowsAtATime) }
 
   /// Per tensor, reads the whole weight once to find its range, releasing the
   /// source's pages as it goes.
@@ -64,13 +64,13 @@ package struct WeightQuantizer: Sendable {
     result.scales.reserveCapacity(range.count * groupCount)
     if !scheme.isSymmetric { result.zeroPoints.reserveCapacity(range.count * groupCount) }
     if rows.input.shift != nil { result.shiftProduct = [] }
-    let atATime = min(WeightQuantizer.rowsAtATime, range.count)
+    let atATime = min(rowsAtATime, range.count)
     let scratch = UnsafeMutableBufferPointer<Float>.allocate(capacity: atATime * columnCount)
     defer { scratch.deallocate() }
     let byteCount = range.count * columnCount
     result.values = try [UInt8](unsafeUninitializedCapacity: byteCount) { buffer, initializedCount in
-      for first in stride(from: range.lowerBound, to: range.upperBound, by: WeightQuantizer.rowsAtATime) {
-        let part = first..<min(first + WeightQuantizer.rowsAtATime, range.upperBound)
+      for first in stride(from: range.lowerBound, to: range.upperBound, by: rowsAtATime) {
+        let part = first..<min(first + rowsAtATime, range.upperBound)
         let start = (first - range.lowerBound) * columnCount
         try quantize(
           part, UnsafeMutableBufferPointer(rebasing: scratch[..<(part.count * columnCount)]),

@@ -98,6 +98,37 @@ final class PackedMatrix: Sendable {
     }
   }
 
+  /// Σ (u − zeroPoint) of each group of `size` columns, `[row tiles, groups, 16]`; groups of columns that share a scale
+  /// are whole ones of these.
+  ///
+  /// - Throws: `Refusal` with rule `run-memory`.
+  func weightSums(groupSize size: Int) throws -> [Int32] {
+    let groupCount = (layout.columnCount + size - 1) / size
+    let ones = [Int8](repeating: 1, count: layout.paddedColumnCount)
+    let scratch = try AlignedMemory<UInt8>(count: Kernels.productScratchByteCount)
+    var result = [Int32](repeating: 0, count: stepStride * groupCount)
+    var sums = [Int32](repeating: 0, count: stepStride)
+    for group in 0..<groupCount {
+      let columns = group * size..<min((group + 1) * size, layout.columnCount)
+      withPackedCodes { packed in
+        ones.withUnsafeBufferPointer { ones in
+          sums.withUnsafeMutableBufferPointer { sums in
+            Kernels.current.multiply(
+              packed, layout: layout, bits: bits, rowTiles: 0..<layout.rowTileCount,
+              columns: columns.lowerBound..<columns.upperBound.roundedUp(toMultipleOf: 16), activations: ones,
+              rowCount: 1, into: sums, resultStride: stepStride, scratch: scratch.buffer)
+          }
+        }
+      }
+      let step = (runs.first { $0.columns.contains(columns.lowerBound) }?.group ?? 0) * stepStride
+      for row in 0..<stepStride {
+        result[(row / 16 * groupCount + group) * 16 + row % 16] =
+          sums[row] - Int32(columns.count) * zeroPoints[step + row]
+      }
+    }
+    return result
+  }
+
   /// Calls `body` with the packed codes of all row tiles.
   func withPackedCodes<Result>(_ body: (UnsafeBufferPointer<UInt8>) throws -> Result) rethrows
     -> Result

@@ -25,7 +25,7 @@ struct CompareCommand: ParsableCommand {
 
       A setting is wNaM, bits of weights and activations (16: float), or a budget such as
       5.0bpwa8, then any of
-        /token /token:asymmetric /group:64 /tensor /channel   scales of activations
+        /token /token:asymmetric /group:64 /group:64:asymmetric /tensor /channel   scales of activations
         /g64 /weights:tensor                                  weights that share a scale
         /weights:symmetric /weights:asymmetric
         @gptq,passes=10                                       rounding of weights

@@ -11,7 +11,9 @@ extension Graph {
       case .dynamic(let bits, let groupSize):
         let group = groupSize.map { "\($0) channels of a token" } ?? "token"
         counts["int\(bits), a scale per \(group)", default: 0] += 1
-      case .asymmetric(let bits): counts["int\(bits), a scale and a code of 0 per token", default: 0] += 1
+      case .asymmetric(let bits, let groupSize):
+        let group = groupSize.map { "\($0) channels of a token" } ?? "token"
+        counts["int\(bits), a scale and a code of 0 per \(group)", default: 0] += 1
       case .static(let bits, _): counts["int\(bits), static scales in the weights", default: 0] += 1
       }
     }

@@ -52,7 +52,8 @@ struct VerificationText {
 
   static func table(_ result: WeightVerification) -> String {
     var table = TextTable([
-      ("tensor", .left), ("stored as", .left), ("SQNR dB", .right), ("max error", .right), ("", .left),
+      ("tensor", .left), ("stored as", .left), ("SQNR dB", .right), ("max error", .right), ("outputs", .right),
+      ("", .left),
     ])
     for finding in result.findings {
       let isQuantized = finding.sqnrDecibels != nil
@@ -62,6 +63,7 @@ struct VerificationText {
         isQuantized
           ? "\(fixed(finding.maximumError, 4)) step"
           : finding.maximumError == 0 ? "exact" : "\(Float(finding.maximumError))",
+        finding.outputErrors.map { "\(fixed($0.ratio, 3)) of nearest" } ?? "",
         finding.faults.isEmpty ? "ok" : "FAILED",
       ])
     }

@@ -172,6 +172,8 @@ static void check_groups(
   int8_t *x = malloc(rows * padded + 1);
   struct ot_code_row *groups = malloc(rows * group_count * sizeof *groups + 1);
   int32_t *zero_points = malloc(tiles * 64 + 1);
+  int32_t *zeros = malloc(rows * group_count * 4 + 1);
+  int32_t *weight_sums = malloc(tiles * group_count * 64 + 1);
   float *y = malloc(rows * width * 4 + 1), *z = malloc(rows * width * 4 + 1);
   uint8_t *scratch = malloc(OT_PRODUCT_SCRATCH);
   fill(x, rows * padded);
@@ -187,13 +189,17 @@ static void check_groups(
       group->sum = a->sum(x + m * padded + g * group_size, left < group_size ? left : group_size);
     }
   }
+  for (size_t i = 0; i < rows * group_count; i++) zeros[i] = (int32_t)random_below(256) - 128;
+  for (size_t i = 0; i < tiles * group_count * 16; i++)
+    weight_sums[i] = (int32_t)random_below(2 * 255 * 256) - 255 * 256;
   for (int bits = 4; bits <= 8; bits += 2) {
     size_t tile_byte_count = padded * 2 * (size_t)bits;
     uint8_t *codes = malloc(tiles * tile_byte_count + 1);
     fill(codes, tiles * tile_byte_count);
     if (extreme) memset(codes, 255, tiles * tile_byte_count);
     size_t first = random_below(group_count), end = first + random_below(group_count + 1 - first);
-    for (int part = 0; part < 2; part++) {
+    for (int form = 0; form < 4; form++) {
+      int part = form & 1;
       size_t last = end * group_size < padded ? end * group_size : padded;
       struct ot_product p = {
           .tiles = codes, .tile_byte_count = tile_byte_count, .tile_count = tiles,
@@ -201,7 +207,8 @@ static void check_groups(
           .column_count = part ? last - (first * group_size < last ? first * group_size : last) : padded,
           .x = x, .x_stride = padded, .x_count = rows, .y = y, .y_stride = width,
           .scratch = scratch, .group_size = group_size, .groups = groups,
-          .group_stride = group_count, .zero_point = zero_points};
+          .group_stride = group_count, .zero_point = zero_points,
+          .group_zeros = form & 2 ? zeros : NULL, .weight_sums = form & 2 ? weight_sums : NULL};
       memset(y, 7, rows * width * 4), memset(z, 7, rows * width * 4);
       fill(scratch, 512);
       (bits == 8 ? a->grouped_product8 : bits == 6 ? a->grouped_product6 : a->grouped_product4)(&p);
@@ -216,7 +223,7 @@ static void check_groups(
     }
     free(codes);
   }
-  free(x), free(groups), free(zero_points), free(y), free(z), free(scratch);
+  free(zeros), free(weight_sums), free(x), free(groups), free(zero_points), free(y), free(z), free(scratch);
 }
 
 int main(int argument_count, char **arguments) {

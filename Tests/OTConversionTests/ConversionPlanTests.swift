@@ -72,6 +72,8 @@ import _OTTestSupport
       return Set(graph.sites.compactMap { graph.activations[$0.producer] })
     }
     #expect(try kinds(plan("group:64") { $0.methods = [PerToken()] }) == [.dynamic(bits: 8, groupSize: 64)])
+    #expect(
+      try kinds(plan("group:32:asymmetric") { $0.methods = [PerToken()] }) == [.asymmetric(bits: 8, groupSize: 32)])
     #expect(try kinds(plan("token:asymmetric") { $0.methods = [PerToken()] }) == [.asymmetric(bits: 8)])
     #expect(try kinds(plan("token") { $0.methods = [PerToken()] }) == [.dynamic(bits: 8)])
     #expect(try plan("channel").methodName == "outliertune")

@@ -40,9 +40,9 @@ struct GraphJSONTests {
     }
     let kinds: [ActivationQuantization] = [
       .float, .dynamic(bits: 6), .static(bits: 8), .static(bits: 6, zero: -32),
-      .dynamic(bits: 6, groupSize: 64), .asymmetric(bits: 5),
+      .dynamic(bits: 6, groupSize: 64), .asymmetric(bits: 5), .asymmetric(bits: 7, groupSize: 32),
     ]
-    let activations = graph.sites.enumerated().map { ($1.producer, kinds[$0 % 6]) }
+    let activations = graph.sites.enumerated().map { ($1.producer, kinds[$0 % kinds.count]) }
     graph = try graph.quantizing(Dictionary(uniqueKeysWithValues: activations))
     #expect(!graph.transforms.isEmpty)
     #expect(try reread(graph) == graph, "seed \(generator.seed)")

@@ -16,10 +16,13 @@ import _OTTestSupport
     var activations: [Int8] = []
     var groups: [CodeRow] = []
     var zeroPoints: [Int32] = []
+    /// Codes of 0 of the groups; none: all are 0.
+    var zeros: [Int32] = []
     var groupCount: Int { (layout.columnCount + groupSize - 1) / groupSize }
 
     init(
-      rows: Int, columns: Int, bits: Int, groupSize: Int, rowCount: Int, using generator: inout SeededGenerator
+      rows: Int, columns: Int, bits: Int, groupSize: Int, rowCount: Int, isAsymmetric: Bool = false,
+      using generator: inout SeededGenerator
     ) {
       layout = TileLayout(rowCount: rows, columnCount: columns)
       (self.bits, self.groupSize, self.rowCount) = (bits, groupSize, rowCount)
@@ -43,13 +46,32 @@ import _OTTestSupport
         activations += row
       }
       zeroPoints = (0..<layout.rowTileCount * 16).map { $0 < rows ? Int32.random(in: 0...255, using: &generator) : 0 }
+      if isAsymmetric { zeros = groups.map { _ in Int32.random(in: -128...127, using: &generator) } }
+    }
+
+    /// Σ (u − zeroPoint) of each group, as products take it; of padding minus its zero points, 0.
+    func offsets(_ rowTiles: Range<Int>) -> (zeros: [Int32], weightSums: [Int32])? {
+      guard !zeros.isEmpty else { return nil }
+      var sums: [Int32] = []
+      for tile in rowTiles {
+        for group in 0..<groupCount {
+          for channel in tile * 16..<tile * 16 + 16 {
+            let members = group * groupSize..<min((group + 1) * groupSize, layout.columnCount)
+            sums.append(
+              channel < layout.rowCount
+                ? members.reduce(0) { $0 + Int32(weights[channel][$1]) - zeroPoints[channel] } : 0)
+          }
+        }
+      }
+      return (zeros, sums)
     }
 
     func result(_ kernels: Kernels, rowTiles: Range<Int>, columns: Range<Int>) -> [Float] {
       kernels.multiply(
         packed, layout: layout, bits: bits, rowTiles: rowTiles, columns: columns, activations: activations,
         groupSize: groupSize, groups: groups,
-        zeroPoints: Array(zeroPoints[rowTiles.lowerBound * 16..<rowTiles.upperBound * 16]), rowCount: rowCount)
+        zeroPoints: Array(zeroPoints[rowTiles.lowerBound * 16..<rowTiles.upperBound * 16]),
+        offsets: offsets(rowTiles), rowCount: rowCount)
     }
 
     /// Σ over groups in order, fused, of the scale times the exact sum.
@@ -60,7 +82,8 @@ import _OTTestSupport
         let members = group * groupSize..<min((group + 1) * groupSize, columns.upperBound, layout.columnCount)
         let sum = members.reduce(0) { sum, k in
           sum + (Int(weights[channel][k]) - Int(zeroPoints[channel]))
-            * Int(activations[row * layout.paddedColumnCount + k])
+            * (Int(activations[row * layout.paddedColumnCount + k])
+              - (zeros.isEmpty ? 0 : Int(zeros[row * groupCount + group])))
         }
         result = result.addingProduct(groups[row * groupCount + group].scale, Float(sum))
       }
@@ -68,11 +91,12 @@ import _OTTestSupport
     }
   }
 
-  @Test(arguments: Kernels.activationGroupSizes) func scalar(groupSize: Int) {
+  @Test(arguments: Kernels.activationGroupSizes, [false, true]) func scalar(groupSize: Int, isAsymmetric: Bool) {
     var generator = SeededGenerator()
     for bits in 2...8 {
       let test = Case(
-        rows: 37, columns: 300, bits: bits, groupSize: groupSize, rowCount: 3, using: &generator)
+        rows: 37, columns: 300, bits: bits, groupSize: groupSize, rowCount: 3, isAsymmetric: isAsymmetric,
+        using: &generator)
       for columns in [0..<304, groupSize..<256, 0..<groupSize] where !columns.isEmpty {
         let result = test.result(.scalar, rowTiles: 1..<3, columns: columns)
         for row in 0..<3 {
@@ -96,7 +120,8 @@ import _OTTestSupport
       let test = Case(
         rows: Int.random(in: 1...(isLong ? 70 : 150), using: &generator),
         columns: Int.random(in: isLong ? 1100...2200 : 1...300, using: &generator), bits: bits,
-        groupSize: Kernels.activationGroupSizes[rowCount % 4], rowCount: rowCount, using: &generator)
+        groupSize: Kernels.activationGroupSizes[rowCount % 4], rowCount: rowCount,
+        isAsymmetric: Bool.random(using: &generator), using: &generator)
       let width = test.layout.columnCount.roundedUp(toMultipleOf: 16)
       let middle = Int.random(in: 0..<test.groupCount, using: &generator) * test.groupSize
       for columns in [0..<width, middle..<width, 0..<middle] {
@@ -147,6 +172,17 @@ import _OTTestSupport
           #expect(groups[index].scale.bitPattern == result.row.scale.bitPattern, "seed \(generator.seed)")
         }
         #expect(codes == expected + [0, 0, 0], "seed \(generator.seed)")
+        let offset = kernels.quantizeGroupsAsymmetrically(row, bits: 6, groupSize: groupSize, paddedTo: count + 3)
+        expected = []
+        for (index, first) in stride(from: 0, to: count, by: groupSize).enumerated() {
+          let members = Array(row[first..<min(first + groupSize, count)])
+          let result = kernels.quantizeAsymmetrically(members, bits: 6, paddedTo: members.count)
+          expected += result.codes
+          #expect(offset.groups[index].sum == result.row.sum, "seed \(generator.seed)")
+          #expect(offset.groups[index].scale.bitPattern == result.row.scale.bitPattern, "seed \(generator.seed)")
+          #expect(offset.zeros[index] == result.row.zero, "seed \(generator.seed)")
+        }
+        #expect(offset.codes == expected + [0, 0, 0], "seed \(generator.seed)")
       }
     }
   }

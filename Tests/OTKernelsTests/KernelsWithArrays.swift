@@ -126,7 +126,8 @@ extension Kernels {
   /// The product of groups; results lie as far apart as they are wide.
   func multiply(
     _ packed: [UInt8], layout: TileLayout, bits: Int, rowTiles: Range<Int>, columns: Range<Int>,
-    activations: [Int8], groupSize: Int, groups: [CodeRow], zeroPoints: [Int32], rowCount: Int
+    activations: [Int8], groupSize: Int, groups: [CodeRow], zeroPoints: [Int32],
+    offsets: (zeros: [Int32], weightSums: [Int32])? = nil, rowCount: Int
   ) -> [Float] {
     var result = [Float](repeating: 7, count: rowCount * rowTiles.count * 16)
     var scratch = [UInt8](repeating: 0xA5, count: Kernels.productScratchByteCount)
@@ -136,10 +137,16 @@ extension Kernels {
           zeroPoints.withUnsafeBufferPointer { zeroPoints in
             result.withUnsafeMutableBufferPointer { result in
               scratch.withUnsafeMutableBufferPointer { scratch in
-                multiply(
-                  packed, layout: layout, bits: bits, rowTiles: rowTiles, columns: columns, activations: activations,
-                  groups: ActivationGroups(size: groupSize, rows: groups, zeroPoints: zeroPoints), rowCount: rowCount,
-                  into: result, resultStride: rowTiles.count * 16, scratch: scratch)
+                (offsets?.zeros ?? []).withUnsafeBufferPointer { zeros in
+                  (offsets?.weightSums ?? []).withUnsafeBufferPointer { weightSums in
+                    var groups = ActivationGroups(size: groupSize, rows: groups, zeroPoints: zeroPoints)
+                    if offsets != nil { groups.offsets = (zeros, weightSums) }
+                    multiply(
+                      packed, layout: layout, bits: bits, rowTiles: rowTiles, columns: columns,
+                      activations: activations, groups: groups, rowCount: rowCount, into: result,
+                      resultStride: rowTiles.count * 16, scratch: scratch)
+                  }
+                }
               }
             }
           }
@@ -161,6 +168,29 @@ extension Kernels {
       }
     }
     return (codes, groups)
+  }
+}
+
+extension Kernels {
+  /// The groups of a row with codes of 0, its codes, and nothing beyond them.
+  func quantizeGroupsAsymmetrically(
+    _ row: [Float], bits: Int, groupSize: Int, paddedTo count: Int
+  ) -> (codes: [Int8], groups: [CodeRow], zeros: [Int32]) {
+    let groupCount = (row.count + groupSize - 1) / groupSize
+    var codes = [Int8](repeating: 99, count: count)
+    var groups = [CodeRow](repeating: CodeRow(scale: 99, codeSum: 99), count: groupCount)
+    var zeros = [Int32](repeating: 99, count: groupCount)
+    row.withUnsafeBufferPointer { row in
+      codes.withUnsafeMutableBufferPointer { codes in
+        groups.withUnsafeMutableBufferPointer { groups in
+          zeros.withUnsafeMutableBufferPointer { zeros in
+            quantizeGroupsAsymmetrically(
+              row, bits: bits, groupSize: groupSize, into: codes, groups: groups, zeros: zeros)
+          }
+        }
+      }
+    }
+    return (codes, groups, zeros)
   }
 }
 

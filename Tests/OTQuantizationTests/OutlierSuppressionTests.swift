@@ -110,13 +110,17 @@ import _OTTestSupport
           return range.map { context.plan(.asymmetric, after: transform, range: $0).transform } == plan.transform
         }, "\(name)")
       #expect(Double(grid[chosen]) <= 1.001 * Double(least), "\(name)")
+      // A search from coarse to fine may stop beside the best, where there are several valleys.
+      let refined = try #require(try search.refined())
+      let place = Int((refined / search.largest * 100).rounded()) - 1
+      #expect(Double(grid[place]) <= 1.02 * Double(least), "\(name), \(place + 1) hundredths")
     }
   }
 
   /// Also where the scale goes through gates and norms are shared with a residual.
   @Test(arguments: Fixture.allCases) func floatFunctionIsPreserved(_ fixture: Fixture) throws {
     let setting = try MethodSetting.of(fixture)
-    for text in ["osplus,grid=paper", "os", "os,symmetric=true,ratio=0.9", "fptq", "minmax"] {
+    for text in ["osplus,grid=paper", "osplus,grid=refined,samples=1", "os", "os,symmetric=true,ratio=0.9", "fptq", "minmax"] {
       var options = ConversionOptions()
       options.bits = 6
       options.threadCount = 2

@@ -64,6 +64,17 @@ import _OTTestSupport
       $0.granularity = .perGroup(size: 64)
       $0.activations = .group(size: 32)
     },
+    Case("asymmetric groups of activations, in place", .perToken) {
+      $0.bits = 6
+      $0.activations = .asymmetricGroup(size: 64)
+      $0.compression = .none
+    },
+    Case("asymmetric groups of activations and of weights", .perToken) {
+      $0.bits = 4
+      $0.activationBits = 5
+      $0.granularity = .perGroup(size: 64)
+      $0.activations = .asymmetricGroup(size: 32)
+    },
     Case("asymmetric tokens, in place", .perToken) {
       $0.bits = 6
       $0.activations = .asymmetricToken
@@ -140,14 +151,18 @@ import _OTTestSupport
     case .static(let bits, _):
       let largest = Float(1 << (bits - 1) - 1)
       return x.map { Double(min(max($0.rounded(.toNearestOrEven), -largest - 1), largest)) }
-    case .asymmetric(let bits):
+    case .asymmetric(let bits, let groupSize):
       let (low, high) = (-Float(1 << (bits - 1)), Float(1 << (bits - 1) - 1))
-      let (least, greatest) = (min(x.min() ?? 0, 0), max(x.max() ?? 0, 0))
-      let scale = greatest / (high - low) - least / (high - low)
-      let zero = min(max((low - least / scale).rounded(.toNearestOrEven), low), high)
-      return x.map {
-        let code = min(max(($0 / scale).rounded(.toNearestOrEven) + zero, low), high)
-        return Double(code - zero) * Double(scale)
+      return stride(from: x.startIndex, to: x.endIndex, by: groupSize ?? x.count).flatMap { first in
+        let group = x[first..<min(first + (groupSize ?? x.count), x.endIndex)]
+        let (least, greatest) = (min(group.min() ?? 0, 0), max(group.max() ?? 0, 0))
+        let scale = greatest / (high - low) - least / (high - low)
+        guard scale > 0 else { return group.map { _ in 0.0 } }
+        let zero = min(max((low - least / scale).rounded(.toNearestOrEven), low), high)
+        return group.map {
+          let code = min(max(($0 / scale).rounded(.toNearestOrEven) + zero, low), high)
+          return Double(code - zero) * Double(scale)
+        }
       }
     case .dynamic(let bits, let groupSize):
       let largest = Float(1 << (bits - 1) - 1)

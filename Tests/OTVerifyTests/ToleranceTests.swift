@@ -15,10 +15,12 @@ import Testing
     let tolerance = try tolerance(
       """
       {"maximumErrorInSteps": 0.75, "minimumSqnrDecibels": {"6": 25}, "maximumRelativeError": 1e-4,
+       "maximumOutputErrorRatio": 0.9375,
        "layers": {"maximumRelativeError": {"w6a6-static": 0.25, "w8a16": 0.125}, "minimumCosine": 0.5},
        "model": {"maximumPerplexityRatio": 1.5, "maximumMeanDivergence": {"w8a16": 0.75}, "minimumTop1Agreement": 0.875,
                  "minimumCosine": 0.625}}
       """)
+    #expect(tolerance.maximumOutputErrorRatio == 0.9375 && Tolerance().maximumOutputErrorRatio == 1)
     #expect(tolerance.maximumErrorInSteps == 0.75 && tolerance.maximumRelativeError == 1e-4)
     #expect(tolerance.minimumSQNRDecibels[6] == 25 && tolerance.minimumSQNRDecibels[8] == 30)
     #expect(tolerance.maximumLayerError.value(for: w6a6) == 0.25)

@@ -59,8 +59,9 @@ struct ot_offset_row {
 ///   e[g] = sum over the k of g of u[n][k] * x[m][k], less zero_point[n] * groups[m][g].sum;
 ///   y[m][n] = the sum of groups[m][g].scale * (float)e[g] from the first group on,
 ///     multiply and add fused.
-/// Then codes x are -127 ... 127 and a group has 32, 64, 128 or 256 columns, so that
-/// e[g] is exact as a float.
+/// Then a group has 32, 64, 128 or 256 columns, so that e[g] is exact as a float. Codes x
+/// are -127 ... 127; or, where groups have codes of 0, any, and e[g] is less
+/// group_zeros[m][g] * weight_sums[n][g], the sum over the k of g of u[n][k] - zero_point[n].
 struct ot_product {
   /// The first row tile of weight codes (Swift's `TileLayout`), packed, and the
   /// bytes from one row tile to the next. Offset 0 is column 0.
@@ -84,6 +85,10 @@ struct ot_product {
   size_t group_stride;
   /// [16 * tile_count], 0 ... 255.
   const int32_t *_Nullable zero_point;
+  /// Codes of 0, `group_stride` a row as `groups`; none: all are 0.
+  const int32_t *_Nullable group_zeros;
+  /// With them, [tile_count][group_stride][16].
+  const int32_t *_Nullable weight_sums;
 };
 
 enum {

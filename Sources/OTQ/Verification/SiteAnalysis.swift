@@ -207,22 +207,32 @@ extension ActivationQuantization {
     var result = [Float](repeating: 0, count: values.values.count)
     var codes = [Int8](repeating: 0, count: width)
     let groups = UnsafeMutableBufferPointer<CodeRow>.allocate(capacity: max(1, width))
-    defer { groups.deallocate() }
+    let zeros = UnsafeMutableBufferPointer<Int32>.allocate(capacity: max(1, width))
+    defer {
+      groups.deallocate()
+      zeros.deallocate()
+    }
     for row in 0..<values.rowCount {
       let start = row * width
       Array(values[row]).withUnsafeBufferPointer { values in
         codes.withUnsafeMutableBufferPointer { codes in
-          func write(_ scale: (Int) -> Float, zero: Int = 0) {
-            for channel in 0..<width { result[start + channel] = scale(channel) * Float(Int(codes[channel]) - zero) }
+          func write(_ scale: (Int) -> Float, zero: (Int) -> Int32 = { _ in 0 }) {
+            for channel in 0..<width {
+              result[start + channel] = scale(channel) * Float(Int32(codes[channel]) - zero(channel))
+            }
           }
           switch self {
           case .float: for channel in 0..<width { result[start + channel] = values[channel] }
           case .static(let bits, _):
             _ = kernels.quantizeStatically(values, bits: bits, into: codes)
             write { _ in 1 }
-          case .asymmetric(let bits):
+          case .asymmetric(let bits, nil):
             let meaning = kernels.quantizeAsymmetrically(values, bits: bits, into: codes)
-            write({ _ in meaning.scale }, zero: Int(meaning.zero))
+            write({ _ in meaning.scale }, zero: { _ in meaning.zero })
+          case .asymmetric(let bits, let size?):
+            kernels.quantizeGroupsAsymmetrically(
+              values, bits: bits, groupSize: size, into: codes, groups: groups, zeros: zeros)
+            write({ groups[$0 / size].scale }, zero: { zeros[$0 / size] })
           case .dynamic(let bits, nil):
             let meaning = kernels.quantizeDynamically(values, bits: bits, into: codes)
             write { _ in meaning.scale }

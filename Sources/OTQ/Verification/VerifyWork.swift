@@ -57,7 +57,7 @@ package struct VerifyWork: Sendable {
     let sequences =
       options.level == .weights ? nil : try models.map { try self.sequences(for: $0.packed, and: $0.source) }
     let findings = try models.map { try self.findings($0.packed, $0.source, observer) } ?? []
-    let weights = try WeightVerification(
+    var weights = try WeightVerification(
       of: file, reference: source, tolerance: allowed, threadCount: options.threads,
       progress: observer.begin(.verifying))
     if let models, let sequences {
@@ -68,6 +68,14 @@ package struct VerifyWork: Sendable {
           weights: StoredWeights(graph: models.packed.graph, container: file.container),
           sequences: sequences.sequences, file: path, comparesOutputs: options.level == .model, tolerance: allowed,
           threadCount: options.threads, progress: progress)
+      }
+      if let comparison = try OutputComparison(of: file, source: source, threadCount: options.threads) {
+        let errors = try Refusal.naming(path) {
+          try comparison.run(
+            packed: models.packed.executor, float: models.source.executor,
+            sequences: SiteAnalysis.sample(of: sequences.sequences))
+        }
+        weights.add(outputErrors: errors, tolerance: allowed)
       }
       run?.add(trials: file.container.metadata["method"]?["trials"])
       // Only the page shows them.

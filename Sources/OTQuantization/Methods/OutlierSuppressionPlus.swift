@@ -11,7 +11,8 @@ import OTObservation
 ///   K = max(100, ⌊max(x − z) / 0.5⌋), the first t with the least error Σ(y − ŷ)² on whole samples; y is
 ///   attention's value for queries, keys and values (equation 7), the product for a gate and what it
 ///   gates, else the linears' own. There the activation has the static range [−t, t], or its scales per
-///   token, and the weights are rounded to the nearest. `grid=paper` has t = T·k / 100, k = 1 … 100, instead.
+///   token, and the weights are rounded to the nearest. `grid=paper` has t = T·k / 100, k = 1 … 100, instead, and
+///   `grid=refined` of these every tenth, and then those five, two and one from the best so far: 16 of them.
 ///
 /// It acts where a norm feeds the site, and where a gate does and the scale goes into the linear that is
 /// gated (LLaMA's down_proj through up_proj), there without a shift. All other sites have one range. Either step may be
@@ -26,6 +27,8 @@ package struct OutlierSuppressionPlus: QuantizationMethod {
     case program
     /// Those of the paper.
     case paper
+    /// Of the paper's those that a search from coarse to fine leads to.
+    case refined
   }
 
   /// The quantizer of activations.
@@ -73,12 +76,8 @@ package struct OutlierSuppressionPlus: QuantizationMethod {
   /// - Throws: `Refusal` with rule `statistics-missing`, or as trials.
   package func plan(_ site: SiteContext) throws -> SitePlan {
     guard let search = try Search(self, site) else { return try site.plan(form, range: site.range()) }
-    var best: (threshold: Float, error: Double)?
-    for threshold in scales ? search.thresholds : [] {
-      let error = try search.error(threshold)
-      if error < best?.error ?? .infinity { best = (threshold, error) }
-    }
-    let transform = search.transform(best?.threshold ?? search.largest)
+    let threshold = !scales ? nil : grid == .refined ? try search.refined() : try search.best(of: search.thresholds)
+    let transform = search.transform(threshold ?? search.largest)
     return try site.plan(form, after: transform, range: site.range(after: transform))
   }
 
@@ -88,7 +87,8 @@ package struct OutlierSuppressionPlus: QuantizationMethod {
     package let shift: [Float]?
     /// T, the greatest threshold.
     package let largest: Float
-    /// The thresholds, in the order in which they are tried; none where T is below the least of the program's grid.
+    /// The thresholds, in the order in which they are tried; none where T is below the least of the program's grid, or
+    /// where a search chooses them.
     package let thresholds: [Float]
     private let maxima: [Float]
     private let site: SiteContext
@@ -118,6 +118,37 @@ package struct OutlierSuppressionPlus: QuantizationMethod {
         shift: shift, scale: maxima.map { threshold > 0 ? max(1, $0 / threshold) : 1 })
     }
 
+    /// The first of some thresholds with the least error; nil where none has an error that is a number.
+    ///
+    /// - Throws: as trials.
+    func best(of thresholds: [Float]) throws -> Float? {
+      var best: (threshold: Float, error: Double)?
+      for threshold in thresholds {
+        let error = try error(threshold)
+        if error < best?.error ?? .infinity { best = (threshold, error) }
+      }
+      return best?.threshold
+    }
+
+    /// The hundredth of T that a search from coarse to fine leads to, times T.
+    ///
+    /// - Throws: as trials.
+    func refined() throws -> Float? {
+      var best: (part: Int, error: Double)?
+      func take(_ part: Int) throws {
+        guard (1...100).contains(part) else { return }
+        let error = try error(largest * Float(part) / 100)
+        if error < best?.error ?? .infinity { best = (part, error) }
+      }
+      for part in stride(from: 10, through: 100, by: 10) { try take(part) }
+      for step in [5, 2, 1] {
+        guard let middle = best?.part else { return nil }
+        try take(middle - step)
+        try take(middle + step)
+      }
+      return best.map { largest * Float($0.part) / 100 }
+    }
+
     /// Σ(y − ŷ)² with a threshold.
     ///
     /// - Throws: as trials.
@@ -129,7 +160,11 @@ package struct OutlierSuppressionPlus: QuantizationMethod {
   }
 
   private static func thresholds(_ grid: Grid, from top: Double, to bottom: Double, positive: Double) -> [Float] {
-    guard grid == .program else { return (1...100).map { Float(top * Double($0) / 100) } }
+    switch grid {
+    case .program: break
+    case .paper: return (1...100).map { Float(top * Double($0) / 100) }
+    case .refined: return []
+    }
     guard top >= bottom else { return [] }
     let count = max(100, (positive / 0.5).rounded(.down))
     let step = (top - bottom) / count

@@ -27,10 +27,10 @@ package struct SiteChoice: QuantizationMethod {
   package static let standardCandidates = [
     Candidate("per-token", PerToken()), Candidate("outliertune", OutlierTune()),
     Candidate("smoothquant", SmoothQuant()),
-    // A hundred thresholds: those of the authors' program are thousands where a token has giant values.
+    // Few thresholds: those of the authors' program are thousands where a token has giant values.
     Candidate(
-      "osplus,activations=token,grid=paper,samples=1",
-      OutlierSuppressionPlus(form: .token, grid: .paper, sampleCount: 1)),
+      "osplus,activations=token,grid=refined,samples=1",
+      OutlierSuppressionPlus(form: .token, grid: .refined, sampleCount: 1)),
     Candidate("best,rotate=false", Best(isRotated: false)), Candidate("hadamard", Hadamard()),
     Candidate("best", Best()),
   ]

@@ -205,6 +205,9 @@ struct FittedGPTQ: WeightRounding {
   /// The search for ranges; nil: they reach all weights.
   let search: ClipSearch?
 
+  /// The BLAS puts all shares in another order for each block, which takes as long as the product of few rows.
+  var rowsAtATime: Int { 64 }
+
   func limits(_ weights: WeightRows) -> [Float]? { search?.limits(weights) }
 
   var unclipped: any WeightRounding {

@@ -41,6 +41,9 @@ package struct WeightBlock {
 ///
 /// Rows are independent of each other. Blocks of a weight are rounded in any order, on several threads.
 package protocol WeightRounding: Sendable {
+  /// Rows of a block, but for the last of a weight: as few as stay in the cache, or more where they share work.
+  var rowsAtATime: Int { get }
+
   /// The largest |w| that the range of each group of each row reaches to, `[row, group]`; nil: to all its weights.
   func limits(_ weights: WeightRows) -> [Float]?
 
@@ -57,6 +60,8 @@ package protocol WeightRounding: Sendable {
 }
 
 extension WeightRounding {
+  /// 16.
+  package var rowsAtATime: Int { 16 }
   /// None.
   package func limits(_ weights: WeightRows) -> [Float]? { nil }
   /// Itself.

@@ -49,8 +49,8 @@ struct Program: Sendable {
     case dynamic(bits: Int)
     /// With one scale and one code of 0 per row.
     case asymmetric(bits: Int)
-    /// With one scale per so many columns of a row.
-    case groups(bits: Int, size: Int)
+    /// With one scale per so many columns of a row, and where they are asymmetric one code of 0.
+    case groups(bits: Int, size: Int, isAsymmetric: Bool)
     /// Three limbs of base 256 per value and one scale per row: as precise as float32, where
     /// packed weights meet float activations.
     case limbs
@@ -74,8 +74,14 @@ struct Program: Sendable {
 
     /// Columns that share a scale; nil: none do, or all of a row.
     var groupSize: Int? {
-      if case .groups(_, let size) = self { return size }
+      if case .groups(_, let size, _) = self { return size }
       return nil
+    }
+
+    /// True when groups have codes of 0 of their own.
+    var hasGroupZeros: Bool {
+      if case .groups(_, _, true) = self { return true }
+      return false
     }
   }
 
@@ -101,9 +107,12 @@ struct Program: Sendable {
     /// Runs of columns of all partitions.
     var runCount: Int { partitions.reduce(0) { $0 + $1.count } }
 
-    /// Integers, then the scale, the sums of each run of columns and the code of 0, or the groups.
+    /// Integers, then the scale, the sums of each run of columns and the code of 0, or the groups and their codes of 0.
     var bytesPerRow: Int {
-      guard groupCount == 0 else { return paddedChannelCount + groupCount * MemoryLayout<CodeRow>.stride }
+      guard groupCount == 0 else {
+        return paddedChannelCount + groupCount
+          * (MemoryLayout<CodeRow>.stride + (quantization.hasGroupZeros ? MemoryLayout<Int32>.stride : 0))
+      }
       return
         quantization.limbCount * (paddedChannelCount + 4 * runCount) + 4 + (quantization.hasRowZeros ? 4 : 0)
     }

@@ -183,9 +183,10 @@ struct ProgramCompiler {
     switch graph.activations[producer] ?? .float {
     case .float: return .limbs
     case .static(let bits, _): return .static(bits: bits)
-    case .asymmetric(let bits): return .asymmetric(bits: bits)
+    case .asymmetric(let bits, nil): return .asymmetric(bits: bits)
+    case .asymmetric(let bits, let size?): return .groups(bits: bits, size: size, isAsymmetric: true)
     case .dynamic(let bits, nil): return .dynamic(bits: bits)
-    case .dynamic(let bits, let size?): return .groups(bits: bits, size: size)
+    case .dynamic(let bits, let size?): return .groups(bits: bits, size: size, isAsymmetric: false)
     }
   }
 

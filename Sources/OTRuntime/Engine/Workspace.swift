@@ -188,6 +188,12 @@ struct QuantizedRows {
       + (row - origin) * groupCount
   }
 
+  /// The codes of 0 of a row's groups, where they have some: behind the groups of all rows.
+  func groupZeros(row: Int) -> UnsafeMutablePointer<Int32> {
+    UnsafeMutableRawPointer(groups(row: origin + capacity)).assumingMemoryBound(to: Int32.self)
+      + (row - origin) * groupCount
+  }
+
   /// The code of 0 of a row, where rows have one.
   func zero(row: Int) -> UnsafeMutablePointer<Int32> {
     sums(row: row, run: runCount)

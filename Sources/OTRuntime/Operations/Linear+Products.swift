@@ -156,15 +156,26 @@ extension Pass {
           let parts = UnsafeMutableBufferPointer(
             start: UnsafeMutableRawPointer(products.base).bindMemory(to: Float.self, capacity: products.count),
             count: products.count)
-          matrix.withPackedCodes { packed in
-            kernels.multiply(
-              packed, layout: layout, bits: matrix.bits, rowTiles: tiles, columns: columns, activations: activations,
-              groups: Kernels.ActivationGroups(
-                size: size,
-                rows: UnsafeBufferPointer(
-                  start: place.groups(row: rows.lowerBound), count: rows.count * place.groupCount),
-                zeroPoints: UnsafeBufferPointer(rebasing: zeroPoints[steps])),
-              rowCount: rows.count, into: parts, resultStride: tiles.count * 16, scratch: codes)
+          var groups = Kernels.ActivationGroups(
+            size: size,
+            rows: UnsafeBufferPointer(
+              start: place.groups(row: rows.lowerBound), count: rows.count * place.groupCount),
+            zeroPoints: UnsafeBufferPointer(rebasing: zeroPoints[steps]))
+          let weightSums = product.weightSums?.ofGroups
+          (weightSums ?? []).withUnsafeBufferPointer { sums in
+            if weightSums != nil {
+              let ofTiles = tiles.lowerBound * 16 * place.groupCount..<tiles.upperBound * 16 * place.groupCount
+              groups.offsets = (
+                zeros: UnsafeBufferPointer(
+                  start: place.groupZeros(row: rows.lowerBound), count: rows.count * place.groupCount),
+                weightSums: UnsafeBufferPointer(rebasing: sums[ofTiles])
+              )
+            }
+            matrix.withPackedCodes { packed in
+              kernels.multiply(
+                packed, layout: layout, bits: matrix.bits, rowTiles: tiles, columns: columns, activations: activations,
+                groups: groups, rowCount: rows.count, into: parts, resultStride: tiles.count * 16, scratch: codes)
+            }
           }
           sums = .groups(UnsafeBufferPointer(parts))
         } else {
@@ -183,7 +194,8 @@ extension Pass {
             zeroPoints: UnsafeBufferPointer(rebasing: zeroPoints[steps.prefix(channels.count)]))
         }
         matrix.scales.withUnsafeBufferPointer { scales in
-          withUnsafeBuffers(product.bias ?? [], product.weightSums?[index] ?? []) { bias, weightSums in
+          let runSums = product.weightSums?.ofRun(index)
+          withUnsafeBuffers(product.bias ?? [], runSums ?? []) { bias, weightSums in
             var epilogue = Epilogue(
               sums, productStride: tiles.count * 16,
               scales: UnsafeBufferPointer(rebasing: scales[steps.prefix(channels.count)]),
@@ -193,7 +205,7 @@ extension Pass {
               rowCount: rows.count,
               target: UnsafeMutableBufferPointer(start: target, count: (rows.count - 1) * outWidth + channels.count),
               targetStride: outWidth)
-            if product.weightSums != nil {
+            if runSums != nil {
               epilogue.offsets = (
                 zeros: UnsafeBufferPointer(start: place.zero(row: rows.lowerBound), count: rows.count),
                 weightSums: UnsafeBufferPointer(rebasing: weightSums[channels])

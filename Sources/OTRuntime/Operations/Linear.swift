@@ -17,17 +17,35 @@ final class Product: Sendable {
     case add(Program.ValueID)
   }
 
+  /// Σ (u − zeroPoint) of each output channel.
+  enum WeightSums {
+    /// By run of columns.
+    case runs([[Int32]])
+    /// By group of activations, `[row tiles, groups, 16]`.
+    case groups([Int32])
+
+    /// Those of a run.
+    func ofRun(_ index: Int) -> [Int32]? {
+      if case .runs(let sums) = self { sums[index] } else { nil }
+    }
+
+    /// Those of groups.
+    var ofGroups: [Int32]? {
+      if case .groups(let sums) = self { sums } else { nil }
+    }
+  }
+
   let linear: Linear
   let weights: Weights
   let bias: [Float]?
   let epilogue: Epilogue
   let from: Program.ValueID
   let to: Program.ValueID
-  /// Σ (u − zeroPoint) of each output channel, by run of columns, where tokens have codes of 0.
-  let weightSums: [[Int32]]?
+  /// Where tokens or their groups have codes of 0.
+  let weightSums: WeightSums?
 
   init(
-    linear: Linear, weights: Weights, weightSums: [[Int32]]?, bias: [Float]?, epilogue: Epilogue,
+    linear: Linear, weights: Weights, weightSums: WeightSums?, bias: [Float]?, epilogue: Epilogue,
     from: Program.ValueID, to: Program.ValueID
   ) {
     self.weightSums = weightSums
@@ -91,9 +109,13 @@ extension ProductStage {
       // The linear has no value of its own, but it is done.
       compiler.valueIDs[node.name] = to
       let weights = weights(of: node, linear, from, compiler)
-      var weightSums: [[Int32]]?
-      if case .packed(let matrix, let id, _) = weights, compiler.quantizedValues[id].quantization.hasRowZeros {
-        weightSums = try matrix.weightSums()
+      var weightSums: Product.WeightSums?
+      if case .packed(let matrix, let id, _) = weights {
+        let quantization = compiler.quantizedValues[id].quantization
+        if quantization.hasRowZeros { weightSums = .runs(try matrix.weightSums()) }
+        if quantization.hasGroupZeros, let size = quantization.groupSize {
+          weightSums = .groups(try matrix.weightSums(groupSize: size))
+        }
       }
       products.append(
         Product(

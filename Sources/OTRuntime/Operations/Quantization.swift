@@ -34,10 +34,15 @@ final class QuantizationStep: RowStep {
         let result = kernels.quantizeAsymmetrically(x, bits: bits, into: target)
         (place.scale(row: row).pointee, place.zero(row: row).pointee) = (result.scale, result.zero)
         sums.0 = result.sum
-      case .groups(let bits, let size):
-        kernels.quantizeGroups(
-          x, bits: bits, groupSize: size, into: target,
-          groups: UnsafeMutableBufferPointer(start: place.groups(row: row), count: place.groupCount))
+      case .groups(let bits, let size, let isAsymmetric):
+        let groups = UnsafeMutableBufferPointer(start: place.groups(row: row), count: place.groupCount)
+        if isAsymmetric {
+          kernels.quantizeGroupsAsymmetrically(
+            x, bits: bits, groupSize: size, into: target, groups: groups,
+            zeros: UnsafeMutableBufferPointer(start: place.groupZeros(row: row), count: place.groupCount))
+        } else {
+          kernels.quantizeGroups(x, bits: bits, groupSize: size, into: target, groups: groups)
+        }
         // Each group has its sum.
         continue
       case .limbs:

@@ -6,19 +6,20 @@ extension HTMLReport {
       [
         status(finding.faults), name(finding.name), cell(finding.storage), histogram(finding),
         number(finding.sqnrDecibels.map { ReportNumber.fixed($0, 1) } ?? ""), number(maximumError(finding)),
+        number(finding.outputErrors.map { ReportNumber.fixed($0.ratio, 3) } ?? ""),
       ]
     }
     let content = table(
       "Tensors of the source, in its order",
       [
         ("", false), ("tensor", false), ("stored as", false), ("codes", false), ("SQNR dB", true),
-        ("largest error", true),
+        ("largest error", true), ("outputs", true),
       ], rows)
     let quantized = findings.count { $0.sqnrDecibels != nil }
     return section(
       "weights", "Weights",
       "Every weight was computed again from the source. The histograms count the integers of a tensor, from the least code to "
-        + "the greatest; heights are logarithms.",
+        + "the greatest; heights are logarithms. Outputs: what a linear's outputs lose on text, relative to what they lose with each weight rounded to nearest.",
       findings.count > 40
         ? .element(
           "details", [:],

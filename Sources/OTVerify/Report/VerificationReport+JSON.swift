@@ -38,6 +38,7 @@ extension TensorFinding {
       "faults": .array(faults.map { .string($0) }),
     ]
     if let sqnrDecibels { entry["sqnrDecibels"] = .finite(sqnrDecibels) }
+    if let outputErrors { entry["outputErrorRatio"] = .finite(outputErrors.ratio) }
     return .object(entry)
   }
 }

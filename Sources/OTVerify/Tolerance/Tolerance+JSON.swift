@@ -12,6 +12,7 @@ extension Tolerance {
       switch key {
       case "maximumErrorInSteps": maximumErrorInSteps = try reader.number(value, key, 0...255)
       case "maximumRelativeError": maximumRelativeError = try reader.number(value, key, 0...1e6)
+      case "maximumOutputErrorRatio": maximumOutputErrorRatio = try reader.number(value, key, 0...1e6)
       case "minimumSqnrDecibels": try reader.byBits(value, key, into: &minimumSQNRDecibels)
       case "layers": try readLayers(value, reader)
       default: try readModel(value, reader)
@@ -19,7 +20,9 @@ extension Tolerance {
     }
   }
 
-  static let knownMembers = ["maximumErrorInSteps", "minimumSqnrDecibels", "maximumRelativeError", "layers", "model"]
+  static let knownMembers = [
+    "maximumErrorInSteps", "minimumSqnrDecibels", "maximumOutputErrorRatio", "maximumRelativeError", "layers", "model",
+  ]
 
   private mutating func readLayers(_ json: JSONValue, _ reader: ToleranceReader) throws {
     let known = ["maximumRelativeError", "minimumCosine"]

@@ -14,6 +14,9 @@ package struct Tolerance: Sendable, Hashable {
   /// Decibels that a weight may lose of its signal to noise where it was rounded by a rule that lets
   /// weights make up for each other's errors.
   package var feedbackDecibels = 6.0
+  /// Largest error of a linear's outputs on text where its weights were rounded by such a rule, relative to that of the
+  /// nearest values of the same scales.
+  package var maximumOutputErrorRatio = 1.0
   /// Largest |p − p̂| of a float parameter (norms and biases), relative to the
   /// largest of its tensor.
   package var maximumRelativeError = 1e-5

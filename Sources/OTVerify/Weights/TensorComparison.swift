@@ -96,7 +96,8 @@ struct TensorComparison {
     let zeroPoint = zeroPoints.reduce(0) { $0 + Double($1) } / Double(max(zeroPoints.count, 1))
     return TensorFinding(
       name: tensor.source?.name ?? tensor.name, storage: tensor.storageDescription, sqnrDecibels: decibels,
-      maximumError: total.maximum, faults: faults, codeCounts: total.codeCounts, zeroPoint: zeroPoint)
+      maximumError: total.maximum, faults: faults, codeCounts: total.codeCounts, zeroPoint: zeroPoint,
+      storedName: tensor.name)
   }
 
   private struct BlockError: Sendable {

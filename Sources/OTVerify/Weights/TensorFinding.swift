@@ -11,8 +11,12 @@ package struct TensorFinding: Sendable {
   /// Largest |w − ŵ| in steps where the code is not at an end of its range;
   /// for float parameters, relative to the largest of the tensor.
   package let maximumError: Double
+  /// The name of the tensor in the file.
+  package let storedName: String
+  /// What it loses of its linear's outputs on text; nil where that was not looked at.
+  package internal(set) var outputErrors: OutputComparison.Errors?
   /// The faults, in words; empty when there is none.
-  package let faults: [String]
+  package internal(set) var faults: [String]
   /// Count of each quantized value, 2^bits counts; empty unless quantized.
   package let codeCounts: [Int]
   /// Codes that stand for 0 in the mean over the scales; nil unless quantized.
@@ -21,9 +25,10 @@ package struct TensorFinding: Sendable {
   /// Puts the figures together.
   package init(
     name: String, storage: String, sqnrDecibels: Double? = nil, maximumError: Double = 0, faults: [String],
-    codeCounts: [Int] = [], zeroPoint: Double? = nil
+    codeCounts: [Int] = [], zeroPoint: Double? = nil, storedName: String? = nil
   ) {
     (self.name, self.storage, self.sqnrDecibels) = (name, storage, sqnrDecibels)
+    self.storedName = storedName ?? name
     (self.maximumError, self.faults) = (maximumError, faults)
     (self.codeCounts, self.zeroPoint) = (codeCounts, zeroPoint)
   }

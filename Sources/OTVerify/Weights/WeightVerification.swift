@@ -10,7 +10,7 @@ import OTTensor
 package struct WeightVerification: Sendable {
   /// A finding for every node whose operation differs, then one for every tensor
   /// of the source, and of the file.
-  package let findings: [TensorFinding]
+  package private(set) var findings: [TensorFinding]
   /// Oddities that are no faults.
   package let notes: [String]
 
@@ -22,6 +22,21 @@ package struct WeightVerification: Sendable {
   /// Puts the figures together.
   package init(findings: [TensorFinding], notes: [String]) {
     (self.findings, self.notes) = (findings, notes)
+  }
+
+  /// Adds to weights what they lose of their linears' outputs, and judges them by it.
+  ///
+  /// - Parameter errors: by the tensor's name in the file.
+  package mutating func add(outputErrors errors: [String: OutputComparison.Errors], tolerance: Tolerance) {
+    for index in findings.indices {
+      guard let found = errors[findings[index].storedName] else { continue }
+      findings[index].outputErrors = found
+      let limit = tolerance.maximumOutputErrorRatio
+      guard !(found.ratio <= limit) else { continue }
+      findings[index].faults.append(
+        "on this text its linear's outputs are \(found.ratio.rounded(toPlaces: 3)) times as wrong as with each weight "
+          + "rounded to nearest, \(limit) is allowed")
+    }
   }
 
   /// Compares `file` with the checkpoint it was made from.
