@@ -145,7 +145,7 @@ import _OTTestSupport
   }
 
   /// What is not read is refused by its name.
-  @Test(arguments: ["deepseek_v32", "mamba2", "rwkv7", "qwen3_next", "lfm2"])
+  @Test(arguments: ["deepseek_v32", "minimax_m2", "perceiver"])
   func unknownTypesAreNamed(_ type: String) throws {
     let refusal = try #require(
       #expect(throws: Refusal.self) { try model("neox", #""model_type": "\#(type)", "architectures": null"#) })

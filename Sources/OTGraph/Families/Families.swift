@@ -106,6 +106,7 @@ package enum Families {
     }
     if let type {
       if let stated { return stated }
+      if let refusal = RecurrentModels.refusal(type, file: configuration.file) { throw refusal }
       throw unknown("models of type '\(type)' are not known", file: configuration.file, remedy: withoutGraph)
     }
     // The family whose prefix the names have, before others behind a wrapper; of families of which one has all of
