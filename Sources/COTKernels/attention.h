@@ -185,11 +185,11 @@ OT_INLINE void add_values(
   const float *weights = b->scores + r * ot_key_block + (start - first);
   const float *values = a->values + start * a->value_stride;
   float *accumulators = b->accumulators + (size_t)r * b->padded;
-  size_t whole = a->head_size / 16;
+  size_t whole = a->value_size / 16;
   multiply_add_all(
       rows, 0, weights, ot_key_block, values, a->value_stride, 16, end - start, accumulators,
       b->padded, whole);
-  if (whole * 16 < a->head_size)
+  if (whole * 16 < a->value_size)
     multiply_add(
         rows, 1, 0, weights, ot_key_block, b->tails + (start - first) * 16, 16, 16, end - start,
         accumulators + whole * 16, b->padded);
@@ -239,12 +239,12 @@ OT_INLINE void finish_queries(const struct ot_query_block *b, int rows) {
     f32x16 value = OT_LOAD(f32x16, accumulators + (k)) * factor;                  \
     OT_STORE_N(y + (k), value, n);                                                \
   }
-      OT_EACH_STEP(a->head_size, STEP)
+      OT_EACH_STEP(a->value_size, STEP)
 #undef STEP
     } else if (position < a->key_count) {
-      __builtin_memcpy(y, a->values + position * a->value_stride, a->head_size * sizeof *y);
+      __builtin_memcpy(y, a->values + position * a->value_stride, a->value_size * sizeof *y);
     } else {
-      __builtin_memset(y, 0, a->head_size * sizeof *y);
+      __builtin_memset(y, 0, a->value_size * sizeof *y);
     }
   }
 }
@@ -262,7 +262,7 @@ OT_INLINE void attend(struct ot_query_block *b, int rows, size_t query) {
     for (size_t c = 0; c < b->padded; c += 16)
       OT_STORE(b->accumulators + (size_t)r * b->padded + c, splat(0));
   }
-  size_t last_end = b->end[rows - 1], whole = a->head_size / 16 * 16;
+  size_t last_end = b->end[rows - 1], whole = a->value_size / 16 * 16;
   size_t first = b->begin[0] / ot_key_block * ot_key_block;
   for (; first < last_end; first += ot_key_block) {
     size_t end = last_end - first < ot_key_block ? last_end : first + ot_key_block;
@@ -271,9 +271,9 @@ OT_INLINE void attend(struct ot_query_block *b, int rows, size_t query) {
         rows, 1, a->q + query * a->q_stride, a->q_stride, a->keys + first * a->head_size, 16,
         a->head_size * 16, a->head_size, b->scores, ot_key_block, vector_count);
     for (int r = 0; r < rows; r++) weigh(b, r, first, vector_count);
-    for (size_t key = first; whole < a->head_size && key < end; key++) {
+    for (size_t key = first; whole < a->value_size && key < end; key++) {
       const float *tail = a->values + key * a->value_stride + whole;
-      f32x16 padded = OT_LOAD_SOME(f32x16, tail, (a->head_size - whole) * sizeof *tail, splat(0));
+      f32x16 padded = OT_LOAD_SOME(f32x16, tail, (a->value_size - whole) * sizeof *tail, splat(0));
       OT_STORE(b->tails + (key - first) * 16, padded);
     }
     add_seen_values(b, rows, first, end);
@@ -291,7 +291,7 @@ OT_KERNEL void attention(const struct ot_attention *a) {
       .maxima = scratch + ot_scratch_maxima,
       .tails = scratch + ot_scratch_values,
       .accumulators = scratch + ot_scratch_accumulators,
-      .padded = ot_padded_head_size(a->head_size),
+      .padded = ot_padded_head_size(a->value_size),
   };
   size_t query = 0;
   for (; query + OT_ATTENTION_QUERIES <= a->query_count; query += OT_ATTENTION_QUERIES)

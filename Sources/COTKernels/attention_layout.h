@@ -13,7 +13,7 @@ enum {
   ot_most_queries = 8,
   // Scratch, in floats: scores or weights [queries][64], sums [queries][16],
   // maxima [16], the last channels of a block of values [64][16], and the
-  // accumulators [queries][padded head size].
+  // accumulators [queries][padded value size].
   ot_scratch_sums = ot_most_queries * ot_key_block,
   ot_scratch_maxima = ot_scratch_sums + ot_most_queries * 16,
   ot_scratch_values = ot_scratch_maxima + 16,
@@ -23,7 +23,7 @@ enum {
 enum {
   // Scratch of attention of codes, in floats: scores [queries][128], steps of
   // weights [queries][128], two digits of weights [2][queries][128] in bytes,
-  // accumulators [queries][padded head size], and as many bytes for the queries.
+  // accumulators [queries][padded value size], and in bytes the queries, [queries][padded head size].
   ot_code_scratch_steps = ot_most_queries * OT_CODE_BLOCK,
   ot_code_scratch_digits = ot_code_scratch_steps + ot_most_queries * OT_CODE_BLOCK,
   ot_code_scratch_accumulators = ot_code_scratch_digits + 2 * ot_most_queries * OT_CODE_BLOCK / 4,

@@ -9,7 +9,7 @@ OT_INLINE void begin_queries(struct ot_code_queries *b, int rows, size_t query) 
   b->slope = a->slope * OT_LOG2_E;
   b->cap = a->soft_cap * OT_LOG2_E;
   b->maxima = splat(a->sink == NULL ? -__builtin_inff() : *a->sink * OT_LOG2_E);
-  __builtin_memset(b->codes, 0, b->padded * ot_most_queries);
+  __builtin_memset(b->codes, 0, ot_padded_head_size(a->head_size) * ot_most_queries);
   for (int r = 0; r < rows; r++) {
     size_t i = query + (size_t)r;
     const int8_t *codes = a->q + i * a->q_stride;
@@ -45,14 +45,14 @@ OT_INLINE void finish_code_queries(const struct ot_code_queries *b, int rows) {
     value = value + splat(0);                                                     \
     OT_STORE_N(y + (k), value, n);                                                \
   }
-      OT_EACH_STEP(a->head_size, STEP)
+      OT_EACH_STEP(a->value_size, STEP)
 #undef STEP
     } else if (position < a->key_count) {
       const int8_t *own = a->values + position / 4 * b->padded * 4 + position % 4;
-      for (size_t c = 0; c < a->head_size; c++)
+      for (size_t c = 0; c < a->value_size; c++)
         y[c] = a->value_scales[position] * (float)own[c * 4];
     } else {
-      __builtin_memset(y, 0, a->head_size * sizeof *y);
+      __builtin_memset(y, 0, a->value_size * sizeof *y);
     }
   }
 }
@@ -86,7 +86,7 @@ OT_INLINE void attend_codes(struct ot_code_queries *b, int rows, size_t query) {
 
 OT_KERNEL void code_attention(const struct ot_code_attention *a) {
   float *scratch = (float *)(((uintptr_t)a->scratch + 63) / 64 * 64);
-  size_t padded = ot_padded_head_size(a->head_size);
+  size_t padded = ot_padded_head_size(a->value_size);
   struct ot_code_queries b = {
       .a = a,
       .scores = scratch,

@@ -86,6 +86,7 @@ struct ot_code_queries {
   int8_t *codes;
   /// Steps of weights, for each query unless they see the same.
   float *steps, *accumulators;
+  /// Channels of a value, rounded up to 16.
   size_t padded;
 };
 

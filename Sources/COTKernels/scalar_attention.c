@@ -6,9 +6,10 @@
 #include "forms.h"
 #include "scalar_exponential.h"
 
-size_t ot_attention_scratch_count(size_t head_size) {
+size_t ot_attention_scratch_count(size_t head_size, size_t value_size) {
+  (void)head_size;
   // 16 more, so that the start can be moved to an address that suits vectors.
-  return ot_scratch_accumulators + ot_most_queries * ot_padded_head_size(head_size) + 16;
+  return ot_scratch_accumulators + ot_most_queries * ot_padded_head_size(value_size) + 16;
 }
 
 void ot_rotate_scalar(
@@ -65,7 +66,7 @@ void ot_attention_scalar(const struct ot_attention *a) {
       maximum = *a->sink;
       sums[0] = 1;
     }
-    for (size_t c = 0; c < a->head_size; c++) accumulators[c] = 0;
+    for (size_t c = 0; c < a->value_size; c++) accumulators[c] = 0;
     for (size_t first = begin / ot_key_block * ot_key_block; first < end; first += ot_key_block) {
       size_t count = end - first < ot_key_block ? end - first : ot_key_block;
       float largest = maximum;
@@ -80,13 +81,13 @@ void ot_attention_scalar(const struct ot_attention *a) {
       float correction = decay(maximum - reference);
       maximum = largest;
       for (int lane = 0; lane < lane_count; lane++) sums[lane] = sums[lane] * correction;
-      for (size_t c = 0; c < a->head_size; c++) accumulators[c] = accumulators[c] * correction;
+      for (size_t c = 0; c < a->value_size; c++) accumulators[c] = accumulators[c] * correction;
       for (size_t j = 0; j < count; j++) {
         float p = decay(scores[j] - reference);
         sums[j % lane_count] = sums[j % lane_count] + p;
         if (!is_seen(a, begin, first + j)) continue;
         const float *v = a->values + (first + j) * a->value_stride;
-        for (size_t c = 0; c < a->head_size; c++)
+        for (size_t c = 0; c < a->value_size; c++)
           accumulators[c] = fma_of(p, v[c], accumulators[c]);
       }
     }
@@ -94,7 +95,7 @@ void ot_attention_scalar(const struct ot_attention *a) {
       for (int lane = 0; lane < width; lane++) sums[lane] = sums[lane] + sums[lane + width];
     const float *own = position < a->key_count ? a->values + position * a->value_stride : NULL;
     // The largest weight is 1, so that a sum of 0 means that no key was seen, and that there is no sink.
-    for (size_t c = 0; c < a->head_size; c++) {
+    for (size_t c = 0; c < a->value_size; c++) {
       float value = sums[0] != 0 ? accumulators[c] * (1 / sums[0]) : own ? own[c] : 0;
       a->y[i * a->y_stride + c] = value;
     }

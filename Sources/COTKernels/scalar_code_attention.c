@@ -6,10 +6,10 @@
 #include "forms.h"
 #include "scalar_exponential.h"
 
-size_t ot_code_attention_scratch_count(size_t head_size) {
-  size_t padded = ot_padded_head_size(head_size);
+size_t ot_code_attention_scratch_count(size_t head_size, size_t value_size) {
+  size_t floats = ot_padded_head_size(value_size), bytes = ot_padded_head_size(head_size);
   // 16 more, so that the start can be moved to an address that suits vectors.
-  return ot_code_scratch_accumulators + ot_most_queries * padded * 5 / 4 + 16;
+  return ot_code_scratch_accumulators + ot_most_queries * (floats + bytes / 4) + 16;
 }
 
 static size_t key_place(size_t position, size_t channel, size_t head_size) {
@@ -17,8 +17,8 @@ static size_t key_place(size_t position, size_t channel, size_t head_size) {
   return ((position / 16 * words + channel / 4) * 16 + position % 16) * 4 + channel % 4;
 }
 
-static size_t value_place(size_t position, size_t channel, size_t head_size) {
-  return (position / 4 * ot_padded_head_size(head_size) + channel) * 4 + position % 4;
+static size_t value_place(size_t position, size_t channel, size_t value_size) {
+  return (position / 4 * ot_padded_head_size(value_size) + channel) * 4 + position % 4;
 }
 
 void ot_store_key_codes_scalar(
@@ -123,11 +123,11 @@ static void add_block(struct query *q, size_t first, size_t end) {
   if (!is_finite || largest == __builtin_inff()) unit = __builtin_nanf("");
   q->total = fma_of(sums[0], unit, q->total * correction);
   unit = unit * (largest_scale * (1 / (OT_LARGEST_DIGIT * OT_WEIGHT_BASE)));
-  for (size_t c = 0; c < a->head_size; c++) {
+  for (size_t c = 0; c < a->value_size; c++) {
     int32_t sum = 0;
     for (size_t key = first; key < end; key++) {
       if (weights[key - first] != 0)
-        sum += weights[key - first] * a->values[value_place(key, c, a->head_size)];
+        sum += weights[key - first] * a->values[value_place(key, c, a->value_size)];
     }
     q->accumulators[c] = fma_of((float)sum, unit, q->accumulators[c] * correction);
   }
@@ -154,16 +154,16 @@ void ot_code_attention_scalar(const struct ot_code_attention *a) {
       q.maximum = *a->sink * OT_LOG2_E;
       q.total = q.total + 1;
     }
-    for (size_t c = 0; c < a->head_size; c++) q.accumulators[c] = 0;
+    for (size_t c = 0; c < a->value_size; c++) q.accumulators[c] = 0;
     for (size_t first = q.begin / OT_CODE_BLOCK * OT_CODE_BLOCK; first < end; first += OT_CODE_BLOCK)
       add_block(&q, first, end - first < OT_CODE_BLOCK ? end : first + OT_CODE_BLOCK);
-    for (size_t c = 0; c < a->head_size; c++) {
+    for (size_t c = 0; c < a->value_size; c++) {
       float value = 0;
       if (q.total != 0) {
         // The sign of a zero depends on the blocks passed over; the addition makes it positive.
         value = q.accumulators[c] * (1 / q.total) + 0.0f;
       } else if (position < a->key_count) {
-        value = a->value_scales[position] * (float)a->values[value_place(position, c, a->head_size)];
+        value = a->value_scales[position] * (float)a->values[value_place(position, c, a->value_size)];
       }
       a->y[i * a->y_stride + c] = value;
     }

@@ -68,7 +68,12 @@ package struct Recipe: Sendable {
     let defaults = methods.last?.weightDefaults ?? WeightDefaults()
     let rounding = options.rounding ?? defaults.rounding
     var unreached: [String] = []
-    for site in graph.sites {
+    // Rotations that nothing decided behind them depends on: put into the graph together, since each on its own takes as
+    // long as the graph is large.
+    var rotations: [(site: Site, rotation: Rotation)] = []
+    var decided: [(linear: String, site: Site, plan: SitePlan)] = []
+    let sites = graph.sites
+    for site in sites {
       guard let bits = options.bits(forGroup: site.consumers, otherwise: options.bits),
         let linear = site.consumers.first
       else { continue }
@@ -94,20 +99,29 @@ package struct Recipe: Sendable {
         let isKnown = result.rotation(ofValue: producer) == nil && result.origin(of: producer).channels == nil
         let observed = isKnown ? observed?[site] : nil
         let known = (observed ?? SiteObservations()).transformed(by: result.transform(ofValue: producer))
-        let decided = try method.plan(
+        let answer = try method.plan(
           SiteContext(
             current, in: result, request: request, observed: known, parameters: parameters,
             threadCount: options.threadCount))
-        result = try result.migrating(current, by: decided.transform)
-        plan = decided
-        total = total?.followed(by: decided.transform)
-        if !decided.trials.isEmpty { trials[site.producer] = decided.trials }
+        if methods.count == 1, let rotation = answer.transform.soleRotation {
+          rotations.append((current, rotation))
+        } else {
+          result = try result.migrating(current, by: answer.transform)
+        }
+        plan = answer
+        total = total?.followed(by: answer.transform)
+        if !answer.trials.isEmpty { trials[site.producer] = answer.trials }
       }
-      guard let plan, let producer = result.linear(for: linear)?.inputs.first else { continue }
-      activations[producer] = plan.activation
+      guard let plan else { continue }
       decisions[site.producer] = total.map {
         SitePlan(transform: $0, activation: plan.activation, weight: plan.weight)
       }
+      decided.append((linear, site, plan))
+    }
+    if !rotations.isEmpty { result = try result.rotating(rotations) }
+    for (linear, site, plan) in decided {
+      guard let producer = result.linear(for: linear)?.inputs.first else { continue }
+      activations[producer] = plan.activation
       for linear in site.consumers.compactMap(result.linear) { weights[linear.name] = plan.weight }
     }
     self.graph = try result.quantizing(activations)
@@ -117,7 +131,7 @@ package struct Recipe: Sendable {
     self.trials = trials
     self.unreached = unreached
     self.decisions = decisions
-    sites = graph.sites
+    self.sites = sites
   }
 
   /// The decisions about all sites of the source's graph, to be kept.

@@ -32,20 +32,19 @@ extension Graph {
     let path =
       staysOnEdge && !site.isNormFed
       ? nil : pushPath(to: site.producer, readers: site.consumers, shift: transform.shift != nil)
-    var transforms = self.transforms
     guard let path else {
       let name = freeName("\(site.producer).affine")
-      transforms[name] = transform
-      return try putting(.affine, name, before: site, transforms: transforms)
+      return try inserting([edge(.affine, name, before: site)], changing: [name: transform])
     }
+    var changed: [String: ChannelTransform] = [:]
     if let representatives = sharedChannels(on: path) {
       try refuseUnequal(representatives, of: site, transform: transform)
     }
     for step in path {
       let part = step.channels.map { transform.gathered($0) } ?? transform
-      transforms[step.node] = transforms[step.node].map { $0.followed(by: part) } ?? part
+      changed[step.node] = (changed[step.node] ?? transforms[step.node]).map { $0.followed(by: part) } ?? part
     }
-    return try replacing(transforms: transforms)
+    return try inserting([], changing: changed)
   }
 
   /// The graph in which the site's value `x` is `(x − shift) ⊘ scale`, without channels that are read apart, rotated,
@@ -66,15 +65,27 @@ extension Graph {
     }
     guard let rotation = transform.rotation else { return moved }
     try check(site)
-    if let fault = rotation.fault(channelCount: site.size) {
-      throw Refusal("graph-rotation", "the site '\(site.producer)': \(fault)")
-    }
-    try refuseTiedWeights(of: site)
     guard let producer = moved.linear(for: site.consumers[0])?.inputs[0], let site = moved.site(producedBy: producer)
     else {
       preconditionFailure("migration keeps the linears of a site")
     }
-    return try moved.putting(.rotation(rotation), moved.freeName("\(producer).rotation"), before: site)
+    return try moved.rotating([(site, rotation)])
+  }
+
+  /// The graph in which the values of these sites are rotated, each by a node `<producer>.rotation` before its linears,
+  /// and which computes the same function: all at once.
+  ///
+  /// - Throws: as `migrating`.
+  package func rotating(_ rotations: [(site: Site, rotation: Rotation)]) throws -> Graph {
+    try inserting(
+      rotations.map { site, rotation in
+        try check(site)
+        if let fault = rotation.fault(channelCount: site.size) {
+          throw Refusal("graph-rotation", "the site '\(site.producer)': \(fault)")
+        }
+        try refuseTiedWeights(of: site)
+        return edge(.rotation(rotation), freeName("\(site.producer).rotation"), before: site)
+      })
   }
 
   private func check(_ site: Site) throws {
@@ -150,26 +161,9 @@ extension Graph {
 
   // MARK: On the edge
 
-  /// The graph with a node `name` between the site and its linears.
-  private func putting(
-    _ operation: Operation, _ name: String, before site: Site, transforms: [String: ChannelTransform]? = nil
-  ) throws -> Graph {
-    let linears = Set(site.consumers)
-    var nodes: [Node] = []
-    nodes.reserveCapacity(self.nodes.count + 1)
-    for node in self.nodes {
-      if linears.contains(node.name) {
-        if node.name == site.consumers.first {
-          nodes.append(Node(name, operation, inputs: [site.producer]))
-        }
-        nodes.append(Node(node.name, node.operation, inputs: [name] + node.inputs.dropFirst()))
-      } else {
-        nodes.append(node)
-      }
-    }
-    var activations = self.activations
-    activations[name] = activations.removeValue(forKey: site.producer)
-    return try replacing(nodes: nodes, transforms: transforms, activations: activations)
+  /// A node `name` between the site and its linears.
+  private func edge(_ operation: Operation, _ name: String, before site: Site) -> Edge {
+    Edge(node: Node(name, operation, inputs: [site.producer]), readers: site.consumers)
   }
 
   /// `name`, or what no node is called: a site that is given by an affine node is always

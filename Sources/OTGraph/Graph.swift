@@ -43,16 +43,16 @@ package struct Graph: Sendable {
   /// The family that the graph was built by: `opt`, `bloom`, `llama`, `bert`.
   package let family: String
   /// The nodes, in an order in which they can be executed.
-  package let nodes: [Node]
+  package private(set) var nodes: [Node]
   /// The model's outputs: `logits`, `hidden`, `pooled`, `class_logits`, `token_class_logits` or `span_logits` → node.
   package let outputs: [String: String]
   /// The transforms that migration put on the values of nodes. For an `affine` node this
   /// is what the node itself does, on top of its input's transform; see
   /// `transform(ofValue:)`.
-  package let transforms: [String: ChannelTransform]
+  package private(set) var transforms: [String: ChannelTransform]
   /// The quantization of sites, by the name of the site's producer. Sites that
   /// are not listed stay in floating point.
-  package let activations: [String: ActivationQuantization]
+  package private(set) var activations: [String: ActivationQuantization]
   /// Rows of the token embedding.
   package let vocabularySize: Int?
   /// The most tokens of a sequence; nil where the model sets no limit.
@@ -61,10 +61,10 @@ package struct Graph: Sendable {
   /// are not supported; while there are any, the graph cannot be executed.
   package let missing: [String]
 
-  let indices: [String: Int]
-  let channelCounts: [Int]
-  let valueRows: [ValueRows]
-  let consumersByName: [String: [String]]
+  private(set) var indices: [String: Int]
+  private(set) var channelCounts: [Int]
+  private(set) var valueRows: [ValueRows]
+  private(set) var consumersByName: [String: [String]]
   let useCounts: [SourceTensor: Int]
 
   /// A validated graph.
@@ -93,7 +93,7 @@ package struct Graph: Sendable {
     valueRows = validation.valueRows
     consumersByName = validation.consumers
     useCounts = nodes.flatMap(\.operation.tensors).reduce(into: [:]) { $0[$1, default: 0] += 1 }
-    try checkTransforms(file: file)
+    try checkTransforms(of: nil, file: file)
     try checkActivations(file: file)
   }
 
@@ -183,6 +183,72 @@ package struct Graph: Sendable {
       family: family, nodes: nodes ?? self.nodes, outputs: outputs,
       transforms: transforms ?? self.transforms, activations: activations ?? self.activations,
       vocabularySize: vocabularySize, contextLength: contextLength, missing: missing)
+  }
+}
+
+extension Graph {
+  /// A node that gives what another gives, changed, and that linears of a site read in the place of that.
+  struct Edge {
+    let node: Node
+    /// The linears, in execution order.
+    let readers: [String]
+  }
+
+  /// The same graph with nodes between values and the linears that read them, each in front of the first of these, and
+  /// with other transforms of some values. What is checked is what changes: a model of many experts has as many sites.
+  ///
+  /// - Throws: `Refusal` with rule `graph-name`, `graph-affine`, `graph-transform` or `graph-rotation`.
+  func inserting(_ edges: [Edge], changing changed: [String: ChannelTransform] = [:]) throws -> Graph {
+    var graph = self
+    for (name, transform) in changed { graph.transforms[name] = transform.isIdentity ? nil : transform }
+    if !edges.isEmpty { try graph.insert(edges) }
+    try graph.checkTransforms(of: Set(changed.keys).union(edges.map(\.node.name)), file: nil)
+    return graph
+  }
+
+  private mutating func insert(_ edges: [Edge]) throws {
+    var firsts: [String: Edge] = [:]
+    var inputs: [String: String] = [:]
+    for edge in edges {
+      let (node, source) = (edge.node, edge.node.inputs[0])
+      guard PrintableName.fault(of: node.name) == nil, indices[node.name] == nil,
+        consumersByName.updateValue(edge.readers, forKey: node.name) == nil
+      else { throw Refusal("graph-name", "'\(node.name)' is the name of another node, or none") }
+      firsts[edge.readers[0]] = edge
+      for reader in edge.readers { inputs[reader] = node.name }
+      let others = Set(edge.readers.dropFirst())
+      consumersByName[source] = consumers(of: source).filter { !others.contains($0) }
+        .map { $0 == edge.readers[0] ? node.name : $0 }
+      if let quantization = activations.removeValue(forKey: source) { activations[node.name] = quantization }
+    }
+    let (old, counts, rows, places) = (nodes, channelCounts, valueRows, indices)
+    (nodes, channelCounts, valueRows) = ([], [], [])
+    nodes.reserveCapacity(old.count + edges.count)
+    indices.reserveCapacity(old.count + edges.count)
+    func append(_ node: Node, _ place: Int) {
+      indices[node.name] = nodes.count
+      nodes.append(node)
+      channelCounts.append(counts[place])
+      valueRows.append(rows[place])
+    }
+    for (place, node) in old.enumerated() {
+      if let edge = firsts[node.name], let source = places[edge.node.inputs[0]] { append(edge.node, source) }
+      guard let input = inputs[node.name] else {
+        append(node, place)
+        continue
+      }
+      append(Node(node.name, node.operation, inputs: [input] + node.inputs.dropFirst()), place)
+    }
+    for edge in edges where edge.node.operation == .affine { try checkChain(of: edge.node) }
+  }
+
+  /// - Throws: `Refusal` with rule `graph-affine` where too many affine nodes stand one behind another.
+  private func checkChain(of node: Node) throws {
+    var (count, current) = (1, node)
+    while let before = self[current.inputs[0]], before.operation == .affine { (count, current) = (count + 1, before) }
+    guard count <= GraphValidation.maximumAffineChain else {
+      throw Refusal("graph-affine", "'\(node.name)' ends a chain of \(count) affine nodes")
+    }
   }
 }
 

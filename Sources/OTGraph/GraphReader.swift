@@ -61,6 +61,13 @@ struct GraphReader {
     }
   }
 
+  func integers(_ key: String) throws -> [Int] {
+    try elements(key).map {
+      guard let integer = $0.integer else { throw refusal("'\(key)' has an entry that is not an integer") }
+      return integer
+    }
+  }
+
   func flag(_ key: String) throws -> Bool {
     guard let value = value(key)?.bool else { throw refusal("'\(key)' is neither true nor false") }
     return value

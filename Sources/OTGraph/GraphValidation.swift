@@ -108,9 +108,13 @@ struct GraphValidation {
 }
 
 extension Graph {
-  func checkTransforms(file: String?) throws {
+  /// Checks the transforms of the values called `names`, and what is done with them; nil: of all.
+  ///
+  /// - Throws: `Refusal` with rule `graph-transform` or `graph-rotation`.
+  func checkTransforms(of names: Set<String>?, file: String?) throws {
     let outputNodes = Set(outputs.values)
-    for (name, transform) in transforms.sorted(by: { $0.key < $1.key }) {
+    let checked = names.map { names in names.sorted().compactMap { name in transforms[name].map { (name, $0) } } }
+    for (name, transform) in checked ?? transforms.sorted(by: { $0.key < $1.key }).map({ ($0.key, $0.value) }) {
       func refuse(_ message: String) -> Refusal {
         Refusal("graph-transform", "the value of '\(name)': \(message)", file: file)
       }
@@ -126,7 +130,8 @@ extension Graph {
       }
       guard !outputNodes.contains(name) else { throw refuse("is an output of the model") }
     }
-    for node in nodes where rotation(ofValue: node.name) != nil {
+    let changed = names.map(around) ?? nodes
+    for node in changed where rotation(ofValue: node.name) != nil {
       for consumer in consumers(of: node.name) where self[consumer]?.operation.body.canReadRotation != true {
         throw Refusal(
           "graph-rotation", "'\(consumer)' reads '\(node.name)', but no rotated value", file: file)
@@ -136,13 +141,24 @@ extension Graph {
       }
     }
     // What has no parameters to make up for it passes on what its inputs are.
-    for node in nodes where ([node.name] + node.inputs).contains(where: { !transform(ofValue: $0).isIdentity }) {
+    for node in changed where ([node.name] + node.inputs).contains(where: { !transform(ofValue: $0).isIdentity }) {
       guard let expected = try passedOn(by: node, file: file) else { continue }
       guard expected.isSame(as: transforms[node.name] ?? .identity) else {
         throw Refusal(
           "graph-transform", "the value of '\(node.name)': is transformed otherwise than its input", file: file)
       }
     }
+  }
+
+  /// The nodes of these names and those that read their values, also through nodes on the edge.
+  private func around(_ names: Set<String>) -> [Node] {
+    var (found, open) = (names, Array(names))
+    while let name = open.popLast() {
+      for reader in consumers(of: name) where found.insert(reader).inserted {
+        if self[reader]?.operation.kind == .edge { open.append(reader) }
+      }
+    }
+    return found.sorted().compactMap { self[$0] }
   }
 
   /// The transform that the inputs of a node without parameters give its value;

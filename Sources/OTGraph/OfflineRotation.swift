@@ -219,13 +219,13 @@ private struct RotationBuilder {
 
   mutating func rotateHeads() throws {
     for node in graph.nodes {
-      guard case .attention(let attention) = node.operation, attention.headSize > 1 else { continue }
+      guard case .attention(let attention) = node.operation, attention.valueSize > 1 else { continue }
       let value = node.inputs[2]
       let readers = graph.consumers(of: node.name)
       guard graph.consumers(of: value) == [node.name], !readers.isEmpty,
         readers.allSatisfy({ if case .linear? = graph[$0]?.operation { true } else { false } })
       else { throw refusal("the values of '\(node.name)' do not come of one linear and go to others") }
-      var (linear, rows) = (value, Array(0..<attention.keyValueHeadCount * attention.headSize))
+      var (linear, rows) = (value, Array(0..<attention.keyValueHeadCount * attention.valueSize))
       if case .channelSlice(let slice)? = graph[value]?.operation {
         linear = graph[value]?.inputs[0] ?? value
         rows = rows.map(slice.inputChannel)
@@ -233,7 +233,7 @@ private struct RotationBuilder {
       guard case .linear? = graph[linear]?.operation else {
         throw refusal("the values of '\(node.name)' do not come of a linear")
       }
-      let size = attention.headSize
+      let size = attention.valueSize
       change(linear) { $0.outputHeads = stride(from: 0, to: rows.count, by: size).map { Array(rows[$0..<$0 + size]) } }
       for reader in readers { change(reader) { $0.inputHeadSize = size } }
     }

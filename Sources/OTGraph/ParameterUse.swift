@@ -12,12 +12,12 @@ import OTTensor
 /// | bias | `((b + W·z_in) − z_out) / s_out`, `W` the checkpoint's own weight; `+ zero · Σ(W' − Ŵ')` where the input's code of 0 is `zero` and the transformed weight W' is rounded to Ŵ' |
 /// | gamma | `γ / s_out`; ones where `tensor` is nil |
 /// | beta | `(β − z_out) / s_out`; zeros where `tensor` is nil |
-/// | table, distances, sinks | as it is |
+/// | table, distances, sinks, choiceBias | as it is |
 /// | shift, scale | the vectors of `output`; no tensor of the checkpoint |
 package struct ParameterUse: Sendable, Hashable {
   /// A tensor's part in its node.
   package enum Role: String, Sendable, Hashable {
-    case weight, bias, gamma, beta, table, distances, sinks, shift, scale
+    case weight, bias, gamma, beta, table, distances, sinks, choiceBias, shift, scale
   }
 
   /// Its source in the checkpoint; nil where migration creates it.
@@ -58,7 +58,7 @@ package struct ParameterUse: Sendable, Hashable {
     case .bias: return input.shift == nil && output.isIdentity
     case .gamma: return output.scale == nil
     case .beta: return output.isIdentity
-    case .table, .distances, .sinks: return true
+    case .table, .distances, .sinks, .choiceBias: return true
     case .shift, .scale: return false
     }
   }
@@ -107,7 +107,7 @@ extension ParameterUse.Role {
   fileprivate var gainedName: String {
     switch self {
     case .weight, .gamma, .table, .distances: "weight"
-    case .bias, .beta: "bias"
+    case .bias, .beta, .choiceBias: "bias"
     case .sinks, .shift, .scale: rawValue
     }
   }

@@ -38,6 +38,9 @@ package struct SiteTransform: Sendable, Hashable {
   /// True when nothing is done.
   package var isIdentity: Bool { channels.isIdentity && floatChannels == nil && rotation == nil }
 
+  /// The rotation where nothing else is done; nil where something else is, or nothing.
+  package var soleRotation: Rotation? { channels.isIdentity && floatChannels == nil ? rotation : nil }
+
   /// This transform, then `second`; nil where that is no shift, scale and rotation in this order.
   package func followed(by second: SiteTransform) -> SiteTransform? {
     if second.isIdentity { return self }

@@ -5,8 +5,10 @@ import OTFoundation
 /// y = softmax(cap(scale · q·k) + slope · position of k + bias(position of k − position of q)) v, where a sink is one
 /// more score, which has no value.
 package struct HeadAttention {
-  /// Channels of a query, key or value.
+  /// Channels of a query or key.
   package var headSize: Int
+  /// Channels of a value, and of a result.
+  package var valueSize: Int
   /// Number of queries.
   package var queryCount: Int
   /// Elements from query to query.
@@ -37,12 +39,14 @@ package struct HeadAttention {
   /// Elements from result to result.
   package var targetStride: Int
 
-  /// Attention without window, soft cap, slope and mask.
+  /// Attention without window, soft cap, slope and mask; values are as wide as keys where nothing else is said.
   package init(
-    headSize: Int, queryCount: Int, queryStride: Int, firstPosition: Int, keyCount: Int, isCausal: Bool, scale: Float,
+    headSize: Int, valueSize: Int? = nil, queryCount: Int, queryStride: Int, firstPosition: Int, keyCount: Int,
+    isCausal: Bool, scale: Float,
     target: UnsafeMutableBufferPointer<Float>, targetStride: Int
   ) {
     self.headSize = headSize
+    self.valueSize = valueSize ?? headSize
     self.queryCount = queryCount
     self.queryStride = queryStride
     self.firstPosition = firstPosition
@@ -55,7 +59,7 @@ package struct HeadAttention {
 
   /// That it is possible, with `queryElementCount` elements of queries.
   func check(queryElementCount: Int) {
-    precondition(headSize > 0 && keyCount > 0 && firstPosition >= 0)
+    precondition(headSize > 0 && valueSize > 0 && keyCount > 0 && firstPosition >= 0)
     precondition(!isCausal || firstPosition + queryCount <= keyCount)
     precondition(window >= 0)
     if let bias {
@@ -63,7 +67,7 @@ package struct HeadAttention {
       precondition(bias.values.count - bias.zero >= keyCount.roundedUp(toMultipleOf: 16), "a distance without a bias")
     }
     precondition(Kernels.holds(queryElementCount, queryCount, headSize, queryStride))
-    precondition(Kernels.holds(target.count, queryCount, headSize, targetStride))
+    precondition(Kernels.holds(target.count, queryCount, valueSize, targetStride))
     precondition((mask?.count ?? keyCount) >= keyCount, "too short a mask")
   }
 }
@@ -114,9 +118,10 @@ package struct AttentionBlock {
 
 extension Kernels {
   /// Floats that `attend` needs as scratch.
-  package static func attentionScratchCount(headSize: Int) -> Int {
-    precondition(headSize > 0)
-    return ot_attention_scratch_count(headSize)
+  package static func attentionScratchCount(headSize: Int, valueSize: Int? = nil) -> Int {
+    let valueSize = valueSize ?? headSize
+    precondition(headSize > 0 && valueSize > 0)
+    return ot_attention_scratch_count(headSize, valueSize)
   }
 
   /// Floats of a cache for the keys of one head: whole blocks of 16 positions.
@@ -127,24 +132,25 @@ extension Kernels {
   /// Carries out `block`.
   ///
   /// - Precondition: The counts of all buffers fit, causal queries have their
-  ///   own key, and `scratch` has `attentionScratchCount(headSize:)` elements.
+  ///   own key, and `scratch` has `attentionScratchCount(headSize:valueSize:)` elements.
   package func attend(_ block: AttentionBlock, scratch: UnsafeMutableBufferPointer<Float>) {
     let head = block.head
-    let (headSize, keyCount) = (head.headSize, head.keyCount)
+    let (headSize, valueSize, keyCount) = (head.headSize, head.valueSize, head.keyCount)
     guard head.queryCount > 0 else { return }
     head.check(queryElementCount: block.queries.count)
-    precondition(Kernels.holds(block.values.count, keyCount, headSize, block.valueStride))
+    precondition(Kernels.holds(block.values.count, keyCount, valueSize, block.valueStride))
     precondition(
       block.keys.count >= Kernels.keyCacheCount(positionCount: keyCount, headSize: headSize))
-    precondition(scratch.count >= Kernels.attentionScratchCount(headSize: headSize))
+    precondition(scratch.count >= Kernels.attentionScratchCount(headSize: headSize, valueSize: valueSize))
     guard let q = block.queries.baseAddress, let keys = block.keys.baseAddress,
       let values = block.values.baseAddress, let y = head.target.baseAddress, let room = scratch.baseAddress
     else { return }
     var call = ot_attention(
       q: q, q_stride: head.queryStride, query_count: head.queryCount, keys: keys, values: values,
-      value_stride: block.valueStride, key_count: keyCount, head_size: headSize, first_position: head.firstPosition,
-      is_causal: head.isCausal ? 1 : 0, window: head.window, scale: head.scale, soft_cap: head.softCap,
-      slope: head.slope, bias: head.bias?.start, mask: head.mask?.baseAddress, y: y, y_stride: head.targetStride,
+      value_stride: block.valueStride, key_count: keyCount, head_size: headSize, value_size: valueSize,
+      first_position: head.firstPosition, is_causal: head.isCausal ? 1 : 0, window: head.window, scale: head.scale,
+      soft_cap: head.softCap, slope: head.slope, bias: head.bias?.start, mask: head.mask?.baseAddress, y: y,
+      y_stride: head.targetStride,
       scratch: room, sink: head.sink)
     table.pointee.attention(&call)
   }

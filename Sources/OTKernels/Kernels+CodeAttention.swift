@@ -40,9 +40,10 @@ package struct CodeAttentionBlock {
 
 extension Kernels {
   /// Floats that `attend` needs as scratch for codes.
-  package static func codeAttentionScratchCount(headSize: Int) -> Int {
-    precondition(headSize > 0)
-    return ot_code_attention_scratch_count(headSize)
+  package static func codeAttentionScratchCount(headSize: Int, valueSize: Int? = nil) -> Int {
+    let valueSize = valueSize ?? headSize
+    precondition(headSize > 0 && valueSize > 0)
+    return ot_code_attention_scratch_count(headSize, valueSize)
   }
 
   /// Bytes of a cache for the key codes of one head: blocks of 16 positions, 4 channels.
@@ -58,20 +59,20 @@ extension Kernels {
   /// Carries out `block`.
   ///
   /// - Precondition: The counts of all buffers fit, causal queries have their own
-  ///   key, and `scratch` has `codeAttentionScratchCount(headSize:)` elements.
+  ///   key, and `scratch` has `codeAttentionScratchCount(headSize:valueSize:)` elements.
   package func attend(_ block: CodeAttentionBlock, scratch: UnsafeMutableBufferPointer<Float>) {
     let head = block.head
-    let (headSize, keyCount) = (head.headSize, head.keyCount)
+    let (headSize, valueSize, keyCount) = (head.headSize, head.valueSize, head.keyCount)
     guard head.queryCount > 0 else { return }
     head.check(queryElementCount: block.queries.count)
     precondition(block.queryScales.count >= head.queryCount)
     precondition(
       block.keys.count >= Kernels.keyCodeCount(positionCount: keyCount, headSize: headSize))
     precondition(
-      block.values.count >= Kernels.valueCodeCount(positionCount: keyCount, headSize: headSize))
+      block.values.count >= Kernels.valueCodeCount(positionCount: keyCount, headSize: valueSize))
     precondition(
       min(block.keyScales.count, block.valueScales.count) >= keyCount.roundedUp(toMultipleOf: 16))
-    precondition(scratch.count >= Kernels.codeAttentionScratchCount(headSize: headSize))
+    precondition(scratch.count >= Kernels.codeAttentionScratchCount(headSize: headSize, valueSize: valueSize))
     guard let q = block.queries.baseAddress, let qScales = block.queryScales.baseAddress,
       let keys = block.keys.baseAddress, let values = block.values.baseAddress,
       let keyScales = block.keyScales.baseAddress, let valueScales = block.valueScales.baseAddress,
@@ -79,7 +80,7 @@ extension Kernels {
     else { return }
     var call = ot_code_attention(
       q: q, q_stride: head.queryStride, query_count: head.queryCount, q_scales: qScales, keys: keys, values: values,
-      key_scales: keyScales, value_scales: valueScales, key_count: keyCount, head_size: headSize,
+      key_scales: keyScales, value_scales: valueScales, key_count: keyCount, head_size: headSize, value_size: valueSize,
       first_position: head.firstPosition, is_causal: head.isCausal ? 1 : 0, window: head.window, scale: head.scale,
       soft_cap: head.softCap, slope: head.slope, bias: head.bias?.start, mask: head.mask?.baseAddress, y: y,
       y_stride: head.targetStride, scratch: room, sink: head.sink)

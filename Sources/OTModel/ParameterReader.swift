@@ -45,7 +45,7 @@ package struct ParameterReader: Sendable {
     case .gamma:
       return transformed(
         try stored(use, rows: rows, absent: 1), rows: rows, by: ChannelTransform(scale: use.output.scale))
-    case .sinks: return try stored(use, rows: rows, absent: 0)
+    case .sinks, .choiceBias: return try stored(use, rows: rows, absent: 0)
     case .beta:
       return transformed(try stored(use, rows: rows, absent: 0), rows: rows, by: use.output)
     case .shift: return Array((use.output.shift ?? [])[rows])
@@ -157,7 +157,7 @@ extension ParameterReader {
       if let shiftProduct {
         for index in values.indices { values[index] -= shiftProduct[index] }
       }
-    case .table, .distances, .sinks, .shift, .scale: break
+    case .table, .distances, .sinks, .choiceBias, .shift, .scale: break
     }
     if let constant = use.tensor?.constant, constant != 0 {
       for index in values.indices { values[index] -= constant }

@@ -64,6 +64,15 @@ package struct TensorView: Sendable {
     self.decoder = decoder
   }
 
+  /// The same tensor under another name.
+  package func renamed(_ name: String) -> TensorView { TensorView(self, name: name) }
+
+  private init(_ view: TensorView, name: String) {
+    self.name = name
+    (elementType, shape, strides, columns) = (view.elementType, view.shape, view.strides, view.columns)
+    (file, byteOffset, isBigEndian, decoder) = (view.file, view.byteOffset, view.isBigEndian, view.decoder)
+  }
+
   /// Bytes of the tensor once it lies in row-major order.
   package var byteCount: Int { shape.elementCount * elementType.bitWidth / 8 }
 

@@ -126,7 +126,8 @@ struct ModelBenchmark: ParsableCommand {
       TokenSequence((0..<length).map { (sentence * length + $0) * 7919 % (size - 1) + 1 })
     }
     return [
-      Task(model: name, work: "\(sentences) sentences of \(length)", unit: "sentences", count: sentences,
+      Task(
+        model: name, work: "\(sentences) sentences of \(length)", unit: "sentences", count: sentences,
         timer: model.executor.stageTimer
       ) {
         _ = try model.executor.run(batch, observe: nil)

@@ -216,18 +216,19 @@ struct PlanCommand: ParsableCommand {
     var result: [Alternative] = []
     for bits in [8, 6, 4] {
       for isSymmetric in [false, true] {
+        var options = conversion.options
+        (options.bits, options.isSymmetric) = (bits, isSymmetric)
+        // How the file is compressed decides nothing about tensors.
+        let plan = try conversion.plan(options: options, assumingPerToken: isPerToken)
+        let linears = plan.tensors.filter { $0.isBlockWeight || plan.graph == nil }
+        let elements = linears.reduce(0) { $0 + $1.shape.elementCount }
         for compression in [Compression.standard, .none] {
-          var options = conversion.options
-          (options.bits, options.isSymmetric, options.compression) = (bits, isSymmetric, compression)
-          let plan = try conversion.plan(options: options, assumingPerToken: isPerToken)
-          let linears = plan.tensors.filter { $0.isBlockWeight || plan.graph == nil }
-          let elements = linears.reduce(0) { $0 + $1.shape.elementCount }
           let bytes = linears.reduce(0) { $0 + $1.storedByteCount(compression) }
           result.append(
             Alternative(
               options: "--bits \(bits) --weight-scheme \(isSymmetric ? "symmetric" : "asymmetric")"
                 + (compression == .none ? " --compression none" : ""),
-              byteCount: plan.estimate.storedByteCount,
+              byteCount: plan.tensors.reduce(0) { $0 + $1.storedByteCount(compression) },
               bitsPerWeight: Double(bytes * 8) / Double(max(elements, 1))))
         }
       }

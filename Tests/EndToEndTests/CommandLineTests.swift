@@ -181,7 +181,7 @@ import _OTTestSupport
   @Test func unknownFamilies() throws {
     try withTemporaryFolder { folder in
       try FileManager.default.copyItem(atPath: Self.model + "/model.safetensors", toPath: folder + "/model.safetensors")
-      try Data("{\"model_type\":\"mamba\"}".utf8).write(to: URL(fileURLWithPath: folder + "/config.json"))
+      try Data("{\"model_type\":\"perceiver\"}".utf8).write(to: URL(fileURLWithPath: folder + "/config.json"))
       try expectRefusal("family-unknown", naming: "bloom", [folder, folder + "/m.otq"], in: folder)
       let packed = try Tool.run(folder, folder + "/m.otq", "--weights-only", "--bits", "6")
       #expect(packed.status == 0 && packed.errors.contains("warning: "), "\(packed.errors)")

@@ -14,7 +14,7 @@ import _OTTestSupport
 
 /// Mixtures of experts on their way from samples of text to the file.
 @Suite struct ExpertTests {
-  static let names = ["mixtral", "qwen2moe-sliding", "qwen3moe-sparse", "gptoss"]
+  static let names = ["mixtral", "qwen2moe-sliding", "qwen3moe-sparse", "gptoss", "deepseek3"]
 
   private static func source(_ name: String) throws -> SourceModel {
     try SourceModel(path: Fixtures.path("models/families/\(name)"))

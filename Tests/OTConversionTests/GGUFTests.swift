@@ -18,8 +18,12 @@ import _OTTestSupport
 /// (scripts/make-gguf-goldens).
 @Suite struct GGUFTests {
   static let models = [
-    "bert", "gemma", "gemma2", "gemma3", "gpt2", "granite", "llama", "llama-yarn", "llama3", "olmo2", "phi3",
-    "phi3-longrope", "qwen2", "qwen3", "smollm3",
+    "bert", "chatglm", "cohere2", "command-r", "deepseek2", "deepseek3", "exaone4", "exaone4-full", "falcon",
+    "falcon-new", "gemma", "gemma2", "gemma3", "glm4", "gpt-oss", "gpt2", "gptneox", "granite", "llama", "llama-yarn",
+    "llama3",
+    "mistral3", "mixtral", "mpt", "nemotron", "nomic-bert", "olmo", "olmo2", "phi2", "phi3", "phi3-longrope", "qwen2",
+    "qwen2moe",
+    "qwen3", "qwen3moe", "qwen3moe-q8", "smollm3", "stablelm", "stablelm-parallel", "starcoder", "starcoder2",
   ]
   static let files = ["bloom-mini-q4_0.gguf", "llama-wide-q2_k.gguf"]
 
@@ -71,15 +75,66 @@ import _OTTestSupport
     let model = try SourceModel(path: path("models/\(name).gguf"))
     let warnings = try model.warnings()
     #expect(warnings.isEmpty, "\(warnings)")
-    #expect(model.checkpoint.quantization == nil)
+    #expect(model.checkpoint.quantization == (name == "qwen3moe-q8" ? "GGUF, Q8_0" : nil))
     let goldens = try Goldens(path: path("models/\(name).safetensors"))
     let executor = try FloatExecutor(graph: model.graph(), parameters: model.parameters, threadCount: 2)
     for row in 0..<2 {
       let output = try executor.run(tokenIDs: goldens.integers("input_ids", row: row))
-      let found = try output.output(name == "bert" ? "hidden" : "logits").values
+      let found = try output.output(name.hasSuffix("bert") ? "hidden" : "logits").values
       let error = relativeError(found, try goldens.floats("values", row: row))
       #expect(error < 3e-6, "\(name): \(error)")
     }
+  }
+
+  /// Experts are packed one by one, and what the graph reads of stacks and halves is unpacked as the original has it.
+  @Test(arguments: ["mixtral", "qwen2moe", "deepseek2", "deepseek3", "gpt-oss", "falcon-new", "chatglm", "stablelm"])
+  func otherFormsAreConvertedAndVerified(_ name: String) throws {
+    try withTemporaryFolder { folder in
+      let source = try SourceModel(path: path("models/\(name).gguf"))
+      let packed = try convert(source.checkpoint, to: folder + "/m.otq")
+      let verification = try WeightVerification(of: packed, reference: source)
+      #expect(verification.hasPassed, "\(verification.offenders)")
+      let experts = packed.container.tensors.filter { $0.name.contains(".experts.") }
+      #expect(experts.isEmpty == ["falcon-new", "chatglm", "stablelm"].contains(name))
+      #expect(experts.allSatisfy { $0.name.hasSuffix("bias") || ($0.shape.rank == 2 && $0.scheme != nil) })
+      try unpack(packed, to: folder + "/unpacked.safetensors")
+      let unpacked = try Checkpoint.open(folder + "/unpacked.safetensors")
+      #expect(unpacked.tensors.map(\.name).sorted() == source.checkpoint.tensors.map(\.name).sorted())
+    }
+  }
+
+  /// Keys of latent attention without values, or of another rank.
+  @Test func partsOfLatentAttentionBelongTogether() throws {
+    func latent(_ tensors: [(String, [UInt64])]) throws -> String? {
+      var file = GGUFBuilder()
+      file.add("general.architecture", .text("deepseek2"))
+      file.tensors = tensors.map { ($0.0, $0.1, 0) }
+      return try rule(file.bytes())
+    }
+    let keys = ("blk.0.attn_k_b.weight", [4, 6, 2] as [UInt64])
+    #expect(try latent([keys]) == "gguf-shape")
+    #expect(try latent([keys, ("blk.0.attn_v_b.weight", [5, 3, 2])]) == "gguf-shape")
+    #expect(try latent([keys, ("blk.0.attn_v_b.weight", [6, 3, 1])]) == "gguf-shape")
+    #expect(try latent([("blk.0.attn_k_b.weight", [4, 6])]) == "gguf-shape")
+    #expect(try latent([keys, ("blk.0.attn_v_b.weight", [6, 3, 2])]) != "gguf-shape")
+  }
+
+  /// Experts that an older file has one by one are those of a stack.
+  @Test func expertsOneByOneHaveTheSameNames() throws {
+    func names(_ tensors: [(String, [UInt64])]) throws -> [String] {
+      try withTemporaryFolder { folder in
+        var file = GGUFBuilder()
+        file.addLlama()
+        file.add("llama.expert_count", .int(2))
+        file.add("llama.expert_used_count", .int(1))
+        file.tensors = tensors.map { ($0.0, $0.1, 0) }
+        try Data(file.bytes()).write(to: URL(fileURLWithPath: folder + "/m.gguf"))
+        return try Checkpoint.open(folder + "/m.gguf").tensors.map(\.name)
+      }
+    }
+    let wanted = (0..<2).map { "model.layers.0.block_sparse_moe.experts.\($0).w2.weight" }
+    #expect(try names([("blk.0.ffn_down_exps.weight", [8, 4, 2])]) == wanted)
+    #expect(try names([("blk.0.ffn_down.0.weight", [8, 4]), ("blk.0.ffn_down.1.weight", [8, 4])]) == wanted)
   }
 
   /// The pooling that the file states is that of the module that would lie beside it.
@@ -141,6 +196,20 @@ import _OTTestSupport
         #expect(ids == wanted, Comment(rawValue: Refusal.printable(text)))
         #expect(found.decode(ids, skipSpecialTokens: true) == tokenizer.decode(ids, skipSpecialTokens: true))
       }
+    }
+  }
+
+  /// Ways to split texts that no tokenizer of the fixtures has, against `tokenizers`.
+  @Test(arguments: ["deepseek-v3", "exaone4", "glm4"]) func textsAreSplitAsTheFileSays(_ name: String) throws {
+    let tokenizer = try #require(
+      try Model.source(SourceModel(path: path("tokenizers/\(name).gguf"))).tokenizer())
+    let texts = try JSONValue.parse(contentsOf: MappedFile(path: Fixtures.path("tokenizers/texts.json"))).array ?? []
+    let all = try JSONValue.parse(contentsOf: MappedFile(path: path("tokenizers/splits.json")))
+    let expected = all[name]?.array ?? []
+    #expect(expected.count == texts.count && texts.count >= 400)
+    for (text, ids) in zip(texts.compactMap(\.string), expected) {
+      let found = try tokenizer.encode(text, addSpecialTokens: false)
+      #expect(found == ids.array?.compactMap(\.integer), Comment(rawValue: Refusal.printable(text)))
     }
   }
 
@@ -261,7 +330,12 @@ import _OTTestSupport
   /// What could be another model is refused by its key.
   @Test func keysThatChangeTheModel() throws {
     #expect(try rule { $0.add("llama.attention.clamp_kqv", .float(8)) } == "gguf-key")
-    #expect(try rule { $0.add("llama.expert_count", .int(8)) } == "gguf-key")
+    // Of a Mixtral, which has other tensors and needs the count of a token's.
+    #expect(try rule { $0.add("llama.expert_count", .int(8)) }?.hasPrefix("family-") == true)
+    var dense = GGUFBuilder()
+    dense.add("general.architecture", .text("qwen2"))
+    dense.add("qwen2.expert_count", .int(8))
+    #expect(try rule(dense.bytes()) == "gguf-key")
     #expect(try rule { $0.add("llama.attention.causal", .flag(0)) } == "gguf-key")
     #expect(try rule { $0.add("llama.rope.scaling.type", .text("su")) } == "gguf-key")
     #expect(try rule { $0.add("llama.rope.dimension_count", .int(1)) } == "gguf-key")

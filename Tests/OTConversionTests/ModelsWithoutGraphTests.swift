@@ -26,7 +26,8 @@ import _OTTestSupport
   /// The family is known, and its configuration is not.
   @Test(arguments: [
     ("family-member", #""embedding_multiplier": 12.0"#), ("family-configuration", #""partial_rotary_factor": 0.5"#),
-    ("family-code", #""auto_map": {"AutoModel": "x.Y"}"#), ("family-unknown", #""model_type": "mamba""#),
+    ("family-code", #""auto_map": {"AutoModel": "x.Y"}"#), ("family-unknown", #""model_type": "perceiver""#),
+    ("family-recurrent", #""model_type": "mamba""#),
     ("family-tensors", #""num_hidden_layers": 5"#),
   ])
   func weightsAloneArePackedWhateverTheModel(_ wanted: String, _ member: String) throws {
@@ -43,6 +44,90 @@ import _OTTestSupport
       let packed = try PackedModel(path: folder + "/model.otq").container.tensors
       #expect(packed.map(\.name).sorted() == checkpoint.tensors.map(\.name).sorted())
       for tensor in packed { #expect(tensor.shape == checkpoint[tensor.name]?.shape) }
+    }
+  }
+
+  /// Recurrent and hybrid models are refused by their names, and what the refusal advises packs them: matrices, the
+  /// kernels of convolutions, vectors of states.
+  @Test(arguments: [
+    "bamba", "falcon_h1", "falcon_mamba", "jamba", "kimi_linear", "lfm2", "lfm2_moe", "mamba", "mamba2", "minimax",
+    "minimax_m1", "nemotron_h", "qwen3_5", "qwen3_next", "recurrent_gemma", "rwkv", "rwkv7", "zamba", "zamba2",
+    "granitemoehybrid",
+  ])
+  func recurrentModelsArePackedWithoutAGraph(_ type: String) throws {
+    try withTemporaryFolder { folder in
+      var builder = CheckpointBuilder()
+      func add(_ name: String, _ shape: [Int]) {
+        let count = shape.reduce(1, *)
+        builder.add(name, shape, floats: (0..<count).map { Float(($0 * 37) % 101) / 50 - 1 })
+      }
+      add("model.embed_tokens.weight", [40, 32])
+      for layer in ["model.layers.0.", "model.layers.1."] {
+        add(layer + "mixer.in_proj.weight", [80, 32])
+        add(layer + "mixer.conv1d.weight", [64, 1, 4])
+        add(layer + "mixer.A_log", [16])
+        add(layer + "mixer.out_proj.weight", [32, 64])
+        add(layer + "norm.weight", [32])
+        for expert in 0..<2 { add(layer + "feed_forward.experts.\(expert).down_proj.weight", [32, 48]) }
+        add(layer + "feed_forward.stacked_experts", [3, 32, 48])
+      }
+      let source = folder + "/model"
+      try FileManager.default.createDirectory(atPath: source, withIntermediateDirectories: true)
+      _ = try builder.write(to: source + "/model.safetensors")
+      let configuration =
+        type == "granitemoehybrid"
+        ? #"{"model_type": "granitemoehybrid", "num_local_experts": 0, "hidden_size": 32, "shared_intermediate_size": 48, "#
+          + #""num_hidden_layers": 2, "num_attention_heads": 2, "layer_types": ["mamba", "attention"]}"#
+        : #"{"model_type": "\#(type)", "hidden_size": 32}"#
+      try Data(configuration.utf8).write(to: URL(fileURLWithPath: source + "/config.json"))
+      let checkpoint = try Checkpoint.open(source)
+      let refusal = try #require(
+        #expect(throws: Refusal.self) { _ = try plan(checkpoint, isWeightsOnly: false) })
+      #expect(refusal.message.contains(type == "granitemoehybrid" ? "'mamba'" : "'\(type)'"), "\(refusal)")
+      #expect(refusal.message.contains("state"), "\(refusal)")
+      #expect(refusal.rule == (type == "granitemoehybrid" ? "family-configuration" : "family-recurrent"))
+      #expect(refusal.remedy?.contains("--weights-only") == true)
+
+      var options = ConversionOptions()
+      options.isWeightsOnly = true
+      let packed = try convert(checkpoint, options, to: folder + "/model.otq")
+      let verification = try WeightVerification(of: packed, reference: SourceModel(path: source))
+      #expect(verification.hasPassed, "\(verification.offenders)")
+      for tensor in packed.container.tensors {
+        let isMatrix = ["_proj.weight", "embed_tokens.weight", "stacked_experts"].contains(where: tensor.name.hasSuffix)
+        #expect((tensor.scheme != nil) == isMatrix, "\(tensor.name)")
+      }
+      try unpack(packed, to: folder + "/unpacked.safetensors")
+      let unpacked = try Checkpoint.open(folder + "/unpacked.safetensors")
+      for view in checkpoint.tensors { #expect(unpacked[view.name]?.shape == view.shape) }
+    }
+  }
+
+  /// Without config.json the experts of each family are packed, each with scales of its own; their family is refused.
+  @Test(arguments: [
+    "mixtral", "qwen2moe", "qwen3moe", "gptoss", "gptoss-mxfp4", "deepseek2", "deepseek3", "deepseek3-fp8",
+  ])
+  func expertsWithoutConfigurationArePacked(_ name: String) throws {
+    try withTemporaryFolder { folder in
+      let source = folder + "/model"
+      try FileManager.default.createDirectory(atPath: source, withIntermediateDirectories: true)
+      try FileManager.default.copyItem(
+        atPath: Fixtures.path("models/families/\(name)/model.safetensors"), toPath: source + "/model.safetensors")
+      let checkpoint = try Checkpoint.open(source)
+      let refusal = try rule(checkpoint, isWeightsOnly: false)
+      #expect(refusal == "family-configuration" || refusal == "family-quantized", "\(refusal)")
+      // Codes without the configuration that says what they are stay refused.
+      guard refusal != "family-quantized" else { return }
+      var options = ConversionOptions()
+      options.isWeightsOnly = true
+      let packed = try convert(checkpoint, options, to: folder + "/model.otq")
+      let verification = try WeightVerification(of: packed, reference: SourceModel(path: source))
+      #expect(verification.hasPassed, "\(verification.offenders)")
+      let experts = packed.container.tensors.filter { $0.name.contains(".experts.") && !$0.name.hasSuffix("bias") }
+      #expect(!experts.isEmpty && experts.allSatisfy { $0.scheme != nil })
+      try unpack(packed, to: folder + "/unpacked.safetensors")
+      let unpacked = try Checkpoint.open(folder + "/unpacked.safetensors")
+      for view in checkpoint.tensors { #expect(unpacked[view.name]?.shape == view.shape) }
     }
   }
 

@@ -72,6 +72,25 @@ import _OTTestSupport
       """#
     ),
     (
+      "deepseek3",
+      #"""
+      "auto_map": {"AutoConfig": "configuration_deepseek.DeepseekV3Config",
+       "AutoModel": "modeling_deepseek.DeepseekV3Model", "AutoModelForCausalLM": "modeling_deepseek.DeepseekV3ForCausalLM"},
+      "ep_size": 1, "moe_layer_freq": 1, "scoring_func": "sigmoid", "topk_method": "noaux_tc", "head_dim": null,
+      "num_nextn_predict_layers": 1, "rope_interleave": null, "rope_parameters": null, "rope_theta": 10000,
+      "rope_scaling": {"beta_fast": 8, "beta_slow": 1, "factor": 4, "mscale": 1.0, "mscale_all_dim": 1.0,
+       "original_max_position_embeddings": 16, "type": "yarn"}
+      """#
+    ),
+    (
+      "deepseek2",
+      #"""
+      "aux_loss_alpha": 0.001, "seq_aux": true, "ep_size": 1, "moe_layer_freq": 1, "scoring_func": "softmax",
+      "n_group": 1, "topk_group": 1, "norm_topk_prob": false, "head_dim": null,
+      "auto_map": {"AutoModelForCausalLM": "modeling_deepseek.DeepseekV2ForCausalLM"}
+      """#
+    ),
+    (
       "mpt",
       #"""
       "norm_type": "low_precision_layernorm", "no_bias": true, "learned_pos_emb": true, "expansion_ratio": 4,
@@ -111,6 +130,12 @@ import _OTTestSupport
     ("mpt", #""attn_config": {"alibi": false}"#),
     ("mpt", #""attn_config": {"alibi_bias_max": 4}"#), ("mpt", #""attn_config": {"qk_ln": true}"#),
     ("mpt", #""attn_config": {"attn_type": "multiquery_attention"}"#),
+    ("deepseek2", #""norm_topk_prob": true"#), ("deepseek2", #""topk_method": "noaux_tc""#),
+    ("deepseek2", #""scoring_func": "sigmoid""#), ("deepseek2", #""moe_layer_freq": 2"#),
+    ("deepseek2-groups", #""topk_group": 5"#), ("deepseek2-groups", #""n_group": null"#),
+    ("deepseek3", #""num_key_value_heads": 2"#), ("deepseek3", #""scoring_func": "softmax""#),
+    ("deepseek3", #""topk_method": "greedy""#), ("deepseek3", #""v_head_dim": 2147483648"#),
+    ("deepseek3", #""moe_intermediate_size": 2147483648"#),
     ("mpt", #""attn_config": {"rope": true}"#), ("mpt", #""logit_scale": 0.5"#), ("mpt", #""attn_config": 3"#),
   ])
   func whatIsNotSupportedIsRefused(_ name: String, _ changes: String) throws {
@@ -120,7 +145,7 @@ import _OTTestSupport
   }
 
   /// What is not read is refused by its name.
-  @Test(arguments: ["deepseek_v2", "deepseek_v3", "mamba2", "rwkv7", "qwen3_next", "lfm2"])
+  @Test(arguments: ["deepseek_v32", "minimax_m2", "perceiver"])
   func unknownTypesAreNamed(_ type: String) throws {
     let refusal = try #require(
       #expect(throws: Refusal.self) { try model("neox", #""model_type": "\#(type)", "architectures": null"#) })

@@ -28,7 +28,7 @@ import _OTTestSupport
   /// Mixtures of experts.
   static let experts = [
     "mixtral", "mixtral-sliding", "qwen2moe", "qwen2moe-sliding", "qwen3moe", "qwen3moe-sparse", "gptoss",
-    "gptoss-mxfp4", "gptoss-one",
+    "gptoss-mxfp4", "gptoss-one", "deepseek2", "deepseek2-groups", "deepseek3", "deepseek3-direct", "deepseek3-fp8",
   ]
 
   /// Decoders with LayerNorm, attention and MLP side by side, other rotations, biases by position.
@@ -302,7 +302,7 @@ import _OTTestSupport
     case "cohere": ["use_qk_norm"]
     case "olmo": ["clip_qkv"]
     case "smollm3": ["no_rope_layers"]
-    case "mixtral", "qwen3_moe", "gpt_oss": ["num_experts_per_tok"]
+    case "mixtral", "qwen3_moe", "gpt_oss", "deepseek_v2", "deepseek_v3": ["num_experts_per_tok"]
     case "qwen2_moe": ["num_experts_per_tok", "qkv_bias"]
     default: []
     }
@@ -327,7 +327,7 @@ import _OTTestSupport
     [
       "llama", "mistral", "qwen2", "qwen3", "bert", "gemma", "gemma2", "granite", "olmo2", "phi3", "cohere", "exaone4",
       "falcon", "glm", "glm4", "gpt2", "gpt_bigcode", "gpt_neox", "ministral3", "olmo", "stablelm", "mixtral",
-      "qwen2_moe", "qwen3_moe", "gpt_oss",
+      "qwen2_moe", "qwen3_moe", "gpt_oss", "deepseek_v2", "deepseek_v3",
     ])
   func anotherTypeIsRightOrRefused(_ name: String, _ type: String) throws {
     for keepsArchitectures in [true, false] {

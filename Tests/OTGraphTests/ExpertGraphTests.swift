@@ -41,6 +41,33 @@ import Testing
     #expect(graph.site(producedBy: "norm")?.consumers == ["e0", "e1"])
   }
 
+  /// What readers without groups would misread has a name that they refuse.
+  @Test func groupsSurvive() throws {
+    let members =
+      #""group_routing", "inputs": ["scores"], "choiceBias": "b", "groupCount": 2, "chosenGroupCount": 1, "#
+      + #""rankedCount": 1, "factor": 2.5"#
+    let text = Self.plain.replacingOccurrences(of: #""routing", "inputs": ["scores"]"#, with: members)
+    let graph = try graph(text)
+    #expect(try self.graph(graph.json.text()) == graph)
+    guard case .routing(let routing)? = graph["router"]?.operation else {
+      Issue.record("no router")
+      return
+    }
+    #expect(routing.groups == Routing.Groups(count: 2, chosenCount: 1, rankedCount: 1) && routing.factor == 2.5)
+    #expect(graph.parameterUses(of: "router").map(\.role) == [.choiceBias])
+    #expect(graph.json.text().contains("group_routing") && !graph.json.text().contains(#""routing""#))
+    for (part, other) in [
+      (#""groupCount": 2"#, #""groupCount": 3"#), (#""groupCount": 2"#, #""groupCount": 0"#),
+      (#""chosenGroupCount": 1"#, #""chosenGroupCount": 3"#), (#""rankedCount": 1"#, #""rankedCount": 2"#),
+      (#""chosenCount": 1"#, #""chosenCount": 2"#), (#""factor": 2.5"#, #""factor": 0"#),
+      (#""factor": 2.5"#, #""factor": -1"#), (#", "rankedCount": 1"#, ""), (#""b""#, "7"),
+    ] {
+      let odd = text.replacingOccurrences(of: part, with: other)
+      #expect(odd != text)
+      #expect(throws: Refusal.self, "\(other)") { try self.graph(odd) }
+    }
+  }
+
   /// What experts and their router read is one value: a transform of it reaches all of their weights.
   @Test func transformsReachRouterAndExperts() throws {
     let graph = try graph(Self.plain)

@@ -121,7 +121,7 @@ struct FamilyTests {
     let catalog = try Fixture.opt.catalog()
     let nothing = try TensorCatalog(shapes: ["a.weight": [2, 2]])
     for (configuration, tensors, override) in [
-      (try parsed(#"{"model_type": "mamba"}"#), catalog, String?.none),
+      (try parsed(#"{"model_type": "perceiver"}"#), catalog, String?.none),
       (nil, nothing, nil), (nil, catalog, "mamba"),
     ] {
       let error = try refusal {

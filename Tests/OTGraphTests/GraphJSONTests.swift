@@ -135,6 +135,47 @@ struct GraphJSONTests {
     }
   }
 
+  /// Heads of values of three channels beside keys of two, of which one is shared by all heads.
+  private func latent(valueSize: Int = 3, sizes: [Int] = [1, 1], headCount: Int = 2) throws -> Graph {
+    let attention = Attention(
+      headCount: 2, keyValueHeadCount: 2, headSize: 2, valueSize: valueSize, isCausal: true, positions: .none)
+    func linear(_ name: String, _ size: Int) -> Node {
+      Node(
+        name, .linear(Linear(weight: .named(name), bias: nil, inFeatures: 4, outFeatures: size, role: .block)),
+        inputs: ["norm"])
+    }
+    let concatenation = HeadConcatenation(headCount: headCount, sizes: sizes)
+    return try smallGraph(
+      [
+        linear("shared", 1), linear("own", 2), linear("values", 6),
+        Node("keys", .headConcatenation(concatenation), inputs: ["shared", "own"]),
+        Node("wide", .attention(attention), inputs: ["first", "keys", "values"]),
+        Node(
+          "mixed", .linear(Linear(weight: "out", bias: nil, inFeatures: 6, outFeatures: 4, role: .block)),
+          inputs: ["wide"]),
+      ], site: "mixed")
+  }
+
+  @Test func otherSizesOfValuesSurvive() throws {
+    let graph = try latent()
+    #expect(try reread(graph) == graph && graph.channelCount(of: "wide") == 6 && graph.channelCount(of: "keys") == 4)
+    let text = graph.json.text()
+    #expect(text.contains(#""operation":"bounded_attention""#) && text.contains(#""valueSize":3"#))
+    #expect(text.contains(#""operation":"head_concatenation""#) && text.contains(#""sizes":[1,1]"#))
+    for valueSize in [0, -1, 2, .max] {
+      #expect(try refusal { _ = try latent(valueSize: valueSize) }.rule == "graph-channels", "\(valueSize)")
+    }
+    for sizes in [[], [1], [1, 1, 1]] as [[Int]] {
+      #expect(try refusal { _ = try latent(sizes: sizes) }.rule.hasPrefix("graph-"), "\(sizes)")
+    }
+    for sizes in [[0, 1], [1, 3], [1, .max], [-1, 1]] {
+      #expect(try refusal { _ = try latent(sizes: sizes) }.rule == "graph-channels", "\(sizes)")
+    }
+    for headCount in [0, 3, -1, .max] {
+      #expect(try refusal { _ = try latent(headCount: headCount) }.rule == "graph-channels", "\(headCount)")
+    }
+  }
+
   /// An attention with biases by distance, whose table is a parameter.
   private func biased(_ starts: [Int]) throws -> Graph {
     let attention = Attention(

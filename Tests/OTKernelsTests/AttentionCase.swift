@@ -5,11 +5,12 @@ import _OTTestSupport
 
 /// One head's queries, keys and values, and softmax attention over them.
 struct AttentionCase {
-  /// `[query][headSize]`, `[key][headSize]`, `[key][headSize]`.
+  /// `[query][headSize]`, `[key][headSize]`, `[key][valueSize]`.
   var queries: [[Float]]
   var keys: [[Float]]
   var values: [[Float]]
   var headSize: Int
+  var valueSize: Int
   var firstPosition: Int
   var isCausal: Bool
   var scale: Float
@@ -43,20 +44,22 @@ struct AttentionCase {
     return withUnsafePointer(to: sink) { body($0) }
   }
 
-  /// Random queries, keys and values. Causal queries end with the last key.
+  /// Random queries, keys and values, these as wide as keys where nothing else is said. Causal queries end with the
+  /// last key.
   init(
-    queryCount: Int, keyCount: Int, headSize: Int, isCausal: Bool,
+    queryCount: Int, keyCount: Int, headSize: Int, valueSize: Int? = nil, isCausal: Bool,
     using generator: inout SeededGenerator
   ) {
-    func rows(_ count: Int, _ bound: Float) -> [[Float]] {
+    func rows(_ count: Int, _ bound: Float, size: Int) -> [[Float]] {
       (0..<count).map { _ in
-        (0..<headSize).map { _ in Float.random(in: -bound...bound, using: &generator) }
+        (0..<size).map { _ in Float.random(in: -bound...bound, using: &generator) }
       }
     }
-    queries = rows(queryCount, 3)
-    keys = rows(keyCount, 2)
-    values = rows(keyCount, 1)
-    self.headSize = headSize
+    let valueSize = valueSize ?? headSize
+    queries = rows(queryCount, 3, size: headSize)
+    keys = rows(keyCount, 2, size: headSize)
+    values = rows(keyCount, 1, size: valueSize)
+    (self.headSize, self.valueSize) = (headSize, valueSize)
     self.isCausal = isCausal
     firstPosition = isCausal ? keyCount - queryCount : 0
     scale = 1 / Float(headSize).squareRoot()
@@ -68,9 +71,9 @@ struct AttentionCase {
     of kernels: Kernels, queries range: Range<Int>? = nil, filler: Float = .nan
   ) -> [[Float]] {
     let range = range ?? queries.indices
-    let stride = headSize + 3
+    let (stride, valueStride) = (headSize + 3, valueSize + 3)
     func flat(_ rows: [[Float]]) -> [Float] {
-      rows.flatMap { $0 + [Float](repeating: filler, count: stride - headSize) }
+      rows.flatMap { $0 + [Float](repeating: filler, count: 3) }
     }
     let cacheCount = Kernels.keyCacheCount(positionCount: keys.count, headSize: headSize)
     var cache = [Float](repeating: filler, count: cacheCount)
@@ -81,9 +84,9 @@ struct AttentionCase {
           into: $0)
       }
     }
-    var target = [Float](repeating: 7, count: range.count * stride)
+    var target = [Float](repeating: 7, count: range.count * valueStride)
     var scratch = [Float](
-      repeating: filler, count: Kernels.attentionScratchCount(headSize: headSize))
+      repeating: filler, count: Kernels.attentionScratchCount(headSize: headSize, valueSize: valueSize))
     let bytes = (mask ?? []).map { $0 ? UInt8(1) : 0 }
     flat(Array(queries[range])).withUnsafeBufferPointer { q in
       flat(values).withUnsafeBufferPointer { v in
@@ -91,14 +94,14 @@ struct AttentionCase {
           cache.withUnsafeBufferPointer { cache in
             target.withUnsafeMutableBufferPointer { y in
               var head = HeadAttention(
-                headSize: headSize, queryCount: range.count, queryStride: stride,
+                headSize: headSize, valueSize: valueSize, queryCount: range.count, queryStride: stride,
                 firstPosition: firstPosition + range.lowerBound, keyCount: keys.count, isCausal: isCausal,
-                scale: scale, target: y, targetStride: stride)
+                scale: scale, target: y, targetStride: valueStride)
               head.slope = slope
               head.window = window
               head.softCap = softCap
               head.mask = mask == nil ? nil : bytes
-              let block = AttentionBlock(head, queries: q, keys: cache, values: v, valueStride: stride)
+              let block = AttentionBlock(head, queries: q, keys: cache, values: v, valueStride: valueStride)
               withBias { bias in
                 var block = block
                 block.head.bias = bias
@@ -113,8 +116,8 @@ struct AttentionCase {
       }
     }
     return range.indices.map { index in
-      let start = (index - range.lowerBound) * stride
-      return Array(target[start..<start + headSize])
+      let start = (index - range.lowerBound) * valueStride
+      return Array(target[start..<start + valueSize])
     }
   }
 
@@ -127,7 +130,7 @@ struct AttentionCase {
       }
       guard !seen.isEmpty else {
         return sink == nil && keys.indices.contains(position)
-          ? values[position].map { Double($0) } : [Double](repeating: 0, count: headSize)
+          ? values[position].map { Double($0) } : [Double](repeating: 0, count: valueSize)
       }
       let scores = seen.map { key in
         let score = zip(queries[query], keys[key]).map { Double($0) * Double($1) }.reduce(0, +) * Double(scale)
@@ -138,7 +141,7 @@ struct AttentionCase {
       let greatest = max(scores.max() ?? 0, sink)
       let weights = scores.map { exp($0 - greatest) }
       let sum = weights.reduce(0, +) + exp(sink - greatest)
-      return (0..<headSize).map { channel in
+      return (0..<valueSize).map { channel in
         zip(seen, weights).map { Double(values[$0][channel]) * $1 }.reduce(0, +) / sum
       }
     }

@@ -24,7 +24,8 @@ import _OTTestSupport
     var generator = SeededGenerator()
     for (queryCount, keyCount) in [(1, 1), (3, 17), (13, 64), (9, 65), (70, 70), (1, 131)] {
       var attention = AttentionCase(
-        queryCount: queryCount, keyCount: keyCount, headSize: headSize, isCausal: isCausal,
+        queryCount: queryCount, keyCount: keyCount, headSize: headSize,
+        valueSize: keyCount % 2 == 0 ? nil : Self.headSizes.randomElement(using: &generator), isCausal: isCausal,
         using: &generator)
       let context: Comment = "seed \(generator.seed), \(queryCount) queries, \(keyCount) keys"
       check(attention.result(of: .scalar), attention.expected, context)
@@ -108,8 +109,8 @@ import _OTTestSupport
       let keyCount = Int.random(in: 1...150, using: &generator)
       var attention = AttentionCase(
         queryCount: Int.random(in: 1...min(keyCount, 29), using: &generator), keyCount: keyCount,
-        headSize: Self.headSizes.randomElement(using: &generator) ?? 1, isCausal: round % 2 == 0,
-        using: &generator)
+        headSize: Self.headSizes.randomElement(using: &generator) ?? 1,
+        valueSize: Self.headSizes.randomElement(using: &generator), isCausal: round % 2 == 0, using: &generator)
       if round % 3 == 0 { attention.slope = 0.125 }
       if round % 4 < 3 { attention.window = Int.random(in: 0...keyCount, using: &generator) }
       if round % 5 < 2 { attention.addBias(using: &generator) }
@@ -124,7 +125,7 @@ import _OTTestSupport
         attention.keys[place] = HardRows.row(
           count: attention.headSize, scale: 1, nonFinite: true, using: &generator)
         attention.values[place] = HardRows.row(
-          count: attention.headSize, scale: 1, nonFinite: true, using: &generator)
+          count: attention.valueSize, scale: 1, nonFinite: true, using: &generator)
       }
       let actual = attention.result(of: kernels, filler: round % 2 == 0 ? .nan : 3)
       let expected = attention.result(of: .scalar)
@@ -140,7 +141,8 @@ import _OTTestSupport
     var generator = SeededGenerator()
     for (headSize, window) in [(12, 0), (64, 0), (64, 3), (12, 20), (64, 64)] {
       var attention = AttentionCase(
-        queryCount: 75, keyCount: 75, headSize: headSize, isCausal: true, using: &generator)
+        queryCount: 75, keyCount: 75, headSize: headSize, valueSize: window == 20 ? 24 : nil, isCausal: true,
+        using: &generator)
       attention.window = window
       let whole = attention.result(of: kernels)
       let context: Comment = "seed \(generator.seed), head size \(headSize)"
@@ -157,7 +159,7 @@ import _OTTestSupport
         if end < 75 {
           var poisoned = attention
           poisoned.keys[end][0] = .nan
-          poisoned.values[end] = [Float](repeating: .infinity, count: headSize)
+          poisoned.values[end] = [Float](repeating: .infinity, count: attention.valueSize)
           #expect(
             poisoned.result(of: kernels)[..<end].map(\.bitPatterns)
               == whole[..<end].map(\.bitPatterns), context)

@@ -44,23 +44,24 @@ struct CodeAttentionCase {
   /// the case is in holds `filler`.
   func result(of kernels: Kernels, queries range: Range<Int>? = nil, filler: UInt8 = 0x5A) -> [[Float]] {
     let range = range ?? queries.codes.indices
-    let size = shape.headSize
-    let (stride, count) = (size + 3, keys.codes.count)
+    let (size, valueSize) = (shape.headSize, shape.valueSize)
+    let (stride, valueStride, count) = (size + 3, valueSize + 3, keys.codes.count)
     let odd = Float(bitPattern: UInt32(filler) << 24 | UInt32(filler))
     func flat(_ rows: ArraySlice<[Int8]>) -> [Int8] {
-      rows.flatMap { $0 + [Int8](repeating: Int8(bitPattern: filler), count: stride - size) }
+      rows.flatMap { $0 + [Int8](repeating: Int8(bitPattern: filler), count: 3) }
     }
     func padded(_ scales: [Float]) -> [Float] {
       scales + [Float](repeating: odd, count: count.roundedUp(toMultipleOf: 16) - count)
     }
     var keyCache = [UInt8](repeating: filler, count: Kernels.keyCodeCount(positionCount: count, headSize: size))
     var valueCache = [Int8](
-      repeating: Int8(bitPattern: filler), count: Kernels.valueCodeCount(positionCount: count, headSize: size))
+      repeating: Int8(bitPattern: filler), count: Kernels.valueCodeCount(positionCount: count, headSize: valueSize))
     kernels.storeCodes(
-      keys: flat(keys.codes[...]), values: flat(values.codes[...]), stride: stride, count: count, headSize: size,
-      firstPosition: 0, into: &keyCache, &valueCache)
-    var target = [Float](repeating: 7, count: range.count * stride)
-    var scratch = [Float](repeating: odd, count: Kernels.codeAttentionScratchCount(headSize: size))
+      keys: flat(keys.codes[...]), values: flat(values.codes[...]), stride: stride, valueStride: valueStride,
+      count: count, headSize: size, valueSize: valueSize, firstPosition: 0, into: &keyCache, &valueCache)
+    var target = [Float](repeating: 7, count: range.count * valueStride)
+    var scratch = [Float](
+      repeating: odd, count: Kernels.codeAttentionScratchCount(headSize: size, valueSize: valueSize))
     let mask = shape.mask?.map { $0 ? UInt8(1) : 0 }
     flat(queries.codes[range]).withUnsafeBufferPointer { q in
       queries.scales[range].withUnsafeBufferPointer { queryScales in
@@ -71,9 +72,9 @@ struct CodeAttentionCase {
                 (mask ?? []).withUnsafeBufferPointer { bytes in
                   target.withUnsafeMutableBufferPointer { y in
                     var head = HeadAttention(
-                      headSize: size, queryCount: queryScales.count, queryStride: stride,
+                      headSize: size, valueSize: valueSize, queryCount: queryScales.count, queryStride: stride,
                       firstPosition: shape.firstPosition + range.lowerBound, keyCount: count,
-                      isCausal: shape.isCausal, scale: shape.scale, target: y, targetStride: stride)
+                      isCausal: shape.isCausal, scale: shape.scale, target: y, targetStride: valueStride)
                     head.slope = shape.slope
                     head.window = shape.window
                     head.softCap = shape.softCap
@@ -98,16 +99,16 @@ struct CodeAttentionCase {
       }
     }
     return range.indices.map { index in
-      let start = (index - range.lowerBound) * stride
-      return Array(target[start..<start + size])
+      let start = (index - range.lowerBound) * valueStride
+      return Array(target[start..<start + valueSize])
     }
   }
 }
 
 extension Kernels {
   func storeCodes(
-    keys: [Int8], values: [Int8], stride: Int, count: Int, headSize: Int, firstPosition: Int,
-    into keyCache: inout [UInt8], _ valueCache: inout [Int8]
+    keys: [Int8], values: [Int8], stride: Int, valueStride: Int? = nil, count: Int, headSize: Int,
+    valueSize: Int? = nil, firstPosition: Int, into keyCache: inout [UInt8], _ valueCache: inout [Int8]
   ) {
     keys.withUnsafeBufferPointer { keys in
       keyCache.withUnsafeMutableBufferPointer {
@@ -117,7 +118,8 @@ extension Kernels {
     values.withUnsafeBufferPointer { values in
       valueCache.withUnsafeMutableBufferPointer {
         storeValueCodes(
-          values, stride: stride, count: count, headSize: headSize, firstPosition: firstPosition, into: $0)
+          values, stride: valueStride ?? stride, count: count, headSize: valueSize ?? headSize,
+          firstPosition: firstPosition, into: $0)
       }
     }
   }

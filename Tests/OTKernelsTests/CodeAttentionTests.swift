@@ -21,7 +21,9 @@ import _OTTestSupport
     var generator = SeededGenerator()
     for (queryCount, keyCount) in [(1, 1), (3, 17), (13, 64), (9, 129), (70, 70), (1, 300)] {
       let floats = AttentionCase(
-        queryCount: queryCount, keyCount: keyCount, headSize: headSize, isCausal: isCausal, using: &generator)
+        queryCount: queryCount, keyCount: keyCount, headSize: headSize,
+        valueSize: keyCount % 2 == 0 ? nil : Self.headSizes.randomElement(using: &generator), isCausal: isCausal,
+        using: &generator)
       let bits = Int.random(in: 2...8, using: &generator)
       var attention = CodeAttentionCase(rounding: floats, bits: bits)
       let context: Comment = "seed \(generator.seed), \(queryCount) queries, \(keyCount) keys, \(bits) bits"
@@ -157,7 +159,8 @@ import _OTTestSupport
       let keyCount = Int.random(in: 1...300, using: &generator)
       let floats = AttentionCase(
         queryCount: Int.random(in: 1...min(keyCount, 29), using: &generator), keyCount: keyCount,
-        headSize: Self.headSizes.randomElement(using: &generator) ?? 1, isCausal: round % 2 == 0, using: &generator)
+        headSize: Self.headSizes.randomElement(using: &generator) ?? 1,
+        valueSize: Self.headSizes.randomElement(using: &generator), isCausal: round % 2 == 0, using: &generator)
       var attention = CodeAttentionCase(rounding: floats, bits: Int.random(in: 2...8, using: &generator))
       if round % 3 == 0 { attention.shape.slope = 0.125 }
       if round % 4 < 3 { attention.shape.window = Int.random(in: 0...keyCount, using: &generator) }

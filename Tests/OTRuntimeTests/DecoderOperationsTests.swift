@@ -65,6 +65,24 @@ import _OTTestSupport
     ])
   }
 
+  /// Multi-head latent attention: the rotated channels of keys are the same in all heads, those of values are others.
+  @Test(arguments: [(1, 6, 4, 10), (3, 8, 6, 5), (2, 4, 4, 40)]) func headsSideBySideAgree(
+    _ heads: Int, _ plain: Int, _ rotated: Int, _ valueSize: Int
+  ) throws {
+    let attention = Attention(
+      headCount: heads, keyValueHeadCount: heads, headSize: plain + rotated, valueSize: valueSize, isCausal: true,
+      positions: .rotary(Rotary(theta: 100, dimensions: rotated, isInterleaved: true)))
+    let sides = OTGraph.Operation.headConcatenation(HeadConcatenation(headCount: heads, sizes: [rotated, plain]))
+    try expectAgreement([
+      linear("query rotated", "x", Self.width, heads * rotated), linear("query", "x", Self.width, heads * plain),
+      Node("queries", sides, inputs: ["query rotated", "query"]), linear("key rotated", "x", Self.width, rotated),
+      linear("key", "x", Self.width, heads * plain), Node("keys", sides, inputs: ["key rotated", "key"]),
+      linear("values", "x", Self.width, heads * valueSize),
+      Node("mixed", .attention(attention), inputs: ["queries", "keys", "values"]),
+      linear("last", "mixed", heads * valueSize, 8),
+    ])
+  }
+
   /// The square of ReLU: a value that one node reads twice.
   @Test func squaresAgree() throws {
     try expectAgreement([

@@ -68,6 +68,15 @@ struct DirectInterpreter {
           stride(from: slice.part * size, to: x.count, by: slice.partCount * size)
             .flatMap { x[$0..<$0 + slice.width * size] }
         }
+      case .headConcatenation(let heads):
+        values[node.name] = inputs[0].indices.map { token in
+          (0..<heads.headCount).flatMap { head in
+            zip(inputs, heads.sizes).flatMap { rows, size in
+              let start = rows[token].count == size ? 0 : head * size
+              return rows[token][start..<start + size]
+            }
+          }
+        }
       case .gather(let gather):
         let taken = Set(gather.channels.listed)
         values[node.name] = inputs[0].map { x in
@@ -95,16 +104,14 @@ struct DirectInterpreter {
           }
         }
       case .routing(let routing):
+        let bias = try vector(.choiceBias, node)
         values[node.name] = inputs[0].map { scores in
-          // Chosen are those with fewer than k before them, by score and then by place.
-          let chosen = scores.indices.filter { i in
-            scores.indices.count { scores[$0] > scores[i] || (scores[$0] == scores[i] && $0 < i) } < routing.chosenCount
-          }
+          let chosen = chosen(routing, scores, bias)
           let raw = scores.map { routing.function == .softmax ? exp($0) : 1 / (1 + exp(-$0)) }
           let total = (routing.isNormalized ? chosen : Array(scores.indices)).reduce(0) { $0 + raw[$1] }
           return scores.indices.map { i in
             let divides = routing.isNormalized || routing.function == .softmax
-            return chosen.contains(i) ? raw[i] / (divides ? total : 1) : 0
+            return chosen.contains(i) ? raw[i] / (divides ? total : 1) * Double(routing.factor) : 0
           }
         }
       case .mixture:
@@ -148,6 +155,27 @@ struct DirectInterpreter {
     return graph.outputs.mapValues { values[$0]! }
   }
 
+  /// Those with fewer than k before them, by rank and then by place, of those in groups with fewer than their k.
+  private func chosen(_ routing: Routing, _ scores: [Double], _ bias: [Double]?) -> [Int] {
+    func first(_ count: Int, _ ranks: [Double]) -> [Int] {
+      ranks.indices.filter { i in
+        ranks.indices.count { ranks[$0] > ranks[i] || (ranks[$0] == ranks[i] && $0 < i) } < count
+      }
+    }
+    let total = scores.reduce(0) { $0 + exp($1) }
+    var ranks = scores.map { routing.function == .softmax ? exp($0) / total : 1 / (1 + exp(-$0)) }
+    if let bias { ranks = zip(ranks, bias).map { $0 + $1 } }
+    if let groups = routing.groups {
+      let size = ranks.count / groups.count
+      let groupRanks = (0..<groups.count).map { group in
+        ranks[group * size..<(group + 1) * size].sorted().suffix(groups.rankedCount).reduce(0, +)
+      }
+      let open = first(groups.chosenCount, groupRanks)
+      ranks = ranks.indices.map { open.contains($0 / size) ? ranks[$0] : -.infinity }
+    }
+    return first(routing.chosenCount, ranks)
+  }
+
   private func vector(_ role: ParameterUse.Role, _ node: Node) throws -> [Double]? {
     let uses = graph.parameterUses(of: node.name).filter { $0.role == role }
     return uses.isEmpty ? nil : try uses.flatMap { try parameters.values(of: $0).map(Double.init) }
@@ -174,10 +202,10 @@ struct DirectInterpreter {
   private func attend(
     _ attention: Attention, _ inputs: [Rows], mask: [Bool]?, biases: [Double]?, sinks: [Double]?
   ) -> Rows {
-    let size = attention.headSize
+    let (size, valueSize) = (attention.headSize, attention.valueSize)
     let group = attention.headCount / attention.keyValueHeadCount
     let count = inputs[0].count
-    func head(_ rows: Rows, _ index: Int) -> Rows {
+    func head(_ rows: Rows, _ index: Int, _ size: Int) -> Rows {
       rows.map { Array($0[index * size..<(index + 1) * size]) }
     }
     func turned(_ x: [Double], _ position: Int, isQuery: Bool = false) -> [Double] {
@@ -205,9 +233,9 @@ struct DirectInterpreter {
     }
     var output = Rows(repeating: [], count: count)
     for index in 0..<attention.headCount {
-      let queries = head(inputs[0], index)
-      let keys = head(inputs[1], index / group)
-      let values = head(inputs[2], index / group)
+      let queries = head(inputs[0], index, size)
+      let keys = head(inputs[1], index / group, size)
+      let values = head(inputs[2], index / group, valueSize)
       for i in 0..<count {
         let query = turned(queries[i], i, isQuery: true)
         let visible = (0..<count).filter { j in
@@ -238,7 +266,7 @@ struct DirectInterpreter {
           return exp(score)
         }
         let total = scores.reduce(0, +) + (sinks.map { exp($0[index]) } ?? 0)
-        output[i] += (0..<size).map { channel in
+        output[i] += (0..<valueSize).map { channel in
           zip(visible, scores).map { values[$0][channel] * $1 }.reduce(0, +) / total
         }
       }

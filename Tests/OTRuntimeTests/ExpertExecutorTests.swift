@@ -66,6 +66,17 @@ import _OTTestSupport
       (Routing(expertCount: 4, chosenCount: 1, isNormalized: false), 3),
       (Routing(expertCount: 3, chosenCount: 3, isNormalized: false), 7),
       (Routing(expertCount: 6, chosenCount: 4, function: .sigmoid, isNormalized: true), nil),
+      (
+        Routing(
+          expertCount: 6, chosenCount: 2, isNormalized: false,
+          groups: Routing.Groups(count: 3, chosenCount: 2, rankedCount: 1), factor: 1.5), nil
+      ),
+      (
+        Routing(
+          expertCount: 8, chosenCount: 3, function: .sigmoid, isNormalized: true, choiceBias: "choice",
+          groups: Routing.Groups(count: 4, chosenCount: 2, rankedCount: 2), factor: 2.5), nil
+      ),
+      (Routing(expertCount: 5, chosenCount: 2, isNormalized: true, choiceBias: "choice"), nil),
     ] as [(Routing, Int?)])
   func expertsAgreeWithTheDirectInterpretation(_ routing: Routing, _ window: Int?) throws {
     for seed: UInt64 in [3, 4] {
@@ -91,5 +102,30 @@ import _OTTestSupport
     #expect(chosen([-5, -9, -5, -5, -7]) == [0, 2])
     #expect(chosen([.nan, 1, .nan, 2, .nan]) == [1, 3])
     #expect(chosen([.nan, .nan, .nan, 2, .nan]).count == 2)
+  }
+
+  /// Groups go by their best ranks, of equal ones the first; the bias has a say in the choice alone, and what is no
+  /// number is chosen last.
+  @Test func groupsAreChosen() {
+    func weights(_ scores: [Float], _ bias: [Float]?, groups: Int, of count: Int, ranked: Int) -> [Float] {
+      let routing = Routing(
+        expertCount: scores.count, chosenCount: 2, function: .sigmoid, isNormalized: false,
+        groups: Routing.Groups(count: count, chosenCount: groups, rankedCount: ranked), factor: 2)
+      var weights = [Float](repeating: 9, count: scores.count)
+      scores.withUnsafeBufferPointer { scores in
+        weights.withUnsafeMutableBufferPointer { routing.choose(scores, choiceBias: bias, into: $0) }
+      }
+      return weights
+    }
+    // σ(0) = 1/2, times the factor 2.
+    #expect(weights([0, 0, 0, 0], nil, groups: 1, of: 2, ranked: 2) == [1, 1, 0, 0])
+    #expect(weights([0, 0, 0, 0], [0, 0, 0, 0.1], groups: 1, of: 2, ranked: 2) == [0, 0, 1, 1])
+    // The best is in the first group, the best pair in the second.
+    #expect(weights([0, -9, 0, 0], [0.2, 0, 0, 0], groups: 1, of: 2, ranked: 2) == [0, 0, 1, 1])
+    #expect(weights([0, 0, 0, 0], [0.2, 0, 0.1, 0], groups: 1, of: 2, ranked: 1) == [1, 1, 0, 0])
+    #expect(weights([0, 0, 0, 0], [-5, -6, -7, -8], groups: 1, of: 2, ranked: 2) == [1, 1, 0, 0])
+    #expect(weights([.nan, 0, 0, 0], nil, groups: 1, of: 2, ranked: 1)[1...] == [1, 0, 0])
+    #expect(weights([.nan, .nan, 0, 0, 0, 0], nil, groups: 2, of: 3, ranked: 2) == [0, 0, 1, 1, 0, 0])
+    #expect(weights([0, -2, -1, 3, 0, 0], nil, groups: 3, of: 3, ranked: 2).filter { $0 != 0 }.count == 2)
   }
 }

@@ -18,9 +18,10 @@ struct ot_attention {
   /// As `store_keys` lays them, in whole blocks of 16 positions; what stands
   /// beyond `key_count` does not matter.
   const float *_Nonnull keys;
-  /// [position][head_size].
+  /// [position][value_size].
   const float *_Nonnull values;
-  size_t value_stride, key_count, head_size;
+  /// Channels of a query and of a key, and those of a value and of a result.
+  size_t value_stride, key_count, head_size, value_size;
   /// Position of query 0. A causal query at position p sees keys 0 ... p, which
   /// there must be; otherwise all keys are seen, or those of the window.
   size_t first_position;
@@ -40,7 +41,7 @@ struct ot_attention {
   const uint8_t *_Nullable mask;
   float *_Nonnull y;
   size_t y_stride;
-  /// `ot_attention_scratch_count(head_size)` floats.
+  /// `ot_attention_scratch_count(head_size, value_size)` floats.
   float *_Nonnull scratch;
   /// A score that takes part in the softmax and has no value; NULL for none. No slope or bias is added to it.
   const float *_Nullable sink;
@@ -72,8 +73,8 @@ struct ot_code_attention {
   const int8_t *_Nonnull values;
   /// One per position, up to a multiple of 16.
   const float *_Nonnull key_scales, *_Nonnull value_scales;
-  size_t key_count, head_size;
   /// As in `ot_attention`.
+  size_t key_count, head_size, value_size;
   size_t first_position;
   int is_causal;
   size_t window;
@@ -82,7 +83,7 @@ struct ot_code_attention {
   const uint8_t *_Nullable mask;
   float *_Nonnull y;
   size_t y_stride;
-  /// `ot_code_attention_scratch_count(head_size)` floats.
+  /// `ot_code_attention_scratch_count(head_size, value_size)` floats.
   float *_Nonnull scratch;
   const float *_Nullable sink;
 };
@@ -91,7 +92,7 @@ struct ot_code_attention {
 enum { OT_CODE_BLOCK = 128 };
 
 /// Floats that `attention` and `code_attention` need as scratch.
-size_t ot_attention_scratch_count(size_t head_size);
-size_t ot_code_attention_scratch_count(size_t head_size);
+size_t ot_attention_scratch_count(size_t head_size, size_t value_size);
+size_t ot_code_attention_scratch_count(size_t head_size, size_t value_size);
 
 #endif

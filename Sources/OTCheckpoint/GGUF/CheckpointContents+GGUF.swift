@@ -69,7 +69,7 @@ extension CheckpointContents {
 extension GGUFModel {
   /// The configuration of the module that makes one vector of those of a text's tokens; nil where none is stated.
   fileprivate var pooling: [UInt8]? {
-    guard architectureName == "bert", let type = key("pooling_type")?.integer, (1...2).contains(type) else {
+    guard architecture.isEncoder, let type = key("pooling_type")?.integer, (1...2).contains(type) else {
       return nil
     }
     return Array(

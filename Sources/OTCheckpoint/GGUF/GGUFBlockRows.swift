@@ -21,6 +21,12 @@ struct GGUFBlockRows: RowDecoder {
 
   func release(_ rows: Range<Int>) { file.release(range(of: rows)) }
 
+  /// A matrix of a stack, whose rows are whole blocks.
+  func within(row: Int) -> (any RowDecoder)? {
+    guard shape.rank > 2, let part = Shape(Array(shape.dimensions.dropFirst())) else { return nil }
+    return GGUFBlockRows(file: file, byteOffset: range(of: row..<row + 1).lowerBound, type: type, shape: part)
+  }
+
   private func range(of rows: Range<Int>) -> Range<Int> {
     let rowByteCount = shape.rowElementCount / type.blockElementCount * type.blockByteCount
     return byteOffset + rows.lowerBound * rowByteCount..<byteOffset + rows.upperBound * rowByteCount

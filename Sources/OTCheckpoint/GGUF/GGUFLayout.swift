@@ -57,7 +57,7 @@ package struct GGUFLayout: Sendable {
       guard rowCount % (3 * headCount) == 0 else { return nil }
       order = .byPart(partCount: 3, headSize: rowCount / (3 * headCount))
     case .plusOne: constant = 1
-    case .transposed: return nil
+    case .transposed, .grouped, .split, .elements, .row: return nil
     }
     return Place(name: stored, constant: constant, order: order)
   }

@@ -36,6 +36,16 @@ extension GGUFModel {
       scaling = [
         "rope_type": .string("yarn"), "factor": .number(factor), "original_max_position_embeddings": .integer(original),
       ]
+      for member in ["beta_fast", "beta_slow"] {
+        if let value = try number("rope.scaling.yarn_\(member)") { scaling[member] = .number(value) }
+      }
+      // Of DeepSeek's models 0.1 times the weight; both members are equal.
+      if let weight = try number("rope.scaling.yarn_log_multiplier") {
+        let factor = architecture.members["attention.kv_lora_rank"] == nil ? 1.0 : 10
+        for member in ["mscale", "mscale_all_dim"] { scaling[member] = .number(weight * factor) }
+      }
+      if let growth = try number("attention.temperature_scale") { scaling["llama_4_scaling_beta"] = .number(growth) }
+      for (member, value) in architecture.yarnMembers.members { scaling[member] = value }
     // Its tensors say more.
     case "longrope": break
     case let type: throw refuse("rotations of type '\(type.prefix(40))' are not read from GGUF")
@@ -58,16 +68,21 @@ extension GGUFModel {
 
   /// The part of a head that is rotated.
   private func setPart(_ members: inout JSONObject, _ refuse: (String) -> Refusal) throws {
-    guard let rotated = key("rope.dimension_count")?.integer else { return }
+    // Of latent attention it is a size of its own.
+    guard let rotated = key("rope.dimension_count")?.integer, key("attention.kv_lora_rank") == nil else { return }
     let hidden = key("embedding_length")?.integer ?? 0
     let heads = key("attention.head_count")?.integer ?? 0
     let stated = key("attention.key_length")?.integer
     guard let size = stated ?? (heads > 0 ? hidden / heads : nil), size > 0 else { return }
-    guard rotated != size else { return }
-    guard architectureName == "phi3", rotated > 0, rotated < size else {
+    if rotated == size {
+      // Where nothing is said, a part of most models' heads is rotated, all of Phi-3's.
+      if let member = architecture.partMember, architecture.modelType != "phi3" { members[member] = .number(1) }
+      return
+    }
+    guard let member = architecture.partMember, rotated > 0, rotated < size else {
       throw refuse("'\(architectureName).rope.dimension_count' is \(rotated), heads have \(size) channels")
     }
-    members["partial_rotary_factor"] = .number(Double(rotated) / Double(size))
+    members[member] = .number(Double(rotated) / Double(size))
   }
 
   private func floats(_ name: String) throws -> [Float]? {

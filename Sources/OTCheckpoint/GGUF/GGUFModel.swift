@@ -11,7 +11,7 @@ struct GGUFModel {
   let architectureName: String
   let architecture: GGUFArchitecture
 
-  private(set) var tensors: [TensorView] = []
+  var tensors: [TensorView] = []
   private(set) var warnings: [String] = []
 
   /// - Throws: `Refusal` with a rule `gguf-…`.
@@ -25,7 +25,9 @@ struct GGUFModel {
     guard let name = first.values["general.architecture"]?.string else {
       throw first.refusal("gguf-key", "has no key 'general.architecture'")
     }
-    guard let architecture = GGUFArchitecture.all[name] else {
+    let hasExperts = (first.values["\(name).expert_count"]?.integer ?? 0) > 0
+    let hasTwoNorms = files.contains { $0.tensors.contains { $0.name == "blk.0.attn_norm_2.weight" } }
+    guard let architecture = GGUFArchitecture.named(name, hasExperts: hasExperts, hasTwoNorms: hasTwoNorms) else {
       let known = GGUFArchitecture.all.keys.sorted().joined(separator: ", ")
       throw first.refusal(
         "gguf-architecture",
@@ -35,13 +37,18 @@ struct GGUFModel {
     architectureName = name
     self.architecture = architecture
     for file in files { for tensor in file.tensors { try add(tensor, of: file) } }
+    try joinLatentParts()
+    try joinClampedExperts()
   }
 
   private var first: GGUFFile { files[0] }
 
   func key(_ name: String) -> GGUFValue? { first.values["\(architectureName).\(name)"] }
 
-  private func size(_ name: String) throws -> Int? {
+  /// A size that a key of the architecture states.
+  ///
+  /// - Throws: `Refusal` with rule `gguf-key`.
+  func size(_ name: String) throws -> Int? {
     guard let value = key(name) else { return nil }
     guard let size = value.integer, (1...Int(Int32.max)).contains(size) else {
       throw first.refusal("gguf-key", "'\(architectureName).\(name)' is not an integer in 1...2^31")
@@ -58,43 +65,12 @@ struct GGUFModel {
 
   private mutating func add(_ tensor: GGUFFile.Tensor, of file: GGUFFile) throws {
     guard !Self.rotations.contains(tensor.name) else { return }
-    guard let place = architecture.original(of: tensor.name) else {
+    guard let found = architecture.original(of: tensor.name) else {
       throw file.refusal(
         "gguf-tensor", "is none of those that a model of the architecture '\(architectureName)' has",
         tensor: tensor.name, remedy: "convert the checkpoint that it was made from")
     }
-    let view = file.view(of: tensor, named: place.name)
-    tensors.append(try changed(view, tensor, file, by: architecture.changes[place.stem]))
-  }
-
-  private func changed(
-    _ view: TensorView, _ tensor: GGUFFile.Tensor, _ file: GGUFFile, by change: GGUFArchitecture.Change?
-  ) throws -> TensorView {
-    func refusal(_ message: String) -> Refusal { file.refusal("gguf-shape", message, tensor: tensor.name) }
-    func decoded(_ decoder: any RowDecoder, as type: ElementType? = nil) -> TensorView {
-      TensorView(
-        decoded: view.name, elementType: type ?? view.elementType, shape: view.shape, by: decoder, file: view.file,
-        byteOffset: view.byteOffset)
-    }
-    switch change {
-    case nil: return view
-    case .alternating(let headsKey):
-      let all = try size("attention.head_count")
-      guard let heads = try size(headsKey) ?? all, view.shape.rowCount % heads == 0,
-        view.shape.rowCount / heads % 2 == 0
-      else { throw refusal("has \(view.shape.rowCount) rows, which are no heads of pairs") }
-      return decoded(RearrangedRows(view: view, order: .alternating(headSize: view.shape.rowCount / heads)))
-    case .fused:
-      guard let heads = try size("attention.head_count"), view.shape.rowCount % (3 * heads) == 0 else {
-        throw refusal("has \(view.shape.rowCount) rows, which are no queries, keys and values of heads")
-      }
-      return decoded(
-        RearrangedRows(view: view, order: .byPart(partCount: 3, headSize: view.shape.rowCount / (3 * heads))))
-    case .plusOne:
-      guard view.elementType.isConvertibleFloat else { throw refusal("has integers for gains") }
-      return decoded(LessRows(view: view, constant: 1), as: .f32)
-    case .transposed: return view.shape.rank == 2 ? view.transposed() ?? view : view
-    }
+    tensors += try originals(tensor, of: file, found.place, architecture.changes[found.stem])
   }
 
   /// The names of the quantized types, the most frequent first; nil where all elements are plain floats.
@@ -130,6 +106,7 @@ struct GGUFModel {
       switch first.values[name] {
       case .integer(let value): members[member] = .integer(value)
       case .number(let value) where value.isFinite: members[member] = .number(value)
+      case .bool(let value): members[member] = .bool(value)
       case .bools(let slides) where member == "sliding_window_pattern":
         members["layer_types"] = .array(slides.map { .string($0 ? "sliding_attention" : "full_attention") })
       default: throw first.refusal("gguf-key", "'\(name)' is not a number")
@@ -146,51 +123,34 @@ struct GGUFModel {
     if let types = architecture.outer["token_types"].flatMap({ views[$0 + ".weight"] }) {
       members["type_vocab_size"] = .integer(types.shape.rowCount)
     }
-    if ["llama", "granite", "smollm3"].contains(architectureName) {
-      func has(_ end: String) -> Bool { tensors.contains { $0.name.hasSuffix(end) } }
-      members["attention_bias"] = .bool(has("self_attn.q_proj.bias"))
-      members["mlp_bias"] = .bool(has("mlp.down_proj.bias"))
-    }
     for (member, key) in [
       ("bos_token_id", "bos_token_id"), ("eos_token_id", "eos_token_id"), ("pad_token_id", "padding_token_id"),
     ] {
       if let id = first.values["tokenizer.ggml.\(key)"]?.integer { members[member] = .integer(id) }
     }
-    try setScales(&members)
+    try architecture.finish(self, &members)
     try setRotation(&members)
     return .object(members)
   }
 
   /// Keys that could mean another model than the one whose members are written.
   private func check() throws {
-    func refuse(_ key: String, _ what: String) -> Refusal {
-      first.refusal(
-        "gguf-key", "'\(architectureName).\(key)' \(what)", remedy: "convert the checkpoint that it was made from")
+    if let experts = key("expert_count")?.integer, experts > 0, !architecture.hasExperts {
+      throw refusal(ofKey: "expert_count", "says that it is a mixture of experts, which is not read from GGUF")
     }
-    if let experts = key("expert_count")?.integer, experts > 0 {
-      throw refuse("expert_count", "says that it is a mixture of experts, which is not read from GGUF")
+    let isCausal = key("attention.causal")?.bool ?? !architecture.isEncoder
+    guard isCausal == !architecture.isEncoder else {
+      throw refusal(ofKey: "attention.causal", "is not what it is for this architecture")
     }
-    let isCausal = key("attention.causal")?.bool ?? (architectureName != "bert")
-    guard isCausal == (architectureName != "bert") else {
-      throw refuse("attention.causal", "is not what it is for this architecture")
+    if architecture.members["attention.kv_lora_rank"] == nil, let values = try size("attention.value_length"),
+      let keys = try size("attention.key_length"), values != keys
+    {
+      throw refusal(ofKey: "attention.value_length", "differs from that of keys")
     }
-    if let values = try size("attention.value_length"), let keys = try size("attention.key_length"), values != keys {
-      throw refuse("attention.value_length", "differs from that of keys")
-    }
-    if ["bloom", "gpt2", "bert"].contains(architectureName),
+    if ["bloom", "gpt2", "bert", "nomic-bert", "gptneox"].contains(architectureName),
       let shared = try size("attention.head_count_kv"), try shared != size("attention.head_count")
     {
-      throw refuse("attention.head_count_kv", "differs from the number of heads")
+      throw refusal(ofKey: "attention.head_count_kv", "differs from the number of heads")
     }
-  }
-
-  /// The factor of attention's products, which llama.cpp knows by the size of the model.
-  private func setScales(_ members: inout JSONObject) throws {
-    guard ["gemma2", "gemma3"].contains(architectureName), let heads = try size("attention.head_count"),
-      let hidden = try size("embedding_length"), let layers = try size("block_count")
-    else { return }
-    let isLargest = layers == (architectureName == "gemma2" ? 46 : 62)
-    let headSize = try size("attention.key_length") ?? hidden / heads
-    members["query_pre_attn_scalar"] = .integer(isLargest ? hidden / heads : headSize)
   }
 }

@@ -22,11 +22,18 @@ extension GGUFTokenizer {
   /// The splitting that llama.cpp calls `pre`; nil for one that is not known.
   static func splitting(_ pre: String) -> Splitting? {
     switch pre {
-    case "gpt-2", "phi-2", "mpt", "olmo", "jais": return Splitting(json: bytes(splits: true))
+    case "gpt-2", "phi-2", "mpt", "olmo", "jais", "exaone4": return Splitting(json: bytes(splits: true))
     case "llama-bpe", "llama3", "llama-v3", "falcon3":
       return Splitting(
         json: split(#"\#(contractions)|\#(before)\p{L}+|\p{N}{1,3}|\#(rest)"#), ignoresMerges: true, addsBeginning: true
       )
+    case "chatglm-bpe", "glm4":
+      return Splitting(json: split(#"\#(contractions)|\#(before)\p{L}+|\p{N}{1,3}|\#(rest)"#))
+    case "deepseek-v3":
+      let words = ##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"##
+      let others = #"| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"#
+      let patterns = [#"\p{N}{1,3}"#, #"[一-龥぀-ゟ゠-ヿ]+"#, words + others]
+      return Splitting(json: sequence(patterns.map(isolated) + [bytes(splits: false)]), addsBeginning: true)
     case "qwen2", "deepseek-r1-qwen", "megrez":
       return Splitting(json: split(#"\#(contractions)|\#(before)\p{L}+|\p{N}|\#(rest)"#), isComposed: true)
     case "stablelm2": return Splitting(json: split(#"\#(contractions)|\#(before)\p{L}+|\p{N}|\#(rest)"#))
@@ -45,13 +52,14 @@ extension GGUFTokenizer {
     }
   }
 
-  private static func split(_ pattern: String) -> JSONValue {
-    let split = JSONValue.object([
+  private static func isolated(_ pattern: String) -> JSONValue {
+    .object([
       "type": .string("Split"), "pattern": .object(["Regex": .string(pattern)]), "behavior": .string("Isolated"),
       "invert": .bool(false),
     ])
-    return sequence([split, bytes(splits: false)])
   }
+
+  private static func split(_ pattern: String) -> JSONValue { sequence([isolated(pattern), bytes(splits: false)]) }
 
   private static func bytes(splits: Bool) -> JSONValue {
     .object([

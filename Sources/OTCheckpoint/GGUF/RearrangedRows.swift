@@ -10,6 +10,9 @@ struct RearrangedRows: RowDecoder {
     case alternating(headSize: Int)
     /// All heads' first parts, then all second ones: the model wants a head's parts together.
     case byPart(partCount: Int, headSize: Int)
+    /// All queries, then all keys, then all values: the model wants those of a group of heads together, `width` heads
+    /// of queries beside one of keys and one of values.
+    case byGroup(width: Int, groupCount: Int, headSize: Int)
 
     /// The row of llama.cpp's, of `rowCount`, that has the model's `row`.
     func source(of row: Int, rowCount: Int) -> Int {
@@ -21,6 +24,10 @@ struct RearrangedRows: RowDecoder {
         let headCount = rowCount / (partCount * size)
         let (head, part) = (row / (partCount * size), row / size % partCount)
         return (part * headCount + head) * size + row % size
+      case .byGroup(let width, let groupCount, let size):
+        let (group, place) = (row / size / (width + 2), row / size % (width + 2))
+        let head = place < width ? group * width + place : (width + place - width) * groupCount + group
+        return head * size + row % size
       }
     }
   }

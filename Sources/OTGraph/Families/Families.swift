@@ -24,7 +24,7 @@ package enum Families {
     OLMoFamily.self, NemotronFamily.self, GLMFamily.self, EXAONE4Family.self, Ministral3Family.self,
     GraniteHybridFamily.self, MPTFamily.self,
     MixtralFamily.self, Qwen3MoEFamily.self, Qwen2MoEFamily.self,
-    GPTOSSFamily.self,
+    GPTOSSFamily.self, DeepSeekV2Family.self, DeepSeekV3Family.self,
   ]
 
   /// The graph of a checkpoint, without the warnings; as `model` gives it.
@@ -107,6 +107,7 @@ package enum Families {
     }
     if let type {
       if let stated { return stated }
+      if let refusal = RecurrentModels.refusal(type, file: configuration.file) { throw refusal }
       throw unknown("models of type '\(type)' are not known", file: configuration.file, remedy: withoutGraph)
     }
     // The family whose prefix the names have, before others behind a wrapper; of families of which one has all of

@@ -177,6 +177,7 @@ extension Operation {
     case .layerNorm(let norm): return .layerNorm(norm.mapTensors(map))
     case .rmsNorm(let norm): return .rmsNorm(norm.mapTensors(map))
     case .attention(let attention): return .attention(attention.mapTensors(map))
+    case .routing(let routing): return .routing(routing.replacing(choiceBias: routing.choiceBias.map(map)))
     default: return self
     }
   }

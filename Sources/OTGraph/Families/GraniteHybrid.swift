@@ -31,7 +31,8 @@ package enum GraniteHybridFamily: ModelFamily {
         guard let types = configuration.value(member) else { continue }
         let names = types.array?.compactMap(\.string) ?? []
         if let other = names.first(where: { !["attention", "full_attention"].contains($0) }) {
-          throw configuration.refusal("layers of type '\(other)' are not supported")
+          let what = other == "mamba" ? "keep a state from token to token, which is not run" : "are not supported"
+          throw configuration.refusal("layers of type '\(other)' \(what)")
         }
         guard names.count == count else { throw configuration.refusal("'\(member)' is no list of \(count) layers") }
         return LayerWindows(none: count)

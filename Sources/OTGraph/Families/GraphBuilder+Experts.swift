@@ -14,6 +14,9 @@ extension GraphBuilder {
     /// The names of an expert's linears where they are tensors of their own; where they are stacked, the first of
     /// gate and up, one below the other, is called `gate_up_proj`.
     var names = (gate: "gate_proj", up: "up_proj", down: "down_proj")
+    /// The end of the name, behind the router's linear, of what is added to the values that experts are chosen by;
+    /// nil: nothing is.
+    var choiceBias: String?
   }
 
   /// The sum of what `<prefix>experts` give for `input`, chosen by the linear `<prefix>gate`.
@@ -24,7 +27,9 @@ extension GraphBuilder {
     guard experts.hidden > 0, tensors.dimensions(prefix + "gate.weight") == [count, experts.hidden] else {
       return scores
     }
-    let router = add(prefix + "router", .routing(experts.routing), scores)
+    let choiceBias = experts.choiceBias.map { required(.named("\(prefix)gate.\($0)"), [count]) }
+    let routing = experts.routing.replacing(choiceBias: choiceBias)
+    let router = add(prefix + "router", .routing(routing), scores)
     let weights = expertWeights(prefix + "experts.", experts)
     let values = weights.enumerated().map { index, weights in
       expert("\(prefix)experts.\(index).", input, router, index, experts, weights)

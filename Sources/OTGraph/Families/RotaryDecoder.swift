@@ -33,6 +33,8 @@ struct RotaryDecoder {
   var gainOffset: Float = 0
   /// Operations on queries and keys before the attention scores.
   var between: Between?
+  /// Attention with its linears, where queries, keys and values are no three linears.
+  var attentionPart: AttentionPart?
   /// The part of layers behind attention, where it is no gated MLP.
   var feedForward: FeedForward?
 
@@ -51,6 +53,10 @@ struct RotaryDecoder {
   var heads: (queries: Int, keysAndValues: Int)?
   /// Channels of a head; nil: so many that heads fill the residual stream.
   var headSize: Int?
+  /// The member of config.json that says another; nil: none does.
+  var headSizeMember: String? = "head_dim"
+  /// Channels of a head of values; nil: as many as of keys.
+  var valueSize: Int?
   /// The most tokens of a sequence; nil: any number.
   var contextLength: Int?
   /// True when the output head is the embedding.
@@ -120,10 +126,13 @@ struct RotaryDecoder {
   /// norms' ε, adds nodes and gives the last one's name. A head's channels are 0 where they are unknown.
   typealias Between = @Sendable (inout GraphBuilder, String, String, Int, Int, Float) -> String
 
+  /// Given a builder, a layer and its attention, adds nodes and gives the name of the last linear.
+  typealias AttentionPart = @Sendable (inout GraphBuilder, Layer, Attention) -> String
+
   /// Given a builder and a layer, adds nodes and gives the last one's name; nil: the layer has a gated MLP.
   typealias FeedForward = @Sendable (inout GraphBuilder, Layer) throws -> String?
 
-  /// A layer of the model, as far as the part behind attention needs it.
+  /// A layer of the model, as far as attention and the part behind it need it.
   struct Layer {
     let index: Int
     /// Layers of the model.
@@ -217,7 +226,8 @@ struct RotaryDecoder {
         return
       }
       headSize =
-        try configuration.size("head_dim") ?? decoder.headSize ?? configuration.quotient(hidden, heads, "heads")
+        try decoder.headSizeMember.flatMap { try configuration.size($0) } ?? decoder.headSize
+        ?? configuration.quotient(hidden, heads, "heads")
       let valueRows = tensors.dimensions(layer0 + "self_attn.v_proj.weight")?.first ?? 0
       groups =
         try configuration.size("num_key_value_heads") ?? usual?.keysAndValues
@@ -246,8 +256,8 @@ struct RotaryDecoder {
       let window = limits.windows[index].flatMap { $0 >= contextLength ?? .max ? nil : $0 }
       let sinks = SourceTensor.named("\(builder.prefix)layers.\(index).self_attn.sinks")
       return Attention(
-        headCount: sizes.heads, keyValueHeadCount: sizes.groups, headSize: sizes.headSize, scale: attentionScale,
-        softCap: attentionCap, isCausal: true, window: window, positions: positions[index],
+        headCount: sizes.heads, keyValueHeadCount: sizes.groups, headSize: sizes.headSize, valueSize: valueSize,
+        scale: attentionScale, softCap: attentionCap, isCausal: true, window: window, positions: positions[index],
         sinks: hasSinks ? builder.required(sinks, [sizes.heads]) : nil)
     }
   }
@@ -269,15 +279,18 @@ struct RotaryDecoder {
     }
     let names = ["q_proj", "k_proj", "v_proj", outputName].map { "\(layer)self_attn.\($0)" }
     let normed = norm(norms.beforeAttention, input)
-    var added = builder.attention(
-      layer + "self_attn", normed, block, linears: (names[0], names[1], names[2], names[3]))
+    func place(_ input: String) -> Layer {
+      Layer(index: index, count: builder.layerCount, prefix: layer, input: input, mlp: mlpBlock(sizes))
+    }
+    var added =
+      attentionPart.map { $0(&builder, place(normed), attention) }
+      ?? builder.attention(
+        layer + "self_attn", normed, block, linears: (names[0], names[1], names[2], names[3]))
     added = norm(norms.afterAttention, added)
     added = scaled(&builder, layer + "attention_scaled", added, residualScale)
     let middle = builder.add(layer + "attention_sum", .add, input, added)
     added = norms.isParallel ? normed : norm(norms.beforeMLP, middle)
-    let place = Layer(
-      index: index, count: builder.layerCount, prefix: layer, input: added, mlp: mlpBlock(sizes))
-    added = try feedForward?(&builder, place) ?? mlp(&builder, layer, added, sizes)
+    added = try feedForward?(&builder, place(added)) ?? mlp(&builder, layer, added, sizes)
     added = norm(norms.afterMLP, added)
     added = scaled(&builder, layer + "mlp_scaled", added, residualScale)
     return builder.add(layer + "mlp_sum", .add, middle, added)

@@ -3,7 +3,7 @@ import OTJSON
 /// Softmax attention over heads, in groups that share keys and values.
 ///
 /// Queries are `[tokens, headCount·headSize]`, keys and values
-/// `[tokens, keyValueHeadCount·headSize]`; head `h` reads key/value head
+/// `[tokens, keyValueHeadCount·headSize]`, or values of `valueSize` channels a head; head `h` reads key/value head
 /// `h / (headCount / keyValueHeadCount)`. Where the head count is unknown (see
 /// `Graph.missing`), the three counts and the scale are 0.
 package struct Attention: Sendable, Hashable {
@@ -11,8 +11,10 @@ package struct Attention: Sendable, Hashable {
   package let headCount: Int
   /// Key/value heads; divides `headCount`.
   package let keyValueHeadCount: Int
-  /// Channels of one head.
+  /// Channels of one head of queries and of keys.
   package let headSize: Int
+  /// Channels of one head of values, and of the value of attention; usually `headSize`.
+  package let valueSize: Int
   /// Factor of the products of queries and keys, usually `1/√headSize`.
   package let scale: Float
   /// Where there is one, c of `c·tanh(score / c)`, which is taken of each scaled product.
@@ -43,14 +45,16 @@ package struct Attention: Sendable, Hashable {
     case distances(DistanceTable)
   }
 
-  /// Attention with known heads and, unless given, the scale `1/√headSize`.
+  /// Attention with known heads and, unless given, the scale `1/√headSize` and values as wide as keys.
   package init(
-    headCount: Int, keyValueHeadCount: Int, headSize: Int, scale: Float? = nil, softCap: Float? = nil,
+    headCount: Int, keyValueHeadCount: Int, headSize: Int, valueSize: Int? = nil, scale: Float? = nil,
+    softCap: Float? = nil,
     isCausal: Bool, window: Int? = nil, positions: Positions, sinks: SourceTensor? = nil
   ) {
     self.headCount = headCount
     self.keyValueHeadCount = keyValueHeadCount
     self.headSize = headSize
+    self.valueSize = valueSize ?? headSize
     self.scale = scale ?? (headSize > 0 ? 1 / Float(headSize).squareRoot() : 0)
     self.softCap = softCap
     self.isCausal = isCausal
@@ -62,8 +66,9 @@ package struct Attention: Sendable, Hashable {
   /// The same with other parameters.
   func replacing(positions: Positions, sinks: SourceTensor?) -> Attention {
     Attention(
-      headCount: headCount, keyValueHeadCount: keyValueHeadCount, headSize: headSize, scale: scale, softCap: softCap,
-      isCausal: isCausal, window: window, positions: positions, sinks: sinks)
+      headCount: headCount, keyValueHeadCount: keyValueHeadCount, headSize: headSize, valueSize: valueSize,
+      scale: scale,
+      softCap: softCap, isCausal: isCausal, window: window, positions: positions, sinks: sinks)
   }
 
   /// True when the head count is known.
@@ -71,28 +76,29 @@ package struct Attention: Sendable, Hashable {
 }
 
 extension Attention: OperationBody {
-  /// Readers that do not know the two members refuse the second name.
+  /// Readers that do not know the other members refuse the second name, or that keys and values differ in size.
   var name: String {
     if case .distances = positions { return "bounded_attention" }
-    return window == nil && softCap == nil && sinks == nil ? "attention" : "bounded_attention"
+    return window == nil && softCap == nil && sinks == nil && valueSize == headSize ? "attention" : "bounded_attention"
   }
   var kind: Operation.Kind { .attention }
   var inputCount: Int { 3 }
 
   func channelCount(inputs: [Int], isComplete: Bool) throws -> Int {
     try inputs.forEach(OperationFault.requireValue)
-    try OperationFault.require(inputs[1] == inputs[2], "keys and values differ in size")
     if headCount == 0 && keyValueHeadCount == 0 && headSize == 0 {
+      try OperationFault.require(inputs[1] == inputs[2], "keys and values differ in size")
       try OperationFault.require(!isComplete, "the head count is unknown, yet nothing is listed as missing")
       return inputs[0]
     }
-    let sizes = [headCount, keyValueHeadCount, headSize]
+    let sizes = [headCount, keyValueHeadCount, headSize, valueSize]
     try OperationFault.require(
       sizes.allSatisfy { (1...GraphValidation.maximumSize).contains($0) }, "a head count or size is not in 1...2^31")
     try OperationFault.require(
       headCount % keyValueHeadCount == 0, "\(headCount) heads cannot share \(keyValueHeadCount)")
     try OperationFault.require(
-      inputs[0] == headCount * headSize && inputs[2] == keyValueHeadCount * headSize,
+      inputs[0] == headCount * headSize && inputs[1] == keyValueHeadCount * headSize
+        && inputs[2] == keyValueHeadCount * valueSize,
       "the heads do not fill queries, keys and values")
     try OperationFault.require(scale.isFinite && scale > 0, "the scale is \(scale)")
     if let softCap { try OperationFault.require(softCap.isFinite && softCap > 0, "the soft cap is \(softCap)") }
@@ -103,7 +109,7 @@ extension Attention: OperationBody {
     case .rotary(let rotary): try rotary.validate(headSize: headSize)
     case .distances(let table): try table.validate()
     }
-    return inputs[0]
+    return headCount * valueSize
   }
 
   func rows(_ inputs: [ValueRows], of node: String) throws -> ValueRows {
@@ -145,21 +151,21 @@ extension Attention: OperationBody {
   /// Heads that share values need the same transform.
   var sharedChannels: [Int]? { headCount == keyValueHeadCount ? nil : representatives }
 
-  private var groupWidth: Int { headCount / keyValueHeadCount * headSize }
+  private var groupWidth: Int { headCount / keyValueHeadCount * valueSize }
 
   /// For each value channel, the first output channel that it becomes.
   private var siteChannels: [Int?] {
-    (0..<keyValueHeadCount * headSize).map { $0 / headSize * groupWidth + $0 % headSize }
+    (0..<keyValueHeadCount * valueSize).map { $0 / valueSize * groupWidth + $0 % valueSize }
   }
 
   /// For each output channel, its value channel.
   private var valueChannels: [Int?] {
-    (0..<headCount * headSize).map { $0 / groupWidth * headSize + $0 % headSize }
+    (0..<headCount * valueSize).map { $0 / groupWidth * valueSize + $0 % valueSize }
   }
 
   /// For each output channel, the first one with the same value channel.
   private var representatives: [Int] {
-    (0..<headCount * headSize).map { $0 / groupWidth * groupWidth + $0 % headSize }
+    (0..<headCount * valueSize).map { $0 / groupWidth * groupWidth + $0 % valueSize }
   }
 
   // MARK: JSON
@@ -168,6 +174,7 @@ extension Attention: OperationBody {
     object["headCount"] = .integer(headCount)
     object["keyValueHeadCount"] = .integer(keyValueHeadCount)
     object["headSize"] = .integer(headSize)
+    if valueSize != headSize { object["valueSize"] = .integer(valueSize) }
     object["scale"] = .number(scale.shortestDouble)
     object["softCap"] = softCap.map { .number($0.shortestDouble) }
     object["isCausal"] = .bool(isCausal)
@@ -179,7 +186,8 @@ extension Attention: OperationBody {
   init(reader: GraphReader) throws {
     self.init(
       headCount: try reader.integer("headCount"), keyValueHeadCount: try reader.integer("keyValueHeadCount"),
-      headSize: try reader.integer("headSize"), scale: Float(try reader.number("scale")),
+      headSize: try reader.integer("headSize"), valueSize: try reader.optionalSize("valueSize"),
+      scale: Float(try reader.number("scale")),
       softCap: reader.has("softCap") ? Float(try reader.number("softCap")) : nil,
       isCausal: try reader.flag("isCausal"), window: try reader.optionalSize("window"),
       positions: try Positions(reader: reader.child("positions")), sinks: try reader.optionalTensor("sinks"))

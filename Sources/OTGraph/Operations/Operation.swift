@@ -25,6 +25,8 @@ package enum Operation: Sendable, Hashable {
   case attention(Attention)
   /// One part of a fused projection. Input: one value.
   case channelSlice(ChannelSlice)
+  /// Heads of several values side by side. Inputs: these.
+  case headConcatenation(HeadConcatenation)
   /// Some channels; put before linears by migration. Input: one value.
   case gather(Gather)
   /// An element-wise function. Input: one value.
@@ -70,6 +72,7 @@ package enum Operation: Sendable, Hashable {
     case .rmsNorm(let norm): NormBody(name: "rms_norm", norm: norm)
     case .attention(let attention): attention
     case .channelSlice(let slice): slice
+    case .headConcatenation(let concatenation): concatenation
     case .gather(let gather): gather
     case .activation(let kind): kind
     case .scale(let scale): scale
@@ -101,6 +104,7 @@ package enum Operation: Sendable, Hashable {
     case "rms_norm", "head_rms_norm": self = .rmsNorm(try Norm(reader: reader))
     case "attention", "bounded_attention": self = .attention(try Attention(reader: reader))
     case "head_slice", "heads_slice": self = .channelSlice(try ChannelSlice(reader: reader))
+    case "head_concatenation": self = .headConcatenation(try HeadConcatenation(reader: reader))
     case "gather": self = .gather(try Gather(reader: reader))
     case "activation": self = .activation(try ActivationKind(reader: reader))
     case "scale": self = .scale(try Scale(reader: reader))
@@ -108,7 +112,7 @@ package enum Operation: Sendable, Hashable {
     case "clamp": self = .clamp(try Clamp(reader: reader))
     case "multiply": self = .multiply
     case "clamped_gate": self = .clampedGate(try ClampedGate(reader: reader))
-    case "routing": self = .routing(try Routing(reader: reader))
+    case "routing", "group_routing": self = .routing(try Routing(reader: reader))
     case "mixture": self = .mixture(try Mixture(reader: reader))
     case "add": self = .add
     case "first_token": self = .firstToken

@@ -11,20 +11,21 @@ final class KeyValueCache {
     case quantized
 
     /// Bytes of a position's key and value in one head.
-    fileprivate func byteCounts(headSize: Int) -> (key: Int, value: Int) {
-      switch self {
-      case .floats: (4 * headSize, 4 * headSize)
+    fileprivate func byteCounts(_ attention: Attention) -> (key: Int, value: Int) {
+      let (headSize, valueSize) = (attention.headSize, attention.valueSize)
+      return switch self {
+      case .floats: (4 * headSize, 4 * valueSize)
       case .quantized:
         (
           Kernels.keyCodeCount(positionCount: 16, headSize: headSize) / 16,
-          Kernels.valueCodeCount(positionCount: 16, headSize: headSize) / 16
+          Kernels.valueCodeCount(positionCount: 16, headSize: valueSize) / 16
         )
       }
     }
   }
 
   /// Keys of one head of one sequence, transposed in blocks of positions as
-  /// `Kernels.storeKeys` lays them, and its values `[position][headSize]`.
+  /// `Kernels.storeKeys` lays them, and its values `[position][valueSize]`.
   struct Head {
     let keys, values: UnsafeMutablePointer<Float>
   }
@@ -55,7 +56,7 @@ final class KeyValueCache {
   /// Bytes that the keys and values of a token take in all attentions.
   static func bytesPerToken(_ attentions: [AttentionStage], _ form: Form) -> Int {
     attentions.reduce(0) { sum, stage in
-      let counts = form.byteCounts(headSize: stage.attention.headSize)
+      let counts = form.byteCounts(stage.attention)
       return sum + stage.attention.keyValueHeadCount * (counts.key + counts.value) + (form == .quantized ? 8 : 0)
     }
   }
@@ -68,7 +69,7 @@ final class KeyValueCache {
     var end = (key: 0, value: 0)
     for stage in attentions {
       starts.append(end)
-      let counts = form.byteCounts(headSize: stage.attention.headSize)
+      let counts = form.byteCounts(stage.attention)
       end.key += capacity * stage.attention.keyValueHeadCount * counts.key
       end.value += capacity * stage.attention.keyValueHeadCount * counts.value
     }
@@ -91,7 +92,7 @@ final class KeyValueCache {
       count += capacity
     }
     let widths = attentions.map { stage in
-      let counts = form.byteCounts(headSize: stage.attention.headSize)
+      let counts = form.byteCounts(stage.attention)
       return (stage.attention.keyValueHeadCount * counts.key, stage.attention.keyValueHeadCount * counts.value)
     }
     self.form = form
@@ -103,7 +104,7 @@ final class KeyValueCache {
 
   /// The offset of a head's key and value at position 0, in bytes.
   private func places(_ head: Int, of stage: AttentionStage, segment: Int) -> (key: Int, value: Int) {
-    let counts = form.byteCounts(headSize: stage.attention.headSize)
+    let counts = form.byteCounts(stage.attention)
     var position = head * capacities[segment]
     guard starts.isEmpty else {
       let start = starts[stage.index]
@@ -134,7 +135,7 @@ final class KeyValueCache {
   /// Copies keys and values of the first `positionCount` positions of a head from one segment to another. Of the block
   /// of keys that holds the last of them all is copied; what is stored next replaces the rest.
   func copy(positionCount: Int, head: Int, of stage: AttentionStage, from source: Int, to segment: Int) {
-    let counts = form.byteCounts(headSize: stage.attention.headSize)
+    let counts = form.byteCounts(stage.attention)
     let count = KeyValueCache.padded(positionCount)
     let (from, to) = (places(head, of: stage, segment: source), places(head, of: stage, segment: segment))
     (keys.base + to.key).update(from: keys.base + from.key, count: count * counts.key)

@@ -83,19 +83,21 @@ final class Workspace {
     }
     let queryWidth = program.attentions.map { $0.attention.headCount * $0.attention.headSize }.max() ?? 0
     let keyWidth = program.attentions.map { $0.attention.keyValueHeadCount * $0.attention.headSize }.max() ?? 0
+    let valueWidth = program.attentions.map { $0.attention.keyValueHeadCount * $0.attention.valueSize }.max() ?? 0
     let quantizedCount = form == .quantized ? rowCapacity : 0
     quantizedQueries = try QuantizedMatrix(rowCount: quantizedCount, width: queryWidth)
     quantizedKeys = try QuantizedMatrix(rowCount: quantizedCount, width: keyWidth)
-    quantizedValues = try QuantizedMatrix(rowCount: quantizedCount, width: keyWidth)
+    quantizedValues = try QuantizedMatrix(rowCount: quantizedCount, width: valueWidth)
     rotaryTables = program.rotaries.map(RotaryTable.init)
     routingTables = try program.routingTables.map {
       try RoutingTable(expertCount: $0.expertCount, chosenCount: $0.chosenCount, rowCapacity: rowCapacity)
     }
     let attentionCount =
       program.attentions.map { stage in
-        let headSize = stage.attention.headSize
+        let (headSize, valueSize) = (stage.attention.headSize, stage.attention.valueSize)
         return form == .quantized
-          ? Kernels.codeAttentionScratchCount(headSize: headSize) : Kernels.attentionScratchCount(headSize: headSize)
+          ? Kernels.codeAttentionScratchCount(headSize: headSize, valueSize: valueSize)
+          : Kernels.attentionScratchCount(headSize: headSize, valueSize: valueSize)
       }.max() ?? 0
     let weightCount =
       program.floatProducts.map { product in

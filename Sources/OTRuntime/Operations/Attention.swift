@@ -203,8 +203,8 @@ extension Pass {
     let rows: Range<Int>
     /// The head of keys and values that they see.
     let keyValueHead: Int
-    /// The index of the first among the queries of the batch.
-    let place: Int
+    /// Their elements among those of the batch's queries.
+    let queries: Range<Int>
   }
 
   private func withQueries(
@@ -213,18 +213,19 @@ extension Pass {
   ) {
     let attention = stage.attention
     let segment = batch.segments[index]
-    let size = attention.headSize
-    let width = attention.headCount * size
-    let place = rows.lowerBound * width + head * size
-    let results = UnsafeMutableBufferPointer(start: target + place, count: (rows.count - 1) * width + size)
+    let (size, valueSize) = (attention.headSize, attention.valueSize)
+    let (width, resultWidth) = (attention.headCount * size, attention.headCount * valueSize)
+    let results = UnsafeMutableBufferPointer(
+      start: target + rows.lowerBound * resultWidth + head * valueSize,
+      count: (rows.count - 1) * resultWidth + valueSize)
     var part = QueryBlock(
       head: HeadAttention(
-        headSize: size, queryCount: rows.count, queryStride: width,
+        headSize: size, valueSize: valueSize, queryCount: rows.count, queryStride: width,
         firstPosition: segment.firstPosition + rows.lowerBound - segment.rows.lowerBound,
         keyCount: segment.firstPosition + segment.rows.count, isCausal: attention.isCausal, scale: attention.scale,
-        target: results, targetStride: width),
+        target: results, targetStride: resultWidth),
       segment: index, rows: rows, keyValueHead: head / (attention.headCount / attention.keyValueHeadCount),
-      place: place)
+      queries: rows.lowerBound * width + head * size..<rows.upperBound * width - width + (head + 1) * size)
     part.head.window = attention.window ?? 0
     part.head.softCap = attention.softCap ?? 0
     part.head.slope = stage.slopes?[head] ?? 0
@@ -242,12 +243,13 @@ extension Pass {
     _ stage: AttentionStage, _ part: QueryBlock, queries: UnsafeMutablePointer<Float>, worker: Int
   ) {
     let stored = cache.head(part.keyValueHead, of: stage, segment: part.segment)
-    let (count, size) = (part.head.keyCount, part.head.headSize)
+    let (count, size, valueSize) = (part.head.keyCount, part.head.headSize, part.head.valueSize)
     let block = AttentionBlock(
-      part.head, queries: UnsafeBufferPointer(start: queries + part.place, count: part.head.target.count),
+      part.head,
+      queries: UnsafeBufferPointer(start: queries + part.queries.lowerBound, count: part.queries.count),
       keys: UnsafeBufferPointer(
         start: stored.keys, count: Kernels.keyCacheCount(positionCount: count, headSize: size)),
-      values: UnsafeBufferPointer(start: stored.values, count: count * size), valueStride: size)
+      values: UnsafeBufferPointer(start: stored.values, count: count * valueSize), valueStride: valueSize)
     kernels.attend(block, scratch: workspace.scratch[worker].attention.buffer)
   }
 
@@ -255,8 +257,9 @@ extension Pass {
     _ stage: AttentionStage, head: Int, segment index: Int, keys: UnsafeMutablePointer<Float>,
     values: UnsafeMutablePointer<Float>
   ) {
-    let headSize = stage.attention.headSize
+    let (headSize, valueSize) = (stage.attention.headSize, stage.attention.valueSize)
     let width = stage.attention.keyValueHeadCount * headSize
+    let valueWidth = stage.attention.keyValueHeadCount * valueSize
     let segment = batch.segments[index]
     let stored = cache.head(head, of: stage, segment: index)
     let from = segment.rows.lowerBound * width + head * headSize
@@ -267,8 +270,8 @@ extension Pass {
       into: UnsafeMutableBufferPointer(
         start: stored.keys, count: Kernels.keyCacheCount(positionCount: count, headSize: headSize)))
     for row in 0..<segment.rows.count {
-      (stored.values + (segment.firstPosition + row) * headSize).update(
-        from: values + from + row * width, count: headSize)
+      (stored.values + (segment.firstPosition + row) * valueSize).update(
+        from: values + (segment.rows.lowerBound + row) * valueWidth + head * valueSize, count: valueSize)
     }
   }
 }

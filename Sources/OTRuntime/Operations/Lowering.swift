@@ -17,6 +17,7 @@ extension OTGraph.Operation {
     case .rmsNorm(let norm): try norm.lower(node, isCentered: false, into: &compiler)
     case .attention(let attention): try attention.lower(node, into: &compiler)
     case .channelSlice(let slice): compiler.append(node) { SliceStep(slice, $0[0], to: $1) }
+    case .headConcatenation(let heads): compiler.append(node) { HeadConcatenationStep(heads, $0, to: $1) }
     case .gather(let gather): compiler.append(node) { GatherStep(gather, $0[0], to: $1) }
     case .activation(let kind): compiler.append(node) { ActivationStep(kind, $0[0], to: $1) }
     case .scale(let scale): compiler.append(node) { ScaleStep(scale, $0[0], to: $1) }
@@ -24,7 +25,7 @@ extension OTGraph.Operation {
     case .clamp(let clamp): compiler.append(node) { ClampStep(clamp, $0[0], to: $1) }
     case .multiply: compiler.append(node) { MultiplyStep($0[0], $0[1], to: $1) }
     case .clampedGate(let gate): compiler.append(node) { ClampedGateStep(gate, $0[0], $0[1], to: $1) }
-    case .routing(let routing): compiler.append(node) { RoutingStep(routing, $0[0], to: $1) }
+    case .routing(let routing): try routing.lower(node, into: &compiler)
     case .mixture: MixtureStep.lower(node, into: &compiler)
     case .add: compiler.append(node) { AddStep($0[0], $0[1], to: $1) }
     case .firstToken: ChosenRowsStage.lower(node, nil, into: &compiler)

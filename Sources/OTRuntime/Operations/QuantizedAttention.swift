@@ -7,9 +7,10 @@ extension Pass {
     let attention = stage.attention
     let queryWidth = attention.headCount * attention.headSize
     let keyWidth = attention.keyValueHeadCount * attention.headSize
+    let valueWidth = attention.keyValueHeadCount * attention.valueSize
     try quantize(stage.queries, width: queryWidth, bits: bits, into: workspace.quantizedQueries)
     try quantize(stage.keys, width: keyWidth, bits: bits, into: workspace.quantizedKeys)
-    try quantize(stage.values, width: keyWidth, bits: bits, into: workspace.quantizedValues)
+    try quantize(stage.values, width: valueWidth, bits: bits, into: workspace.quantizedValues)
     try eachKeyValueHead(of: stage) { segment, head in storeQuantized(stage, head: head, segment: segment) }
     try attendBlocks(of: stage, queries: nil)
   }
@@ -28,28 +29,31 @@ extension Pass {
   }
 
   private func storeQuantized(_ stage: AttentionStage, head: Int, segment index: Int) {
-    let headSize = stage.attention.headSize
+    let (headSize, valueSize) = (stage.attention.headSize, stage.attention.valueSize)
     let width = stage.attention.keyValueHeadCount * headSize
+    let valueWidth = stage.attention.keyValueHeadCount * valueSize
     let segment = batch.segments[index]
     let (first, rowCount) = (segment.firstPosition, segment.rows.count)
     let stored = cache.quantizedHead(head, of: stage, segment: index)
     let from = segment.rows.lowerBound * width + head * headSize
-    let extent = (rowCount - 1) * width + headSize
+    let valueStart = segment.rows.lowerBound * valueWidth + head * valueSize
     kernels.storeKeyCodes(
-      UnsafeBufferPointer(start: workspace.quantizedKeys.values.base + from, count: extent), stride: width,
+      UnsafeBufferPointer(
+        start: workspace.quantizedKeys.values.base + from, count: (rowCount - 1) * width + headSize), stride: width,
       count: rowCount, headSize: headSize, firstPosition: first,
       into: UnsafeMutableBufferPointer(
         start: stored.keys, count: Kernels.keyCodeCount(positionCount: first + rowCount, headSize: headSize)))
     kernels.storeValueCodes(
-      UnsafeBufferPointer(start: workspace.quantizedValues.values.base + from, count: extent), stride: width,
-      count: rowCount, headSize: headSize, firstPosition: first,
+      UnsafeBufferPointer(
+        start: workspace.quantizedValues.values.base + valueStart, count: (rowCount - 1) * valueWidth + valueSize),
+      stride: valueWidth, count: rowCount, headSize: valueSize, firstPosition: first,
       into: UnsafeMutableBufferPointer(
-        start: stored.values, count: Kernels.valueCodeCount(positionCount: first + rowCount, headSize: headSize)))
+        start: stored.values, count: Kernels.valueCodeCount(positionCount: first + rowCount, headSize: valueSize)))
     // The scales are of all heads.
     guard head == 0 else { return }
     for (row, position) in zip(segment.rows, first...) {
       stored.keyScales[position] = workspace.quantizedKeys.scales.base[row]
-      stored.valueScales[position] = valueScale(row: row, width: width)
+      stored.valueScales[position] = valueScale(row: row, width: valueWidth)
     }
   }
 
@@ -64,16 +68,18 @@ extension Pass {
 
   func attendQuantized(_ stage: AttentionStage, _ part: QueryBlock, worker: Int) {
     let stored = cache.quantizedHead(part.keyValueHead, of: stage, segment: part.segment)
-    let (count, size) = (part.head.keyCount, part.head.headSize)
+    let (count, size, valueSize) = (part.head.keyCount, part.head.headSize, part.head.valueSize)
     let scaleCount = count.roundedUp(toMultipleOf: KeyValueCache.blockSize)
     let queries = workspace.quantizedQueries
     let block = CodeAttentionBlock(
-      part.head, queries: UnsafeBufferPointer(start: queries.values.base + part.place, count: part.head.target.count),
+      part.head,
+      queries: UnsafeBufferPointer(
+        start: queries.values.base + part.queries.lowerBound, count: part.queries.count),
       queryScales: UnsafeBufferPointer(start: queries.scales.base + part.rows.lowerBound, count: part.rows.count),
       keys: UnsafeBufferPointer(
         start: stored.keys, count: Kernels.keyCodeCount(positionCount: count, headSize: size)),
       values: UnsafeBufferPointer(
-        start: stored.values, count: Kernels.valueCodeCount(positionCount: count, headSize: size)),
+        start: stored.values, count: Kernels.valueCodeCount(positionCount: count, headSize: valueSize)),
       keyScales: UnsafeBufferPointer(start: stored.keyScales, count: scaleCount),
       valueScales: UnsafeBufferPointer(start: stored.valueScales, count: scaleCount))
     kernels.attend(block, scratch: workspace.scratch[worker].attention.buffer)

@@ -90,46 +90,133 @@ final class RoutingTable: Sendable {
 /// The weights of each token's experts.
 final class RoutingStep: RowStep {
   private let routing: Routing
+  private let choiceBias: [Float]?
   private let from, to: Program.ValueID
 
-  init(_ routing: Routing, _ from: Program.ValueID, to: Program.ValueID) {
-    (self.routing, self.from, self.to) = (routing, from, to)
+  init(_ routing: Routing, choiceBias: [Float]?, _ from: Program.ValueID, to: Program.ValueID) {
+    (self.routing, self.choiceBias, self.from, self.to) = (routing, choiceBias, from, to)
   }
 
   var written: Program.ValueID? { to }
   var read: [Program.ValueID] { [from] }
 
   func run(_ pass: Pass, _ block: RowBlock) {
-    pass.eachRow(block, from, to) { _, scores, weights in routing.choose(scores, into: weights) }
+    pass.eachRow(block, from, to) { _, scores, weights in
+      routing.choose(scores, choiceBias: choiceBias, into: weights)
+    }
   }
 }
 
 extension Routing {
-  /// The weights of the experts that have the greatest scores, 0 for all others. NaN is less than any other score.
-  package func choose(_ scores: UnsafeBufferPointer<Float>, into weights: UnsafeMutableBufferPointer<Float>) {
-    weights.update(repeating: 0)
-    // Marks the chosen with NaN until they have their weights.
-    for _ in 0..<chosenCount {
-      var best = -1
-      for expert in scores.indices where !weights[expert].isNaN {
-        if best < 0 || scores[expert] > scores[best] || (scores[best].isNaN && !scores[expert].isNaN) { best = expert }
+  /// - Throws: as parameters throw.
+  func lower(_ node: Node, into compiler: inout ProgramCompiler) throws {
+    let choiceBias = try compiler.vector(.choiceBias, of: node)
+    compiler.append(node) { RoutingStep(self, choiceBias: choiceBias, $0[0], to: $1) }
+  }
+
+  /// The weights of the experts that have the greatest scores or ranks, 0 for all others. NaN is less than any other
+  /// score.
+  package func choose(
+    _ scores: UnsafeBufferPointer<Float>, choiceBias: [Float]? = nil,
+    into weights: UnsafeMutableBufferPointer<Float>
+  ) {
+    if choiceBias == nil && groups == nil {
+      mark(by: scores, in: weights)
+    } else {
+      withUnsafeTemporaryAllocation(of: Float.self, capacity: expertCount) { ranks in
+        rank(scores, choiceBias, into: ranks)
+        if let groups { groups.close(ranks) }
+        mark(by: UnsafeBufferPointer(ranks), in: weights)
       }
-      weights[best] = .nan
     }
     let greatest = scores.max() ?? 0
     var sum: Float = 0
     for expert in scores.indices {
       let isChosen = weights[expert].isNaN
-      let weight =
-        switch function {
-        case .softmax: expf(scores[expert] - greatest)
-        case .sigmoid: 1 / (1 + expf(-scores[expert]))
-        }
+      let weight = value(of: scores[expert], greatest: greatest)
       if isChosen { weights[expert] = weight }
       if isChosen || (function == .softmax && !isNormalized) { sum += weight }
     }
-    guard isNormalized || function == .softmax else { return }
-    for expert in scores.indices where weights[expert] != 0 { weights[expert] /= sum }
+    if isNormalized || function == .softmax {
+      for expert in scores.indices where weights[expert] != 0 { weights[expert] /= sum }
+    }
+    guard factor != 1 else { return }
+    for expert in scores.indices { weights[expert] *= factor }
+  }
+
+  /// The function's value, of softmax before the division by the sum.
+  private func value(of score: Float, greatest: Float) -> Float {
+    switch function {
+    case .softmax: expf(score - greatest)
+    case .sigmoid: 1 / (1 + expf(-score))
+    }
+  }
+
+  /// Marks the chosen with NaN, all others with 0.
+  private func mark(by ranks: UnsafeBufferPointer<Float>, in weights: UnsafeMutableBufferPointer<Float>) {
+    weights.update(repeating: 0)
+    for _ in 0..<chosenCount {
+      var best = -1
+      for expert in ranks.indices where !weights[expert].isNaN {
+        if best < 0 || ranks[expert] > ranks[best] || (ranks[best].isNaN && !ranks[expert].isNaN) { best = expert }
+      }
+      weights[best] = .nan
+    }
+  }
+
+  /// The function's values plus the bias; −∞ where they are no numbers.
+  private func rank(
+    _ scores: UnsafeBufferPointer<Float>, _ choiceBias: [Float]?, into ranks: UnsafeMutableBufferPointer<Float>
+  ) {
+    let greatest = scores.max() ?? 0
+    let sum = function == .softmax ? scores.reduce(0) { $0 + value(of: $1, greatest: greatest) } : 1
+    for expert in scores.indices {
+      let rank = value(of: scores[expert], greatest: greatest) / sum + (choiceBias?[expert] ?? 0)
+      ranks.initializeElement(at: expert, to: rank.isNaN ? -.infinity : rank)
+    }
+  }
+}
+
+extension Routing.Groups {
+  /// Makes NaN, which is less than any number, of the ranks of experts in groups that are not chosen.
+  fileprivate func close(_ ranks: UnsafeMutableBufferPointer<Float>) {
+    let size = ranks.count / count
+    withUnsafeTemporaryAllocation(of: Float.self, capacity: count) { groups in
+      for group in 0..<count {
+        groups.initializeElement(
+          at: group,
+          to: rank(
+            of: UnsafeMutableBufferPointer(
+              rebasing: ranks[group * size..<(group + 1) * size])))
+      }
+      // Those that are chosen become NaN.
+      for _ in 0..<chosenCount {
+        var best = -1
+        for group in groups.indices where !groups[group].isNaN && (best < 0 || groups[group] > groups[best]) {
+          best = group
+        }
+        groups[best] = .nan
+      }
+      for expert in ranks.indices where !groups[expert / size].isNaN { ranks[expert] = .nan }
+    }
+  }
+
+  /// The sum of the greatest ranks; −∞ where one of these is.
+  private func rank(of members: UnsafeMutableBufferPointer<Float>) -> Float {
+    var sum: Float = 0
+    var last = -1
+    for _ in 0..<rankedCount {
+      var best = -1
+      for member in members.indices {
+        // Those behind the last one taken: smaller, or as large and later.
+        let isBehind =
+          last < 0 || members[member] < members[last] || (members[member] == members[last] && member > last)
+        if isBehind && (best < 0 || members[member] > members[best]) { best = member }
+      }
+      sum += members[best]
+      last = best
+    }
+    return sum.isNaN ? -.infinity : sum
   }
 }
 
