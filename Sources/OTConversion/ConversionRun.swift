@@ -15,6 +15,8 @@ struct ConversionRun<Writer: ModelWriter> {
   private(set) var times = ConversionTimes()
   /// Names of tensors that were stored though not all of their elements are finite.
   private(set) var notFinite: [String] = []
+  /// Bytes of the source that are read.
+  let totalByteCount: Int
   private let plan: ConversionPlan
   private let writer: Writer
   private let sources: [TensorProduction]
@@ -31,6 +33,7 @@ struct ConversionRun<Writer: ModelWriter> {
     self.writer = writer
     self.progress = progress
     let planned = Dictionary(plan.tensors.map { ($0.outputName, $0) }, uniquingKeysWith: { first, _ in first })
+    totalByteCount = tensors.reduce(0) { $0 + (planned[$1.name]?.sourceByteCount ?? 0) }
     let parameters = ParameterReader(plan.checkpoint.tensors)
     sources = try tensors.compactMap { tensor in
       try planned[tensor.name].map {
@@ -42,7 +45,7 @@ struct ConversionRun<Writer: ModelWriter> {
   mutating func writeTensors() throws {
     let sources = sources
     let jobs = sources.indices.flatMap(jobs)
-    let totalByteCount = plan.sourceByteCount
+    let totalByteCount = totalByteCount
     var doneByteCount = 0
     let writer = writer
     let encoder = writer.encoder
@@ -60,7 +63,7 @@ struct ConversionRun<Writer: ModelWriter> {
       }
       if index == jobs.count - 1 || jobs[index + 1].tensor != job.tensor { try writer.finish(source.tensor) }
       doneByteCount += source.sourceByteCount(job.rows)
-      try progress?(doneByteCount, totalByteCount)
+      try progress?(min(doneByteCount, totalByteCount), totalByteCount)
     }
     try progress?(totalByteCount, totalByteCount)
   }

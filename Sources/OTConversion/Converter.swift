@@ -106,7 +106,7 @@ package struct Converter: Sendable {
     try writer.begin(tensors, of: model)
     var run = try ConversionRun(plan, tensors, into: writer, progress: progress)
     try run.writeTensors()
-    let byteCount = plan.sourceByteCount
+    let byteCount = run.totalByteCount
     let metadata = try record(digests.records { try progress?(byteCount, byteCount) })
     try plan.checkpoint.verifyUnchanged()
     var times = run.times

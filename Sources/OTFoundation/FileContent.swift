@@ -18,8 +18,7 @@ package enum FileContent: String, Sendable, Hashable, CaseIterable {
     (.gitLFSPointer, Array("version https://git-lfs".utf8)), (.gitLFSPointer, Array("version https://hawser".utf8)),
     (.gzip, [0x1F, 0x8B]), (.zstd, [0x28, 0xB5, 0x2F, 0xFD]), (.xz, [0xFD, 0x37, 0x7A, 0x58, 0x5A]),
     (.bzip2, Array("BZh".utf8)), (.sevenZip, [0x37, 0x7A, 0xBC, 0xAF, 0x27, 0x1C]),
-    // A stream of Arrow begins with a mark of 32 ones before the length of its first message.
-    (.arrow, Array("ARROW1".utf8)), (.arrow, Array("FEA1".utf8)), (.arrow, [0xFF, 0xFF, 0xFF, 0xFF]),
+    (.arrow, Array("ARROW1".utf8)), (.arrow, Array("FEA1".utf8)),
     (.pdf, Array("%PDF-".utf8)), (.parquet, Array("PAR1".utf8)), (.hdf5, [0x89] + Array("HDF\r\n".utf8)),
     (.numpy, [0x93] + Array("NUMPY".utf8)),
     (.mobile, Array("PYTORCH1".utf8)), (.utf16, [0xFF, 0xFE]), (.utf16, [0xFE, 0xFF]),
@@ -47,6 +46,9 @@ package enum FileContent: String, Sendable, Hashable, CaseIterable {
       self = known.0
     } else if starts(Array("ustar".utf8), at: FileContent.tarMagicOffset) {
       self = .tar
+    } else if bytes.count >= 8, starts([0xFF, 0xFF, 0xFF, 0xFF]), bytes[7] == 0 {
+      // A stream of Arrow: a mark before the length of its first message, which is below 16 MiB.
+      self = .arrow
     } else {
       self = FileContent.text(bytes)
     }

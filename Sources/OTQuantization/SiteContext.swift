@@ -60,9 +60,12 @@ package struct SiteContext: Sendable {
 
   /// The refusal of a site about which too little is known.
   package var missingStatistics: Refusal {
-    Refusal(
-      "statistics-missing", "there are no statistics for '\(site.consumers.first ?? site.producer)'",
-      remedy: "gather statistics of every linear, or exclude it")
+    let isRotated = graph.rotation(ofValue: site.producer) != nil
+    return Refusal(
+      "statistics-missing",
+      "there are no statistics for '\(site.consumers.first ?? site.producer)'"
+        + (isRotated ? ", whose channels another method has rotated" : ""),
+      remedy: isRotated ? "name the method that rotates last" : "gather statistics of every linear, or exclude it")
   }
 }
 

@@ -136,6 +136,16 @@ import _OTTestSupport
       cure: "convert @llama a.otq --method outliertune --group-size 32 \(quick)",
       "convert @llama b.otq --method smoothquant --activations group:32 --group-size 32 \(quick)"),
     Case(
+      "statistics-missing", "name the method that rotates last",
+      "convert @opt a.otq --method hadamard --method smoothquant \(quick)",
+      cure: "convert @opt a.otq --method smoothquant --method hadamard \(quick)"),
+    Case(
+      "calibration-memory", "as much with --max-memory, choose a smaller --length, or --effort fast",
+      "convert @llama a.otq --max-memory 4M --samples 4 --length 64",
+      cure: "convert @llama a.otq --max-memory 5M --samples 4 --length 64",
+      "convert @llama b.otq --max-memory 4M --samples 8 --length 16",
+      "convert @llama c.otq --max-memory 4M --effort fast"),
+    Case(
       "method-option", "--method peg,groups=N", "convert @llama a.otq --method peg,groups=7 \(quick)",
       cure: "convert @llama a.otq --method peg,groups=8 \(quick)"),
     Case(
@@ -256,6 +266,13 @@ import _OTTestSupport
     Case(
       "classify-no-classes", "BertForSequenceClassification", "classify @opt --text In",
       cure: "classify @bert-classifier --text In"),
+    Case(
+      "embed-causal", "put the model's modules.json beside it", before: ["model m plain"], "embed m --text In",
+      cure: #"sh echo '[{"path":"","type":"a.Transformer"},{"path":"1_Pooling","type":"a.Pooling"}]' > m/modules.json"#,
+      #"sh mkdir m/1_Pooling && echo '{"pooling_mode_lasttoken":true}' > m/1_Pooling/config.json"#, "embed m --text In"),
+    Case(
+      "answer-no-text", "with --pair the text that it is about", before: ["model m answers"], "classify m --text What?",
+      cure: "classify m --text What? --pair That."),
     Case(
       "compare-folder", "choose another --output", before: ["sh touch x"],
       "compare @opt --output x \(comparison)", cure: "compare @opt --output y \(comparison)"),

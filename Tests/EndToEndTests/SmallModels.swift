@@ -26,6 +26,7 @@ enum SmallModels {
     try manager.createDirectory(atPath: path, withIntermediateDirectories: true)
     let fixture = variant.hasSuffix("named") ? Fixture.bert : .llama
     if variant == "makers" { return try makers(at: path) }
+    if variant == "answers" { return try answers(at: path) }
     for name in ["model.safetensors", "tokenizer.json", "tokenizer_config.json"] {
       if variant == "no-tokenizer", name.hasPrefix("tokenizer") { continue }
       try manager.createSymbolicLink(atPath: "\(path)/\(name)", withDestinationPath: fixture.path(name))
@@ -35,6 +36,26 @@ enum SmallModels {
     for (key, value) in members[variant]?.members ?? [] { configuration[key] = value == .null ? nil : value }
     let text = JSONValue.object(configuration).text(pretty: true)
     try Data(text.utf8).write(to: URL(fileURLWithPath: path + "/config.json"))
+  }
+
+  /// `bert-classifier-mini`, whose classifier stands for a head for answers.
+  private static func answers(at path: String) throws {
+    let source = Fixtures.path("models/bert-classifier-mini")
+    for name in ["tokenizer.json", "tokenizer_config.json"] {
+      try FileManager.default.createSymbolicLink(
+        atPath: "\(path)/\(name)", withDestinationPath: "\(source)/\(name)")
+    }
+    let tensors = try Checkpoint.open(source).tensors
+    let entries = tensors.map { tensor in
+      let name = tensor.name.replacingOccurrences(of: "classifier.", with: "qa_outputs.")
+      return SafetensorsWriter.Entry(name: name, elementType: tensor.elementType, shape: tensor.shape)
+    }
+    var writer = try SafetensorsWriter(path: path + "/model.safetensors", entries: entries)
+    for view in tensors { try writer.append(view) }
+    try writer.commit()
+    try String(contentsOfFile: source + "/config.json", encoding: .utf8)
+      .replacingOccurrences(of: "ForSequenceClassification", with: "ForQuestionAnswering")
+      .write(toFile: path + "/config.json", atomically: true, encoding: .utf8)
   }
 
   /// A file with the names of tensors that Meta and Mistral give them.

@@ -20,7 +20,7 @@ import _OTTestSupport
     (.numpy, [0x93] + Array("NUMPY\u{1}".utf8)),
     (.hdf5, [0x89, 0x48, 0x44, 0x46, 0x0D, 0x0A]), (.sevenZip, [0x37, 0x7A, 0xBC, 0xAF, 0x27, 0x1C]),
     (.mobile, Array("PYTORCH1".utf8)), (.utf16, [0xFF, 0xFE, 0x7B, 0]), (.empty, []),
-    (.unknown, Array("In the beginning".utf8)), (.unknown, [0x80]),
+    (.unknown, [UInt8](repeating: 0xFF, count: 16)), (.unknown, Array("In the beginning".utf8)), (.unknown, [0x80]),
   ]
 
   @Test(arguments: beginnings)
