@@ -111,13 +111,58 @@ package final class ContainerWriter {
   ///
   /// - Throws: `Refusal` with rule `output-write-failed` or `zstd-failed`.
   package func addAttachment(name: String, _ bytes: UnsafeRawBufferPointer) throws {
-    let extents = try append(plane: bytes)
+    addAttachment(name: name, byteCount: bytes.count, try append(plane: bytes))
+  }
+
+  private func addAttachment(name: String, byteCount: Int, _ extents: Range<Int>) {
     attachments.append(
       .object([
-        "name": .string(name), "byteCount": .integer(bytes.count),
+        "name": .string(name), "byteCount": .integer(byteCount),
         "extents": .array([.integer(extents.lowerBound), .integer(extents.count)]),
       ]))
   }
+
+  // MARK: Copying
+
+  /// Adds a tensor as another file holds it, chunk by chunk and byte for byte.
+  ///
+  /// - Throws: `Refusal` with rule `otq-checksum` for a damaged chunk, or `output-write-failed`.
+  package func add(_ tensor: StoredTensor, of container: Container) throws {
+    var planes: [String: StoredTensor.Plane] = [:]
+    for name in StoredTensor.planeNames {
+      guard let plane = tensor.planes[name] else { continue }
+      planes[name] = .init(extents: try copy(plane.extents, of: container, name: tensor.name))
+    }
+    tensors.append(
+      StoredTensor(
+        name: tensor.name, shape: tensor.shape, content: tensor.content, source: tensor.source,
+        rounding: tensor.rounding, error: tensor.error, planes: planes))
+  }
+
+  /// Adds the files that another file holds, byte for byte.
+  ///
+  /// - Throws: as `add(_:of:)`.
+  package func addAttachments(of container: Container) throws {
+    for name in container.attachmentNames {
+      guard let range = container.attachments[name] else { continue }
+      let byteCount = container.extents[range].reduce(0) { $0 + $1.decodedByteCount }
+      addAttachment(name: name, byteCount: byteCount, try copy(range, of: container, name: name))
+    }
+  }
+
+  private func copy(_ range: Range<Int>, of container: Container, name: String) throws -> Range<Int> {
+    let first = extents.count
+    for extent in container.extents[range] {
+      let stored = try Container.storedBytes(of: extent, in: container.file, name: name)
+      try append(
+        EncodedChunk(
+          bytes: Array(stored), decodedByteCount: extent.decodedByteCount, codec: extent.codec,
+          checksum: extent.checksum))
+    }
+    return first..<extents.count
+  }
+
+  // MARK: The end
 
   /// Writes index, table and header, and gives the file its name.
   ///

@@ -66,6 +66,8 @@ package struct StoredTensor: Sendable, Hashable {
   package let error: QuantizationError?
   /// Planes by name: codes, scales, zeroPoints; or values.
   let planes: [String: Plane]
+  /// The names of planes, in the order in which they are written.
+  static let planeNames = ["codes", "scales", "zeroPoints", "values"]
 
   /// The codes' place; columns are all dimensions but the first.
   package var layout: TileLayout { TileLayout(rowCount: shape.rowCount, columnCount: shape.rowElementCount) }

@@ -53,7 +53,7 @@ package struct Conversion: Sendable {
       guard foreign == nil, statistics == nil else {
         throw Refusal(
           "statistics-rotated", "statistics of the model as it is say nothing of one that is rotated",
-          remedy: "let the model be calibrated")
+          remedy: "leave the statistics out, and let the model be calibrated")
       }
       model = try source.rotated(by: rotation, in: options.scratchFolder)
     }

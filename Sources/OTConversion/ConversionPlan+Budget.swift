@@ -80,10 +80,13 @@ extension ConversionPlan {
         case .bitsPerWeight: "\((least * 800 / Double(max(weightCount, 1))).rounded(.up) / 100) bits per weight"
         case .byteCount(let count): "\(Int((Double(count) - linearByteCount + least).rounded(.up))) bytes"
         }
+      // Bits per weight are those of linears; embeddings take bytes of the file.
+      let hasLargeEmbeddings = if case .byteCount = budget { options.embeddingBits > 8 } else { false }
       throw Refusal(
         "budget-small", "the linears alone need more: with the fewest bits they bring the file to \(needed)",
         file: checkpoint.files.first?.path,
-        remedy: "raise --budget, or exclude fewer layers; --embedding-bits 8 is smaller than 16")
+        remedy: "raise --budget" + (options.exclude.isEmpty ? "" : ", or exclude fewer layers")
+          + (hasLargeEmbeddings ? "; --embedding-bits 8 is smaller than 16" : ""))
     }
     var bits: [String: Int] = [:]
     for (index, option) in chosen.enumerated() {

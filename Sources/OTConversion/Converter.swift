@@ -64,30 +64,54 @@ package struct Converter: Sendable {
     into writer: some ModelWriter, progress: Progress? = nil,
     freeByteCount: (_ folder: String) -> Int? = Converter.freeByteCount(in:)
   ) throws -> Outcome {
+    let files = plan.checkpoint.files.map { ($0.name, $0.mapped) }
+    return try write(
+      into: writer, hashing: files + Converter.otherSources(of: plan), progress: progress, freeByteCount: freeByteCount
+    ) { sources in
+      let own = sources.prefix(files.count).map(\.sha256)
+      if let calibration = plan.calibration, calibration.file != nil { try calibration.check(sourceDigests: own) }
+      try plan.keptRecipe?.check(sourceDigests: own)
+      return metadata(sources: .array(sources.map(\.json)))
+    }
+  }
+
+  /// The files that a packed file remembers beside those of the checkpoint: what is packed with it, and what said what
+  /// is known of the sites.
+  ///
+  /// - Throws: as opening files throws.
+  static func otherSources(of plan: ConversionPlan) throws -> [(name: String, file: MappedFile)] {
+    try plan.attachedFiles { try $0.original($1) }
+      + plan.statisticsPaths.map { ($0.lastPathComponent, try MappedFile(path: $0)) }
+  }
+
+  /// Writes what a writer takes.
+  ///
+  /// - Parameters:
+  ///   - files: those whose digests are taken beside the work.
+  ///   - record: given their records, gives what the output remembers.
+  func write(
+    into writer: some ModelWriter, hashing files: [(name: String, file: MappedFile)], progress: Progress?,
+    freeByteCount: (_ folder: String) -> Int? = Converter.freeByteCount(in:),
+    record: ([FileRecord]) throws -> JSONObject
+  ) throws -> Outcome {
     let model = try plan.exported()
     let tensors = try writer.accept(model)
     try checkSpace(
       beside: writer.output.path, leastByteCount: writer.leastByteCount(of: tensors),
       freeByteCount)
 
-    let digests = SourceDigests(
-      try plan.checkpoint.files.map { ($0.name, $0.mapped) } + plan.attachedFiles { try $0.original($1) }
-        + plan.statisticsPaths.map { ($0.lastPathComponent, try MappedFile(path: $0)) },
-      threadCount: plan.options.threadCount)
+    let digests = SourceDigests(files, threadCount: plan.options.threadCount)
     // Also when something is refused: the program must not end under the thread.
     defer { digests.cancel() }
     try writer.begin(tensors, of: model)
     var run = try ConversionRun(plan, tensors, into: writer, progress: progress)
     try run.writeTensors()
     let byteCount = plan.sourceByteCount
-    let sources = try digests.finish { try progress?(byteCount, byteCount) }
-    let own = sources.array?.prefix(plan.checkpoint.files.count).compactMap { $0["sha256"]?.string } ?? []
-    if let calibration = plan.calibration, calibration.file != nil { try calibration.check(sourceDigests: own) }
-    try plan.keptRecipe?.check(sourceDigests: own)
+    let metadata = try record(digests.records { try progress?(byteCount, byteCount) })
     try plan.checkpoint.verifyUnchanged()
     var times = run.times
     times.hash = digests.time
-    try timed(&times.write) { try writer.commit(metadata(sources: sources)) }
+    try timed(&times.write) { try writer.commit(metadata) }
     return Outcome(times: times, warnings: warnings(notFinite: run.notFinite))
   }
 
@@ -113,7 +137,8 @@ package struct Converter: Sendable {
     FileSystem.freeByteCount(in: folder)
   }
 
-  private func metadata(sources: JSONValue) -> JSONObject {
+  /// What a file remembers of its making.
+  func metadata(sources: JSONValue) -> JSONObject {
     var record: JSONObject = [
       "producer": .string(Converter.producer),
       "sourceFormat": .string(plan.checkpoint.format.rawValue),

@@ -32,14 +32,9 @@ package final class SourceDigests: Sendable {
     }
   }
 
-  /// The list of `{name, byteCount, sha256}` for the metadata.
+  /// The records of the files, in their order.
   ///
   /// - Parameter check: called several times a second meanwhile; what it throws ends the wait.
-  /// - Throws: `Refusal` when a file cannot be read.
-  func finish(_ check: () throws -> Void) throws -> JSONValue { .array(try records(check).map(\.json)) }
-
-  /// The same as records.
-  ///
   /// - Throws: `Refusal` when a file cannot be read, and what `check` throws.
   package func records(_ check: () throws -> Void = {}) throws -> [FileRecord] {
     while group.wait(timeout: .now() + .milliseconds(100)) == .timedOut { try check() }

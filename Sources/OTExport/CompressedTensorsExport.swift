@@ -50,7 +50,7 @@ struct CompressedTensors: QuantizedLayout {
         remedy: "export a model of a known family, not --restored")
     }
     // transformers keeps experts in stacks, for which compressed-tensors makes no modules.
-    guard !graph.nodes.contains(where: { if case .mixture = $0.operation { true } else { false } }) else {
+    guard !graph.hasExperts else {
       throw Refusal(
         "export-architecture", "mixtures of experts are not written for compressed-tensors", file: model.path,
         remedy: "export it --to safetensors")

@@ -95,6 +95,11 @@ package struct ExportedFile: Sendable {
   }
 }
 
+extension Graph {
+  /// True where tokens are sent to experts.
+  var hasExperts: Bool { nodes.contains { if case .mixture = $0.operation { true } else { false } } }
+}
+
 /// A model on its way to a writer.
 package struct ExportedModel: Sendable {
   /// Its path, for refusals.
@@ -129,6 +134,11 @@ package struct ExportedModel: Sendable {
         remedy: "put it beside the checkpoint")
     }
     return object
+  }
+
+  /// What to do where a program does not know this kind of model.
+  var otherFormats: String {
+    "export it --to safetensors" + (graph?.hasExperts == true ? "" : " or compressed-tensors")
   }
 
   /// The quantization of the value that the linear called `node` reads.

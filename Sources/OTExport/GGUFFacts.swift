@@ -42,7 +42,7 @@ struct GGUFFacts {
         "export-model-type",
         "models of the type '\(type)' are not written for llama.cpp; written are "
           + GGUFLayout.names.keys.sorted().joined(separator: ", "), file: model.path,
-        remedy: "export it --to safetensors or compressed-tensors")
+        remedy: model.otherFormats)
     }
     self.layout = layout
     try check(graph)
@@ -84,7 +84,7 @@ struct GGUFFacts {
   // MARK: What llama.cpp computes for this kind of model
 
   private func check(_ graph: Graph) throws {
-    if let output = ["class_logits", "token_class_logits"].first(where: { graph.outputs[$0] != nil }) {
+    if let output = Graph.scoreOutputs.first(where: { $0 != "logits" && graph.outputs[$0] != nil }) {
       throw refusal("export-head", "its output is '\(output)', and llama.cpp would lose the classifier")
     }
     let usual: ActivationKind =

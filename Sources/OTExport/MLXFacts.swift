@@ -31,7 +31,7 @@ struct MLXFacts {
       throw refusal(
         "export-model-type",
         "models of the type '\(type)' are not written for mlx-lm; those of \(Self.modelTypes.joined(separator: ", ")) are",
-        "export it --to safetensors or compressed-tensors")
+        model.otherFormats)
     }
     try setRotation()
     guard let graph = model.graph else { return }

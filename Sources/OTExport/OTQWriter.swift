@@ -16,6 +16,8 @@ package final class OTQWriter: ModelWriter {
   package let encoder: OTQEncoder
   /// Judges the whole file before it has its name: see `ContainerWriter.commit`.
   package var approve: ((_ path: String) throws -> JSONObject)?
+  /// The part of the model that the file holds; nil: all of it.
+  package var part: Part?
   private var container: ContainerWriter?
   private var firstExtent = 0
   /// The current tensor's scales, zero points and error, gathered block by block.
@@ -30,7 +32,18 @@ package final class OTQWriter: ModelWriter {
   /// The tensors that it takes of a model, in the order of writing.
   package func accept(_ model: ExportedModel) throws -> [ExportedTensor] {
     try AtomicFile.check([output.path], force: output.force, inputs: output.inputs)
-    return model.tensors
+    return part.map { part in model.tensors.filter { part.names.contains($0.name) } } ?? model.tensors
+  }
+
+  /// Tensors of a model, and whether the files that go with it are among them.
+  package struct Part: Sendable {
+    let names: Set<String>
+    let hasFiles: Bool
+
+    /// A part with these tensors.
+    package init(names: some Sequence<String>, hasFiles: Bool) {
+      (self.names, self.hasFiles) = (Set(names), hasFiles)
+    }
   }
 
   /// Bytes that the tensors hardly stay below.
@@ -43,7 +56,9 @@ package final class OTQWriter: ModelWriter {
   package func begin(_ tensors: [ExportedTensor], of model: ExportedModel) throws {
     let container = try ContainerWriter(
       path: output.path, force: output.force, inputs: output.inputs, encoder: encoder.chunks)
-    for file in model.files { try file.withBytes { try container.addAttachment(name: file.name, $0) } }
+    for file in part?.hasFiles ?? true ? model.files : [] {
+      try file.withBytes { try container.addAttachment(name: file.name, $0) }
+    }
     self.container = container
     firstExtent = container.extentCount
   }

@@ -154,7 +154,7 @@ final class QuantizedFolder<Layout: QuantizedLayout>: ModelWriter {
     guard !modules.isEmpty else {
       throw Refusal(
         "export-nothing", "has no quantized values that the format takes", file: model.path,
-        remedy: "export it --to safetensors, or convert it with fewer bits")
+        remedy: "export it --to safetensors, or exclude fewer linears")
     }
     try layout.accept(modules, of: model)
     made = QuantizedFolderEncoder(

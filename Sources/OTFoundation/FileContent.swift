@@ -5,7 +5,7 @@
 package enum FileContent: String, Sendable, Hashable, CaseIterable {
   case safetensors, zip, pickle, json, gguf, otq
   case gitLFSPointer = "git-lfs-pointer"
-  case html, tar, gzip, zstd, xz, bzip2, parquet, hdf5, numpy
+  case html, tar, gzip, zstd, xz, bzip2, parquet, arrow, pdf, hdf5, numpy
   case sevenZip = "7z"
   case mobile = "pytorch-mobile"
   case utf16 = "utf-16"
@@ -18,7 +18,10 @@ package enum FileContent: String, Sendable, Hashable, CaseIterable {
     (.gitLFSPointer, Array("version https://git-lfs".utf8)), (.gitLFSPointer, Array("version https://hawser".utf8)),
     (.gzip, [0x1F, 0x8B]), (.zstd, [0x28, 0xB5, 0x2F, 0xFD]), (.xz, [0xFD, 0x37, 0x7A, 0x58, 0x5A]),
     (.bzip2, Array("BZh".utf8)), (.sevenZip, [0x37, 0x7A, 0xBC, 0xAF, 0x27, 0x1C]),
-    (.parquet, Array("PAR1".utf8)), (.hdf5, [0x89] + Array("HDF\r\n".utf8)), (.numpy, [0x93] + Array("NUMPY".utf8)),
+    // A stream of Arrow begins with a mark of 32 ones before the length of its first message.
+    (.arrow, Array("ARROW1".utf8)), (.arrow, Array("FEA1".utf8)), (.arrow, [0xFF, 0xFF, 0xFF, 0xFF]),
+    (.pdf, Array("%PDF-".utf8)), (.parquet, Array("PAR1".utf8)), (.hdf5, [0x89] + Array("HDF\r\n".utf8)),
+    (.numpy, [0x93] + Array("NUMPY".utf8)),
     (.mobile, Array("PYTORCH1".utf8)), (.utf16, [0xFF, 0xFE]), (.utf16, [0xFE, 0xFF]),
   ]
 
@@ -89,6 +92,8 @@ package enum FileContent: String, Sendable, Hashable, CaseIterable {
     case .xz: "compressed with xz"
     case .bzip2: "compressed with bzip2"
     case .parquet: "a Parquet file"
+    case .arrow: "an Arrow file"
+    case .pdf: "a PDF document"
     case .hdf5: "an HDF5 file"
     case .numpy: "a NumPy file"
     case .sevenZip: "a 7z archive"
@@ -110,7 +115,8 @@ package enum FileContent: String, Sendable, Hashable, CaseIterable {
     case .xz: "decompress it with unxz"
     case .bzip2: "decompress it with bunzip2"
     case .otq: "'otconvert unpack' writes safetensors"
-    case .parquet: "write its column of text to a .jsonl, an object {\"text\": …} a line"
+    case .parquet, .arrow: "write its column of text to a .jsonl, an object {\"text\": …} a line"
+    case .pdf: "take the text out of it, with pdftotext"
     case .utf16: "convert it to UTF-8, with 'iconv -f UTF-16 -t UTF-8'"
     case .empty: "download the file again"
     case .hdf5, .numpy, .mobile: "load it in the program that wrote it, and save it as safetensors"

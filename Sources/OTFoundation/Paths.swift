@@ -28,6 +28,13 @@ extension String {
     utf8.split(separator: UInt8(ascii: "/")).last.map { String(Substring($0)) } ?? self
   }
 
+  /// This path from the root on, whatever the current folder is later.
+  package var absolutePath: String {
+    guard !hasPrefix("/"), let folder = getcwd(nil, 0) else { return self }
+    defer { free(folder) }
+    return String(cString: folder).appendingPathComponent(self)
+  }
+
   /// The name of the folder or file that it leads to, `.` and `..` at its end looked up.
   package var resolvedName: String {
     let name = lastPathComponent

@@ -44,7 +44,7 @@ package struct Graph: Sendable {
   package let family: String
   /// The nodes, in an order in which they can be executed.
   package private(set) var nodes: [Node]
-  /// The model's outputs: `logits`, `hidden`, `pooled`, `class_logits` or `token_class_logits` → node.
+  /// The model's outputs: `logits`, `hidden`, `pooled`, `class_logits`, `token_class_logits` or `span_logits` → node.
   package let outputs: [String: String]
   /// The transforms that migration put on the values of nodes. For an `affine` node this
   /// is what the node itself does, on top of its input's transform; see
@@ -120,9 +120,9 @@ package struct Graph: Sendable {
     nodes.contains { if case .countedPositionIDs = $0.operation { true } else { false } }
   }
 
-  /// The outputs that score candidates: tokens, classes of sequences, classes of tokens. Of a model with
-  /// several, the first is what it is for.
-  package static let scoreOutputs = ["logits", "class_logits", "token_class_logits"]
+  /// The outputs that score candidates: tokens, classes of sequences, classes of tokens, starts and ends of answers.
+  /// Of a model with several, the first is what it is for.
+  package static let scoreOutputs = ["logits", "class_logits", "token_class_logits", "span_logits"]
 
   /// The value of each token behind the last layer and its norm: the output `hidden`, else what the head
   /// that gives the logits reads; nil where neither is there.

@@ -72,13 +72,16 @@ struct GraphValidation {
         throw refusal(
           "vocabulary", "'\(name)' gives \(channelCounts[index]) logits, the vocabulary has \(vocabularySize) tokens")
       }
+      if output == "span_logits", channelCounts[index] != 2 {
+        throw refusal("channels", "'\(name)' gives \(channelCounts[index]) scores, not those of a start and an end")
+      }
     }
   }
 
   /// The rows of the outputs that have a meaning.
   private static let outputRows: [String: ValueRows] = [
     "logits": .tokens, "hidden": .tokens, "pooled": .sequences, "class_logits": .sequences,
-    "token_class_logits": .tokens,
+    "token_class_logits": .tokens, "span_logits": .tokens,
   ]
 
   /// The rows of a node's value, once its inputs' fit each other.

@@ -80,6 +80,12 @@ extension ModelObservations {
   ///   `statistics-damaged`, or as `SafetensorsFile` throws.
   package init(path: String) throws {
     let mapping = try MappedFile(path: path)
+    let content = FileContent(mapping.bytes)
+    guard content != .zip, content != .pickle else {
+      throw Refusal(
+        "statistics-format", "is a file of PyTorch, not of 'otconvert calibrate'", file: path,
+        remedy: "--act-scales reads the files of other tools")
+    }
     let file = try SafetensorsFile(mapping: mapping)
     try file.check(
       format: Self.formatName, version: Self.formatVersion, rules: "statistics", writtenBy: "otconvert calibrate",

@@ -44,6 +44,9 @@ package protocol Executor: Sendable {
   /// The most threads that work at a time.
   var threadCount: Int { get }
 
+  /// Tells what the stages of runs and sessions take.
+  var stageTimer: StageTimer { get }
+
   /// Memory in bytes that values take for each token of a batch, for choosing how
   /// many sequences go into one; with an observer.
   var bytesPerToken: Int { get }

@@ -19,6 +19,15 @@ public struct Matrix: Sendable, Hashable {
     self.values = values
   }
 
+  /// The distributions that an output of scores is, one a row: of `span_logits`, whose rows are tokens, the starts of
+  /// answers and their ends.
+  package func distributions(of output: String) -> Matrix {
+    guard output == "span_logits" else { return self }
+    let transposed = (0..<channelCount).flatMap { channel in (0..<rowCount).map { values[$0 * channelCount + channel] }
+    }
+    return Matrix(rowCount: channelCount, channelCount: rowCount, values: transposed)
+  }
+
   /// The values of one row.
   public subscript(row: Int) -> ArraySlice<Float> {
     values[row * channelCount..<(row + 1) * channelCount]

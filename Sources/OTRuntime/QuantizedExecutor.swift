@@ -23,6 +23,8 @@ package struct QuantizedExecutor: Executor {
   package var graph: Graph { engine.graph }
   /// The most threads that work at a time.
   package var threadCount: Int { engine.pool.threadCount }
+  /// Tells what stages take.
+  package var stageTimer: StageTimer { engine.timer }
   /// Memory in bytes that values take for each token of a batch.
   package var bytesPerToken: Int { engine.bytesPerToken }
   /// The same of a part of the model.

@@ -199,7 +199,7 @@ package struct TextFile: Sendable {
       while case .valid(let scalar) = parser.parseScalar(from: &iterator) { validByteCount += scalar.count }
       throw Refusal(
         "text-utf8", "is not UTF-8", file: file.path, byteOffset: byteOffset + skipped + validByteCount,
-        remedy: "convert it, with iconv for example")
+        remedy: "convert it to UTF-8, for example with 'iconv -f LATIN1 -t UTF-8'")
     }
     return text
   }

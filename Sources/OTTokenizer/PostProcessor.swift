@@ -107,20 +107,22 @@ struct PostProcessor {
     }
   }
 
-  /// The tokens of two texts with the special ones, and the segment of each.
+  /// The tokens of two texts with the special ones, the segment of each, and the places of the second text's.
   ///
   /// - Precondition: `hasPair`.
-  func joined(_ first: [Int], _ second: [Int]) -> (tokenIDs: [Int], types: [Int]) {
+  func joined(_ first: [Int], _ second: [Int]) -> (tokenIDs: [Int], types: [Int], second: Range<Int>) {
     var (tokenIDs, types): ([Int], [Int]) = ([], [])
+    var place = 0..<0
     for part in pair ?? [] {
       let (ids, type) =
         switch part {
         case .special(let ids, let type): (ids, type)
         case .text(let isSecond, let type): (isSecond ? second : first, type)
         }
+      if case .text(isSecond: true, _) = part { place = tokenIDs.count..<tokenIDs.count + ids.count }
       tokenIDs += ids
       types += [Int](repeating: type, count: ids.count)
     }
-    return (tokenIDs, types)
+    return (tokenIDs, types, place)
   }
 }

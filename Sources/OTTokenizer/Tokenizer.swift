@@ -151,15 +151,60 @@ extension Tokenizer {
       return Encoding(
         tokenIDs: tokenIDs, types: [Int](repeating: 0, count: tokenIDs.count), isCut: kept.count < first.count)
     }
-    guard postProcessor.hasPair else {
-      throw Refusal("tokenizer-unsupported", "the tokenizer has several post-processors for a pair of texts")
-    }
+    try checkPair()
     let second = try encode(pair, addSpecialTokens: false)
     let room = limit.map { max(0, $0 - postProcessor.pairSpecialCount) }
     let counts = Tokenizer.longestFirst(first.count, second.count, room: room ?? .max)
     let joined = postProcessor.joined(Array(first.prefix(counts.0)), Array(second.prefix(counts.1)))
     return Encoding(
       tokenIDs: joined.tokenIDs, types: joined.types, isCut: counts != (first.count, second.count))
+  }
+
+  private func checkPair() throws(Refusal) {
+    guard postProcessor.hasPair else {
+      throw Refusal("tokenizer-unsupported", "the tokenizer has several post-processors for a pair of texts")
+    }
+  }
+
+  /// A text and a window of the tokens of another one, put together as a pair.
+  package struct PairWindow: Sendable, Hashable {
+    /// The tokens, special ones among them.
+    package let tokenIDs: [Int]
+    /// The segment of each token.
+    package let types: [Int]
+    /// The places of the window among the tokens.
+    package let place: Range<Int>
+    /// The tokens of the other text that it shows.
+    package let window: Range<Int>
+  }
+
+  /// The pairs of a text with windows of the tokens of another one.
+  ///
+  /// - Parameters:
+  ///   - limit: the most tokens of a pair, special ones included.
+  ///   - overlap: the tokens that two windows share, at most half of a window.
+  /// - Throws: `Refusal` `tokenizer-pair-length` where the text leaves no room, else as `encode(_:pair:limit:)`.
+  package func windows(
+    of tokenIDs: [Int], beside text: String, limit: Int, overlap: Int
+  ) throws(Refusal) -> [PairWindow] {
+    try checkPair()
+    let first = try encode(text, addSpecialTokens: false)
+    let room = limit - postProcessor.pairSpecialCount - first.count
+    guard room > 0 else {
+      throw Refusal(
+        "tokenizer-pair-length",
+        "the first text has \(first.count) tokens, which leave no room for the second among \(limit)",
+        remedy: "shorten it")
+    }
+    var (windows, start): ([PairWindow], Int) = ([], 0)
+    repeat {
+      let window = start..<min(start + room, tokenIDs.count)
+      let joined = postProcessor.joined(first, Array(tokenIDs[window]))
+      windows.append(
+        PairWindow(tokenIDs: joined.tokenIDs, types: joined.types, place: joined.second, window: window))
+      start += room - min(overlap, room / 2)
+    } while windows.last.map({ $0.window.upperBound < tokenIDs.count }) ?? false
+    return windows
   }
 
   /// The tokens that are kept of two texts where there is room for so many.

@@ -11,11 +11,8 @@ struct MachinePeaks {
   let bandwidth: Spread
 
   init(_ timer: KernelTimer, memory: BenchmarkMemory) {
-    codes = InstructionSet.available.compactMap { set in
-      guard let kernels = Kernels(set) else { return nil }
-      return MachinePeaks.operations(timer) { kernels.runPeakLoop(stepCount: $0) }.map { (set, $0) }
-    }
-    float32 = MachinePeaks.operations(timer) { Kernels.runFloat32PeakLoop(stepCount: $0) }
+    codes = InstructionSet.available.compactMap { set in MachinePeaks.codes(set, timer).map { (set, $0) } }
+    float32 = MachinePeaks.floats(timer)
     let pieceByteCount = 1 << 20
     let pieceCount = memory.bytes.count / pieceByteCount
     let seconds = timer.measure { repetitionCount in
@@ -30,6 +27,17 @@ struct MachinePeaks {
       }
     }
     bandwidth = seconds.rate(Double(pieceCount * pieceByteCount))
+  }
+
+  /// Operations per second of an instruction set, for codes; nil where it is not known.
+  static func codes(_ set: InstructionSet, _ timer: KernelTimer) -> Spread? {
+    guard let kernels = Kernels(set) else { return nil }
+    return operations(timer) { kernels.runPeakLoop(stepCount: $0) }
+  }
+
+  /// Operations per second of float32 multiply-adds; nil where it is not known.
+  static func floats(_ timer: KernelTimer) -> Spread? {
+    operations(timer) { Kernels.runFloat32PeakLoop(stepCount: $0) }
   }
 
   private static func operations(_ timer: KernelTimer, _ loop: @Sendable (Int) -> Int) -> Spread? {

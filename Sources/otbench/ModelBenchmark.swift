@@ -19,6 +19,7 @@ struct ModelBenchmark: ParsableCommand {
         otbench model smollm2-8.otq smollm2-6.otq
         otbench model smollm2.otq --prompt 512 --prompt 4096 --decode 0
         otbench model minilm/ minilm.otq --sentences 32 --length 64 --json
+        otbench model smollm2-6.otq --profile
       """)
 
   @Argument(help: "Packed files or checkpoints.") var models: [String]
@@ -30,12 +31,19 @@ struct ModelBenchmark: ParsableCommand {
   @Option(help: "Threads.") var threads = Machine.processorCount
   @Option(help: "Attention of packed files in integers of N bits, 2 to 8. [default: float]")
   var quantizeAttention: Int?
+  @Flag(
+    help: """
+      Print what each stage takes: its seconds, operations, and the share of what this machine's processors can do at \
+      most.
+      """)
+  var profile = false
   @Flag(help: "Print JSON.") var json = false
 
   func validate() throws {
     guard runs > 0, threads > 0, sentences > 0, length > 0, decode >= 0, prompt.allSatisfy({ $0 > 0 }) else {
       throw ValidationError("Counts must be positive.")
     }
+    guard !(profile && json) else { throw ValidationError("--profile prints tables; --json is for the rest.") }
     guard (2...8).contains(quantizeAttention ?? 8) else {
       throw ValidationError("--quantize-attention must be 2 to 8.")
     }
@@ -50,6 +58,7 @@ struct ModelBenchmark: ParsableCommand {
     let count: Int
     /// Bytes that keys and values take per token, where they are kept.
     var cachedByteCount: Int?
+    let timer: StageTimer
     let run: () throws -> Void
   }
 
@@ -71,6 +80,12 @@ struct ModelBenchmark: ParsableCommand {
       }
     }
     report(tasks, seconds.map { Spread($0) })
+    guard profile else { return }
+    let peaks = ProfilePeaks(threadCount: threads)
+    for task in tasks {
+      let stages = try (0..<runs).map { _ in try task.timer.times(of: task.run) }
+      print("\n\(task.model), \(task.work)\n\n\(ModelProfile(of: stages).table(peaks))")
+    }
   }
 
   private func generation(_ model: LanguageModel, _ name: String) throws -> [Task] {
@@ -81,7 +96,8 @@ struct ModelBenchmark: ParsableCommand {
     let tokens = (0..<capacity).map { $0 * 7919 % (size - 1) + 1 }
     var tasks = prompts.map { count in
       Task(
-        model: name, work: "prompt of \(count)", unit: "tokens", count: count, cachedByteCount: session.bytesPerToken
+        model: name, work: "prompt of \(count)", unit: "tokens", count: count, cachedByteCount: session.bytesPerToken,
+        timer: model.executor.stageTimer
       ) {
         session.truncate(to: 0)
         try session.append(Array(tokens[..<count])) { _ in }
@@ -90,7 +106,8 @@ struct ModelBenchmark: ParsableCommand {
     guard decode > 0 else { return tasks }
     tasks.append(
       Task(
-        model: name, work: "decoding \(decode)", unit: "tokens", count: decode, cachedByteCount: session.bytesPerToken
+        model: name, work: "decoding \(decode)", unit: "tokens", count: decode, cachedByteCount: session.bytesPerToken,
+        timer: model.executor.stageTimer
       ) {
         session.truncate(to: 0)
         // One array for all: what is counted and timed is the session's.
@@ -109,7 +126,10 @@ struct ModelBenchmark: ParsableCommand {
       TokenSequence((0..<length).map { (sentence * length + $0) * 7919 % (size - 1) + 1 })
     }
     return [
-      Task(model: name, work: "\(sentences) sentences of \(length)", unit: "sentences", count: sentences) {
+      Task(
+        model: name, work: "\(sentences) sentences of \(length)", unit: "sentences", count: sentences,
+        timer: model.executor.stageTimer
+      ) {
         _ = try model.executor.run(batch, observe: nil)
       }
     ]

@@ -7,28 +7,35 @@ import OTTokenizer
 struct ClassifyCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "classify",
-    abstract: "Give the labels of texts, of pairs of texts, or of tokens, with a classifier.",
+    abstract: "Give the labels of texts, of pairs of texts, or of tokens, or the answers to questions.",
     discussion: """
       MODEL is an .otq file, which runs as packed, or a checkpoint, which runs in
-      float32: BERT and its kin with a head for sequence or token classification.
-      Names of labels are those of its config.json (id2label). Scores are
+      float32: BERT and its kin with a head for sequence or token classification or
+      for answers. Names of labels are those of its config.json (id2label). Scores are
       probabilities: among all labels, or of each alone where several may fit or
       there is one; of a regression, the value itself.
 
       A line for each text: its labels with their scores, the best first. A
       classifier of tokens gives a line for each token, its label and the score.
+      A model for answers (…ForQuestionAnswering) gives the part of --pair that
+      answers --text, and its score; --json has the next likeliest parts, too.
 
       EXAMPLES
         otconvert classify sentiment.otq --text "A fine film."
         otconvert classify nli.otq --text "A man sleeps." --pair "A man is awake." --json
         otconvert classify ner/ --text "Ada Lovelace lived in London."
+        otconvert classify squad.otq --text "Where did she live?" \\
+          --pair "Ada Lovelace lived in London."
       """)
 
+  /// Answers in the output of `--json`, at most.
+  private static let answerCount = 5
+
   @Argument(help: "An .otq file or a checkpoint.", completion: .file()) var model: String
-  @Option(help: ArgumentHelp("A text; repeatable.", valueName: "text")) var text: [String] = []
+  @Option(help: ArgumentHelp("A text or question; repeatable.", valueName: "text")) var text: [String] = []
   @Option(
     help: ArgumentHelp(
-      "The second text of a pair; as many as --text, in the same order.", valueName: "text"))
+      "The second text of a pair, or that of a question; as many as --text, in the same order.", valueName: "text"))
   var pair: [String] = []
   @OptionGroup var attention: AttentionArguments
   @OptionGroup var threads: ThreadArguments
@@ -45,6 +52,7 @@ struct ClassifyCommand: ParsableCommand {
     let model = try LanguageModel(
       path: model, threadCount: threads.threads, attentionBits: attention.quantizeAttention)
     model.file.warnings.forEach(messages.warn)
+    if model.answersQuestions { return try answer(with: model) }
     let texts = text.enumerated().map { ($1, pair.isEmpty ? nil : pair[$0]) }
     let results = try model.classifications(of: texts) { doneCount in
       messages.status(doneCount == texts.count ? "" : "classifying, \(doneCount) of \(texts.count) texts")
@@ -74,9 +82,40 @@ struct ClassifyCommand: ParsableCommand {
     }.joined()
   }
 
+  /// Answers to the questions `text` in the texts `pair`.
+  private func answer(with model: LanguageModel) throws {
+    guard !pair.isEmpty else {
+      throw Refusal(
+        "answer-no-text", "answers questions about a text", file: model.file.path,
+        remedy: "give a question with --text, and with --pair the text that it is about")
+    }
+    let results = try zip(text, pair).map { question, text in
+      try model.answers(to: question, in: text, count: messages.json ? ClassifyCommand.answerCount : 1)
+    }
+    guard messages.json else {
+      return try results.forEach { answers in
+        let cells = answers.first.map { [$0.text, fixed(Double($0.score), 5)] } ?? []
+        try StandardOutput.write(cells.map(Refusal.printable).joined(separator: "\t") + "\n")
+      }
+    }
+    let texts = results.map { answers in
+      let list = answers.map { answer in
+        JSONValue.object([
+          "answer": .string(answer.text), "score": number(answer.score),
+          "tokens": .array([.integer(answer.tokens.lowerBound), .integer(answer.tokens.upperBound)]),
+          "startLogit": number(answer.startLogit), "endLogit": number(answer.endLogit),
+        ])
+      }
+      return JSONValue.object(["answers": .array(list)])
+    }
+    let result = JSONValue.object(["model": .string(self.model), "texts": .array(texts)])
+    try StandardOutput.write(result.text(pretty: false) + "\n")
+  }
+
+  /// The shortest text that reads back as the same float32.
+  private func number(_ value: Float) -> JSONValue { .number(Double("\(value)") ?? Double(value)) }
+
   private func json(_ results: [Classification], _ tokenizer: Tokenizer) -> JSONValue {
-    // The shortest text that reads back as the same float32.
-    func number(_ value: Float) -> JSONValue { .number(Double("\(value)") ?? Double(value)) }
     func labels(_ scores: [LabelScore]) -> JSONValue {
       .array(
         scores.map { score in

@@ -26,13 +26,23 @@ struct ConvertCommand: ParsableCommand {
         otconvert llama/ llama.otq --bits 6 --require 'kl<=0.02' \\
           --require 'accuracy-drop(piqa.jsonl)<=0.5'
         otconvert llama/ llama.otq --until 'perplexity-ratio<=1.01'
+        otconvert convert --plan plan.json --part 3
 
       Without statistics, a model with a config.json and a tokenizer is calibrated
       first: on --text or --ids, else on a sample that comes with the program.
+      With --plan a part is made of a conversion that several machines share: see
+      'otconvert plan'.
       """)
 
-  @Argument(help: "The checkpoint.", completion: .file()) var input: String
-  @Argument(help: "The file to write.", completion: .file()) var output: String
+  @Argument(help: "The checkpoint.", completion: .file()) var input: String?
+  @Argument(help: "The file to write.", completion: .file()) var output: String?
+  @Option(
+    help: ArgumentHelp("Make a part of this plan, which 'plan --parts' wrote.", valueName: "file"),
+    completion: .file())
+  var plan: String?
+  @Option(
+    help: ArgumentHelp("The part, from 1. [default: the task of an array job of Slurm]", valueName: "N"))
+  var part: Int?
   @OptionGroup(title: "Conversion") var conversion: ConversionArguments
   @OptionGroup(title: "Calibration") var calibration: CalibrationArguments
   @OptionGroup(title: "Requirements") var gate: GateArguments
@@ -46,10 +56,36 @@ struct ConvertCommand: ParsableCommand {
   @OptionGroup var messages: OutputArguments
 
   func validate() throws {
+    guard plan == nil else {
+      guard input == nil, output == nil, isPlain else {
+        throw ValidationError("--plan has all that is to be known: beside it go --part, --threads and --force alone.")
+      }
+      return
+    }
+    guard part == nil else { throw ValidationError("--part needs --plan.") }
+    guard input != nil, output != nil else { throw ValidationError("Give the checkpoint and the file to write.") }
     try validated {
       try options.check()
       try options.checkUseOfText()
     }
+  }
+
+  /// True when no option decides anything.
+  private var isPlain: Bool {
+    var plain = ConvertOptions()
+    (plain.replacesOutput, plain.threadCount) = (force, threads.threads)
+    return options == plain
+  }
+
+  private func makePart(of plan: String) throws {
+    let work = try PartWork(plan, part: part, force: force, threadCount: threads.threads)
+    let outcome = try work.run(messages.observer)
+    try messages.result(
+      "\(outcome.path): part \(outcome.number) of \(outcome.count), \(fixed(outcome.seconds, 2)) s",
+      json: .object([
+        "output": .string(outcome.path), "number": .integer(outcome.number), "count": .integer(outcome.count),
+        "seconds": .number(outcome.seconds),
+      ]))
   }
 
   private var options: ConvertOptions {
@@ -60,6 +96,8 @@ struct ConvertCommand: ParsableCommand {
   }
 
   func run() throws {
+    if let plan { return try makePart(of: plan) }
+    guard let input, let output else { return }
     let isSilent = messages.quiet && !messages.json
     let work = try ConvertWork(input, to: output, options)
     let outcome = try work.run(messages.observer, comparesHeldOut: !isSilent)

@@ -26,7 +26,7 @@ struct OTConvert: ParsableCommand {
     version: VersionText.lines,
     subcommands: [
       ConvertCommand.self, InspectCommand.self, VerifyCommand.self, UnpackCommand.self, ExportCommand.self,
-      PlanCommand.self, CompareCommand.self,
+      PlanCommand.self, MergeCommand.self, CompareCommand.self,
       CalibrateCommand.self, EvalCommand.self, RunCommand.self, EmbedCommand.self, ClassifyCommand.self,
       TokenizeCommand.self, DemoCommand.self,
     ],

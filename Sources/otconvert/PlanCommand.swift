@@ -20,9 +20,24 @@ struct PlanCommand: ParsableCommand {
       EXAMPLES
         otconvert plan llama-7b/ --bits 6
         otconvert plan opt/ --bits 6 --act-scales act_scales.pt --json
+
+      With --parts, a conversion is shared among so many machines or tasks: the plan
+      goes to -o, and beside it what was decided, for which a method may have to
+      calibrate. Each part is made by 'convert --plan PLAN --part N', and 'merge
+      --plan PLAN' puts them together. In an array job of Slurm, of as many tasks,
+      --part can be left out. Weights are rounded to nearest.
+
+        otconvert plan llama/ llama.otq --bits 6 --rounding nearest --parts 8 -o plan.json
       """)
 
   @Argument(help: "The checkpoint.", completion: .file()) var input: String
+  @Argument(help: "The file that parts make up.", completion: .file()) var output: String?
+  @Option(help: ArgumentHelp("Share the conversion among so many.", valueName: "N")) var parts: Int?
+  @Option(
+    name: [.customShort("o"), .customLong("plan")], help: ArgumentHelp("The plan to write.", valueName: "file"),
+    completion: .file())
+  var plan: String?
+  @Flag(help: "Replace the plan if it exists.") var force = false
   @OptionGroup(title: "Conversion") var conversion: ConversionArguments
   @OptionGroup(title: "Calibration") var calibration: CalibrationArguments
   @OptionGroup var messages: OutputArguments
@@ -32,12 +47,26 @@ struct PlanCommand: ParsableCommand {
   private static let conversionByteCount = 100_000_000
 
   func validate() throws {
-    guard conversion.budget == nil else {
+    guard [output == nil, parts == nil, plan == nil].allSatisfy({ $0 == (parts == nil) }), parts != nil || !force else {
+      throw ValidationError("--parts needs the file to make and -o with that of the plan, and these need --parts.")
+    }
+    guard parts != nil || conversion.budget == nil else {
       throw ValidationError("--budget is for convert: plan reads no weights, and shows the sizes of all bits.")
     }
+    if let parts, let output { try validated { _ = try partsWork(parts, output) } }
+  }
+
+  private func partsWork(_ parts: Int, _ output: String) throws(Refusal) -> PartsWork {
+    let options = calibration.adding(to: conversion.options(threadCount: Machine.processorCount))
+    return try PartsWork(input, to: output, options, partCount: parts)
   }
 
   func run() throws {
+    if let parts, let output, let plan {
+      let outcome = try partsWork(parts, output).run(to: plan, force: force, messages.observer)
+      let report = PartsReport(outcome: outcome, path: plan)
+      return try messages.result(report.text, json: report.json)
+    }
     let options = self.conversion.options(threadCount: 1)
     let conversion = try options.conversion(of: SourceModel(path: input, family: options.family))
     var notes: [String] = []

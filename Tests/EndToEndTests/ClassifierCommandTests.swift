@@ -68,6 +68,48 @@ import _OTTestSupport
     }
   }
 
+  /// The answer to a question, by a classifier that stands for a head for answers.
+  @Test func answers() throws {
+    try withTemporaryFolder { folder in
+      for name in ["tokenizer.json", "tokenizer_config.json"] {
+        try FileManager.default.createSymbolicLink(
+          atPath: "\(folder)/\(name)", withDestinationPath: "\(Self.model)/\(name)")
+      }
+      let tensors = try Checkpoint.open(Self.model).tensors
+      let entries = tensors.map { tensor in
+        let name = tensor.name.replacingOccurrences(of: "classifier.", with: "qa_outputs.")
+        return SafetensorsWriter.Entry(name: name, elementType: tensor.elementType, shape: tensor.shape)
+      }
+      var writer = try SafetensorsWriter(path: folder + "/model.safetensors", entries: entries)
+      for view in tensors { try writer.append(view) }
+      try writer.commit()
+      try String(contentsOfFile: Self.model + "/config.json", encoding: .utf8)
+        .replacingOccurrences(of: "ForSequenceClassification", with: "ForQuestionAnswering")
+        .write(toFile: folder + "/config.json", atomically: true, encoding: .utf8)
+      let packed = folder + "/m.otq"
+      #expect(try Tool.run("convert", folder, packed).status == 0)
+      let text = "The town has a Church. It was built in 1850."
+      for model in [folder, packed] {
+        let arguments = ["classify", model, "--text", "When was it built?", "--pair", text]
+        let plain = try Tool.finish(Tool.process(arguments))
+        let cells = plain.output.split(separator: "\n").map { $0.split(separator: "\t") }
+        #expect(plain.status == 0 && cells.count == 1 && cells[0].count == 2, "\(plain.output)\(plain.errors)")
+        #expect(text.contains(cells[0][0]))
+        let json = try Tool.finish(Tool.process(arguments + ["--json"]))
+        let answers = try #require(JSONValue.parse(json.output)["texts"]?.array?.first?["answers"]?.array)
+        #expect(answers.count == 5 && answers[0]["answer"]?.string == String(cells[0][0]))
+        let scores = answers.compactMap { $0["score"]?.double }
+        #expect(scores == scores.sorted(by: >) && String(format: "%.5f", scores[0]) == cells[0][1])
+      }
+      let verification = try Tool.run(
+        "verify", packed, "--reference", folder, "--level", "model", "--ids", Self.ids, "--tensor", "test_input_ids")
+      #expect(verification.status == 0, "\(verification.output)\(verification.errors)")
+      // A question alone.
+      let alone = try Tool.run("classify", packed, "--text", "When?")
+      #expect(alone.status == 1 && alone.errors.contains("[answer-no-text]") && alone.errors.contains("with --pair"))
+    }
+  }
+
   @Test func wrongUse() throws {
     #expect(try Tool.run("classify", Self.model).status == 64)
     #expect(try Tool.run("classify", Self.model, "--text", "a", "--text", "b", "--pair", "c").status == 64)

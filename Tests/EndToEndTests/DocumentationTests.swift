@@ -6,7 +6,7 @@ import _OTTestSupport
 @Suite struct DocumentationTests {
   static let commands = [
     "convert", "inspect", "verify", "unpack", "export", "plan", "calibrate", "eval", "run", "embed", "classify",
-    "tokenize", "demo", "compare",
+    "tokenize", "demo", "compare", "merge",
   ]
 
   /// The options in a text: `--bits` of `--bits 2…8`.
@@ -40,5 +40,24 @@ import _OTTestSupport
   func articlesNameNoOtherOptions(article: String) throws {
     let known = try Self.commands.reduce(into: Set<String>()) { $0.formUnion(try Self.help($1)) }
     #expect(Self.options(in: try Self.article(article)).subtracting(known).isEmpty)
+  }
+
+  /// A remedy that names an option names one that there is.
+  @Test func messagesNameNoOtherOptions() throws {
+    let known = try Self.commands.reduce(into: Set<String>()) { $0.formUnion(try Self.help($1)) }
+    let sources = Fixtures.root.deletingLastPathComponent().appendingPathComponent("Sources")
+    let files = try #require(FileManager.default.enumerator(at: sources, includingPropertiesForKeys: nil))
+    var count = 0
+    // Variables of style sheets look like options; Slurm and the benchmarks have options of their own.
+    for case let file as URL in files where file.pathExtension == "swift" {
+      guard file.lastPathComponent != "HTMLPage+Style.swift", !file.path.contains("/otbench/") else { continue }
+      let code = try String(contentsOf: file, encoding: .utf8).split(separator: "\n").filter { line in
+        !line.drop { $0 == " " }.hasPrefix("//")
+      }
+      let named = Self.options(in: code.joined(separator: "\n"))
+      #expect(named.subtracting(known).subtracting(["--array"]).isEmpty, "\(file.lastPathComponent)")
+      count += named.count
+    }
+    #expect(count > 100)
   }
 }

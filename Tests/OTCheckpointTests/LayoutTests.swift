@@ -41,12 +41,42 @@ import _OTTestSupport
     ),
     (["model.safetensors", "._model.safetensors", "._config.json"], ["model.safetensors"]),
     (["x.safetensors", "._x.safetensors", ".DS_Store.bin"], ["x.safetensors"]),
+    (["x.safetensors", "optimizer.safetensors", "training_state.safetensors"], ["x.safetensors"]),
+    (["pytorch_model_fsdp.bin", "optimizer.bin", "random_states_0.pkl"], ["pytorch_model_fsdp.bin"]),
+    (
+      [
+        "mp_rank_00_model_states.pt", "zero_pp_rank_0_mp_rank_00_optim_states.pt",
+        "bf16_zero_pp_rank_0_mp_rank_00_optim_states.pt",
+      ], ["mp_rank_00_model_states.pt"]
+    ),
+    (["epoch=1-step=10.ckpt", "last.ckpt"], ["directory-ambiguous"]),
     (["last.ckpt"], ["last.ckpt"]), (["optimizer.pt", "training_args.bin"], ["directory-no-checkpoint"]),
     (["checkpoint-500/model.safetensors", "checkpoint-1000/model.safetensors"], ["directory-no-checkpoint"]),
     // The makers' own.
     (["consolidated.00.pth", "params.json"], ["directory-other-layout"]),
     (["consolidated.safetensors", "params.json"], ["directory-other-layout"]),
+    (["consolidated.safetensors", "params.json", "config.json"], ["directory-other-layout"]),
+    (["consolidated.00.pth", "consolidated.01.pth"], ["directory-other-layout"]),
+    (
+      ["consolidated-00001-of-00002.safetensors", "consolidated-00002-of-00002.safetensors", "params.json"],
+      ["directory-other-layout"]
+    ),
+    // Beside a model that is read.
+    (["consolidated.safetensors", "params.json", "model.safetensors"], ["model.safetensors"]),
+    (
+      [
+        "consolidated.safetensors", "params.json", "model-00001-of-00002.safetensors",
+        "model-00002-of-00002.safetensors",
+      ], ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+    ),
+    // Several devices' parts.
     (["__0_0.distcp", "__1_0.distcp"], ["directory-other-layout"]),
+    (["pytorch_model_fsdp_0/__0_0.distcp"], ["directory-no-checkpoint"]),
+    (
+      ["zero_pp_rank_0_mp_rank_00_model_states.pt", "zero_pp_rank_0_mp_rank_00_optim_states.pt"],
+      ["directory-other-layout"]
+    ),
+    (["mp_rank_00_model_states.pt", "mp_rank_01_model_states.pt"], ["directory-other-layout"]),
   ])
   func foldersOfTools(_ names: [String], _ expected: [String]) throws {
     try withTemporaryFolder { folder in
@@ -61,13 +91,19 @@ import _OTTestSupport
     }
   }
 
-  /// The folder that a refusal names can be read.
-  @Test func theNamedFolderIsRead() throws {
+  /// The folder or file that a refusal names can be read.
+  @Test(arguments: [
+    ("checkpoint-500", ["checkpoint-500/model.safetensors", "trainer_state.json"]),
+    ("global_step100", ["global_step100/mp_rank_00_model_states.pt", "latest", "zero_to_fp32.py"]),
+    ("models--a--b", ["models--a--b/snapshots/c/model.safetensors", "models--a--b/blobs/0"]),
+    ("a.ckpt", ["a.ckpt", "b.ckpt"]), ("a.safetensors", ["a.safetensors", "b.safetensors"]),
+  ])
+  func whatARefusalNamesIsRead(_ named: String, _ names: [String]) throws {
     try withTemporaryFolder { folder in
-      try Self.fill(folder, ["checkpoint-500/model.safetensors"])
-      let remedy = try #require(try refusal { _ = try Checkpoint.open(folder) }?.remedy)
-      #expect(remedy.contains("'checkpoint-500'"))
-      #expect(try Checkpoint.open(folder + "/checkpoint-500").tensors.count == 1)
+      try Self.fill(folder, names)
+      let refusal = try #require(try refusal { _ = try Checkpoint.open(folder) })
+      #expect(refusal.remedy?.hasPrefix("give the path of ") == true && refusal.description.contains("'\(named)'"))
+      #expect(try Checkpoint.open(folder + "/" + named).tensors.count == 1)
     }
   }
 
@@ -104,6 +140,7 @@ import _OTTestSupport
       let checkpoint = try Checkpoint.open(folder)
       #expect(checkpoint.tensors.map(\.name) == ["t1"])
       #expect(checkpoint.attachments.directory == folder + "/snapshots/bbbb")
+      #expect(try Checkpoint.open(folder + "/snapshots").tensors.map(\.name) == ["t1"])
       // A blob that was deleted.
       try manager.removeItem(atPath: folder + "/blobs/1b")
       let dead = try refusal { _ = try Checkpoint.open(folder) }

@@ -145,6 +145,10 @@ import _OTTestSupport
       ("bnb-nf4", "weight.absmax", "quantized-part-missing", "quantized-shape"),
       ("bnb-nf4", "weight.quant_map", "quantized-part-missing", "quantized-shape"),
       ("bnb-nf4", "weight.quant_state.bitsandbytes__nf4", "quantized-part-missing", nil),
+      ("bnb-fp4", "weight.absmax", "quantized-part-missing", "quantized-shape"),
+      ("bnb-fp4", "weight.quant_map", "quantized-part-missing", "quantized-shape"),
+      ("bnb-fp4", "weight.quant_state.bitsandbytes__fp4", "quantized-part-missing", nil),
+      ("bnb-fp4-double", "weight.nested_absmax", "quantized-part-missing", "quantized-shape"),
       ("bnb-nf4-double", "weight.nested_absmax", "quantized-part-missing", "quantized-shape"),
       ("bnb-nf4-double", "weight.nested_quant_map", "quantized-part-missing", "quantized-shape"),
     ] as [(String, String, String?, String?)])
@@ -239,7 +243,7 @@ import _OTTestSupport
       let model = try SourceModel(path: folder)
       #expect(model.checkpoint.quantization == nil)
       let refusal = #expect(throws: Refusal.self) { try model.graph() }
-      #expect(refusal?.rule == "family-quantized" && refusal?.message.contains("quip") == true)
+      #expect(refusal?.rule == "family-quantized" && refusal?.message.contains("QuIP#") == true)
     }
   }
 }

@@ -66,9 +66,12 @@ import Testing
   }
 
   @Test func headsOfAnyKindAreNoOtherArchitecture() throws {
-    for name in ["LlamaModel", "LLaMAForCausalLM", "MistralForQuestionAnswering", "Qwen2ForRewardModel"] {
+    for name in ["LlamaModel", "LLaMAForCausalLM", "MistralForRewards", "Qwen2ForRewardModel"] {
       _ = try TinyModel.llama.with(["architectures": .array([.string(name)])]).model()
     }
+    // A head that is named is there.
+    let answers = TinyModel.llama.with(["architectures": .array([.string("MistralForQuestionAnswering")])])
+    try expectRefusal("family-tensors", answers, naming: "'qa_outputs.weight'")
   }
 
   @Test func codeOfItsOwnIsRefused() throws {
@@ -91,11 +94,11 @@ import Testing
   }
 
   @Test(arguments: [
-    ("gptq", #"{"quant_method": "gptq", "bits": 4}"#, "q_proj.qweight", "gptq, 4 bits"),
-    ("awq", #"{"quant_method": "awq", "w_bit": 4}"#, "q_proj.qweight", "awq, 4 bits"),
+    ("gptq", #"{"quant_method": "gptq", "bits": 4}"#, "q_proj.qweight", "GPTQ, 4 bits"),
+    ("awq", #"{"quant_method": "awq", "w_bit": 4}"#, "q_proj.qweight", "AWQ, 4 bits"),
     ("bitsandbytes", #"{"quant_method": "bitsandbytes", "load_in_8bit": true}"#, "q_proj.SCB", "bitsandbytes, 8 bits"),
     ("nf4", "null", "q_proj.weight.quant_state.bitsandbytes__nf4", "nf4"),
-    ("fp8", #"{"quant_method": "fp8"}"#, "q_proj.weight_scale_inv", "fp8"),
+    ("fp8", #"{"quant_method": "fp8"}"#, "q_proj.weight_scale_inv", "FP8"),
     ("packed", "null", "q_proj.weight_packed", "compressed-tensors"), ("gidx", "null", "q_proj.g_idx", "GPTQ"),
   ])
   func quantizedWeightsAreNamed(_ name: String, _ stated: String, _ tensor: String, _ scheme: String) throws {
@@ -105,6 +108,36 @@ import Testing
       without: ["model.layers.0.self_attn.q_proj.weight"])
     tiny.types["model.layers.0.self_attn." + tensor] = .u8
     try expectRefusal("family-quantized", tiny, naming: scheme)
+  }
+
+  /// Schemes that are not read, by what config.json says, and where it says nothing by the tensors.
+  @Test(arguments: [
+    ("aqlm", "q_proj.codebooks", "AQLM"), ("hqq", "q_proj.W_q", "HQQ"), ("quip", "q_proj.Qidxs", "QuIP#"),
+    ("vptq", "q_proj.centroids.weight", "VPTQ"), ("modelopt", "q_proj.weight_scale_2", "ModelOpt"),
+    ("eetq", "q_proj.weight", "EETQ"), ("quark", "q_proj.weight", "Quark"), ("torchao", "q_proj.weight", "torchao"),
+    ("spqr", "q_proj.weight", "SpQR"), ("bitnet", "q_proj.weight", "BitNet"), ("higgs", "q_proj.weight", "HIGGS"),
+    ("something-new", "q_proj.weight", "something-new"),
+  ])
+  func otherSchemesAreNamed(_ method: String, _ tensor: String, _ name: String) throws {
+    var tiny = TinyModel.llama.with(
+      ["quantization_config": .object(["quant_method": .string(method)])],
+      ["model.layers.0.self_attn." + tensor: [8, 1]], without: ["model.layers.0.self_attn.q_proj.weight"])
+    tiny.types["model.layers.0.self_attn." + tensor] = .u8
+    try expectRefusal("family-quantized", tiny, naming: "already quantized: \(name)")
+    guard tensor != "q_proj.weight" else { return }
+    try expectRefusal("family-quantized", tiny.with(without: ["quantization_config"]), naming: name)
+  }
+
+  /// The makers' own names of tensors, with a configuration and without.
+  @Test func theLayoutOfTheMakersIsNamed() throws {
+    var tiny = TinyModel.llama
+    tiny.shapes = ["tok_embeddings.weight": [20, 8], "norm.weight": [8], "output.weight": [20, 8]]
+    for name in ["attention.wq", "attention.wk", "attention.wv", "attention.wo", "feed_forward.w1"] {
+      tiny.shapes["layers.0.\(name).weight"] = [8, 8]
+    }
+    try expectRefusal("family-layout", tiny, naming: "Meta and Mistral")
+    tiny.configuration = [:]
+    try expectRefusal("family-layout", tiny, naming: "Meta and Mistral")
   }
 
   /// A configuration that was not mended after the weights were made float again; its remedy helps.

@@ -120,7 +120,9 @@ import _OTTestSupport
   /// Also where the scale goes through gates and norms are shared with a residual.
   @Test(arguments: Fixture.allCases) func floatFunctionIsPreserved(_ fixture: Fixture) throws {
     let setting = try MethodSetting.of(fixture)
-    for text in ["osplus,grid=paper", "osplus,grid=refined,samples=1", "os", "os,symmetric=true,ratio=0.9", "fptq", "minmax"] {
+    for text in [
+      "osplus,grid=paper", "osplus,grid=refined,samples=1", "os", "os,symmetric=true,ratio=0.9", "fptq", "minmax",
+    ] {
       var options = ConversionOptions()
       options.bits = 6
       options.threadCount = 2

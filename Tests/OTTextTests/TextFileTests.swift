@@ -86,9 +86,11 @@ private func write(_ bytes: [UInt8], through path: String) throws {
 
   /// Named by what they are, whatever they are called.
   @Test(
-    arguments: ["a.txt", "a.jsonl", "a.jsonl.gz", "a.parquet"],
+    arguments: ["a.txt", "a.jsonl", "a.jsonl.gz", "a.parquet", "a.arrow"],
     [
       ("text-is-parquet", Array("PAR1".utf8)), ("text-is-bzip2", Array("BZh9".utf8)),
+      ("text-is-arrow", Array("ARROW1".utf8)), ("text-is-arrow", [0xFF, 0xFF, 0xFF, 0xFF, 0x10, 1, 0, 0]),
+      ("text-is-pdf", Array("%PDF-1.7".utf8) + [0xE2, 0xE3]), ("text-is-xz", [0xFD, 0x37, 0x7A, 0x58, 0x5A, 0]),
       ("text-is-git-lfs-pointer", Array("version https://git-lfs.github.com/spec/v1\n".utf8)),
       ("text-is-utf-16", [0xFF, 0xFE, 0x41, 0]), ("text-is-zip", [0x50, 0x4B, 3, 4]),
     ] as [(String, [UInt8])])
@@ -209,7 +211,6 @@ private func write(_ bytes: [UInt8], through path: String) throws {
 
   private static let frame = zstd(Array(String(repeating: "{\"text\":\"abc\"}\n", count: 50).utf8))
   static let faults = [
-    Fault(description: "text-utf8", name: "a.pdf", bytes: Array("%PDF-1.7".utf8) + [0xE2, 0xE3]),
     Fault(description: "text-zst-damaged", name: "a.zst", bytes: [1]),
     Fault(description: "text-utf8", name: "a.txt", bytes: Array("aé".utf8) + [0xFF, 0x61], byteOffset: 3),
     Fault(description: "text-utf8", name: "a.txt", bytes: [0xEF, 0xBB, 0xBF, 0x61, 0xC3], byteOffset: 4),

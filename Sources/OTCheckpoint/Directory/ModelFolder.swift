@@ -13,7 +13,7 @@ struct ModelFolder {
   /// Beginnings of the names of what trainers keep beside a model.
   private static let trainingNames = [
     "training_args", "optimizer", "scheduler", "scaler", "rng_state", "random_states", "trainer_state",
-    "zero_pp_rank", "bf16_zero_pp_rank",
+    "zero_pp_rank", "bf16_zero_pp_rank", "training_state",
   ]
 
   /// The files that hold a model.
@@ -34,6 +34,11 @@ struct ModelFolder {
   init?(path: String) throws {
     var path = path
     guard var names = try ModelFolder.names(in: path) else { return nil }
+    if path.resolvedName == "snapshots", !names.contains(where: ModelFolder.holdsTensors),
+      let above = try ModelFolder.names(in: path.appendingPathComponent("..")), above.contains("snapshots")
+    {
+      (path, names) = (path.appendingPathComponent(".."), above)
+    }
     if let snapshot = try ModelFolder.snapshot(in: path, names), let inner = try ModelFolder.names(in: snapshot) {
       (path, names) = (snapshot, inner)
     }
@@ -88,12 +93,14 @@ struct ModelFolder {
     }
     try checkLayout()
     let indices = names.filter { $0.hasSuffix(".safetensors.index.json") }
+    let tensors = names.filter { $0.hasSuffix(".safetensors") && !ModelFolder.isOfTraining($0) }
+    // The maker's own file beside the model that is read.
+    let models = tensors.filter { !$0.hasPrefix("consolidated") }
     // The shards of an index are no checkpoints of their own.
-    let others = indices.isEmpty ? names.filter { $0.hasSuffix(".safetensors") } : indices
+    let others = indices.isEmpty ? models.isEmpty ? tensors : models : indices
     if let chosen = try only(others + pyTorch) { return Choice(names: chosen) }
     let rest = names.filter { name in
-      ModelFolder.pyTorchSuffixes.contains(where: name.hasSuffix)
-        && !ModelFolder.trainingNames.contains(where: name.hasPrefix)
+      ModelFolder.pyTorchSuffixes.contains(where: name.hasSuffix) && !ModelFolder.isOfTraining(name)
     }
     if let chosen = try only(rest) { return Choice(names: chosen) }
     if let chosen = try only(names.filter { $0.hasSuffix(ModelFolder.ggufSuffix) }) { return Choice(names: chosen) }
@@ -133,24 +140,44 @@ struct ModelFolder {
   }
 
   /// Names the layouts that are not read.
+  ///
+  /// - Throws: `Refusal` with rule `directory-other-layout`.
   private func checkLayout() throws {
-    if names.contains("params.json"), !names.contains("config.json"),
-      names.contains(where: { $0.hasPrefix("consolidated") })
-    {
-      throw Refusal(
-        "directory-other-layout", "holds a model in the layout of its maker: params.json and consolidated weights",
-        file: path, remedy: "convert it to the layout of Hugging Face, with the script that transformers has for it")
+    func refuse(_ message: String, _ remedy: String) -> Refusal {
+      Refusal("directory-other-layout", message, file: path, remedy: remedy)
+    }
+    let weights = names.filter { ModelFolder.holdsTensors($0) && !ModelFolder.isOfTraining($0) }
+    let makers = weights.filter { $0.hasPrefix("consolidated") }
+    if !makers.isEmpty, makers.count == weights.count, names.contains("params.json") || makers.count > 1 {
+      throw refuse(
+        "holds a model in the layout of its maker: consolidated weights and params.json",
+        "convert it to the layout of Hugging Face, with the script that transformers has for it; "
+          + "the path of one of its files and --weights-only pack the matrices of that file")
     }
     if names.contains(where: { $0.hasSuffix(".distcp") }) {
-      throw Refusal(
-        "directory-other-layout", "holds the shards of a distributed checkpoint (*.distcp)", file: path,
-        remedy: "join them with torch.distributed.checkpoint.format_utils.dcp_to_torch_save")
+      throw refuse(
+        "holds the shards of a distributed checkpoint (*.distcp)",
+        "join them with torch.distributed.checkpoint.format_utils.dcp_to_torch_save")
+    }
+    if names.contains(where: { $0.hasPrefix("zero_pp_rank") && $0.contains("model_states") }) {
+      throw refuse(
+        "holds the shards of DeepSpeed's ZeRO-3, each with a part of every parameter",
+        "join them with the script zero_to_fp32.py, which DeepSpeed wrote into the folder above")
+    }
+    let slices = names.filter { $0.hasPrefix("mp_rank_") }
+    if slices.count > 1 {
+      throw refuse(
+        "holds \(slices.count) slices of a model that was trained on several devices (mp_rank_…)",
+        "join them with the program that wrote them")
     }
   }
 
+  private static func isOfTraining(_ name: String) -> Bool { trainingNames.contains(where: name.hasPrefix) }
+
   private var nothing: Refusal {
-    // Checkpoints of a training lie in folders of their own.
-    let steps = names.filter { $0.hasPrefix("checkpoint-") || $0.hasPrefix("global_step") }
+    // Checkpoints of a training lie in folders of their own, and so do the models of the hub's cache.
+    let folders = ["checkpoint-", "global_step", "pytorch_model_fsdp_", "models--"]
+    let steps = names.filter { folders.contains(where: $0.hasPrefix) }
     return Refusal(
       "directory-no-checkpoint", "holds no checkpoint: no *.safetensors, index, *.bin or *.gguf", file: path,
       remedy: steps.last.map { "give the path of one of its folders, such as '\($0)'" } ?? "give the path of the file")

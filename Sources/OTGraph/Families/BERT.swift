@@ -25,7 +25,7 @@ package enum BERTFamily: ModelFamily {
     builder.pooler(value, sizes.hidden, isRequired: task == .sequenceClassification)
     if let task {
       let pooled = task == .sequenceClassification ? builder.outputs["pooled"] : nil
-      try builder.classifier("classifier", pooled ?? value, sizes.hidden, for: task)
+      try builder.classifier(task.linear, pooled ?? value, sizes.hidden, for: task)
     }
     let transform = "cls.predictions.transform."
     try builder.maskedHead(

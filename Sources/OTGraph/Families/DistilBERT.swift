@@ -40,7 +40,7 @@ package enum DistilBERTFamily: ModelFamily {
       let active = builder.dense(
         "pre_classifier", first, sizes.hidden, .relu, activation: "pre_classifier.activation")
       try builder.classifier("classifier", active, sizes.hidden, for: .sequenceClassification)
-    case .tokenClassification: try builder.classifier("classifier", value, sizes.hidden, for: .tokenClassification)
+    case let task?: try builder.classifier(task.linear, value, sizes.hidden, for: task)
     case nil: break
     }
     try builder.maskedHead(

@@ -2,17 +2,31 @@ import OTFoundation
 import OTJSON
 
 /// The heads that give something else than tokens' logits.
-enum EncoderTask: String {
+enum EncoderTask: String, CaseIterable {
   /// One row of scores for each sequence, a score for each label.
   case sequenceClassification = "ForSequenceClassification"
   /// One row for each token.
   case tokenClassification = "ForTokenClassification"
+  /// Two scores for each token: that an answer begins there, and that it ends there.
+  case questionAnswering = "ForQuestionAnswering"
+
+  /// The linear that gives the scores, where a family calls it nothing else.
+  var linear: String { self == .questionAnswering ? "qa_outputs" : "classifier" }
+
+  /// The output of the graph.
+  var output: String {
+    switch self {
+    case .sequenceClassification: "class_logits"
+    case .tokenClassification: "token_class_logits"
+    case .questionAnswering: "span_logits"
+    }
+  }
 }
 
 extension Configuration {
   /// The task that the only architecture names; nil for others, and where none is named.
   var task: EncoderTask? {
-    [.sequenceClassification, .tokenClassification].first { architectureEnds(in: $0.rawValue) }
+    EncoderTask.allCases.first { architectureEnds(in: $0.rawValue) }
   }
 
   /// True when the name of the first architecture ends so.
@@ -38,11 +52,16 @@ extension Configuration {
     if try flag("is_decoder") ?? false { throw refusal("'is_decoder' is not supported") }
   }
 
-  /// Labels of a classifier whose weight is called `name`: as many as its rows, and as the configuration states.
+  /// Scores of a head whose weight is called `name`: of a classifier as many as its rows, and as the configuration
+  /// states.
   ///
   /// - Throws: `Refusal` (`family-configuration`) where the two differ, `family-tensors` where it is absent.
-  func labelCount(_ name: String, _ tensors: TensorCatalog) throws -> Int {
+  func scoreCount(_ name: String, _ tensors: TensorCatalog, for task: EncoderTask) throws -> Int {
     let rows = try tensors.matrix(name).rows
+    if task == .questionAnswering {
+      guard rows == 2 else { throw refusal("'\(name)' has \(rows) rows, not those of an answer's start and end") }
+      return rows
+    }
     // What transformers goes by: the names, else the number, else 2.
     let stated = try value("id2label")?.object?.count ?? size("num_labels") ?? (isPresent ? 2 : rows)
     guard stated == rows else {
@@ -70,16 +89,14 @@ extension GraphBuilder {
     outputs["pooled"] = dense(pooler + "dense", first, size, .tanh, activation: pooler + "activation")
   }
 
-  /// The linear called `name` that gives the scores of labels: `class_logits` of a row for each sequence,
-  /// `token_class_logits` of one for each token.
+  /// The linear called `name` that gives the scores of a task.
   ///
-  /// - Throws: `Refusal` as `Configuration.labelCount`.
+  /// - Throws: `Refusal` as `Configuration.scoreCount`.
   mutating func classifier(
     _ name: String, _ input: String, _ inFeatures: Int, for task: EncoderTask, bias: Bias = .required
   ) throws {
-    let count = try configuration.labelCount("\(name).weight", tensors)
-    let output = task == .sequenceClassification ? "class_logits" : "token_class_logits"
-    outputs[output] = linear(name, input, inFeatures, count, bias: bias, role: .head)
+    let count = try configuration.scoreCount("\(name).weight", tensors, for: task)
+    outputs[task.output] = linear(name, input, inFeatures, count, bias: bias, role: .head)
   }
 
   /// The head of a sequence of RoBERTa and its kin: the first token's vector, `classifier.dense`, an activation
@@ -98,7 +115,7 @@ extension GraphBuilder {
   mutating func robertaClassifier(_ hidden: String, _ size: Int, _ kind: ActivationKind = .tanh) throws {
     switch configuration.task {
     case .sequenceClassification: try firstTokenClassifier(hidden, size, kind)
-    case .tokenClassification: try classifier("classifier", hidden, size, for: .tokenClassification)
+    case let task?: try classifier(task.linear, hidden, size, for: task)
     case nil: break
     }
   }
@@ -116,10 +133,11 @@ extension GraphBuilder {
   }
 
   /// The classifier of a decoder, `score`, or `classifier` of tokens: of the last token that is not padding, or of
-  /// each token.
+  /// each token; or its head for answers.
   ///
   /// - Throws: as `classifier`.
   mutating func decoderClassifier(_ hidden: String, _ size: Int, for task: EncoderTask) throws {
+    if task == .questionAnswering { return try classifier(task.linear, hidden, size, for: task) }
     var input = hidden
     if task == .sequenceClassification {
       let padding = configuration.value("pad_token_id")?.integer

@@ -50,6 +50,7 @@ package enum Families {
     let whole = try Configuration(configuration, file: configurationFile ?? tensors.file)
     if let refusal = QuantizedSource.refusal(whole, tensors) { throw refusal }
     try TensorAccount.checkAdapters(tensors)
+    try OtherLayouts.check(tensors)
     let configuration = try TextPart.configuration(in: whole) ?? whole
     let family = try family(configuration, tensors, override: override)
     let facts = family.facts

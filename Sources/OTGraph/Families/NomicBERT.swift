@@ -76,7 +76,7 @@ package enum NomicBERTFamily: ModelFamily {
     builder.pooler(value, hidden, isRequired: task == .sequenceClassification)
     if let task {
       let pooled = task == .sequenceClassification ? builder.outputs["pooled"] : nil
-      try builder.classifier("classifier", pooled ?? value, hidden, for: task)
+      try builder.classifier(task.linear, pooled ?? value, hidden, for: task)
     }
     let transform = "cls.predictions.transform."
     try builder.maskedHead(

@@ -9,7 +9,15 @@ package enum QuantizedSource {
     (".quant_state.bitsandbytes__fp4", "bitsandbytes, 4 bits (fp4)"), (".absmax", "bitsandbytes, 4 bits"),
     (".SCB", "bitsandbytes, 8 bits"), (".g_idx", "GPTQ"), (".qweight", "AWQ or GPTQ"),
     (".weight_packed", "compressed-tensors"), (".weight_scale_inv", "FP8 with a scale per block"),
-    (".weight_scale", "compressed-tensors or FP8"), ("_blocks", "MXFP4"),
+    (".weight_scale_2", "ModelOpt, NVFP4"), (".weight_scale", "compressed-tensors or FP8"), ("_blocks", "MXFP4"),
+    (".codebooks", "AQLM"), (".W_q", "HQQ"), (".Qidxs", "QuIP#"), (".centroids.weight", "VPTQ"),
+  ]
+
+  /// Names of schemes that are written otherwise than in config.json.
+  private static let names = [
+    "aqlm": "AQLM", "awq": "AWQ", "bitnet": "BitNet", "eetq": "EETQ", "fbgemm_fp8": "FBGEMM FP8", "fp8": "FP8",
+    "gptq": "GPTQ", "higgs": "HIGGS", "hqq": "HQQ", "modelopt": "ModelOpt", "mxfp4": "MXFP4", "quark": "Quark",
+    "quip": "QuIP#", "spqr": "SpQR", "vptq": "VPTQ",
   ]
 
   /// The refusal of weights that are quantized; nil where nothing says so.
@@ -32,7 +40,8 @@ package enum QuantizedSource {
   }
 
   private static func describe(_ stated: JSONValue) -> String {
-    let name = stated["quant_method"]?.string ?? stated["quantization_method"]?.string ?? "by an unnamed method"
+    let method = stated["quant_method"]?.string ?? stated["quantization_method"]?.string
+    let name = method.map { names[$0.lowercased()] ?? $0 } ?? "by an unnamed method"
     let format = stated["format"]?.string
     var bits = stated["bits"]?.integer ?? stated["w_bit"]?.integer
     if stated["load_in_4bit"]?.bool == true { bits = 4 }

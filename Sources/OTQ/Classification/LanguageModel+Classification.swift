@@ -29,6 +29,20 @@ extension LanguageModel {
     return try refusing { try Labels(file.model, count: count, isOfTokens: sequences == nil).names }
   }
 
+  /// How texts and pairs are read: the most tokens, and whether segments count.
+  ///
+  /// - Throws: as reading tokenizer_config.json throws.
+  func pairReading() throws -> (limit: Int?, readsTypes: Bool) {
+    let configuration = try file.model.json(.tokenizerConfiguration)
+    // A tokenizer without limit says 10^30.
+    let limits = [configuration?["model_max_length"]?.double, contextLength.map(Double.init)]
+    let inputs = configuration?["model_input_names"]?.array?.compactMap(\.string)
+    return (
+      limits.compactMap { $0 }.filter { $0 >= 1 && $0 < 0x1p31 }.min().map { Int($0) },
+      graph.readsTokenTypes && inputs?.contains("token_type_ids") ?? true
+    )
+  }
+
   private func withoutClasses(_ what: String) -> Refusal {
     let outputs = graph.outputs.keys.sorted().joined(separator: ", ")
     return Refusal(
@@ -50,12 +64,7 @@ extension LanguageModel {
     let tokenizer = try tokenizer()
     return try refusing {
       let labels = try Labels(file.model, count: count, isOfTokens: sequences == nil)
-      let configuration = try file.model.json(.tokenizerConfiguration)
-      // A tokenizer without limit says 10^30.
-      let limits = [configuration?["model_max_length"]?.double, contextLength.map(Double.init)]
-      let limit = limits.compactMap { $0 }.filter { $0 >= 1 && $0 < 0x1p31 }.min().map { Int($0) }
-      let inputs = configuration?["model_input_names"]?.array?.compactMap(\.string)
-      let readsTypes = graph.readsTokenTypes && inputs?.contains("token_type_ids") ?? true
+      let (limit, readsTypes) = try pairReading()
       let encodings = try texts.map { try tokenizer.encode($0.text, pair: $0.pair, limit: limit) }
       var results: [Classification] = []
       while results.count < texts.count {

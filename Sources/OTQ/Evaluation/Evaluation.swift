@@ -82,7 +82,8 @@ package struct Evaluation {
           try referenceLikelihood.add(logits: other, tokenIDs: tokens, threadCount: threadCount)
         }
       }
-      try comparison.add(logits: own, reference: other, threadCount: threadCount)
+      try comparison.add(
+        logits: own.distributions(of: scores), reference: other.distributions(of: scores), threadCount: threadCount)
     }
     return result
   }

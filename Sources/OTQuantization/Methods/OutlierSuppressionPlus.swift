@@ -133,7 +133,7 @@ package struct OutlierSuppressionPlus: QuantizationMethod {
     /// The hundredth of T that a search from coarse to fine leads to, times T.
     ///
     /// - Throws: as trials.
-    func refined() throws -> Float? {
+    package func refined() throws -> Float? {
       var best: (part: Int, error: Double)?
       func take(_ part: Int) throws {
         guard (1...100).contains(part) else { return }

@@ -13,6 +13,7 @@ final class Engine: Sendable {
   let graph: Graph
   let kernels: Kernels
   let pool: WorkerPool
+  let timer = StageTimer()
   let parameters: any ParameterSource
   /// Bits of queries, keys and values, one scale per token: attention multiplies integers.
   /// nil: it is float.
@@ -141,7 +142,7 @@ final class Engine: Sendable {
       rows = 0..<pass.workspace.routingTable(router).count(of: expert)
       if rows.isEmpty { return }
     }
-    try placed.stage.run(pass, rows: rows)
+    try timer.run(placed.stage, pass, rows: rows)
     guard let observe else { return }
     for value in placed.shown {
       let place = pass.program.values[value]

@@ -39,7 +39,7 @@ struct ProgramCompiler {
     guard graph.missing.isEmpty else {
       throw Refusal(
         "run-incomplete", "the model cannot be run, for lack of \(graph.missing.joined(separator: ", "))",
-        remedy: "put the model's config.json beside the checkpoint")
+        remedy: "put the model's config.json beside the checkpoint (and convert it again)")
     }
     for node in part.nodes where (graph.channelCount(of: node.name) ?? 0) > Int(Int32.max) {
       throw Refusal("run-size", "'\(node.name)' has too many channels to be run")

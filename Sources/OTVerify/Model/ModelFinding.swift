@@ -127,7 +127,8 @@ package struct ModelComparison {
         try packedLikelihood.add(logits: actual, tokenIDs: tokenIDs, threadCount: threadCount)
         try sourceLikelihood.add(logits: expected, tokenIDs: tokenIDs, threadCount: threadCount)
       }
-      try distributions.add(logits: actual, reference: expected, threadCount: threadCount)
+      try distributions.add(
+        logits: actual.distributions(of: name), reference: expected.distributions(of: name), threadCount: threadCount)
     }
   }
 

@@ -116,6 +116,10 @@ package struct WeightVerification: Sendable {
         return ([], ["the graphs were not compared, since one of them lacks \(missing)"])
       }
       return (graph.differences(from: source).map { finding($0.name, $0.message) }, [])
+    } catch var refusal as Refusal {
+      // What helps a conversion does not help who verifies.
+      refusal.remedy = "verify against the checkpoint that was converted"
+      return ([finding("graph", "cannot be had from the source: \(refusal)")], [])
     } catch {
       return ([finding("graph", "cannot be had from the source: \(error)")], [])
     }

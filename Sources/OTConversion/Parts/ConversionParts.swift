@@ -1,0 +1,36 @@
+import OTFoundation
+
+/// The tensors of a conversion, shared among so many parts: each has neighbours, and about as many bytes to read.
+struct ConversionParts {
+  /// The part of each tensor, from 0, in the order of writing.
+  let parts: [Int]
+
+  /// A weight and its bias, which takes up what shifts leave of the weight, are not parted; neither are two names of
+  /// one tensor.
+  init(_ tensors: [PlannedTensor], count: Int) {
+    var leaders = Array(tensors.indices)
+    var (byName, byNode): ([String: Int], [String: Int]) = ([:], [:])
+    for (index, tensor) in tensors.enumerated() {
+      if case .alias(let target) = tensor.treatment {
+        leaders[index] = byName[target] ?? index
+      } else if let node = tensor.use?.node {
+        leaders[index] = byNode[node] ?? index
+        byNode[node] = leaders[index]
+      }
+      byName[tensor.outputName] = leaders[index]
+    }
+    // What is made of nothing takes time, too.
+    var costs = [Int](repeating: 0, count: tensors.count)
+    for (index, leader) in leaders.enumerated() { costs[leader] += tensors[index].sourceByteCount + 1 }
+    let total = Double(costs.reduce(0, +))
+    var done = 0
+    var parts = [Int](repeating: 0, count: tensors.count)
+    for (index, leader) in leaders.enumerated() {
+      guard leader == index else { continue }
+      let middle = Double(done) + Double(costs[index]) / 2
+      parts[index] = min(count - 1, Int(middle / total * Double(count)))
+      done += costs[index]
+    }
+    self.parts = leaders.map { parts[$0] }
+  }
+}

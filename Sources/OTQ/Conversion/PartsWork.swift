@@ -1,0 +1,181 @@
+import OTConversion
+import OTFoundation
+import OTModel
+import OTPlatform
+import OTQuantization
+
+/// The planning of a conversion that several machines share: what each part makes, and the decisions for all.
+package struct PartsWork: Sendable {
+  private let input: String
+  private let output: String
+  private let options: ConvertOptions
+  private let partCount: Int
+
+  /// - Throws: ``Refusal`` for options that are wrong, as those of a conversion, or that parts do not have.
+  package init(
+    _ input: String, to output: String, _ options: ConvertOptions, partCount: Int
+  ) throws(Refusal) {
+    try options.check()
+    try options.checkUseOfText()
+    try OptionFault.refuse(
+      !(1...PartedPlan.maximumPartCount).contains(partCount),
+      value: "--parts must be 1 to \(PartedPlan.maximumPartCount)")
+    try OptionFault.refuse(
+      options.requirements.isGiven || options.savedRecipe != nil,
+      conflict: "--require, --until and --save-recipe are for a conversion by one machine")
+    (self.input, self.output) = (input.absolutePath, output.absolutePath)
+    (self.options, self.partCount) = (options, partCount)
+  }
+
+  /// What was planned.
+  package struct Outcome: Sendable {
+    /// The plan, which has been written.
+    package let plan: PartedPlan
+    /// The bytes of each part: of the source that it reads, and about so many that it writes.
+    package let parts: [(tensorCount: Int, sourceByteCount: Int, storedByteCount: Int)]
+    /// The methods' names.
+    package let methodName: String
+  }
+
+  /// Plans, which may mean to calibrate, and writes the plan and beside it what was decided.
+  ///
+  /// - Throws: `Refusal` with rule `plan-rounding` for weights that are rounded by what the network gives on text, as
+  ///   calibrating and planning throw, and what the observer throws.
+  package func run(to path: String, force: Bool, _ observer: WorkObserver) throws -> Outcome {
+    let model = try SourceModel(path: input, family: options.family)
+    let inputs = model.checkpoint.inputs + FileIdentity.all(options.statisticsPaths) + options.text.inputs
+    let recipePath = path + ".recipe"
+    try AtomicFile.check([path, recipePath], force: force, inputs: inputs)
+    let conversion = try options.conversion(of: model, beside: path)
+    conversion.warnings.forEach(observer.warn)
+    guard !conversion.roundsOnText else {
+      throw Refusal(
+        "plan-rounding", "weights are rounded by what the network gives on text, layer after layer, on one machine",
+        file: input, remedy: "take --rounding nearest")
+    }
+    let plan = try CalibratedPlan(
+      of: conversion, options, beside: path, holdingOut: HeldOutText.sampleCount, observer
+    ).plan
+    var recipe: FileRecord?
+    if plan.graph != nil {
+      let files = plan.checkpoint.files.map { FileRecord(name: $0.name, byteCount: $0.mapped.byteCount, sha256: "") }
+      try plan.recipe(sources: files).write(
+        to: recipePath, producer: Converter.producer, force: force, inputs: inputs)
+      recipe = try FileRecord(of: MappedFile(path: recipePath))
+    }
+    var parted = try PartedPlan(
+      plan, from: input, to: output, options: options.namedForParts, partCount: partCount, recipe: recipe)
+    try parted.write(to: path, force: force, inputs: inputs)
+    return Outcome(plan: parted, parts: parted.sizes(plan), methodName: plan.methodName)
+  }
+}
+
+/// The making of one part.
+package struct PartWork: Sendable {
+  private let plan: PartedPlan
+  private let part: Int
+  private let force: Bool
+  private let threadCount: Int?
+
+  /// - Parameter part: its number, from 1; nil: that of the array job of Slurm in which the process runs.
+  /// - Throws: ``Refusal`` as reading a plan throws, or with rule `option-value` for a part that it does not have.
+  package init(_ path: String, part: Int?, force: Bool, threadCount: Int?) throws(Refusal) {
+    let plan = try refusing { try PartedPlan(path: path.absolutePath) }
+    let number: Int
+    if let part { number = part } else { number = try SlurmTask.current(of: plan.partCount) }
+    try OptionFault.refuse(
+      !(1...plan.partCount).contains(number), value: "--part must be 1 to \(plan.partCount), as the plan has parts")
+    (self.plan, self.part, self.force, self.threadCount) = (plan, number - 1, force, threadCount)
+  }
+
+  /// What came of it.
+  package struct Outcome: Sendable {
+    /// The file of the part.
+    package let path: String
+    /// Its number, from 1, and how many there are.
+    package let number: Int, count: Int
+    /// Seconds of the work.
+    package let seconds: Double
+  }
+
+  /// Makes the part; its file appears whole or not at all.
+  ///
+  /// - Throws: as converting throws, and with rule `plan-differs`, `plan-source-changed` or `plan-recipe`.
+  package func run(_ observer: WorkObserver) throws -> Outcome {
+    let start = ContinuousClock.now
+    var options = try ConvertOptions(named: plan.options)
+    options.threadCount = threadCount
+    let model = try SourceModel(path: plan.input, family: options.family)
+    var conversionOptions = try options.conversionOptions()
+    conversionOptions.scratchFolder = plan.output.parentPath
+    if let recipe = try plan.recipePath() { conversionOptions.methods = [try KeptRecipe(path: recipe)] }
+    let conversion = try Conversion(model, options: conversionOptions)
+    let outcome = try Converter(conversion.plan()).run(
+      part: part, of: plan, force: force, progress: observer.begin(.converting))
+    outcome.warnings.forEach(observer.warn)
+    return Outcome(
+      path: plan.path(ofPart: part), number: part + 1, count: plan.partCount,
+      seconds: (ContinuousClock.now - start) / .seconds(1))
+  }
+}
+
+/// The putting together of all parts.
+package struct MergeWork: Sendable {
+  private let plan: PartedPlan
+  private let force: Bool
+
+  /// - Throws: ``Refusal`` as reading a plan throws.
+  package init(_ path: String, force: Bool) throws(Refusal) {
+    plan = try refusing { try PartedPlan(path: path.absolutePath) }
+    self.force = force
+  }
+
+  /// Puts the parts together; the file appears whole or not at all, and the parts stay.
+  ///
+  /// - Throws: `Refusal` with a rule `merge-…`, `output-…` or `otq-…`.
+  package func run(_ observer: WorkObserver) throws -> FileSummary {
+    try AtomicFile.check([plan.output], force: force, inputs: [])
+    let options = try ConvertOptions(named: plan.options).conversionOptions()
+    try PartMerge(plan).run(
+      compression: options.compression, force: force, progress: observer.begin(.converting))
+    return FileSummary(try PackedModel(path: plan.output))
+  }
+}
+
+/// The task of an array job of Slurm that the process runs in.
+enum SlurmTask {
+  /// Its number among so many, from 1.
+  ///
+  /// - Throws: ``Refusal`` with rule `option-value` where there is none, or the array has another size.
+  static func current(of count: Int) throws(Refusal) -> Int {
+    func number(_ name: String) -> Int? { getenv("SLURM_ARRAY_TASK_\(name)").flatMap { Int(String(cString: $0)) } }
+    guard let task = number("ID") else {
+      throw Refusal(
+        "option-value", "--part says which of the \(count) parts; in an array job of Slurm it can be left out")
+    }
+    let (first, size) = (number("MIN") ?? 1, number("COUNT") ?? count)
+    guard size == count, number("STEP") ?? 1 == 1 else {
+      throw Refusal(
+        "option-value", "the array job has \(size) tasks, the plan \(count) parts: use --array=1-\(count)")
+    }
+    return task - first + 1
+  }
+}
+
+extension ConvertOptions {
+  /// The options that parts need beside what the recipe says, by name.
+  fileprivate var namedForParts: [String: [String]] {
+    var named: [String: [String]] = [
+      "bits": ["\(bits)"], "activation-bits": ["\(activationBits)"], "embedding-bits": ["\(embeddingBits)"],
+      "compression": [compression.rawValue],
+    ]
+    named["weight-scheme"] = weightScheme.map { [$0.rawValue] }
+    named["group-size"] = groupSize.map { ["\($0)"] }
+    named["family"] = family.map { [$0] }
+    if isPerTensor { named["per-tensor"] = [] }
+    if isWeightsOnly { named["weights-only"] = [] }
+    if !exclude.isEmpty { named["exclude"] = exclude }
+    if !bitsFor.isEmpty { named["bits-for"] = bitsFor }
+    return named
+  }
+}
