@@ -58,7 +58,10 @@ import _OTTestSupport
   ]
 
   static let families: [Case] =
-    ["unknown-type", "unknown-activation", "other-member", "other-architecture", "own-code", "more-layers", "makers"]
+    [
+      "unknown-type", "recurrent-type", "unknown-activation", "other-member", "other-architecture", "own-code",
+      "more-layers", "makers",
+    ]
     .map { variant in
       Case(
         ruleOfVariant[variant] ?? "", "--weights-only packs", before: ["model m \(variant)"],
@@ -96,7 +99,8 @@ import _OTTestSupport
     ]
 
   private static let ruleOfVariant = [
-    "unknown-type": "family-unknown", "unknown-activation": "family-configuration", "other-member": "family-member",
+    "unknown-type": "family-unknown", "recurrent-type": "family-recurrent",
+    "unknown-activation": "family-configuration", "other-member": "family-member",
     "other-architecture": "family-architecture", "own-code": "family-code", "more-layers": "family-tensors",
     "makers": "family-layout",
   ]

@@ -9,7 +9,8 @@ import _OTTestSupport
 enum SmallModels {
   /// Members of config.json that a variant changes; null takes them away.
   private static let members: [String: JSONObject] = [
-    "unknown-type": ["model_type": .string("mamba2"), "architectures": .array([.string("Mamba2ForCausalLM")])],
+    "unknown-type": ["model_type": .string("perceiver"), "architectures": .array([.string("PerceiverModel")])],
+    "recurrent-type": ["model_type": .string("mamba2"), "architectures": .array([.string("Mamba2ForCausalLM")])],
     "unknown-activation": ["hidden_act": .string("squish")], "other-member": ["embedding_multiplier": .integer(3)],
     "other-architecture": ["architectures": .array([.string("LlamaBiModel")])],
     "own-code": ["auto_map": .object(["AutoModelForCausalLM": .string("modeling.Model")])],

@@ -52,13 +52,13 @@ extension GGUFArchitecture {
     members: [
       "attn_logit_softcapping": "attn_logit_softcapping", "final_logit_softcapping": "final_logit_softcapping",
       "attention.sliding_window": "sliding_window",
-    ], constants: gelu, finish: { try $0.setScale(&$1, layersOfLargest: 46) })
+    ], constants: gelu, layersOfLargest: 46)
   static let gemma3 = GGUFArchitecture(
     decoder: "gemma3_text", "Gemma3ForCausalLM", inner: aroundNorms.merging(headNorms) { $1 }, changes: plusOnes,
     members: [
       "final_logit_softcapping": "final_logit_softcapping", "attention.sliding_window": "sliding_window",
       "attention.sliding_window_pattern": "sliding_window_pattern", "rope.freq_base_swa": "rope_local_base_freq",
-    ], constants: gelu, finish: { try $0.setScale(&$1, layersOfLargest: 62) })
+    ], constants: gelu, layersOfLargest: 62)
 
   // MARK: Experts
 

@@ -47,6 +47,8 @@ struct GGUFArchitecture: Sendable {
   var yarnMembers: JSONObject { modelType == "gpt_oss" ? ["truncate": .bool(false)] : [:] }
   /// True for a mixture of experts.
   private(set) var hasExperts = false
+  /// Layers of the largest model, which alone has another factor of products in attention; nil: all have the same.
+  private(set) var layersOfLargest: Int?
   /// Sets members that follow of several keys, or of tensors.
   private(set) var finish: Finish = { _, _ in }
 
@@ -137,8 +139,10 @@ struct GGUFArchitecture: Sendable {
   init(
     modelType: String, className: String, outer: [String: String], layers: String, inner: [String: String],
     changes: [String: Change] = [:], members: [String: String], otherKeys: Set<String>, constants: JSONObject = [:],
-    partMember: String? = nil, hasExperts: Bool = false, finish: @escaping Finish = { _, _ in }
+    partMember: String? = nil, hasExperts: Bool = false, layersOfLargest: Int? = nil,
+    finish: @escaping Finish = { _, _ in }
   ) {
+    self.layersOfLargest = layersOfLargest
     (self.modelType, self.className, self.outer, self.layers) = (modelType, className, outer, layers)
     (self.inner, self.changes, self.members) = (inner, changes, members)
     (self.otherKeys, self.constants) = (otherKeys, constants)
@@ -152,7 +156,7 @@ struct GGUFArchitecture: Sendable {
     decoder modelType: String, _ className: String, inner: [String: String] = [:], without: [String] = [],
     changes: [String: Change] = [:], members: [String: String] = [:], epsilon: String? = nil,
     otherKeys: Set<String> = [], constants: JSONObject = ["hidden_act": .string("silu")], partMember: String? = nil,
-    hasExperts: Bool = false, finish: @escaping Finish = { _, _ in }
+    hasExperts: Bool = false, layersOfLargest: Int? = nil, finish: @escaping Finish = { _, _ in }
   ) {
     var known = Self.decoderMembers
     if let epsilon {
@@ -171,6 +175,7 @@ struct GGUFArchitecture: Sendable {
         "rope.scaling.original_context_length", "rope.scaling.attn_factor", "rope.scaling.yarn_beta_fast",
         "rope.scaling.yarn_beta_slow", "rope.scaling.finetuned",
         "rope.scale_linear",
-      ]), constants: constants, partMember: partMember, hasExperts: hasExperts, finish: finish)
+      ]), constants: constants, partMember: partMember, hasExperts: hasExperts,
+      layersOfLargest: layersOfLargest, finish: finish)
   }
 }

@@ -123,12 +123,13 @@ struct GGUFModel {
     if let types = architecture.outer["token_types"].flatMap({ views[$0 + ".weight"] }) {
       members["type_vocab_size"] = .integer(types.shape.rowCount)
     }
+    try architecture.finish(self, &members)
     for (member, key) in [
       ("bos_token_id", "bos_token_id"), ("eos_token_id", "eos_token_id"), ("pad_token_id", "padding_token_id"),
     ] {
       if let id = first.values["tokenizer.ggml.\(key)"]?.integer { members[member] = .integer(id) }
     }
-    try architecture.finish(self, &members)
+    if let count = architecture.layersOfLargest { try setScale(&members, layersOfLargest: count) }
     try setRotation(&members)
     return .object(members)
   }
