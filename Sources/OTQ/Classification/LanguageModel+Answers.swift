@@ -22,7 +22,10 @@ extension LanguageModel {
   /// A long text is read in windows that overlap. An answer has 15 tokens or fewer. One is always given: whether the
   /// text answers the question at all, scores of several texts can only hint at.
   ///
-  /// - Parameter count: the most answers.
+  /// - Parameters:
+  ///   - question: the question.
+  ///   - text: the text that answers it, of any length.
+  ///   - count: the most answers.
   /// - Throws: ``Refusal`` with rule `answer-no-spans` for a model without such a head, `classify-not-finite`,
   ///   `tokenizer-pair-length` for a question that leaves no room, or another rule `tokenizer-…`.
   public func answers(to question: String, in text: String, count: Int = 1) throws(Refusal) -> [Answer] {
