@@ -47,7 +47,7 @@ package struct ConversionPlan: Sendable {
   package var graph: Graph? { recipe.graph }
   /// The methods that chose shifts, scales and activations.
   package var methodName: String { recipe.methodName }
-  /// The observations of calibration, where they are used and no other tool measured.
+  /// The origin of the observations that were used, where no other tool measured; these themselves are not kept.
   package var calibration: ModelObservations? { foreign == nil ? recipe.observed : nil }
 
   /// The files that a conversion reads, which must not be overwritten.

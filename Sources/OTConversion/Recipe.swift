@@ -14,7 +14,7 @@ package struct Recipe: Sendable {
   package private(set) var weights: [String: WeightPlan]
   /// The methods that decided, in the order in which they did.
   package let methods: [any QuantizationMethod]
-  /// The observations of the sites that they used; nil where they needed nothing.
+  /// The origin of the observations that they used, which are not kept; nil where they needed nothing.
   package let observed: ModelObservations?
 
   /// The sites of the source's graph.
@@ -127,7 +127,7 @@ package struct Recipe: Sendable {
     self.graph = try result.quantizing(activations)
     self.weights = weights
     self.methods = methods
-    self.observed = observed
+    self.observed = observed?.withoutSites
     self.trials = trials
     self.unreached = unreached
     self.decisions = decisions

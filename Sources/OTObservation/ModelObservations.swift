@@ -23,6 +23,13 @@ package struct ModelObservations: Sendable {
     self.sites = sites
   }
 
+  /// What was observed and where, without the observations themselves, which may be all values of some samples.
+  package var withoutSites: ModelObservations {
+    var rest = ModelObservations(family: family, sources: sources, runs: runs, sites: [:])
+    rest.file = file
+    return rest
+  }
+
   /// The observations of a site; without parts where there are none.
   package subscript(site: Site) -> SiteObservations { sites[site.producer] ?? SiteObservations() }
 

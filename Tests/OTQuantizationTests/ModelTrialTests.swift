@@ -24,6 +24,14 @@ import _OTTestSupport
     return try (0..<32).map { try file.integers("calibration_ids", row: $0) }
   }
 
+  /// Kept rows are as large as the values of a model: they would be there while weights are rounded.
+  @Test func plansKeepTheOriginOfObservationsAlone() throws {
+    let setting = try MethodSetting.of(.opt)
+    let known = try #require(try Self.conversion(setting, ["smoothquant"]).plan().calibration)
+    #expect(!setting.observed.sites.isEmpty && known.sites.isEmpty)
+    #expect(known.runs == setting.observed.runs && known.family == setting.observed.family)
+  }
+
   /// The reference's loss of the fully quantized model on the calibration set.
   @Test(arguments: Fixture.allCases) func lossesAreTheReferences(_ fixture: Fixture) throws {
     let setting = try MethodSetting.of(fixture)

@@ -11,7 +11,7 @@ package struct CalibratedPlan {
   package let plan: ConversionPlan
   /// nil: none were needed, or could be had.
   package let samples: Calibration.Samples?
-  /// What was observed on them; nil: nothing had to be.
+  /// What was observed on them; nil: nothing had to be, or it is not kept.
   private let observed: ModelObservations?
 
   /// The plan of a conversion, after running the model on text as far as its methods and its rounding need it.
@@ -19,11 +19,12 @@ package struct CalibratedPlan {
   /// - Parameters:
   ///   - output: values that wait to be written are kept beside it.
   ///   - heldOutCount: samples to keep from calibration, to judge the result on.
+  ///   - keepsObservations: whether another plan will use them again. They take memory while weights are rounded.
   ///   - given: another plan of the model with the same methods, whose samples and observations are used again.
   /// - Throws: as calibrating and planning throw, and what the observer throws.
   package init(
     of conversion: Conversion, _ options: ConvertOptions, beside output: String, holdingOut heldOutCount: Int = 0,
-    given: CalibratedPlan? = nil, _ observer: WorkObserver
+    keepsObservations: Bool = false, given: CalibratedPlan? = nil, _ observer: WorkObserver
   ) throws {
     let text = options.text
     let settings = text.calibration(threadCount: options.threads, maximumByteCount: options.maximumByteCount)
@@ -40,19 +41,24 @@ package struct CalibratedPlan {
     }
     try settings.check(samples)
     if given == nil { Self.announce(samples, text, observer) }
-    var observed = given?.observed
-    if observed == nil, !conversion.needs.isEmpty {
-      // Its sources need no record: they are the conversion's own.
-      observed = try settings.run(
-        on: conversion.model, samples: samples, kinds: conversion.needs, progress: observer.begin(.calibrating))
+    // Before weights are rounded, what was observed is gone unless it is kept.
+    func decided() throws -> (plan: ConversionPlan, kept: ModelObservations?) {
+      var observed = given?.observed
+      if observed == nil, !conversion.needs.isEmpty {
+        // Its sources need no record: they are the conversion's own.
+        observed = try settings.run(
+          on: conversion.model, samples: samples, kinds: conversion.needs, progress: observer.begin(.calibrating))
+      }
+      let settled = try settings.settling(
+        conversion, observed, samples: samples, progress: observer.begin(.comparing))
+      let plan = try Self.within(
+        budget, conversion.plan(observed, options: settled), samples.tokens, observer)
+      return (plan, keepsObservations ? observed : nil)
     }
-    let settled = try settings.settling(
-      conversion, observed, samples: samples, progress: observer.begin(.comparing))
-    let plan = try Self.within(
-      budget, conversion.plan(observed, options: settled), samples.tokens, observer)
+    let (plan, kept) = try decided()
     self.plan = try settings.rounding(
       plan, samples: samples, in: output.parentPath, progress: observer.begin(.rounding))
-    (self.samples, self.observed) = (samples, observed)
+    (self.samples, observed) = (samples, kept)
   }
 
   private static func announce(_ samples: Calibration.Samples, _ text: SampledText, _ observer: WorkObserver) {

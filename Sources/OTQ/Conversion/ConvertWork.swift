@@ -116,7 +116,8 @@ package struct ConvertWork: Sendable {
     let conversion = try options.conversion(of: model, beside: output)
     if course.calibrated == nil { conversion.warnings.forEach(observer.warn) }
     let calibrated = try CalibratedPlan(
-      of: conversion, options, beside: output, holdingOut: HeldOutText.sampleCount, given: course.calibrated, observer)
+      of: conversion, options, beside: output, holdingOut: HeldOutText.sampleCount,
+      keepsObservations: course.settings != nil, given: course.calibrated, observer)
     course.calibrated = calibrated
     let plan = calibrated.plan
     // Before the file is written: what cannot be kept is refused at once.
