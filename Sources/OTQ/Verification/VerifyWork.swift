@@ -70,10 +70,11 @@ package struct VerifyWork: Sendable {
           threadCount: options.threads, progress: progress)
       }
       if let comparison = try OutputComparison(of: file, source: source, threadCount: options.threads) {
+        let progress = observer.begin(.measuring)
         let errors = try Refusal.naming(path) {
           try comparison.run(
             packed: models.packed.executor, float: models.source.executor,
-            sequences: SiteAnalysis.sample(of: sequences.sequences))
+            sequences: SiteAnalysis.sample(of: sequences.sequences), progress: progress)
         }
         weights.add(outputErrors: errors, tolerance: allowed)
       }

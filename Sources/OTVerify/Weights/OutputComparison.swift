@@ -21,6 +21,11 @@ package struct OutputComparison {
     /// Of the nearest values of the same scales.
     package var nearest = 0.0
 
+    fileprivate mutating func add(_ other: Errors) {
+      stored += other.stored
+      nearest += other.nearest
+    }
+
     /// The root of the first by the second: below 1 where the rule was worth it; 1 where neither loses anything.
     package var ratio: Double { stored == nearest ? 1 : (stored / nearest).squareRoot() }
   }
@@ -70,16 +75,24 @@ package struct OutputComparison {
   /// - Parameter sequences: the tokens to look at; where weights make up for the drift, values of all sites are in
   ///   memory for all of them.
   /// - Throws: as executors and readers throw.
-  package func run(packed: any Executor, float: any Executor, sequences: [TokenSequence]) throws -> [String: Errors] {
+  package func run(
+    packed: any Executor, float: any Executor, sequences: [TokenSequence],
+    progress: ((_ doneCount: Int, _ count: Int) throws -> Void)? = nil
+  ) throws -> [String: Errors] {
     try BLAS.load(threadCount: threadCount)
+    let sequences = sequences.filter { !$0.tokenIDs.isEmpty }
+    let count = sites.count * sequences.count
+    var doneCount = 0
     var errors: [String: Errors] = [:]
-    for sequence in sequences where !sequence.tokenIDs.isEmpty {
-      let own = makesUpForDrift ? try ownValues(float, sequence) : [:]
+    for sequence in sequences {
+      let own = makesUpForDrift ? try ownValues(float, sequence) { try progress?(doneCount, count) } : [:]
       _ = try packed.run([sequence]) { value in
-        for weight in sites[value.name] ?? [] {
+        try progress?(doneCount, count)
+        guard let weights = sites[value.name] else { return }
+        doneCount += 1
+        for weight in weights {
           let found = try compare(weight, value, own: own[value.name])
-          errors[weight.tensor.name, default: Errors()].stored += found.stored
-          errors[weight.tensor.name, default: Errors()].nearest += found.nearest
+          errors[weight.tensor.name, default: Errors()].add(found)
         }
       }
     }
@@ -87,7 +100,11 @@ package struct OutputComparison {
   }
 
   /// What the linears would read if the source gave it, by the site's producer.
-  private func ownValues(_ float: any Executor, _ sequence: TokenSequence) throws -> [String: [Float]] {
+  ///
+  /// - Parameter check: called all the while; what it throws ends the run.
+  private func ownValues(
+    _ float: any Executor, _ sequence: TokenSequence, check: @escaping () throws -> Void
+  ) throws -> [String: [Float]] {
     var producers: [String: [String]] = [:]
     for producer in sites.keys {
       let unrotated = graph.rotation(ofValue: producer) == nil ? producer : graph[producer]?.inputs.first ?? producer
@@ -95,6 +112,7 @@ package struct OutputComparison {
     }
     var own: [String: [Float]] = [:]
     _ = try float.run([sequence]) { value in
+      try check()
       for producer in producers[value.name] ?? [] { own[producer] = transformed(value, for: producer) }
     }
     return own
@@ -136,10 +154,7 @@ package struct OutputComparison {
         tiles: block * size..<min((block + 1) * size, layout.rowTileCount))
     }
     weight.rows.view.release(0..<layout.rowCount)
-    return blocks.reduce(into: Errors()) {
-      $0.stored += $1.stored
-      $0.nearest += $1.nearest
-    }
+    return blocks.reduce(into: Errors()) { $0.add($1) }
   }
 
   private func compare(
