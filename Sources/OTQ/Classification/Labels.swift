@@ -34,14 +34,18 @@ struct Labels {
     switch function {
     case .identity: scores = values.map(Double.init)
     case .sigmoid: scores = values.map { 1 / (1 + exp(-Double($0))) }
-    case .softmax:
-      let greatest = Double(values.max() ?? 0)
-      let exponentials = values.map { exp(Double($0) - greatest) }
-      let sum = exponentials.reduce(0, +)
-      scores = exponentials.map { $0 / sum }
+    case .softmax: scores = Labels.softmax(values)
     }
     return values.indices.map { index in
       LabelScore(label: names[index], index: index, logit: values[index], score: Float(scores[index]))
     }.sorted { ($1.logit, $0.index) < ($0.logit, $1.index) }
+  }
+
+  /// exp(x) / Σ exp(x), in float64.
+  static func softmax(_ logits: some Collection<Float>) -> [Double] {
+    let greatest = Double(logits.max() ?? 0)
+    let exponentials = logits.map { exp(Double($0) - greatest) }
+    let sum = exponentials.reduce(0, +)
+    return exponentials.map { $0 / sum }
   }
 }

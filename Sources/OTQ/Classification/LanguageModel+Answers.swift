@@ -1,6 +1,5 @@
 import OTFoundation
 import OTGraph
-import OTPlatform
 import OTRuntime
 import OTTokenizer
 
@@ -67,7 +66,7 @@ extension LanguageModel {
       throw Refusal("classify-not-finite", "the text gives numbers that are not finite", file: file.path)
     }
     let (starts, ends) = (Array(Array(logits[0])[window.place]), Array(Array(logits[1])[window.place]))
-    let (startChances, endChances) = (Self.softmax(starts), Self.softmax(ends))
+    let (startChances, endChances) = (Labels.softmax(starts), Labels.softmax(ends))
     let answers = starts.indices.flatMap { start in
       (start..<min(start + Self.longestAnswer, ends.count)).map { end in
         Answer(
@@ -85,12 +84,5 @@ extension LanguageModel {
       (b.score, a.tokens.lowerBound, a.tokens.upperBound) < (a.score, b.tokens.lowerBound, b.tokens.upperBound)
     }
     return Array(sorted.prefix(max(count, 0)))
-  }
-
-  private static func softmax(_ logits: [Float]) -> [Double] {
-    let greatest = Double(logits.max() ?? 0)
-    let exponentials = logits.map { exp(Double($0) - greatest) }
-    let sum = exponentials.reduce(0, +)
-    return exponentials.map { $0 / sum }
   }
 }

@@ -35,7 +35,8 @@ public struct ConvertOptions: Sendable, Hashable {
   public var bits = 8
   /// Bits of activations, 2 … 8, or 16: they stay float.
   public var activationBits = 8
-  /// Activations that share a scale: `token`, `group:N`, either with `:asymmetric` behind it, `tensor`, `channel`; nil: as the method
+  /// Activations that share a scale: `token`, `group:N`, either with `:asymmetric` behind it, `tensor`, `channel`; nil: as
+  /// the method
   /// says.
   public var activations: String?
   /// The range of a weight's quantized values; nil: symmetric with method `best`, else asymmetric.
