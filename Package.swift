@@ -132,7 +132,7 @@ let package = Package(
         "CDNNL", "COpenBLAS", "OTCheckpoint", "OTContainer", "OTConversion", "OTFoundation",
         "OTGraph", "OTJSON", "OTKernels", "OTModel", "OTObservation", "OTQ", "OTQuantization", "OTRuntime", "OTTensor",
         "OTText",
-        "OTTokenizer",
+        "OTTokenizer", "OTVerify",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ]),
 

@@ -15,6 +15,28 @@ struct RandomCheckpoint {
   static let large = RandomCheckpoint(
     hiddenSize: 2048, intermediateSize: 5632, layerCount: 42, vocabularySize: 32_000)
 
+  /// About so many weights, a tenth of them or less in embedding and head.
+  init(weightCount: Int) {
+    hiddenSize =
+      switch weightCount {
+      case ..<20_000_000: 256
+      case ..<60_000_000: 512
+      case ..<200_000_000: 768
+      case ..<600_000_000: 1024
+      default: 2048
+      }
+    intermediateSize = hiddenSize * 11 / 4
+    vocabularySize = max(256, min(32_000, weightCount / 20 / hiddenSize))
+    let layer = hiddenSize * hiddenSize * 5 / 2 + 3 * hiddenSize * intermediateSize
+    layerCount = max(1, (weightCount - 2 * vocabularySize * hiddenSize + layer / 2) / layer)
+  }
+
+  /// A checkpoint of these sizes.
+  init(hiddenSize: Int, intermediateSize: Int, layerCount: Int, vocabularySize: Int) {
+    (self.hiddenSize, self.intermediateSize) = (hiddenSize, intermediateSize)
+    (self.layerCount, self.vocabularySize) = (layerCount, vocabularySize)
+  }
+
   private typealias Entry = SafetensorsWriter.Entry
 
   /// Writes the checkpoint into an existing folder, a shard for every 6 layers.
@@ -56,7 +78,7 @@ struct RandomCheckpoint {
         "model_type": .string("llama"), "hidden_size": .integer(hiddenSize),
         "intermediate_size": .integer(intermediateSize), "num_hidden_layers": .integer(layerCount),
         "num_attention_heads": .integer(hiddenSize / 64), "num_key_value_heads": .integer(hiddenSize / 256),
-        "rms_norm_eps": .number(1e-5), "max_position_embeddings": .integer(2048),
+        "rms_norm_eps": .number(1e-5), "max_position_embeddings": .integer(8192),
         "vocab_size": .integer(vocabularySize), "tie_word_embeddings": .bool(false), "hidden_act": .string("silu"),
       ]), folder + "/config.json")
   }

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Measures otq and llama.cpp on the same weights, in turns; scripts/bench-peers builds both and calls this."""
+"""Measures otq, llama.cpp and other engines on the same weights, in turns; scripts/bench-peers calls this."""
 import argparse
 import glob
 import json
@@ -26,23 +26,26 @@ def processor():
 
 def compare(programs, text, rounds, name, folder, prompt, decode, kinds=("Q8_0", "Q6_K")):
     """Converts a model both ways and measures the files in turns."""
-    f16 = programs.path(f"{name}-f16.gguf")
-    write_gguf(folder, f16)
     source = sum(os.path.getsize(file) for file in glob.glob(f"{folder}/*.safetensors"))
-    files, quantizing = {"llama.cpp F16": f16}, {}
-    for kind in kinds:
-        path = programs.path(f"{name}-{kind}.gguf")
-        quantizing[f"llama-quantize {kind}"] = [programs.llama_quantize(f16, path, kind)]
-        files[f"llama.cpp {kind}"] = path
-    converting, again = [], programs.path("again.gguf")
+    files, quantizing = {}, {}
+    f16, again = programs.path(f"{name}-f16.gguf"), programs.path("again.gguf")
+    if programs.peers:
+        write_gguf(folder, f16)
+        files["llama.cpp F16"] = f16
+        for kind in kinds:
+            path = programs.path(f"{name}-{kind}.gguf")
+            quantizing[f"llama-quantize {kind}"] = [programs.llama_quantize(f16, path, kind)]
+            files[f"llama.cpp {kind}"] = path
+    converting = []
     for _ in range(rounds):
         converting.append(programs.otconvert(folder, f"{name}-zstd", "--bits", "6")[1])
-        quantizing["llama-quantize Q6_K"].append(programs.llama_quantize(f16, again, "Q6_K"))
-    os.remove(again)
+        if programs.peers:
+            quantizing["llama-quantize Q6_K"].append(programs.llama_quantize(f16, again, "Q6_K"))
+            os.remove(again)
     files["otq W8A8"] = programs.otconvert(folder, f"{name}-8", "--bits", "8")[0]
     files["otq W6A8"] = programs.otconvert(folder, f"{name}-6", "--bits", "6", "--activation-bits", "8")[0]
     accuracies = None
-    if os.path.exists(f"{folder}/tokenizer.json"):
+    if programs.peers and os.path.exists(f"{folder}/tokenizer.json"):
         more = {
             "otq W8A16": ["--bits", "8", "--weights-only"],
             "otq W6A16": ["--bits", "6", "--weights-only"],
@@ -58,7 +61,18 @@ def compare(programs, text, rounds, name, folder, prompt, decode, kinds=("Q8_0",
             others[label] = path
         accuracies = accuracy(programs, text, folder, {**files, **others})
     results = {label: {"prompt": [], "decode": []} for label in files}
-    for _ in range(rounds):
+    checks = {}
+    engines = ["ctranslate2-int8"] if programs.engines and os.path.exists(f"{folder}/tokenizer.json") else []
+    for engine in engines:
+        programs.engine("prepare", engine, folder)
+        results[engine] = {"prompt": [], "decode": []}
+    for number in range(rounds):
+        for engine in engines:
+            options = ["--prompt", str(prompt), "--decode", str(decode)] + (["--unchecked"] if number else [])
+            rates, check = programs.engine_rates(engine, folder, *options)
+            checks.setdefault(engine, check)
+            for test, rate in rates.items():
+                results[engine][test].append(rate)
         for label, path in files.items():
             if path.endswith(".otq"):
                 measured = programs.otbench(path, "--prompt", str(prompt), "--decode", str(decode))
@@ -69,7 +83,9 @@ def compare(programs, text, rounds, name, folder, prompt, decode, kinds=("Q8_0",
                 results[label][test].append(rate)
     result = {
         "prompt": prompt, "decode": decode, "sourceByteCount": source,
-        "files": {label: {"byteCount": os.path.getsize(path), **results[label]} for label, path in files.items()},
+        "files": {label: {"byteCount": byte_count(files.get(label) or programs.engine_folder(label, folder)), **rates}
+                  for label, rates in results.items()},
+        "checks": checks,
         "converting": {"otconvert --bits 6": converting, **quantizing},
         "accuracy": accuracies,
     }
@@ -78,21 +94,40 @@ def compare(programs, text, rounds, name, folder, prompt, decode, kinds=("Q8_0",
     return result
 
 
+def byte_count(path):
+    """Bytes of a file, or of the weights in a folder that an engine has made."""
+    if os.path.isfile(path):
+        return os.path.getsize(path)
+    return max(os.path.getsize(file) for file in glob.glob(f"{path}/**", recursive=True) if os.path.isfile(file))
+
+
 def embeddings(programs, rounds, folder):
-    """Sentences per second, packed and in float32."""
+    """Sentences per second of each engine, and how near those that come as wheels are to the model."""
     packed = programs.otconvert(folder, "minilm", "--bits", "8")[0]
-    rates = {"otq W8A8": [], "otq float32": []}
-    for _ in range(rounds):
+    engines = ["onnxruntime-int8", "onnxruntime-float", "openvino", "ctranslate2-int8"] if programs.engines else []
+    for engine in engines:
+        programs.engine("prepare", engine, folder)
+    rates, checks = {}, {}
+    for number in range(rounds):
         for label, path in (("otq W8A8", packed), ("otq float32", folder)):
-            rates[label] += programs.otbench(path, "--sentences", "32", "--length", "64").values()
-    return rates
+            # Short work several times, as the other engines do it.
+            for count, length, runs in ((32, 64, 1), (1, 16, 50)):
+                rate, = programs.otbench(path, "--sentences", str(count), "--length", str(length), runs=runs).values()
+                rates.setdefault(label, {}).setdefault(f"{count} × {length}", []).append(rate)
+        for engine in engines:
+            found, check = programs.engine_rates(engine, folder, *(["--unchecked"] if number else []))
+            checks.setdefault(engine, check)
+            for task, rate in found.items():
+                rates.setdefault(engine, {}).setdefault(task, []).append(rate)
+    return {"rates": rates, "checks": checks}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("models", help="folder with smollm2 and maybe minilm")
     parser.add_argument("--programs", required=True, help="folder with otconvert and otbench")
-    parser.add_argument("--peers", required=True, help="folder with llama-bench, llama-quantize and peer-logits")
+    parser.add_argument("--peers", help="folder with llama-bench, llama-quantize and peer-logits")
+    parser.add_argument("--engines", help="the Python that has onnxruntime, OpenVINO and CTranslate2")
     parser.add_argument("--work", required=True, help="folder for the files that are made")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
@@ -106,7 +141,7 @@ def main():
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     options = parser.parse_args()
 
-    programs = Programs(options.programs, options.peers, options.work, options.threads)
+    programs = Programs(options.programs, options.peers, options.work, options.threads, options.engines)
     if options.equal_size:
         if options.text == SAMPLE or not options.calibration:
             parser.error("--equal-size needs --text and --calibration")

@@ -22,10 +22,13 @@ def timed(*command):
 
 
 class Programs:
-    """Runs the programs of both sides with the same number of threads, on files in `work`."""
+    """Runs the programs of both sides with the same number of threads, on files in `work`.
 
-    def __init__(self, ours, peers, work, threads):
-        self.ours, self.peers, self.work, self.threads = ours, peers, work, str(threads)
+    `engines` is the Python that has the engines of `engines.py`; None: they are left out.
+    """
+
+    def __init__(self, ours, peers, work, threads, engines=None):
+        self.ours, self.peers, self.work, self.threads, self.engines = ours, peers, work, str(threads), engines
 
     def path(self, name):
         return f"{self.work}/{name}"
@@ -37,11 +40,25 @@ class Programs:
                         *calibration, *options)
         return path, seconds
 
-    def otbench(self, path, *options):
-        """Units of each work per second."""
-        output = run(f"{self.ours}/otbench", "model", path, *options, "--threads", self.threads, "--runs", "1",
+    def otbench(self, path, *options, runs=1):
+        """Units of each work per second, medians of runs."""
+        output = run(f"{self.ours}/otbench", "model", path, *options, "--threads", self.threads, "--runs", str(runs),
                      "--json")
         return {result["work"].split()[0]: result["perSecond"] for result in json.loads(output)["results"]}
+
+    def engine(self, work, name, model, *options):
+        """What `engines.py` prints of an engine that comes as a wheel."""
+        return run(self.engines, "-B", f"{os.path.dirname(__file__)}/engines.py", work, name, model,
+                   self.engine_folder(name, model), *options)
+
+    def engine_folder(self, name, model):
+        """The folder of what an engine has made of a model."""
+        return self.path(f"{name}-{os.path.basename(model)}")
+
+    def engine_rates(self, name, model, *options):
+        """Units of each work per second, of one round, and the check where it is not left out."""
+        result = json.loads(self.engine("run", name, model, "--threads", self.threads, "--rounds", "1", *options))
+        return {task: rate for task, (rate,) in result["rates"].items()}, result.get("check")
 
     def make_checkpoint(self, name):
         """A checkpoint of random weights."""

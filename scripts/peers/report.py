@@ -14,10 +14,12 @@ def markdown(report):
                   f"| {median(file['decode']):.1f} |")
         print("\n| ratio | prompt | decoding |\n| --- | ---: | ---: |")
         for mine in ("otq W8A8", "otq W6A8"):
-            for theirs in ("llama.cpp Q8_0", "llama.cpp Q6_K"):
+            for theirs in [label for label in model["files"] if not label.startswith("otq") and "F16" not in label]:
                 ours, other = model["files"][mine], model["files"][theirs]
                 prompt, decode = (median(ours[test]) / median(other[test]) for test in ("prompt", "decode"))
                 print(f"| {mine} ÷ {theirs} | {prompt:.2f} | {decode:.2f} |")
+        for engine, check in model["checks"].items():
+            print(f"\n{engine}: {100 * check:.1f} % of the likeliest tokens are those of PyTorch in float32")
         if model["accuracy"]:
             print("\n| logits | MB | perplexity | mean KL divergence | same likeliest token |")
             print("| --- | ---: | ---: | ---: | ---: |")
@@ -29,12 +31,25 @@ def markdown(report):
             rate = model["sourceByteCount"] / 1e6 / median(seconds)
             print(f"| {label} | {median(seconds):.2f} | {rate:.0f} |")
     if "embeddings" in report:
-        rates = {label: median(values) for label, values in report["embeddings"].items()}
-        print("\n| MiniLM, 32 sentences of 64 tokens | sentences per second |\n| --- | ---: |")
-        for label, rate in rates.items():
-            print(f"| {label} | {rate:.0f} |")
-        print(f"| ratio | {rates['otq W8A8'] / rates['otq float32']:.2f} |")
+        embedding_table(report["embeddings"])
     print(NOT_COMPARABLE)
+
+
+def embedding_table(report):
+    """Sentences per second of every engine."""
+    tasks = list(report["rates"]["otq W8A8"])
+    print("\n| MiniLM, sentences per second | " + " | ".join(tasks) + " | mean cosine to float32 |")
+    print("| --- |" + " ---: |" * (len(tasks) + 1))
+    middles = {label: [median(rates[task]) for task in tasks] for label, rates in report["rates"].items()}
+    for label, values in middles.items():
+        check = report["checks"].get(label)
+        print(f"| {label} | " + " | ".join(f"{value:.0f}" for value in values)
+              + f" | {f'{check:.5f}' if check else '–'} |")
+    peers = [values for label, values in middles.items() if not label.startswith("otq")]
+    if peers:
+        best = [max(values) for values in zip(*peers)]
+        ratios = " | ".join(f"{ours / peer:.2f}" for ours, peer in zip(middles["otq W8A8"], best))
+        print(f"| otq W8A8 ÷ the fastest of the others | {ratios} | |")
 
 
 def equal_sizes(rows):

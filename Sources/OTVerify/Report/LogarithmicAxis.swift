@@ -5,10 +5,11 @@ package struct LogarithmicAxis: Sendable {
   /// The exponents of its marks.
   package let decades: ClosedRange<Int>
 
-  /// An axis that holds the positive ones of `values`, but for what is below 10⁻⁶ or above 10⁶; at least one decade.
-  package init(_ values: [Double]) {
+  /// An axis that holds the positive ones of `values`, but for what is outside of `limits`; at least one decade.
+  package init(_ values: [Double], within limits: ClosedRange<Double> = 1e-6...1e6) {
     let values = values.filter { $0 > 0 && $0.isFinite }
-    let least = max(values.min() ?? 0.01, 1e-6), most = min(max(values.max() ?? 1, least), 1e6)
+    let least = max(values.min() ?? 0.01, limits.lowerBound)
+    let most = min(max(values.max() ?? 1, least), limits.upperBound)
     let first = Int(log10(least).rounded(.down))
     decades = first...max(Int(log10(most).rounded(.up)), first + 1)
   }
