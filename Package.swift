@@ -149,6 +149,14 @@ let package = Package(
         "_OTTestSupport",
       ],
       path: "Tests/_OTModelSupport"),
+    // What scripts/fuzz runs, and OTFuzzTests on the corpus.
+    .target(
+      name: "_OTFuzzTargets",
+      dependencies: [
+        "CZlib", "OTCheckpoint", "OTContainer", "OTConversion", "OTFoundation", "OTGraph", "OTJSON", "OTModel",
+        "OTObservation", "OTQuantization", "OTRuntime", "OTTensor", "OTText", "OTTokenizer",
+      ],
+      path: "Tests/_OTFuzzTargets"),
     .target(name: "_OTCSupport", dependencies: ["COTQ", "OTQC"], path: "Tests/_OTCSupport"),
     .testTarget(name: "OTFoundationTests", dependencies: ["OTFoundation", "_OTTestSupport"]),
     .testTarget(name: "OTJSONTests", dependencies: ["OTJSON", "_OTTestSupport"]),
@@ -208,6 +216,7 @@ let package = Package(
     .testTarget(
       name: "OTQCTests",
       dependencies: ["COTQ", "OTQ", "OTQC", "_OTCSupport", "_OTTestSupport"]),
+    .testTarget(name: "OTFuzzTests", dependencies: ["_OTFuzzTargets", "_OTTestSupport"]),
     .testTarget(
       name: "OTObservationTests",
       dependencies: [
@@ -223,3 +232,8 @@ let package = Package(
   ],
   swiftLanguageModes: [.v6]
 )
+
+// Links libFuzzer, so that only scripts/fuzz builds it.
+if Context.environment["OTQ_FUZZ"] != nil {
+  package.targets.append(.executableTarget(name: "otfuzz", dependencies: ["_OTFuzzTargets"], path: "Tests/otfuzz"))
+}

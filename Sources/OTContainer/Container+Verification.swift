@@ -52,6 +52,35 @@ extension Container {
     file.release(extents[index].byteOffset..<extents[index].end)
   }
 
+  /// Checks the data of the extent that holds the byte at `byteOffset`, as `verify` does.
+  ///
+  /// - Returns: false where no extent holds it: it is of the header, the table, the metadata or padding, which opening
+  ///   checks.
+  /// - Throws: as `verify`.
+  package func verify(byteAt byteOffset: Int) throws -> Bool {
+    var (low, high) = (0, extents.count)
+    while low < high {
+      let middle = (low + high) / 2
+      if extents[middle].end <= byteOffset { low = middle + 1 } else { high = middle }
+    }
+    guard low < extents.count, extents[low].byteOffset <= byteOffset else { return false }
+    for tensor in tensors {
+      for (plane, content) in tensor.planes where content.extents.contains(low) {
+        guard case .quantized(_, _, let rowTilesPerChunk) = tensor.content else { break }
+        switch plane {
+        case "codes":
+          let first = (low - content.extents.lowerBound) * rowTilesPerChunk
+          _ = try codes(of: tensor, rowTiles: first..<min(first + rowTilesPerChunk, tensor.layout.rowTileCount))
+        case "scales": _ = try scales(of: tensor)
+        default: _ = try zeroPoints(of: tensor)
+        }
+        return true
+      }
+    }
+    _ = try Container.bytes(of: extents[low], in: file, name: "extent \(low)")
+    return true
+  }
+
   /// The runs of the attachments, in the order of the metadata.
   ///
   /// - Throws: `Refusal` with rule `otq-attachment`.

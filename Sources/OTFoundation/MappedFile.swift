@@ -84,6 +84,9 @@ package final class MappedFile: @unchecked Sendable {
   private let descriptor: Int32
   private let base: UnsafeMutableRawPointer?
 
+  /// Alignment of bytes that were made, at least that of what lies in any file.
+  private static let alignment = 64
+
   /// Size in bytes when it was opened.
   package var byteCount: Int { identity.byteCount }
 
@@ -142,9 +145,11 @@ package final class MappedFile: @unchecked Sendable {
       base = nil
       return
     }
-    let memory = mmap(nil, content.count, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
-    guard let memory, memory != MAP_FAILED else {
-      throw Refusal("file-unmappable", "there is no memory for it: \(String(cString: strerror(errno)))", file: path)
+    var memory: UnsafeMutableRawPointer?
+    // Not rounded up to pages, so that what checks addresses sees a read behind the end.
+    let status = posix_memalign(&memory, MappedFile.alignment, content.count)
+    guard status == 0, let memory else {
+      throw Refusal("file-unmappable", "there is no memory for it: \(String(cString: strerror(status)))", file: path)
     }
     content.withUnsafeBytes { source in
       if let from = source.baseAddress { memory.copyMemory(from: from, byteCount: source.count) }
@@ -153,8 +158,9 @@ package final class MappedFile: @unchecked Sendable {
   }
 
   deinit {
+    guard descriptor >= 0 else { return free(base) }
     if let base { munmap(base, identity.byteCount) }
-    if descriptor >= 0 { close(descriptor) }
+    close(descriptor)
   }
 
   /// All bytes; valid as long as this object lives.

@@ -24,7 +24,14 @@ extension ForeignStatistics {
   ///
   /// - Throws: `Refusal` with a rule `scales-…`, or one of the file's reader.
   package static func vectors(path: String, kind: Kind) throws -> [String: [Float]] {
-    let mapping = try MappedFile(path: path)
+    try vectors(MappedFile(path: path), kind: kind)
+  }
+
+  /// The same of a file that is mapped.
+  ///
+  /// - Throws: as `vectors(path:kind:)`.
+  package static func vectors(_ mapping: MappedFile, kind: Kind) throws -> [String: [Float]] {
+    let path = mapping.path
     let tensors = try tensors(mapping)
     guard !tensors.isEmpty else {
       throw Refusal("scales-empty", "holds no statistics", file: path)

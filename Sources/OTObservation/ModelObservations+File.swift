@@ -78,8 +78,13 @@ extension ModelObservations {
   ///
   /// - Throws: `Refusal` with rule `statistics-format`, `statistics-version`,
   ///   `statistics-damaged`, or as `SafetensorsFile` throws.
-  package init(path: String) throws {
-    let mapping = try MappedFile(path: path)
+  package init(path: String) throws { try self.init(MappedFile(path: path)) }
+
+  /// Reads and checks a file that is mapped.
+  ///
+  /// - Throws: as `init(path:)`.
+  package init(_ mapping: MappedFile) throws {
+    let path = mapping.path
     let content = FileContent(mapping.bytes)
     guard content != .zip, content != .pickle else {
       throw Refusal(

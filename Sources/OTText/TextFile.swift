@@ -37,8 +37,16 @@ package struct TextFile: Sendable {
   /// - Throws: `Refusal` with a rule `text-is-…` for what is no text, `text-zst-…` or `text-gz-…` for one that
   ///   cannot be decompressed, `text-field` where a field is asked for that plain text does not have, or a rule `file-…`.
   package init(path: String, field: String = TextFile.standardField) throws {
+    try self.init(TextStreams.isStream(path) ? TextStreams.content(of: path) : MappedFile(path: path), field: field)
+  }
+
+  /// Opens a text that is mapped; its path is its name.
+  ///
+  /// - Throws: as `init(path:field:)`.
+  package init(_ file: MappedFile, field: String = TextFile.standardField) throws {
     self.field = field
-    file = try TextStreams.isStream(path) ? TextStreams.content(of: path) : MappedFile(path: path)
+    self.file = file
+    let path = file.path
     let content = FileContent(file.bytes)
     switch content {
     case .json, .html, .zstd, .gzip, .unknown, .empty: break

@@ -7,6 +7,6 @@ struct OTBench: ParsableCommand {
     abstract: "Measure otq on this machine: medians of several runs.",
     subcommands: [
       ConvertBenchmark.self, LoadBenchmark.self, KernelsBenchmark.self, ModelBenchmark.self, AccuracyBenchmark.self,
-      ScaleBenchmark.self, MakeCheckpoint.self,
+      ScaleBenchmark.self, MakeCheckpoint.self, ReadFiles.self, DamageFiles.self,
     ])
 }

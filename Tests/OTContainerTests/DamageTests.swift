@@ -52,6 +52,34 @@ struct DamageTests {
     }
   }
 
+  /// Checking the extent of a byte notices what checking all data does, and tells which bytes are no data.
+  @Test func damageIsFoundInTheExtentThatHasIt() throws {
+    let (bytes, _) = try DamageTests.file()
+    try withTemporaryFolder { folder in
+      let path = "\(folder)/model.otq"
+      try Data(bytes).write(to: URL(fileURLWithPath: path))
+      let handle = try FileHandle(forUpdating: URL(fileURLWithPath: path))
+      func write(_ byte: UInt8, at offset: Int) throws {
+        try handle.seek(toOffset: UInt64(offset))
+        try handle.write(contentsOf: [byte])
+      }
+      // The mapping shows what is written to the file.
+      let container = try Container(path: path)
+      var dataByteCount = 0
+      for offset in bytes.indices {
+        try write(bytes[offset] ^ 1, at: offset)
+        if (try? container.verify(threadCount: 1)) == nil {
+          #expect(throws: Refusal.self, "byte \(offset)") { try container.verify(byteAt: offset) }
+          dataByteCount += 1
+        } else {
+          #expect(try !container.verify(byteAt: offset), "byte \(offset)")
+        }
+        try write(bytes[offset], at: offset)
+      }
+      #expect(dataByteCount > 0 && dataByteCount < bytes.count - 128)
+    }
+  }
+
   @Test func everyTruncationIsRefused() throws {
     let (bytes, _) = try DamageTests.file()
     for count in 0..<bytes.count {

@@ -50,6 +50,27 @@ import _OTTestSupport
     }
   }
 
+  /// ggml gives numbers also where the standards of these scales have NaN, and zero no sign (`ggml_e8m0_to_fp32_half`,
+  /// `ggml_ue4m3_to_fp32`); the values are worked out by hand.
+  @Test func scalesAtTheirEndsAreThoseOfGGML() throws {
+    func row(_ type: UInt32, _ block: [UInt8], columns: UInt64) throws -> [Float] {
+      var file = GGUFBuilder()
+      file.addLlama()
+      file.tensors = [("blk.0.attn_q.weight", [columns, 1], type)]
+      var bytes = file.bytes()
+      let start = bytes.count - Int(columns) * 4
+      bytes.replaceSubrange(start..<start + block.count, with: block)
+      let read = try GGUFFile(MappedFile(madeOf: bytes, path: "a.gguf"))
+      return try floats(read.view(of: #require(read.tensors.first), named: "w"))
+    }
+    let fours = [UInt8](repeating: 0x98, count: 16)
+    let huge = try row(39, [255] + fours, columns: 32)
+    #expect(huge[0].bitPattern == 0 && huge[16] == -0x1p127)
+    #expect(try row(39, [0] + [UInt8](repeating: 0x21, count: 16), columns: 32)[16] == 0x1p-127)
+    let mixed = try row(40, [0x7F, 0xFF, 0x80, 0x38] + [UInt8](repeating: 0x18, count: 32), columns: 64)
+    #expect(mixed[0].bitPattern == 0 && mixed[8] == 0 && mixed[24] == 240 && mixed[40] == 0 && mixed[56] == 0.5)
+  }
+
   @Test(arguments: files) func tensorsAreThoseOfTheOriginal(_ name: String) throws {
     let checkpoint = try Checkpoint.open(path(name))
     let json = try JSONValue.parse(contentsOf: MappedFile(path: path("expected.json")))

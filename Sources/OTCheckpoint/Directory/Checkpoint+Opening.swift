@@ -11,7 +11,7 @@ extension Checkpoint {
   ///   `json-`, `safetensors-`, `gguf-`, `quantized-`, `checkpoint-` or one of the PyTorch reader's.
   package static func open(_ path: String) throws -> Checkpoint {
     guard let folder = try ModelFolder(path: path) else {
-      return try Checkpoint(open(MappedFile(path: path)), directory: path.parentPath)
+      return try open(MappedFile(path: path))
     }
     let choice = try folder.choose()
     if choice.names[0].hasSuffix(ModelFolder.ggufSuffix) {
@@ -21,7 +21,7 @@ extension Checkpoint {
     }
     var contents: CheckpointContents?
     for name in choice.names {
-      let part = try open(MappedFile(path: folder.path.appendingPathComponent(name)))
+      let part = try Self.contents(of: MappedFile(path: folder.path.appendingPathComponent(name)))
       contents = try contents?.joined(with: part) ?? part
     }
     guard var contents else { preconditionFailure("a choice names a file") }
@@ -29,7 +29,14 @@ extension Checkpoint {
     return try Checkpoint(contents, directory: folder.path)
   }
 
-  private static func open(_ file: MappedFile) throws -> CheckpointContents {
+  /// Opens a file that is mapped already; shards, and the files that describe its model, are looked for beside its path.
+  ///
+  /// - Throws: as `open(_:)` of a path.
+  package static func open(_ file: MappedFile) throws -> Checkpoint {
+    try Checkpoint(contents(of: file), directory: file.path.parentPath)
+  }
+
+  private static func contents(of file: MappedFile) throws -> CheckpointContents {
     let content = FileContent(file.bytes)
     if content == .json { return try ShardedIndex(file).open(openOne) }
     if content == .gguf { return try CheckpointContents(gguf: file) }

@@ -84,8 +84,11 @@ private struct GGUFBlock {
       }
     case .iq4XS: iq4XS(out)
     case .mxfp4:
-      NarrowFloat.e2m1.withUnsafeBufferPointer { table in
-        nibbles(NarrowFloat.e8m0(bytes.load(as: UInt8.self)), at: 1, to: out) { table[$0] }
+      let exponent = UInt32(byte(0))
+      // Half of 2^(byte − 127); 255 is a number, too.
+      let scale = Float(bitPattern: exponent < 2 ? 0x20_0000 << exponent : (exponent - 1) << 23)
+      GGUFBlock.doubledE2M1.withUnsafeBufferPointer { table in
+        nibbles(scale, at: 1, to: out) { table[$0] }
       }
     case .tq1v0: tq1(out)
     case .tq2v0:
@@ -95,11 +98,11 @@ private struct GGUFBlock {
         out[index] = Float((byte(32 * part + within % 32) >> (within / 32 * 2) & 3) - 1) * scale
       }
     case .nvfp4:
-      NarrowFloat.e2m1.withUnsafeBufferPointer { table in
+      GGUFBlock.doubledE2M1.withUnsafeBufferPointer { table in
         for index in 0..<64 {
           let (sub, within) = (index / 16, index % 16)
           let pair = byte(4 + sub * 8 + within % 8)
-          out[index] = table[within < 8 ? pair & 15 : pair >> 4] * NarrowFloat.e4m3[byte(sub) & 127]
+          out[index] = table[within < 8 ? pair & 15 : pair >> 4] * GGUFBlock.halfE4M3[byte(sub)]
         }
       }
     case .f32, .f16, .bf16, .f64, .i8, .i16, .i32, .i64: preconditionFailure("is no block")
@@ -212,6 +215,18 @@ private struct GGUFBlock {
       for index in 0..<160 { out[index] = digit(index % 32, powers[index / 32]) }
       for index in 0..<80 { out[160 + index] = digit(32 + index % 16, powers[index / 16]) }
       for index in 0..<16 { out[240 + index] = digit(48 + index % 4, powers[index / 4]) }
+    }
+  }
+
+  /// Twice the values of E2M1; zero has no sign, as in ggml.
+  private static let doubledE2M1: [Float] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12]
+
+  /// Half of the values of E4M3 without a sign. ggml has no NaN: 0x7F is 0, and 0xFF the number that it would spell.
+  private static let halfE4M3: [Float] = (0..<256).map { byte in
+    switch byte {
+    case 0x7F: 0
+    case 0xFF: 240
+    default: NarrowFloat.e4m3[byte & 0x7F] / 2
     }
   }
 

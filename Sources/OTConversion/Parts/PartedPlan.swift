@@ -143,8 +143,13 @@ extension PartedPlan {
   /// Reads and checks a plan.
   ///
   /// - Throws: `Refusal` with rule `plan-format`, `plan-version` or `plan-damaged`, or as reading JSON throws.
-  package init(path: String) throws {
-    let mapping = try MappedFile(path: path)
+  package init(path: String) throws { try self.init(MappedFile(path: path)) }
+
+  /// Reads and checks a plan that is mapped.
+  ///
+  /// - Throws: as `init(path:)`.
+  package init(_ mapping: MappedFile) throws {
+    let path = mapping.path
     let json = try JSONValue.parse(contentsOf: mapping, limits: JSONLimits(byteCount: 1 << 30, depth: 64))
     guard json["format"]?.string == Self.formatName else {
       throw Refusal(

@@ -143,8 +143,13 @@ extension KeptRecipe {
   /// Reads and checks a file.
   ///
   /// - Throws: `Refusal` with rule `recipe-format`, `recipe-version`, `recipe-damaged`, or as `SafetensorsFile` throws.
-  package init(path: String) throws {
-    let mapping = try MappedFile(path: path)
+  package init(path: String) throws { try self.init(MappedFile(path: path)) }
+
+  /// Reads and checks a file that is mapped.
+  ///
+  /// - Throws: as `init(path:)`.
+  package init(_ mapping: MappedFile) throws {
+    let path = mapping.path
     let contents = try SafetensorsFile(mapping: mapping)
     try contents.check(
       format: Self.formatName, version: Self.formatVersion, rules: "recipe",
