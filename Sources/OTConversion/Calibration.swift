@@ -186,17 +186,38 @@ package struct Calibration: Sendable {
     var plan = plan
     plan.roundingRun = samples.run
     plan.rounded = try Refusal.naming(plan.checkpoint.files.first?.path) {
-      func rounding(_ maximumByteCount: Int) -> SequentialRounding {
-        SequentialRounding(
-          graph: graph, parameters: plan.model.parameters, weights: plan.recipe.weights, threadCount: threadCount,
-          maximumByteCount: maximumByteCount)
-      }
-      let least = try rounding(0).leastByteCount(lengths: samples.tokens.map(\.tokenIDs.count))
-      try check(least: least, lengths: samples.tokens.map(\.tokenIDs.count))
-      return try rounding(maximumByteCount ?? max(least, Machine.memoryByteCount / 2))
+      let least = try leastByteCount(ofRounding: graph, plan, samples)
+      return try rounding(graph, plan, maximumByteCount: maximumByteCount ?? max(least, Machine.memoryByteCount / 2))
         .run(samples.tokens, sites: sites, from: &state, in: folder, progress: progress)
     }
     return plan
+  }
+
+  /// Refuses, before the model is calibrated, what would be refused when its weights are to be rounded.
+  ///
+  /// - Throws: `Refusal` with rule `calibration-memory` where rounding needs more than there may be, and as planning
+  ///   throws.
+  package func checkRounding(of conversion: Conversion, samples: Samples) throws {
+    guard maximumByteCount != nil, conversion.roundsOnText else { return }
+    let plan = try conversion.uncalibratedPlan()
+    guard let graph = plan.graph else { return }
+    _ = try Refusal.naming(plan.checkpoint.files.first?.path) {
+      try leastByteCount(ofRounding: graph, plan, samples)
+    }
+  }
+
+  private func rounding(_ graph: Graph, _ plan: ConversionPlan, maximumByteCount: Int) -> SequentialRounding {
+    SequentialRounding(
+      graph: graph, parameters: plan.model.parameters, weights: plan.recipe.weights, threadCount: threadCount,
+      maximumByteCount: maximumByteCount)
+  }
+
+  /// - Throws: `Refusal` with rule `calibration-memory` where there may be less.
+  private func leastByteCount(ofRounding graph: Graph, _ plan: ConversionPlan, _ samples: Samples) throws -> Int {
+    let lengths = samples.tokens.map(\.tokenIDs.count)
+    let least = try rounding(graph, plan, maximumByteCount: 0).leastByteCount(lengths: lengths)
+    try check(least: least, lengths: lengths)
+    return least
   }
 
   /// - Throws: `Refusal` with rule `calibration-memory` where there may be less than is needed.

@@ -134,10 +134,22 @@ package struct Conversion: Sendable {
   package var needsText: Bool { !needs.isEmpty || roundsOnText || comparesOnText }
 
   /// True when weights will be rounded by what the network gives on text, if it can be had.
-  package var roundsOnText: Bool {
-    guard graph != nil, given != nil || options.isCalibrated else { return false }
+  package var roundsOnText: Bool { !calibratedRounding.needs.isEmpty }
+
+  /// The rule by which weights are rounded once the model has been calibrated.
+  private var calibratedRounding: any RoundingRule {
+    guard graph != nil, given != nil || options.isCalibrated else { return NearestRounding() }
     let methods = methods(options, isKnown: given != nil || !needs.isEmpty)
-    return !(options.rounding ?? methods.last?.weightDefaults.rounding ?? NearestRounding()).needs.isEmpty
+    return options.rounding ?? methods.last?.weightDefaults.rounding ?? NearestRounding()
+  }
+
+  /// A plan of the same tensors, before the model has been calibrated: sizes do not depend on what methods decide.
+  ///
+  /// - Throws: as planning throws.
+  package func uncalibratedPlan() throws -> ConversionPlan {
+    var options = options
+    options.rounding = calibratedRounding
+    return try plan(options: options, assumingPerToken: true)
   }
 
   /// True when a method leaves a choice to what quantized models lose on text: `Calibration.settling`.

@@ -99,16 +99,24 @@ package protocol Executor: Sendable {
   ///   no logits, `run-not-finite` for logits that are NaN or infinite; else as `run(_:observe:)`.
   func scores(of sequences: [ScoredSequence]) throws -> [[TokenScore]]
 
-  /// A sequence that grows, with a cache of keys and values.
+  /// Sequences that grow, with a cache of keys and values.
   ///
-  /// - Parameter tokenCapacity: the most tokens that it will hold; nil: the
-  ///   model's context, or 4,096 where it has no limit.
+  /// - Parameters:
+  ///   - tokenCapacity: the most tokens that each will have; nil: the model's context, or 4,096 where it has no limit.
+  ///   - sequenceCount: how many there are, at least 1.
   /// - Throws: `Refusal` with rule `run-not-causal` where tokens see those that
   ///   follow, `run-output` where there are no logits, `run-memory`.
-  func makeSession(tokenCapacity: Int?) throws -> Session
+  func makeSession(tokenCapacity: Int?, sequenceCount: Int) throws -> Session
 }
 
 extension Executor {
+  /// A sequence that grows.
+  ///
+  /// - Throws: as `makeSession(tokenCapacity:sequenceCount:)`.
+  package func makeSession(tokenCapacity: Int?) throws -> Session {
+    try makeSession(tokenCapacity: tokenCapacity, sequenceCount: 1)
+  }
+
   /// Runs the model on one sequence; what is left out is nil.
   ///
   /// - Throws: as `run(_:observe:)`.

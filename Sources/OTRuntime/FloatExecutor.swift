@@ -58,11 +58,11 @@ package struct FloatExecutor: Executor {
     try engine.run(sequences, from: given, until: wanted, observe: observe)
   }
 
-  /// A sequence that grows.
+  /// Sequences that grow.
   ///
   /// - Throws: as `Executor.makeSession` says.
-  package func makeSession(tokenCapacity: Int?) throws -> Session {
-    try Session(engine, tokenCapacity: tokenCapacity)
+  package func makeSession(tokenCapacity: Int?, sequenceCount: Int) throws -> Session {
+    try Session(engine, tokenCapacity: tokenCapacity, sequenceCount: sequenceCount)
   }
 
   /// The likelihood of tokens after those before them.

@@ -18,6 +18,7 @@ struct ModelBenchmark: ParsableCommand {
       EXAMPLES
         otbench model smollm2-8.otq smollm2-6.otq
         otbench model smollm2.otq --prompt 512 --prompt 4096 --decode 0
+        otbench model smollm2.otq --sequences 1 --sequences 8
         otbench model minilm/ minilm.otq --sentences 32 --length 64 --json
         otbench model smollm2-6.otq --profile
       """)
@@ -25,6 +26,8 @@ struct ModelBenchmark: ParsableCommand {
   @Argument(help: "Packed files or checkpoints.") var models: [String]
   @Option(help: "Tokens of a prompt; may be given several times. [default: 512]") var prompt: [Int] = []
   @Option(help: "Tokens to decode, one after the other, from an empty sequence; 0: none.") var decode = 128
+  @Option(help: "Sequences that are decoded at once; may be given several times. [default: 1]")
+  var sequences: [Int] = []
   @Option(help: "Sentences of a batch, for encoders.") var sentences = 32
   @Option(help: "Tokens of a sentence.") var length = 64
   @Option(help: "Counted runs of each, after one that is not.") var runs = 5
@@ -40,7 +43,8 @@ struct ModelBenchmark: ParsableCommand {
   @Flag(help: "Print JSON.") var json = false
 
   func validate() throws {
-    guard runs > 0, threads > 0, sentences > 0, length > 0, decode >= 0, prompt.allSatisfy({ $0 > 0 }) else {
+    guard runs > 0, threads > 0, sentences > 0, length > 0, decode >= 0, (prompt + sequences).allSatisfy({ $0 > 0 })
+    else {
       throw ValidationError("Counts must be positive.")
     }
     guard !(profile && json) else { throw ValidationError("--profile prints tables; --json is for the rest.") }
@@ -104,19 +108,29 @@ struct ModelBenchmark: ParsableCommand {
       }
     }
     guard decode > 0 else { return tasks }
-    tasks.append(
-      Task(
-        model: name, work: "decoding \(decode)", unit: "tokens", count: decode, cachedByteCount: session.bytesPerToken,
-        timer: model.executor.stageTimer
-      ) {
-        session.truncate(to: 0)
-        // One array for all: what is counted and timed is the session's.
-        var step = [0]
-        for token in tokens[..<decode] {
-          step[0] = token
-          try session.append(step) { _ in }
-        }
-      })
+    for sequenceCount in sequences.isEmpty ? [1] : sequences {
+      let session =
+        try sequenceCount == 1
+        ? session : model.executor.makeSession(tokenCapacity: decode, sequenceCount: sequenceCount)
+      tasks.append(
+        Task(
+          model: name, work: "decoding \(decode)" + (sequenceCount > 1 ? ", \(sequenceCount) at once" : ""),
+          unit: "tokens", count: decode * sequenceCount, cachedByteCount: session.bytesPerToken,
+          timer: model.executor.stageTimer
+        ) {
+          for sequence in 0..<sequenceCount { session.truncate(sequence, to: 0) }
+          // One array for all: what is counted and timed is the session's.
+          var step = [0]
+          for token in tokens[..<decode] {
+            step[0] = token
+            if sequenceCount == 1 {
+              try session.append(step) { _ in }
+            } else {
+              try session.append((0..<sequenceCount).map { Session.Piece(step, of: $0) }) { _, _ in }
+            }
+          }
+        })
+    }
     return tasks
   }
 

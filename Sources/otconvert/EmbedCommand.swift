@@ -87,18 +87,7 @@ struct EmbedCommand: ParsableCommand {
 
   private func texts() throws -> [String] {
     guard let lines else { return text }
-    let file = try TextFile(path: lines, field: field.textField)
-    var texts: [String] = []
-    try file.forEachLine { line in
-      // Blank lines are no texts, and vectors have the lines' places.
-      guard let text = try file.text(of: line), text.contains(where: { !$0.isWhitespace }) else {
-        throw Refusal("embed-empty-text", "line \(line.number) is empty", file: file.file.path)
-      }
-      texts.append(text)
-      return true
-    }
-    guard !texts.isEmpty else { throw Refusal("embed-empty-text", "holds no text", file: file.file.path) }
-    return texts
+    return try TextFile(path: lines, field: field.textField).texts(emptyRule: "embed-empty-text")
   }
 
   private func json(_ embeddings: SentenceEmbeddings) -> JSONValue {

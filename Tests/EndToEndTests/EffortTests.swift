@@ -44,6 +44,18 @@ import _OTTestSupport
     }
   }
 
+  /// Two megabytes do for observing; rounding, which comes after it, takes more than four.
+  @Test func tooLittleMemoryIsRefusedBeforeCalibrating() throws {
+    try withTemporaryFolder { folder in
+      let sample = ["--samples", "4", "--length", "64", "--max-memory"]
+      for (memory, isEnough) in [("4M", false), ("5M", true)] {
+        let outcome = try Tool.finish(Tool.process([Self.model, folder + "/m.otq"] + sample + [memory]))
+        #expect((outcome.status == 0) == isEnough && outcome.errors.contains("calibrating on") == isEnough)
+        #expect(outcome.errors.contains("[calibration-memory]") != isEnough, "\(outcome.errors)")
+      }
+    }
+  }
+
   @Test func aBudgetIsKept() throws {
     try withTemporaryFolder { folder in
       let file = folder + "/m.otq"

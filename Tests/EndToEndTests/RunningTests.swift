@@ -44,6 +44,40 @@ import _OTTestSupport
     }
   }
 
+  /// Lines in their order, as each alone, wherever they come from and go to.
+  @Test func linesAreContinuedTogether() throws {
+    try withTemporaryFolder { folder in
+      let file = try Self.pack("llama", into: folder)
+      let prompts = [Self.prompt, "And", "The sons of Israel", "a \"quoted\" word"]
+      let lines = prompts.map { JSONValue.object(["q": .string($0)]).text() + "\n" }.joined()
+      try Data(lines.utf8).write(to: URL(fileURLWithPath: folder + "/p.jsonl"))
+      try Data(prompts.joined(separator: "\n").utf8).write(to: URL(fileURLWithPath: folder + "/p.txt"))
+      let options = ["--max-tokens", "12", "--temperature", "0.7", "--seed", "4", "--quiet"]
+      let expected = try prompts.map { prompt in
+        try JSONValue.parse(
+          Tool.finish(Tool.process(["run", file, "--prompt", prompt, "--json"] + options)).output)
+      }
+      for (source, sequences) in [("p.jsonl", "3"), ("p.txt", "1")] {
+        let field = source == "p.jsonl" ? ["--text-field", "q"] : []
+        let arguments = ["run", file, "--lines", "\(folder)/\(source)", "--sequences", sequences] + field + options
+        let outcome = try Tool.finish(Tool.process(arguments))
+        let texts = outcome.output.split(separator: "\n")
+        #expect(outcome.status == 0 && texts.count == 4, "\(outcome.errors)")
+        for (text, alone) in zip(texts, expected) {
+          let value = try JSONValue.parse(String(text))
+          for name in ["text", "tokenIDs", "stopReason", "promptTokenCount", "tokenCount"] {
+            #expect(value[name] != nil && value[name] == alone[name], "\(name)")
+          }
+        }
+        let output = "\(folder)/out-\(sequences).jsonl"
+        #expect(try Tool.finish(Tool.process(arguments + ["-o", output])).status == 0)
+        #expect(try String(contentsOfFile: output, encoding: .utf8) == outcome.output)
+        let again = try Tool.finish(Tool.process(arguments + ["-o", output]))
+        #expect(again.status == 1 && again.errors.contains("[output-exists]"))
+      }
+    }
+  }
+
   /// A reader that goes away, and signals: the text so far stays, the exit
   /// status is the signal's.
   @Test func endsWithItsPipe() throws {
@@ -144,6 +178,9 @@ import _OTTestSupport
 
   @Test(arguments: [
     ["run", "m"], ["run", "m", "--prompt", "a", "--prompt-file", "f"],
+    ["run", "m", "--prompt", "a", "--lines", "f"], ["run", "m", "--prompt", "a", "-o", "f"],
+    ["run", "m", "--lines", "f", "--force"], ["run", "m", "--lines", "f", "--json"],
+    ["run", "m", "--lines", "f", "--sequences", "0"],
     ["run", "m", "--prompt", "a", "--max-tokens", "0"],
     ["run", "m", "--prompt", "a", "--temperature", "-1"], ["run", "m", "--prompt", "a", "--temperature", "nan"],
     ["run", "m", "--prompt", "a", "--top-p", "0.5"],

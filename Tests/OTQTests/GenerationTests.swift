@@ -207,6 +207,67 @@ import _OTTestSupport
     #expect(last?.stopReason == .endOfText && last?.tokenCount == 4)
   }
 
+  // MARK: Several at once
+
+  private static let prompts = [
+    prompt, "And", "The words of the wise are as goads, and as nails", "In the beginning God created the heaven",
+    "a", "Now the sons of Reuben the firstborn of Israel",
+  ]
+
+  /// Whatever the others and their number, each text is the one that it is alone.
+  @Test(arguments: Fixture.decoders, [1, 3, 8]) func severalAreEachAlone(fixture: Fixture, count: Int) async throws {
+    let model = try fixture.packedModel(bits: 6)
+    for options in [
+      GenerationOptions(maximumTokenCount: 12, stopStrings: ["the"]),
+      GenerationOptions(maximumTokenCount: 9, temperature: 1, topP: 0.9, seed: 3),
+    ] {
+      var alone: [GeneratedPiece.Summary?] = []
+      var texts: [String] = []
+      for prompt in Self.prompts {
+        let pieces = try await pieces(model.generate(prompt, options: options))
+        texts.append(pieces.map(\.text).joined())
+        alone.append(pieces.last?.summary)
+      }
+      let batch = try model.generate(Self.prompts, options: options, sequenceCount: count)
+      #expect(try await batch.texts() == texts)
+      var summaries = [GeneratedPiece.Summary?](repeating: nil, count: texts.count)
+      for try await element in batch {
+        #expect(summaries[element.index] == nil, "nothing comes after the last piece")
+        summaries[element.index] = element.piece.summary
+      }
+      for (one, other) in zip(alone, summaries) {
+        #expect(one?.stopReason == other?.stopReason && one?.tokenCount == other?.tokenCount)
+        #expect(one?.promptTokenCount == other?.promptTokenCount)
+      }
+    }
+  }
+
+  @Test func severalAreCancelledTogether() async throws {
+    let model = try Fixture.bloom.model()
+    let batch = try model.generate(Self.prompts, options: .init(maximumTokenCount: 5000, temperature: 1.5))
+    let task = Task { () -> [BatchGeneration.Element] in
+      var elements: [BatchGeneration.Element] = []
+      for try await element in batch {
+        elements.append(element)
+        if elements.count == 9 { withUnsafeCurrentTask { $0?.cancel() } }
+      }
+      return elements
+    }
+    let ends = try await task.value.filter { $0.piece.summary != nil }
+    #expect(ends.map(\.index).sorted() == Array(0..<6))
+    #expect(ends.allSatisfy { $0.piece.summary?.stopReason == .cancelled })
+    let none: [String] = []
+    #expect(try await model.generate(none).texts().isEmpty)
+  }
+
+  @Test func severalAreRefusedByNumber() throws {
+    let model = try Fixture.opt.model()
+    let refusal = #expect(throws: Refusal.self) { try model.generate(["a", ""]) }
+    #expect(refusal?.rule == "generate-empty-prompt" && refusal?.message.contains("prompt 2") == true)
+    let other = #expect(throws: Refusal.self) { try model.generate(tokenIDs: [[1], [2], [2048]]) }
+    #expect(other?.rule == "run-token-id" && other?.message.contains("prompt 3") == true)
+  }
+
   /// Swift 6.3 cannot compile a search for it in an async function.
   private static func spelling(of id: Int, in vocabulary: JSONObject) throws -> String {
     let names = vocabulary.members.filter { $0.value.integer == id }.map(\.key)

@@ -36,8 +36,8 @@ import _OTTestSupport
     let tokens = Array(try fixture.goldens().integers("test_ids")[..<256])
     let whole = try executor.run(tokenIDs: tokens).output("logits")
     let session = try executor.makeSession(tokenCapacity: 256)
-    while session.tokenCount < 256 {
-      let start = session.tokenCount
+    while session.tokenCount() < 256 {
+      let start = session.tokenCount()
       let end = min(256, start + Int.random(in: 1...60, using: &generator))
       let logits = try last(session, tokens[start..<end])
       #expect(logits == Array(whole[end - 1]), "seed \(generator.seed), tokens \(start) ..< \(end)")

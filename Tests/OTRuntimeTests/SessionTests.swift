@@ -33,7 +33,7 @@ import _OTTestSupport
         let logits = try last(session, tokens[start..<start + count])
         start += count
         #expect(difference(logits, whole[start - 1]) == 0, "\(pieces), after \(start) tokens")
-        #expect(session.tokenCount == start)
+        #expect(session.tokenCount() == start)
       }
     }
   }
@@ -61,10 +61,70 @@ import _OTTestSupport
     let first = try last(session, tokens[..<20])
     _ = try last(session, [7, 8, 9])
     session.truncate(to: 19)
-    #expect(session.tokenCount == 19)
+    #expect(session.tokenCount() == 19)
     #expect(try difference(last(session, [tokens[19]]), first[...]) == 0)
     session.truncate(to: 30)
-    #expect(session.tokenCount == 20)
+    #expect(session.tokenCount() == 20)
+  }
+
+  /// Sequences that grow together, each at its own pace, begun anew in between, against runs of each alone.
+  @Test(arguments: Fixture.decoders, [nil, 8])
+  func sequencesGrowTogether(_ fixture: Fixture, _ attentionBits: Int?) throws {
+    let executor = try fixture.executor(.perToken, attentionBits: attentionBits) {
+      $0.bits = 6
+      $0.embeddingBits = 8
+    }
+    let tokens = try fixture.goldenSequences()[0]
+    let session = try executor.makeSession(tokenCapacity: 60, sequenceCount: 4)
+    var sequences = [[Int]](repeating: [], count: 4)
+    // [sequence, tokens]: one in turn, several, some left out.
+    let steps = [
+      [(0, 7), (2, 1)], [(2, 1), (0, 1), (1, 33)], [(0, 1), (1, 1), (2, 1), (3, 1)], [(3, 20), (1, 1)],
+      [(0, 1), (1, 1), (2, 1), (3, 1)],
+    ]
+    for (number, step) in steps.enumerated() {
+      if number == 3 {
+        session.truncate(1, to: 0)
+        sequences[1] = []
+      }
+      var pieces: [Session.Piece] = []
+      for (sequence, count) in step {
+        let start = sequences[sequence].count + 5 * sequence
+        pieces.append(Session.Piece(Array(tokens[start..<start + count]), of: sequence))
+        sequences[sequence] += tokens[start..<start + count]
+      }
+      var seen: [Int] = []
+      try session.append(pieces) { sequence, logits in
+        seen.append(sequence)
+        let whole = try executor.run(tokenIDs: sequences[sequence]).output("logits")
+        #expect(
+          difference(Array(logits), whole[whole.rowCount - 1]) == 0, "step \(number), sequence \(sequence)")
+        #expect(session.tokenCount(of: sequence) == sequences[sequence].count)
+      }
+      #expect(seen == step.map(\.0))
+    }
+  }
+
+  /// More tokens than go through the model at a time: pieces are cut where a run is full.
+  @Test func longPiecesOfSeveral() throws {
+    let executor = try Fixture.llama.executor(.perToken) { $0.embeddingBits = 8 }
+    let size = try #require(executor.graph.vocabularySize)
+    let sequences = [200, 250, 1, 240].enumerated().map { number, count in
+      (0..<count).map { ($0 * 37 + number * 11) % size }
+    }
+    let session = try executor.makeSession(tokenCapacity: 251, sequenceCount: 4)
+    for round in 0..<2 {
+      var count = 0
+      try session.append(
+        sequences.enumerated().map { Session.Piece(round == 0 ? $1 : [3], of: $0) }
+      ) { sequence, logits in
+        let tokens = sequences[sequence] + (round == 0 ? [] : [3])
+        let whole = try executor.run(tokenIDs: tokens).output("logits")
+        #expect(difference(Array(logits), whole[tokens.count - 1]) == 0, "\(sequence)")
+        count += 1
+      }
+      #expect(count == 4)
+    }
   }
 
   @Test func refusals() throws {
@@ -83,11 +143,11 @@ import _OTTestSupport
     #expect(rule { _ = try last(session, [1, 2, 3, 4, 5]) } == "run-context")
     #expect(rule { _ = try last(session, [1, -1]) } == "run-token-id")
     #expect(rule { _ = try last(session, [1, Int.max]) } == "run-token-id")
-    #expect(session.tokenCount == 0)
+    #expect(session.tokenCount() == 0)
     let tokens = [3, 5, 8]
     #expect(try difference(last(session, tokens), executor.run(tokenIDs: tokens).output("logits")[2]) == 0)
     #expect(rule { _ = try last(session, [1, 2]) } == "run-context")
-    #expect(session.tokenCount == 3)
+    #expect(session.tokenCount() == 3)
     let context = try #require(executor.graph.contextLength)
     #expect(try executor.makeSession(tokenCapacity: context + 1000).tokenCapacity == context)
   }

@@ -41,6 +41,7 @@ package struct CalibratedPlan {
       return
     }
     try settings.check(samples)
+    try settings.checkRounding(of: conversion, samples: samples)
     if given == nil { Self.announce(samples, text, observer) }
     // Before weights are rounded, what was observed is gone unless it is kept.
     func decided() throws -> (plan: ConversionPlan, kept: ModelObservations?) {

@@ -2,7 +2,7 @@ import OTFoundation
 import OTGraph
 
 /// Tokens that go through the model together, one row each: several whole
-/// sequences, which may share their beginnings, or the next piece of one.
+/// sequences, which may share their beginnings, or the next pieces of some that grow.
 struct Batch {
   /// The rows of one sequence.
   struct Segment {
@@ -12,6 +12,8 @@ struct Batch {
     /// The segment that has the tokens before the first row, which both sequences begin with; nil: they are in the
     /// cache already, or there are none.
     var prefix: Int?
+    /// The place of the sequence in the cache.
+    let place: Int
   }
 
   private(set) var tokenIDs: [Int] = []
@@ -87,22 +89,28 @@ struct Batch {
     }
   }
 
-  /// Makes `tokenIDs`, from position `firstPosition` on of a sequence of `sequenceLength` tokens, all that
-  /// the batch holds.
-  mutating func replace(with tokenIDs: ArraySlice<Int>, firstPosition: Int, sequenceLength: Int) {
-    self.tokenIDs.removeAll(keepingCapacity: true)
+  /// Takes all rows out; the memory stays.
+  mutating func removeAll() {
+    tokenIDs.removeAll(keepingCapacity: true)
     positions.removeAll(keepingCapacity: true)
     sequenceLengths.removeAll(keepingCapacity: true)
     tokenTypeIDs.removeAll(keepingCapacity: true)
     segments.removeAll(keepingCapacity: true)
     productBlocks.removeAll(keepingCapacity: true)
-    append(tokenIDs, firstPosition: firstPosition, sequenceLength: sequenceLength, tokenTypeIDs: nil)
-    productBlocks.append(0..<tokenIDs.count)
+  }
+
+  /// Adds the next piece of a growing sequence, from position `firstPosition` on of `sequenceLength` tokens.
+  ///
+  /// - Parameter place: the sequence's in the cache.
+  mutating func append(_ tokenIDs: ArraySlice<Int>, firstPosition: Int, sequenceLength: Int, place: Int) {
+    append(tokenIDs, firstPosition: firstPosition, sequenceLength: sequenceLength, tokenTypeIDs: nil, place: place)
+    productBlocks.removeAll(keepingCapacity: true)
+    productBlocks.append(0..<rowCount)
   }
 
   private mutating func append(
     _ tokens: ArraySlice<Int>, firstPosition: Int, sequenceLength: Int, tokenTypeIDs types: [Int]?,
-    prefix: Int? = nil
+    prefix: Int? = nil, place: Int? = nil
   ) {
     let first = tokenIDs.count
     tokenIDs += tokens
@@ -113,7 +121,9 @@ struct Batch {
     } else {
       for _ in tokens { tokenTypeIDs.append(0) }
     }
-    segments.append(Segment(rows: first..<tokenIDs.count, firstPosition: firstPosition, prefix: prefix))
+    segments.append(
+      Segment(
+        rows: first..<tokenIDs.count, firstPosition: firstPosition, prefix: prefix, place: place ?? segments.count))
   }
 
   /// Checks tokens that follow `firstPosition` others.

@@ -87,11 +87,9 @@ final class Engine: Sendable {
 
   /// The rows that the tail is run for.
   enum TailRows {
-    case none
-    case last
     /// All, so many at a time.
     case all(blockSize: Int)
-    /// Those of ranges, so many at a time.
+    /// Those of ranges, which may be none, so many at a time.
     case ranges([Range<Int>], blockSize: Int)
   }
 
@@ -123,8 +121,6 @@ final class Engine: Sendable {
       }
     }
     switch tail {
-    case .none: break
-    case .last: try runTail(batch.rowCount - 1..<batch.rowCount, blockSize: 1)
     case .all(let size): try runTail(0..<batch.rowCount, blockSize: size)
     case .ranges(let ranges, let size): for range in ranges { try runTail(range, blockSize: size) }
     }

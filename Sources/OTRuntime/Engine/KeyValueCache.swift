@@ -1,7 +1,8 @@
+import OTFoundation
 import OTGraph
 import OTKernels
 
-/// Keys and values of attention: of one growing sequence for every attention
+/// Keys and values of attention: of growing sequences for every attention
 /// of the model, or of a batch's whole sequences for one attention after the other.
 final class KeyValueCache {
   /// The element type of keys and values.
@@ -47,7 +48,7 @@ final class KeyValueCache {
   /// The start of each attention's heads, in bytes; empty for a batch.
   private var starts: [(key: Int, value: Int)] = []
   /// Position, among all of a batch, where each sequence begins.
-  private var segmentStarts: [Int] = []
+  private var sequenceStarts: [Int] = []
   /// Positions that each sequence has room for.
   private var capacities: [Int]
 
@@ -61,11 +62,19 @@ final class KeyValueCache {
     }
   }
 
-  /// For a sequence of up to `tokenCapacity` tokens.
+  /// For sequences of up to `tokenCapacity` tokens each.
   ///
   /// - Throws: `Refusal` with rule `run-memory`.
-  init(_ attentions: [AttentionStage], form: Form, tokenCapacity: Int) throws {
-    let capacity = KeyValueCache.padded(tokenCapacity)
+  init(_ attentions: [AttentionStage], form: Form, tokenCapacity: Int, sequenceCount: Int) throws {
+    let padded = KeyValueCache.padded(tokenCapacity)
+    let (capacity, overflow) = padded.multipliedReportingOverflow(by: sequenceCount)
+    guard !overflow, capacity < 1 << 40 else {
+      throw Refusal(
+        "run-memory", "the system has no memory for \(sequenceCount) sequences of \(tokenCapacity) tokens",
+        remedy: "run fewer sequences, or shorter ones")
+    }
+    capacities = [Int](repeating: padded, count: sequenceCount)
+    sequenceStarts = (0..<sequenceCount).map { $0 * padded }
     var end = (key: 0, value: 0)
     for stage in attentions {
       starts.append(end)
@@ -73,7 +82,6 @@ final class KeyValueCache {
       end.key += capacity * stage.attention.keyValueHeadCount * counts.key
       end.value += capacity * stage.attention.keyValueHeadCount * counts.value
     }
-    capacities = [capacity]
     self.form = form
     keys = try AlignedMemory(count: end.key)
     values = try AlignedMemory(count: end.value)
@@ -88,7 +96,7 @@ final class KeyValueCache {
     capacities = batch.segments.map { KeyValueCache.padded($0.firstPosition + $0.rows.count) }
     var count = 0
     for capacity in capacities {
-      segmentStarts.append(count)
+      sequenceStarts.append(count)
       count += capacity
     }
     let widths = attentions.map { stage in
@@ -103,47 +111,44 @@ final class KeyValueCache {
   }
 
   /// The offset of a head's key and value at position 0, in bytes.
-  private func places(_ head: Int, of stage: AttentionStage, segment: Int) -> (key: Int, value: Int) {
+  private func places(_ head: Int, of stage: AttentionStage, sequence: Int) -> (key: Int, value: Int) {
     let counts = form.byteCounts(stage.attention)
-    var position = head * capacities[segment]
-    guard starts.isEmpty else {
-      let start = starts[stage.index]
-      return (start.key + position * counts.key, start.value + position * counts.value)
-    }
-    position += segmentStarts[segment] * stage.attention.keyValueHeadCount
-    return (position * counts.key, position * counts.value)
+    let position = head * capacities[sequence] + sequenceStarts[sequence] * stage.attention.keyValueHeadCount
+    let start = starts.isEmpty ? (key: 0, value: 0) : starts[stage.index]
+    return (start.key + position * counts.key, start.value + position * counts.value)
   }
 
-  func head(_ head: Int, of stage: AttentionStage, segment: Int) -> Head {
+  func head(_ head: Int, of stage: AttentionStage, sequence: Int) -> Head {
     precondition(form == .floats)
-    let places = places(head, of: stage, segment: segment)
+    let places = places(head, of: stage, sequence: sequence)
     return Head(
       keys: UnsafeMutableRawPointer(keys.base + places.key).assumingMemoryBound(to: Float.self),
       values: UnsafeMutableRawPointer(values.base + places.value).assumingMemoryBound(to: Float.self))
   }
 
-  func quantizedHead(_ head: Int, of stage: AttentionStage, segment: Int) -> QuantizedHead {
+  func quantizedHead(_ head: Int, of stage: AttentionStage, sequence: Int) -> QuantizedHead {
     precondition(form == .quantized)
-    let places = places(head, of: stage, segment: segment)
-    let scales = starts.isEmpty ? segmentStarts[segment] : stage.index * capacities[segment]
+    let places = places(head, of: stage, sequence: sequence)
+    let first = starts.isEmpty ? 0 : stage.index * capacities.count * capacities[sequence]
+    let scales = first + sequenceStarts[sequence]
     return QuantizedHead(
       keys: keys.base + places.key,
       values: UnsafeMutableRawPointer(values.base + places.value).assumingMemoryBound(to: Int8.self),
       keyScales: keyScales.base + scales, valueScales: valueScales.base + scales)
   }
 
-  /// Copies keys and values of the first `positionCount` positions of a head from one segment to another. Of the block
+  /// Copies keys and values of the first `positionCount` positions of a head from one sequence to another. Of the block
   /// of keys that holds the last of them all is copied; what is stored next replaces the rest.
-  func copy(positionCount: Int, head: Int, of stage: AttentionStage, from source: Int, to segment: Int) {
+  func copy(positionCount: Int, head: Int, of stage: AttentionStage, from source: Int, to sequence: Int) {
     let counts = form.byteCounts(stage.attention)
     let count = KeyValueCache.padded(positionCount)
-    let (from, to) = (places(head, of: stage, segment: source), places(head, of: stage, segment: segment))
+    let (from, to) = (places(head, of: stage, sequence: source), places(head, of: stage, sequence: sequence))
     (keys.base + to.key).update(from: keys.base + from.key, count: count * counts.key)
     (values.base + to.value).update(from: values.base + from.value, count: count * counts.value)
     // The scales are of all heads.
     guard form == .quantized, head == 0 else { return }
     let (known, new) = (
-      quantizedHead(head, of: stage, segment: source), quantizedHead(head, of: stage, segment: segment)
+      quantizedHead(head, of: stage, sequence: source), quantizedHead(head, of: stage, sequence: sequence)
     )
     new.keyScales.update(from: known.keyScales, count: positionCount)
     new.valueScales.update(from: known.valueScales, count: positionCount)

@@ -191,7 +191,9 @@ extension Pass {
       let (index, head) = (item / headCount, item % headCount)
       let segment = batch.segments[index]
       guard let prefix = segment.prefix else { return }
-      cache.copy(positionCount: segment.firstPosition, head: head, of: stage, from: prefix, to: index)
+      cache.copy(
+        positionCount: segment.firstPosition, head: head, of: stage, from: batch.segments[prefix].place,
+        to: segment.place)
       body(index, head)
     }
   }
@@ -199,7 +201,8 @@ extension Pass {
   /// Queries of one head in some rows of a segment.
   struct QueryBlock {
     var head: HeadAttention
-    let segment: Int
+    /// The place of their sequence in the cache.
+    let sequence: Int
     let rows: Range<Int>
     /// The head of keys and values that they see.
     let keyValueHead: Int
@@ -224,7 +227,7 @@ extension Pass {
         firstPosition: segment.firstPosition + rows.lowerBound - segment.rows.lowerBound,
         keyCount: segment.firstPosition + segment.rows.count, isCausal: attention.isCausal, scale: attention.scale,
         target: results, targetStride: resultWidth),
-      segment: index, rows: rows, keyValueHead: head / (attention.headCount / attention.keyValueHeadCount),
+      sequence: segment.place, rows: rows, keyValueHead: head / (attention.headCount / attention.keyValueHeadCount),
       queries: rows.lowerBound * width + head * size..<rows.upperBound * width - width + (head + 1) * size)
     part.head.window = attention.window ?? 0
     part.head.softCap = attention.softCap ?? 0
@@ -242,7 +245,7 @@ extension Pass {
   private func attend(
     _ stage: AttentionStage, _ part: QueryBlock, queries: UnsafeMutablePointer<Float>, worker: Int
   ) {
-    let stored = cache.head(part.keyValueHead, of: stage, segment: part.segment)
+    let stored = cache.head(part.keyValueHead, of: stage, sequence: part.sequence)
     let (count, size, valueSize) = (part.head.keyCount, part.head.headSize, part.head.valueSize)
     let block = AttentionBlock(
       part.head,
@@ -261,7 +264,7 @@ extension Pass {
     let width = stage.attention.keyValueHeadCount * headSize
     let valueWidth = stage.attention.keyValueHeadCount * valueSize
     let segment = batch.segments[index]
-    let stored = cache.head(head, of: stage, segment: index)
+    let stored = cache.head(head, of: stage, sequence: segment.place)
     let from = segment.rows.lowerBound * width + head * headSize
     let count = segment.firstPosition + segment.rows.count
     kernels.storeKeys(

@@ -34,7 +34,7 @@ extension Pass {
     let valueWidth = stage.attention.keyValueHeadCount * valueSize
     let segment = batch.segments[index]
     let (first, rowCount) = (segment.firstPosition, segment.rows.count)
-    let stored = cache.quantizedHead(head, of: stage, segment: index)
+    let stored = cache.quantizedHead(head, of: stage, sequence: segment.place)
     let from = segment.rows.lowerBound * width + head * headSize
     let valueStart = segment.rows.lowerBound * valueWidth + head * valueSize
     kernels.storeKeyCodes(
@@ -67,7 +67,7 @@ extension Pass {
   }
 
   func attendQuantized(_ stage: AttentionStage, _ part: QueryBlock, worker: Int) {
-    let stored = cache.quantizedHead(part.keyValueHead, of: stage, segment: part.segment)
+    let stored = cache.quantizedHead(part.keyValueHead, of: stage, sequence: part.sequence)
     let (count, size, valueSize) = (part.head.keyCount, part.head.headSize, part.head.valueSize)
     let scaleCount = count.roundedUp(toMultipleOf: KeyValueCache.blockSize)
     let queries = workspace.quantizedQueries
