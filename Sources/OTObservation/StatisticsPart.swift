@@ -16,14 +16,13 @@ package struct StatisticsPart {
 
   /// The samples' ranges, the runs of all parts, and the model.
   private let observations: ModelObservations
-  /// The part, from 1, and how many there are.
-  private let number: Int, count: Int
+  private let share: WorkShare
 
   /// A part of a calibration.
   ///
   /// - Parameter observations: sample ranges of this part's samples; `runs` are those of all parts together.
-  package init(_ observations: ModelObservations, number: Int, of count: Int) {
-    (self.observations, self.number, self.count) = (observations, number, count)
+  package init(_ observations: ModelObservations, _ share: WorkShare) {
+    (self.observations, self.share) = (observations, share)
   }
 
   // MARK: The file
@@ -43,7 +42,7 @@ package struct StatisticsPart {
       path: path, entries: entries,
       metadata: [
         "format": Self.formatName, "version": Self.formatVersion, "producer": producer,
-        "family": observations.family, "part": "\(number)", "parts": "\(count)",
+        "family": observations.family, "part": "\(share.number)", "parts": "\(share.count)",
         "sources": JSONValue.array(observations.sources.map(\.json)).text(),
         "runs": JSONValue.array(observations.runs.map(\.json)).text(),
       ], force: force, inputs: inputs)
@@ -79,7 +78,7 @@ package struct StatisticsPart {
       return records
     }
     guard let family = file.metadata["family"], let number = file.metadata["part"].flatMap({ Int($0) }),
-      let count = file.metadata["parts"].flatMap({ Int($0) }), count >= 1, (1...count).contains(number)
+      let count = file.metadata["parts"].flatMap({ Int($0) }), let share = WorkShare(number, of: count)
     else { throw damaged("its metadata do not say which part of what it is") }
     var bounds: [String: [Bound: TensorView]] = [:]
     for tensor in file.tensors {
@@ -108,7 +107,7 @@ package struct StatisticsPart {
       family: family, sources: try records("sources", FileRecord.init(json:)),
       runs: try records("runs", CalibrationRun.init(json:)), sites: sites)
     observations.file = mapping
-    self.init(observations, number: number, of: count)
+    self.init(observations, share)
   }
 
   private static func row(_ row: Int, of tensor: TensorView) -> [Float] {
@@ -126,14 +125,14 @@ package struct StatisticsPart {
   /// - Throws: `Refusal` with rule `merge-part-missing` where parts are missing, `merge-part` where one is there twice, or
   ///   `statistics-other-model` where they are not of one calibration.
   package static func merged(_ parts: [StatisticsPart]) throws -> ModelObservations {
-    let parts = parts.sorted { $0.number < $1.number }
+    let parts = parts.sorted { $0.share.number < $1.share.number }
     guard let first = parts.first else {
       throw Refusal("merge-part-missing", "there are no parts of statistics to put together")
     }
     let whole = first.observations
     for part in parts {
       let other = part.observations
-      guard part.count == first.count, other.family == whole.family, other.runs == whole.runs,
+      guard part.share.count == first.share.count, other.family == whole.family, other.runs == whole.runs,
         other.sources.map(\.sha256) == whole.sources.map(\.sha256)
       else {
         throw Refusal(
@@ -141,13 +140,7 @@ package struct StatisticsPart {
           file: other.file?.path, remedy: "make all parts of one model, with one text and the same options")
       }
     }
-    for number in 1...first.count where parts.count(where: { $0.number == number }) != 1 {
-      let isThere = parts.contains { $0.number == number }
-      throw Refusal(
-        isThere ? "merge-part" : "merge-part-missing",
-        "part \(number) of \(first.count) is \(isThere ? "there twice" : "not there")", file: whole.file?.path,
-        remedy: isThere ? "give each part once" : "make it with --part \(number) --of \(first.count)")
-    }
+    try WorkShare.checkAll(parts.map(\.share), file: whole.file?.path)
     var sites: [String: SiteRanges] = [:]
     for part in parts {
       for (site, seen) in part.observations.sites {

@@ -69,17 +69,17 @@ struct CalibrateCommand: ParsableCommand {
 
   func run() throws {
     let start = Date()
-    let part = try share.number()
-    let output = part.map { "\(self.output).part-\($0)" } ?? self.output
+    let share = try self.share.share()
+    let output = share.map { "\(self.output).part-\($0.number)" } ?? self.output
     let statistics: ModelObservations
     var inputs = calibration.sampled.inputs + FileIdentity.all(merge)
     let source = try model.map { try SourceModel(path: $0, family: family) }
     inputs += source?.checkpoint.inputs ?? []
     // Before time goes into what cannot be written.
     try AtomicFile.check([output], force: force, inputs: inputs)
-    statistics = try source.map { try measure($0, part: part) } ?? merged()
-    if let part, let count = share.of {
-      try StatisticsPart(statistics, number: part, of: count)
+    statistics = try source.map { try measure($0, share) } ?? merged()
+    if let share {
+      try StatisticsPart(statistics, share)
         .write(to: output, producer: Converter.producer, force: force, inputs: inputs)
     } else {
       try statistics.write(to: output, producer: Converter.producer, force: force, inputs: inputs)
@@ -99,7 +99,7 @@ struct CalibrateCommand: ParsableCommand {
     return try merge.dropFirst().reduce(first) { try $0.merged(with: ModelObservations(path: $1)) }
   }
 
-  private func measure(_ source: SourceModel, part: Int?) throws -> ModelObservations {
+  private func measure(_ source: SourceModel, _ share: WorkShare?) throws -> ModelObservations {
     let checkpoint = source.checkpoint
     checkpoint.warnings.forEach(messages.warn)
     let digests = SourceDigests(
@@ -116,10 +116,10 @@ struct CalibrateCommand: ParsableCommand {
       // Not refused: statistics of several runs are merged.
       messages.warn("\(refusal.message); 'convert' refuses these statistics unless they are merged with others")
     }
-    if let part, let count = share.of { samples = try samples.part(part, of: count) }
+    if let share { samples = try samples.part(share) }
     let progress = messages.progress("calibrating", unit: WorkStage.calibrating.unit)
     let statistics = try settings.run(
-      on: source, samples: samples, kinds: part == nil ? [.ranges] : [.sampleRanges], progress: progress.update)
+      on: source, samples: samples, kinds: share == nil ? [.ranges] : [.sampleRanges], progress: progress.update)
     let sources = try digests.records()
     try checkpoint.verifyUnchanged()
     return ModelObservations(

@@ -101,8 +101,8 @@ struct CompareCommand: ParsableCommand {
     let subject = Comparison.Subject(
       source: source, windows: windows, tasks: tasks.compared, comparesSites: sites, threadCount: threads.threads
     )
-    let part = try share.number()
-    let folder = try ComparisonFolder(path: output, part: part)
+    let share = try self.share.share()
+    let folder = try ComparisonFolder(path: output, part: share?.number)
     let comparison = try Comparison(
       subject, in: folder,
       conversion: .object([
@@ -111,7 +111,7 @@ struct CompareCommand: ParsableCommand {
       ]),
       program: SHA256Digest.hex(of: MappedFile(path: Bundle.main.executablePath ?? CommandLine.arguments[0])))
     let all = try rows()
-    let rows = part.map { part in all.indices.filter { $0 % (share.of ?? 1) == part - 1 }.map { all[$0] } } ?? all
+    let rows = share.map { share in all.indices.filter { $0 % share.count == share.number - 1 }.map { all[$0] } } ?? all
     func complete(_ result: ComparisonRecord) -> ComparisonRecord {
       var result = result
       result.peers = others
@@ -125,12 +125,12 @@ struct CompareCommand: ParsableCommand {
         rows, keepsFiles: keepFiles, convert: { try convert($0, of: source, to: $1) },
         progress: { row, number, count in
           messages.note(row.map { "row \(number) of \(count): \($0.title) \($0.setting)" } ?? "the source")
-        }, publish: { if part == nil { try publish(complete($0), to: folder) } }))
+        }, publish: { if share == nil { try publish(complete($0), to: folder) } }))
     let table = ComparisonTable(result)
     for (index, reason) in table.refusals.sorted(by: { $0.key < $1.key }) {
       messages.warn("\(table.rowName(index)): \(reason)")
     }
-    try messages.result(text(table, isPart: part != nil), json: result.json)
+    try messages.result(text(table, isPart: share != nil), json: result.json)
     guard result.hasFigures || rows.isEmpty else {
       throw Refusal("compare-no-rows", "no row could be had", file: model)
     }

@@ -139,8 +139,8 @@ struct EvalCommand: ParsableCommand {
       return try report.run(
         file, against: other, threadCount: threads.threads, attentionBits: attention.quantizeAttention)
     }
-    if let output, let number = try share.number(), let count = share.of {
-      return try runPart(EvaluationShare(number, of: count), of: output, file, against: other, inputs: inputs)
+    if let output, let share = try self.share.share() {
+      return try runPart(share, of: output, file, against: other, inputs: inputs)
     }
     let files = outputs
     // Before time goes into what cannot be written.
@@ -163,21 +163,21 @@ struct EvalCommand: ParsableCommand {
 
   /// Runs a share of the windows, and writes what it gives.
   private func runPart(
-    _ share: EvaluationShare, of output: String, _ file: ModelFile, against other: ModelFile?, inputs: [FileIdentity]
+    _ share: WorkShare, of output: String, _ file: ModelFile, against other: ModelFile?, inputs: [FileIdentity]
   ) throws {
     let path = "\(output).part-\(share.number)"
     try AtomicFile.check([path], force: force, inputs: inputs)
     let model = try LanguageModel(file, threadCount: threads.threads, attentionBits: attention.quantizeAttention)
     let reference = try other.map { try LanguageModel($0, threadCount: threads.threads) }
-    var options = options
+    var options = self.options
     options.share = share
     var identity = ""
     let evaluation = try options.evaluation(of: model, against: reference, messages.observer) { tokens in
       identity = try tokens.identity(
-        of: inputs.map(\.byteCount) + [attention.quantizeAttention ?? 0])
+        of: inputs.map(\.byteCount).sorted() + [attention.quantizeAttention ?? 0])
       return { _ in }
     }
-    try EvaluationPart(evaluation.figures, identity: identity, number: share.number, of: share.count)
+    try EvaluationPart(evaluation.figures, identity: identity, share)
       .write(to: path, force: force, inputs: inputs)
     try messages.result(
       "\(path): part \(share.number) of \(share.count)\n\(evaluation.figures.text)", json: evaluation.figures.json)

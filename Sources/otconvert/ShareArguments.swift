@@ -20,11 +20,11 @@ struct ShareArguments: ParsableArguments {
     guard (1...of).contains(part ?? 1) else { throw ValidationError("--part must be 1 to \(of).") }
   }
 
-  /// The number of the part, from 1; nil: the work is not shared.
+  /// The share; nil: the work is not shared.
   ///
-  /// - Throws: `Refusal` with rule `option-value` where neither `--part` nor Slurm says which.
-  func number() throws -> Int? {
+  /// - Throws: `Refusal` with rule `option-value` where neither `--part` nor Slurm says which it is.
+  func share() throws -> WorkShare? {
     guard let of else { return nil }
-    return try part ?? SlurmTask.current(of: of)
+    return try WorkShare(part ?? SlurmTask.current(of: of), of: of)
   }
 }

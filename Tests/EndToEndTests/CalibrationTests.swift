@@ -40,7 +40,8 @@ private enum PackedMethod {
   @Test(arguments: [("opt-mini", 1), ("opt-mini", 3), ("llama-mini", 4)])
   func partsAreThoseOfOneMachine(_ name: String, _ count: Int) throws {
     try withTemporaryFolder { folder in
-      let text = try Self.writeText(folder)
+      // So much that there are groups of 512 tokens for all parts.
+      let text = try Self.writeText(folder, 150)
       func calibrate(_ output: String, _ more: [String], environment: [String: String] = [:]) throws {
         let arguments =
           ["calibrate", Fixtures.path("models/" + name), "--text", text, "--samples", "20", "--length", "96", "-o"]

@@ -1,6 +1,7 @@
 import Foundation
 import OTCheckpoint
 import OTFoundation
+import OTJSON
 import OTTensor
 import Testing
 import _OTTestSupport
@@ -138,6 +139,34 @@ import _OTTestSupport
       let refused = try Tool.run("convert", "--plan", folder + "/plan.json", "--part", "2", "--force")
       #expect(refused.status == 1 && refused.errors.contains("[part-waits]"), "\(refused.errors)")
       #expect(refused.errors.contains("--part 1"))
+    }
+  }
+
+  /// What is foretold of a part is what it reads, writes and leaves.
+  @Test func aPlanTellsWhatPartsTake() throws {
+    try withTemporaryFolder { folder in
+      try SmallModels.make("plain", at: folder + "/m")
+      let process = Tool.process(
+        ["plan", "m", "m.otq", "--parts", "3", "-o", "plan.json", "--json", "--compression", "none"] + Self.samples)
+      process.currentDirectoryURL = URL(fileURLWithPath: folder)
+      let json = try JSONValue.parse(try Tool.finish(process).output)
+      let parts = try #require(json["parts"]?.array)
+      #expect(json["isSequential"]?.bool == true && parts.count == 3)
+      #expect(parts[2]["passedByteCount"]?.integer == 0)
+      for (index, part) in parts.enumerated() {
+        try Self.run(folder, nil, "convert", "--plan", "plan.json", "--part", "\(index + 1)")
+        let seconds = try #require(part["processorSeconds"]?.double)
+        #expect(seconds > 0 && part["memoryByteCount"]?.integer ?? 0 > 100_000_000)
+        func isClose(_ key: String, to path: String) throws -> Bool {
+          let size = Double(try contents(folder + path).count)
+          return abs(Double(part[key]?.integer ?? 0) / size - 1) < 0.2
+        }
+        // The first has the tokenizer, too.
+        if index > 0 { #expect(try isClose("estimatedByteCount", to: "/m.otq.part-\(index + 1)")) }
+        if index < 2 { #expect(try isClose("passedByteCount", to: "/m.otq.part-\(index + 1).values")) }
+      }
+      let read = parts.compactMap { $0["sourceByteCount"]?.integer }.reduce(0, +)
+      #expect(abs(read - (try contents(folder + "/m/model.safetensors").count)) < 50_000)
     }
   }
 

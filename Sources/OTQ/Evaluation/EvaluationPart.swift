@@ -11,15 +11,14 @@ package struct EvaluationPart {
   private let figures: EvaluationFigures
   /// What decides about the figures: windows, and sizes of the models.
   private let identity: String
-  /// The part, from 1, and how many there are.
-  private let number: Int, count: Int
+  private let share: WorkShare
   private let path: String
 
   /// A part of an evaluation.
   ///
   /// - Parameter identity: equal for all parts of one evaluation alone.
-  package init(_ figures: EvaluationFigures, identity: String, number: Int, of count: Int) {
-    (self.figures, self.identity, self.number, self.count, path) = (figures, identity, number, count, "")
+  package init(_ figures: EvaluationFigures, identity: String, _ share: WorkShare) {
+    (self.figures, self.identity, self.share, path) = (figures, identity, share, "")
   }
 
   // MARK: The file
@@ -30,7 +29,7 @@ package struct EvaluationPart {
   package func write(to path: String, force: Bool, inputs: [FileIdentity]) throws {
     var members: JSONObject = [
       "format": .string(Self.formatName), "version": .integer(Self.formatVersion),
-      "producer": .string("otq \(programVersion)"), "part": .integer(number), "parts": .integer(count),
+      "producer": .string("otq \(programVersion)"), "part": .integer(share.number), "parts": .integer(share.count),
       "identity": .string(identity), "model": .string(figures.model),
     ]
     members["reference"] = figures.reference.map { .string($0) }
@@ -76,9 +75,10 @@ package struct EvaluationPart {
         return elements.count == array.count ? elements : nil
       }
     }
-    number = try value("part", \.integer)
-    count = try value("parts", \.integer)
-    guard count >= 1, (1...count).contains(number) else { throw damaged("is part \(number) of \(count)") }
+    guard let share = WorkShare(try value("part", \.integer), of: try value("parts", \.integer)) else {
+      throw damaged("is no part of so many")
+    }
+    self.share = share
     identity = try value("identity", \.string)
     self.path = path
     var figures = EvaluationFigures(
@@ -108,20 +108,14 @@ package struct EvaluationPart {
   /// - Throws: `Refusal` with rule `merge-part-missing`, `merge-part`, or `merge-other-plan` where they are not of one
   ///   evaluation.
   package static func merged(_ parts: [EvaluationPart]) throws -> EvaluationFigures {
-    let parts = parts.sorted { $0.number < $1.number }
+    let parts = parts.sorted { $0.share.number < $1.share.number }
     guard let first = parts.first else { throw Refusal("merge-part-missing", "there are no parts to put together") }
-    for part in parts where part.identity != first.identity || part.count != first.count {
+    for part in parts where part.identity != first.identity || part.share.count != first.share.count {
       throw Refusal(
         "merge-other-plan", "is a part of another evaluation than \(first.path)", file: part.path,
         remedy: "make all parts of one model, with one text and the same options")
     }
-    for number in 1...first.count where parts.count(where: { $0.number == number }) != 1 {
-      let isThere = parts.contains { $0.number == number }
-      throw Refusal(
-        isThere ? "merge-part" : "merge-part-missing",
-        "part \(number) of \(first.count) is \(isThere ? "there twice" : "not there")", file: first.path,
-        remedy: isThere ? "give each part once" : "make it with --part \(number) --of \(first.count)")
-    }
+    try WorkShare.checkAll(parts.map(\.share), file: first.path)
     var whole = first.figures
     for part in parts.dropFirst() {
       let next = part.figures

@@ -28,8 +28,8 @@ package struct EvaluationOptions: Sendable, Hashable {
   package var limit: Int?
   /// As in `EvaluationTask.withWindows`.
   package var stride: Int?
-  /// The share of the windows that is run: part, from 1, of so many; nil: all.
-  package var share: EvaluationShare?
+  /// The share of the windows that is run; nil: all.
+  package var share: WorkShare?
 
   /// The defaults.
   package init() {}
@@ -142,23 +142,4 @@ package struct EvaluationOptions: Sendable, Hashable {
     try progress(range.count, range.count)
     return evaluation
   }
-}
-
-/// The share of an evaluation that one of several machines does.
-package struct EvaluationShare: Sendable, Hashable {
-  /// The part, from 1.
-  package let number: Int
-  /// How many there are.
-  package let count: Int
-
-  /// A share.
-  ///
-  /// - Precondition: the part is one of them.
-  package init(_ number: Int, of count: Int) {
-    precondition((1...max(count, 1)).contains(number))
-    (self.number, self.count) = (number, count)
-  }
-
-  /// The windows of the share: neighbours.
-  func range(of total: Int) -> Range<Int> { (number - 1) * total / count..<number * total / count }
 }
