@@ -85,8 +85,7 @@ let package = Package(
       name: "OTConversion",
       dependencies: [
         "CCrypto", "OTCheckpoint", "OTContainer", "OTExport", "OTFoundation", "OTGraph", "OTJSON", "OTKernels",
-        "OTModel",
-        "OTObservation", "OTQuantization", "OTRuntime", "OTTensor", "OTText", "OTTokenizer",
+        "OTModel", "OTObservation", "OTPlatform", "OTQuantization", "OTRuntime", "OTTensor", "OTText", "OTTokenizer",
       ]),
     .target(
       name: "OTVerify",

@@ -6,10 +6,13 @@ extension Container {
   /// Checks all data: every checksum and frame, and that codes, scales and
   /// zero points are what their scheme allows.
   ///
-  /// - Parameter progress: is told of bytes in the file, several times a second; what it throws ends the check.
+  /// - Parameters:
+  ///   - share: the tensors that are checked, with attachments where it is the last; nil: all.
+  ///   - progress: is told of bytes in the file, several times a second; what it throws ends the check.
   /// - Throws: a `Refusal`, the same one for every number of threads.
   package func verify(
-    threadCount: Int, progress: ((_ doneByteCount: Int, _ byteCount: Int) throws -> Void)? = nil
+    threadCount: Int, share: WorkShare? = nil,
+    progress: ((_ doneByteCount: Int, _ byteCount: Int) throws -> Void)? = nil
   ) throws {
     let byteCount = extents.reduce(0) { $0 + $1.storedByteCount }
     var doneByteCount = 0
@@ -28,7 +31,10 @@ extension Container {
     func verify(_ run: Range<Int>, _ name: String) throws {
       try inParts(run) { _ = try Container.bytes(of: extents[$0], in: file, name: name) }
     }
-    for tensor in tensors {
+    let range =
+      share?.range(of: tensors.map(storedByteCount(of:)))
+      ?? tensors.indices
+    for tensor in tensors[range] {
       guard case .quantized(_, _, let rowTilesPerChunk) = tensor.content else {
         for plane in tensor.planes.values { try verify(plane.extents, "tensor '\(tensor.name)'") }
         continue
@@ -42,7 +48,7 @@ extension Container {
           of: tensor, rowTiles: first..<min(first + rowTilesPerChunk, tensor.layout.rowTileCount))
       }
     }
-    for name in attachmentNames {
+    for name in share?.isLast ?? true ? attachmentNames : [] {
       if let run = attachments[name] { try verify(run, name) }
     }
     try progress?(byteCount, byteCount)

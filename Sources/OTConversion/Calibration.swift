@@ -167,13 +167,28 @@ package struct Calibration: Sendable {
   package func rounding(
     _ plan: ConversionPlan, samples: Samples, in folder: String, progress: SequentialRounding.Progress? = nil
   ) throws -> ConversionPlan {
+    var state = RoundingState()
+    return try rounding(plan, samples: samples, from: &state, in: folder, progress: progress)
+  }
+
+  /// The same for some sites alone.
+  ///
+  /// - Parameters:
+  ///   - sites: their places in `SequentialRounding.sites`; nil: all.
+  ///   - state: what rounding the sites before them has left; then what the sites after them need.
+  /// - Throws: as rounding all.
+  func rounding(
+    _ plan: ConversionPlan, sites: Range<Int>? = nil, samples: Samples, from state: inout RoundingState,
+    in folder: String, progress: SequentialRounding.Progress?
+  ) throws -> ConversionPlan {
     guard let graph = plan.graph, plan.recipe.sampledRounding != nil else { return plan }
+    let sites = sites ?? SequentialRounding.sites(of: graph, weights: plan.recipe.weights).indices
     var plan = plan
     plan.roundingRun = samples.run
     plan.rounded = try Refusal.naming(plan.checkpoint.files.first?.path) {
       let least = try leastByteCount(ofRounding: graph, plan, samples)
       return try rounding(graph, plan, maximumByteCount: maximumByteCount ?? max(least, Machine.memoryByteCount / 2))
-        .run(samples.tokens, in: folder, progress: progress)
+        .run(samples.tokens, sites: sites, from: &state, in: folder, progress: progress)
     }
     return plan
   }

@@ -74,6 +74,17 @@ package struct ConversionSpeed: Sendable {
     rounded = max(seconds - Double(columnCount) / 2 / products, 0)
   }
 
+  /// Seconds that rounding the weights of a site by text takes, beside running the model: second moments, their factors,
+  /// and the rule.
+  ///
+  /// - Parameter rowCount: of all weights that read the site.
+  func roundingSeconds(channelCount: Int, rowCount: Double, tokenCount: Double) -> Double {
+    let n = Double(channelCount)
+    // Factors in float64, with half as many numbers to a register.
+    return tokenCount * n * n / 2 / products + n * n * n / 3 / (products / 2)
+      + rowCount * n * (n / 2 / products + rounded)
+  }
+
   /// Seconds of one call, the least of several.
   private static func seconds(_ body: () throws -> Void) rethrows -> Double {
     let clock = ContinuousClock()
@@ -135,7 +146,7 @@ private struct Work {
   private(set) var more = 0.0
 
   /// The share of the time of a float product that one of integers takes.
-  private static let integerShare = 1.0 / 3
+  fileprivate static let integerShare = 1.0 / 3
   /// Plans that a choice for each site tries, thresholds of Outlier Suppression+ apart.
   private static let trialCount = 7.0
   /// Thresholds that Outlier Suppression+ tries for a choice.
@@ -171,10 +182,7 @@ private struct Work {
       let n = Double(site.size)
       let rows = site.consumers.flatMap(graph.parameterUses(of:)).filter { $0.role == .weight }
         .reduce(0.0) { $0 + Double($1.shape.rowCount) }
-      standard += tokens * n * n / 2 / speed.products
-      // In float64, with half as many numbers to a register.
-      standard += n * n * n / 3 / (speed.products / 2)
-      standard += rows * n * (n / 2 / speed.products + speed.rounded)
+      standard += speed.roundingSeconds(channelCount: site.size, rowCount: rows, tokenCount: tokens)
       let sampleLength = Double(lengths.max() ?? 0)
       // Products of differences, their solution, and what weights gain by it.
       more += tokens * n * n / speed.products + n * n * n / (speed.products / 2) + rows * n * n / speed.products
@@ -189,5 +197,25 @@ private struct Work {
     }
     standard = fast + standard * Work.wholeShare
     more *= Work.wholeShare
+  }
+}
+
+extension ConversionSpeed {
+  /// Seconds of one processor that making these tensors takes, and rounding weights by text at these sites.
+  ///
+  /// - Parameter tokenCount: tokens that pass through the sites.
+  func seconds(_ tensors: [PlannedTensor], sites: some Sequence<Site>, of plan: ConversionPlan, tokenCount: Int)
+    -> Double
+  {
+    let weights = tensors.filter { if case .quantized = $0.treatment { true } else { false } }
+    var seconds = weights.reduce(0) { $0 + Double($1.shape.elementCount) } / encoded
+    guard let graph = plan.graph else { return seconds }
+    for site in sites {
+      let rows = site.consumers.flatMap(graph.parameterUses(of:)).filter { $0.role == .weight }
+        .reduce(0.0) { $0 + Double($1.shape.rowCount) }
+      seconds += roundingSeconds(channelCount: site.size, rowCount: rows, tokenCount: Double(tokenCount))
+      seconds += Double(tokenCount) * rows * Double(site.size) * Work.integerShare / products
+    }
+    return seconds
   }
 }

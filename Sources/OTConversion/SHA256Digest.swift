@@ -38,8 +38,11 @@ package enum SHA256Digest {
     try hex(name: nil) { update in bytes.withUnsafeBytes(update) }
   }
 
-  private static func hex(
-    name: String?, _ feed: (_ update: (UnsafeRawBufferPointer) -> Void) throws -> Void
+  /// The digest in lower-case hexadecimal of the bytes that `feed` gives, piece after piece.
+  ///
+  /// - Throws: `Refusal` with rule `sha256-unavailable`; what `feed` throws.
+  package static func hex(
+    name: String? = nil, _ feed: (_ update: (UnsafeRawBufferPointer) -> Void) throws -> Void
   ) throws -> String {
     let context = EVP_MD_CTX_new()
     defer { EVP_MD_CTX_free(context) }

@@ -1,11 +1,14 @@
 import OTFoundation
 import OTRuntime
+import OTTensor
 
-/// Values of nodes for all samples, from one pass over the samples to the next: in memory, or in a file without a name.
+/// Values of nodes for all samples, from one pass over the samples to the next: in memory, in a file without a name, or
+/// in one that another process has left.
 package struct KeptValues: Sendable {
   private enum Place: Sendable {
     case memory(Matrix)
     case file(offset: Int, rowCount: Int, channelCount: Int)
+    case view(TensorView, rows: Range<Int>)
   }
 
   private let scratch: ScratchFile?
@@ -25,6 +28,18 @@ package struct KeptValues: Sendable {
       places[node] = matrices.map { .memory($0) }
       byteCount += matrices.reduce(0) { $0 + $1.values.count * MemoryLayout<Float>.stride }
     }
+  }
+
+  /// Adds values of a node that are in a file: one sample's rows after the other's.
+  ///
+  /// - Precondition: `view` is a float32 matrix of as many rows in all.
+  package mutating func append(_ view: TensorView, rowCounts: [Int], of node: String) {
+    var first = 0
+    for count in rowCounts {
+      places[node, default: []].append(.view(view, rows: first..<first + count))
+      first += count
+    }
+    precondition(first == view.shape.rowCount && view.elementType == .f32)
   }
 
   /// The nodes that have values.
@@ -64,6 +79,16 @@ package struct KeptValues: Sendable {
         count = rowCount * channelCount
       }
       return Matrix(rowCount: rowCount, channelCount: channelCount, values: values)
+    case .view(let view, let rows):
+      let channelCount = view.shape.rowElementCount
+      let values = view.withRowBytes(rows) { bytes in
+        [Float](unsafeUninitializedCapacity: rows.count * channelCount) { buffer, count in
+          UnsafeMutableRawBufferPointer(buffer).copyMemory(from: bytes)
+          count = rows.count * channelCount
+        }
+      }
+      view.release(rows)
+      return Matrix(rowCount: rows.count, channelCount: channelCount, values: values)
     }
   }
 }

@@ -10,9 +10,7 @@ package final class RangeObserver: SiteObserver {
   package func add(_ values: UnsafeBufferPointer<Float>, sample: Int) {
     var extremes = ChannelRanges(channelCount: channelCount)
     extremes.add(values)
-    let one = SiteRanges(
-      extremes: extremes,
-      midpointSum: zip(extremes.minima, extremes.maxima).map { (Double($0) + Double($1)) / 2 }, sampleCount: 1)
+    let one = SiteRanges(extremes)
     ranges = ranges?.merged(with: one) ?? one
   }
 

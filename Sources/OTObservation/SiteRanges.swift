@@ -17,6 +17,13 @@ package struct SiteRanges: Sendable, Hashable {
     self.sampleCount = sampleCount
   }
 
+  /// The ranges of one sample.
+  init(_ sample: ChannelRanges) {
+    self.init(
+      extremes: sample, midpointSum: zip(sample.minima, sample.maxima).map { (Double($0) + Double($1)) / 2 },
+      sampleCount: 1)
+  }
+
   /// Channels of the site.
   package var channelCount: Int { midpointSum.count }
   /// The least value of each channel.

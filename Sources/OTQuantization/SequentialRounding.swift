@@ -48,8 +48,13 @@ package struct SequentialRounding: Sendable {
     self.threadCount = threadCount
     self.maximumByteCount = maximumByteCount
     order = Dictionary(uniqueKeysWithValues: graph.nodes.enumerated().map { ($1.name, $0) })
-    sites = graph.sites.filter { $0.consumers.contains { weights[$0]?.scheme != nil } }
+    sites = SequentialRounding.sites(of: graph, weights: weights)
     networkCount = weights.values.contains { $0.scheme != nil && $0.rounding.comparesWithFloat } ? 2 : 1
+  }
+
+  /// The sites of a graph whose weights are quantized, in the order in which they are rounded.
+  package static func sites(of graph: Graph, weights: [String: WeightPlan]) -> [Site] {
+    graph.sites.filter { $0.consumers.contains { weights[$0]?.scheme != nil } }
   }
 
   /// The rule of a site's weights.
@@ -94,9 +99,10 @@ package struct SequentialRounding: Sendable {
 
   /// Memory in bytes that samples of these lengths take where there is enough.
   ///
+  /// - Parameter sites: those that are rounded, by their places; nil: all.
   /// - Throws: as executors throw.
-  package func byteCount(lengths: [Int]) throws -> Int {
-    try most(lengths) { executor, pass, room, lengths in
+  package func byteCount(lengths: [Int], sites: [Int]? = nil) throws -> Int {
+    try most(lengths, sites: sites) { executor, pass, room, lengths in
       let values = pass.given.nodes.reduce(0) { $0 + (graph.channelCount(of: $1) ?? 0) * lengths.reduce(0, +) * 4 }
       // Of the float network all values wait while the other is run.
       let waiting = pass.kept.reduce(0) { $0 + (graph.channelCount(of: $1) ?? 0) * lengths.reduce(0, +) * 4 }
@@ -106,21 +112,44 @@ package struct SequentialRounding: Sendable {
     }
   }
 
+  /// The first of each kind of these sites: of as many channels, and weights of as many rows. Layers repeat them, and
+  /// experts do many times.
+  package func kinds(of range: Range<Int>) -> [Int] {
+    var seen: Set<[Int]> = []
+    return range.filter { index in
+      let uses = sites[index].consumers.flatMap(graph.parameterUses(of:)).filter { $0.role == .weight }
+      return seen.insert([sites[index].size] + uses.map(\.shape.rowCount)).inserted
+    }
+  }
+
+  /// Bytes of what the sites after one need of those before: values of the samples, and weights that these have not passed.
+  ///
+  /// - Parameter index: the site, by its place.
+  package func passedByteCount(after index: Int, tokenCount: Int) -> Int {
+    let channels = graph.frontier(at: sites[index]).reduce(0) { $0 + (graph.channelCount(of: $1) ?? 0) }
+    let weights = sites[index].consumers.flatMap(graph.parameterUses(of:)).filter { $0.role == .weight }
+      .reduce(0) { $0 + $1.shape.elementCount }
+    return (channels * tokenCount).multipliedChecked(by: 4 * networkCount)?.addingChecked(weights) ?? .max
+  }
+
   /// The most that passes to the sites take in bytes, each with what its site takes beside values.
   ///
   /// - Parameter byteCount: of a pass whose given values are named but not there, with the room that it has.
   private func most(
-    _ lengths: [Int],
+    _ lengths: [Int], sites chosen: [Int]? = nil,
     _ byteCount: (FloatExecutor, CalibrationPass, _ room: Int, _ lengths: [Int]) throws -> Int
   ) throws -> Int {
     let lengths = lengths.filter { $0 > 0 }
     let executor = try FloatExecutor(graph: graph, parameters: parameters, threadCount: 1)
     var most = 0
-    var given: [String] = []
-    for site in sites {
+    var before: (index: Int, kept: [String])?
+    for index in chosen ?? Array(sites.indices) {
+      let site = sites[index]
       var pass = pass(to: site, for: rule(site))
+      let given =
+        index == 0 ? [] : before?.index == index - 1 ? before?.kept ?? [] : graph.frontier(at: sites[index - 1])
       pass.given = KeptValues(given.reduce(into: [:]) { $0[$1] = [] })
-      given = pass.kept
+      before = (index, pass.kept)
       let count = try byteCount(executor, pass, room(at: site), lengths)
       most = max(most, count.addingChecked(self.byteCount(of: site)) ?? .max)
     }
@@ -148,33 +177,55 @@ package struct SequentialRounding: Sendable {
   package func run(
     _ samples: [TokenSequence], in folder: String, progress: Progress? = nil
   ) throws -> RoundedWeights {
+    var state = RoundingState()
+    return try run(samples, sites: sites.indices, from: &state, in: folder, progress: progress)
+  }
+
+  /// Rounds the weights of some sites.
+  ///
+  /// - Parameters:
+  ///   - range: the sites, by their places in `sites(of:weights:)`.
+  ///   - state: what rounding the sites before them has left; then what the sites after them need.
+  /// - Throws: as the run over all sites, and as what keeps the state throws.
+  package func run(
+    _ samples: [TokenSequence], sites range: Range<Int>, from state: inout RoundingState, in folder: String,
+    progress: Progress? = nil
+  ) throws -> RoundedWeights {
     try BLAS.load(threadCount: threadCount)
     let samples = samples.filter { !$0.tokenIDs.isEmpty }
     var rounded = RoundedWeights(in: try ScratchFile(in: folder))
-    var values = KeptValues()
-    var floatValues = KeptValues()
     // Weights in memory: of linears that have not been passed yet.
     var pending: [String: Pending] = [:]
+    for (linear, rows) in state.weights {
+      guard let use = graph.parameterUses(of: linear).first(where: { $0.role == .weight }),
+        let scheme = weights[linear]?.scheme(for: use.shape)
+      else { continue }
+      pending[linear] = Pending(
+        weight: try QuantizedWeight(rows, use.shape, scheme), shiftProduct: rows.shiftProduct)
+      if range.upperBound < sites.count { try rounded.add(rows, of: linear, scheme: scheme) }
+    }
+    state.weights = [:]
     let keptByteCount = keptByteCount(lengths: samples.map(\.tokenIDs.count))
-    try progress?(0, sites.count)
-    for (index, site) in sites.enumerated() {
+    try progress?(range.lowerBound, sites.count)
+    for index in range {
+      let site = sites[index]
       let rule = rule(site)
       let between: Calibrator.Progress = { _, _ in try progress?(index, sites.count) }
       var pass = pass(to: site, for: rule)
       let tokenCount = samples.reduce(0) { $0 + $1.tokenIDs.count }
       let byteCount = pass.kept.reduce(0) { $0 + (graph.channelCount(of: $1) ?? 0) * tokenCount * 4 }
       // Those before are in memory or in a file of their own until these are all there.
-      let isInFile = byteCount + values.byteCount > keptByteCount
+      let isInFile = byteCount + state.values.byteCount > keptByteCount
       if isInFile { pass.scratch = try ScratchFile(in: folder) }
       if networkCount > 1 {
         var floatPass = CalibrationPass([])
         floatPass.kept = pass.kept
         if isInFile { floatPass.scratch = try ScratchFile(in: folder) }
-        try advanceFloat(to: site, floatPass, samples, from: &floatValues, progress: between)
+        try advanceFloat(to: site, floatPass, samples, from: &state.floatValues, progress: between)
       }
       let observed = try advance(
-        to: site, pass, samples, from: &values, pending, comparingWith: rule.comparesWithFloat ? floatValues : nil,
-        progress: between)
+        to: site, pass, samples, from: &state.values, pending,
+        comparingWith: rule.comparesWithFloat ? state.floatValues : nil, progress: between)
       pending = pending.filter { order[$0.key, default: 0] > order[site.producer, default: 0] }
       if !rule.needs.isEmpty, observed.isEmpty { rounded.unreached.append(site.producer) }
       let rounding = try rule.fitted(to: consume observed)
@@ -185,13 +236,19 @@ package struct SequentialRounding: Sendable {
           rounding: graph.givesScores(use.node) ? rounding.unclipped : rounding, inputZero: use.inputZero,
           threadCount: threadCount
         ).quantizeAll(threadCount: threadCount)
-        if !rule.needs.isEmpty { try rounded.add(rows, of: use.node, scheme: scheme) }
+        // Those that another process will need are kept whatever their rule.
+        if !rule.needs.isEmpty || range.upperBound < sites.count {
+          try rounded.add(rows, of: use.node, scheme: scheme)
+        }
         if index < sites.count - 1 {
           pending[use.node] = Pending(
             weight: try QuantizedWeight(rows, use.shape, scheme), shiftProduct: rows.shiftProduct)
         }
       }
       try progress?(index + 1, sites.count)
+    }
+    for linear in pending.keys where range.upperBound < sites.count {
+      state.weights[linear] = try rounded.rows(of: linear)
     }
     return rounded
   }

@@ -11,6 +11,9 @@ package struct TokenLikelihood: Sendable {
   /// Nothing has been predicted yet.
   package init() {}
 
+  /// Losses that were measured before.
+  package init(losses: [Double]) { self.losses = losses }
+
   /// Adds a window: row i of `logits` `[tokens, vocabulary]` predicts token i + 1.
   ///
   /// Logarithms of sums of exponentials; terms are float32, sums float64.
@@ -61,6 +64,11 @@ package struct DistributionComparison: Sendable {
 
   /// Nothing has been compared yet.
   package init() {}
+
+  /// Tokens that were compared before.
+  package init(divergences: [Double], agreementCount: Int) {
+    (self.divergences, self.agreementCount) = (divergences, agreementCount)
+  }
 
   /// Adds the tokens of a sequence.
   ///

@@ -24,6 +24,13 @@ struct CalibrateCommand: ParsableCommand {
         otconvert calibrate llama/ --ids ids.safetensors -o stats.safetensors
         otconvert calibrate --merge one.safetensors two.safetensors \\
           -o stats.safetensors
+        otconvert calibrate llama/ --text pile.jsonl.zst -o stats.safetensors \\
+          --part 3 --of 8
+        otconvert calibrate --merge stats.safetensors.part-* -o stats.safetensors
+
+      With --of, this run takes its share of the samples and writes OUT.part-N; parts
+      that are merged give what one machine gives, bit for bit. In an array job of
+      Slurm, of as many tasks, --part can be left out.
       """)
 
   @Argument(help: "The checkpoint.", completion: .file()) var model: String?
@@ -35,6 +42,7 @@ struct CalibrateCommand: ParsableCommand {
   var merge: [String] = []
   @Option(name: .shortAndLong, help: ArgumentHelp("The file to write.", valueName: "file"), completion: .file())
   var output: String
+  @OptionGroup(title: "Parts") var share: ShareArguments
   @Option(help: ArgumentHelp("Model family, where config.json has no model_type.", valueName: "name"))
   var family: String?
   @Flag(help: "Replace the output if it exists.") var force = false
@@ -52,6 +60,7 @@ struct CalibrateCommand: ParsableCommand {
         throw ValidationError("--merge takes files of statistics alone.")
       }
       guard merge.count > 1 else { throw ValidationError("--merge needs two files or more.") }
+      guard !share.isGiven else { throw ValidationError("--merge needs no --part.") }
     }
     if let family, !Families.all.contains(where: { $0.name == family }) {
       throw ValidationError("--family must be one of \(Families.all.map { $0.name }.joined(separator: ", ")).")
@@ -60,23 +69,37 @@ struct CalibrateCommand: ParsableCommand {
 
   func run() throws {
     let start = Date()
+    let share = try self.share.share()
+    let output = share.map { "\(self.output).part-\($0.number)" } ?? self.output
     let statistics: ModelObservations
     var inputs = calibration.sampled.inputs + FileIdentity.all(merge)
     let source = try model.map { try SourceModel(path: $0, family: family) }
     inputs += source?.checkpoint.inputs ?? []
     // Before time goes into what cannot be written.
     try AtomicFile.check([output], force: force, inputs: inputs)
-    statistics = try source.map(measure) ?? merged()
-    try statistics.write(to: output, producer: Converter.producer, force: force, inputs: inputs)
-    try report(statistics, seconds: Date().timeIntervalSince(start))
+    statistics = try source.map { try measure($0, share) } ?? merged()
+    if let share {
+      try StatisticsPart(statistics, share)
+        .write(to: output, producer: Converter.producer, force: force, inputs: inputs)
+    } else {
+      try statistics.write(to: output, producer: Converter.producer, force: force, inputs: inputs)
+    }
+    try report(statistics, in: output, seconds: Date().timeIntervalSince(start))
   }
 
   private func merged() throws -> ModelObservations {
+    let parts = try merge.compactMap(StatisticsPart.init(path:))
+    if parts.count == merge.count { return try StatisticsPart.merged(parts) }
+    guard parts.isEmpty else {
+      throw Refusal(
+        "statistics-parts", "parts of one calibration and whole statistics are not put together at once",
+        file: merge[0], remedy: "merge the parts first")
+    }
     let first = try ModelObservations(path: merge[0])
     return try merge.dropFirst().reduce(first) { try $0.merged(with: ModelObservations(path: $1)) }
   }
 
-  private func measure(_ source: SourceModel) throws -> ModelObservations {
+  private func measure(_ source: SourceModel, _ share: WorkShare?) throws -> ModelObservations {
     let checkpoint = source.checkpoint
     checkpoint.warnings.forEach(messages.warn)
     let digests = SourceDigests(
@@ -85,7 +108,7 @@ struct CalibrateCommand: ParsableCommand {
     defer { digests.cancel() }
     let graph = try source.graph()
     let settings = calibration.settings(threadCount: threads.threads)
-    let samples = try self.samples(source, graph, settings)
+    var samples = try self.samples(source, graph, settings)
     if let text = samples.note { messages.warn(text) }
     do {
       try settings.check(samples)
@@ -93,9 +116,10 @@ struct CalibrateCommand: ParsableCommand {
       // Not refused: statistics of several runs are merged.
       messages.warn("\(refusal.message); 'convert' refuses these statistics unless they are merged with others")
     }
+    if let share { samples = try samples.part(share) }
     let progress = messages.progress("calibrating", unit: WorkStage.calibrating.unit)
     let statistics = try settings.run(
-      on: source, samples: samples, progress: progress.update)
+      on: source, samples: samples, kinds: share == nil ? [.ranges] : [.sampleRanges], progress: progress.update)
     let sources = try digests.records()
     try checkpoint.verifyUnchanged()
     return ModelObservations(
@@ -114,7 +138,7 @@ struct CalibrateCommand: ParsableCommand {
     return try settings.samples(tokenizer: tokenizer, graph: graph)
   }
 
-  private func report(_ statistics: ModelObservations, seconds: Double) throws {
+  private func report(_ statistics: ModelObservations, in output: String, seconds: Double) throws {
     let channelCount = statistics.sites.values.reduce(0) { $0 + ($1.channelCount ?? 0) }
     try messages.result(
       "\(output): \(statistics.sites.count) sites, \(channelCount) channels, \(statistics.sampleCount) samples, "

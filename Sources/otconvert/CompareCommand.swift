@@ -32,6 +32,10 @@ struct CompareCommand: ParsableCommand {
       Methods and settings are lists with commas; methods one after the other are joined
       by +: quarot+best.
 
+      With --of, this run makes its share of the rows; the same command without it then
+      puts the table together. In an array job of Slurm, of as many tasks, --part can be
+      left out.
+
       EXAMPLES
         otconvert compare smollm2/ -o compared --text wiki.test.txt --windows 10 \\
           --calibration-text wiki.valid.txt --methods osplus,outliertune,best \\
@@ -70,6 +74,7 @@ struct CompareCommand: ParsableCommand {
     help: ArgumentHelp("A JSON list of {name, byteCount or bitsPerWeight, kl}.", valueName: "file"),
     completion: .file())
   var peers: String?
+  @OptionGroup(title: "Parts") var share: ShareArguments
   @Flag(help: "Also measure every site alone: ranges, and errors of activation, weights and output.") var sites = false
   @Flag(help: "Keep the packed files, under files/ of the folder.") var keepFiles = false
   @OptionGroup var threads: ThreadArguments
@@ -96,7 +101,8 @@ struct CompareCommand: ParsableCommand {
     let subject = Comparison.Subject(
       source: source, windows: windows, tasks: tasks.compared, comparesSites: sites, threadCount: threads.threads
     )
-    let folder = try ComparisonFolder(path: output)
+    let share = try self.share.share()
+    let folder = try ComparisonFolder(path: output, part: share?.number)
     let comparison = try Comparison(
       subject, in: folder,
       conversion: .object([
@@ -104,7 +110,8 @@ struct CompareCommand: ParsableCommand {
         "options": .array(conversion.arguments.map { .string($0) }),
       ]),
       program: SHA256Digest.hex(of: MappedFile(path: Bundle.main.executablePath ?? CommandLine.arguments[0])))
-    let rows = try rows()
+    let all = try rows()
+    let rows = share.map { share in all.indices.filter { $0 % share.count == share.number - 1 }.map { all[$0] } } ?? all
     func complete(_ result: ComparisonRecord) -> ComparisonRecord {
       var result = result
       result.peers = others
@@ -118,13 +125,13 @@ struct CompareCommand: ParsableCommand {
         rows, keepsFiles: keepFiles, convert: { try convert($0, of: source, to: $1) },
         progress: { row, number, count in
           messages.note(row.map { "row \(number) of \(count): \($0.title) \($0.setting)" } ?? "the source")
-        }, publish: { try publish(complete($0), to: folder) }))
+        }, publish: { if share == nil { try publish(complete($0), to: folder) } }))
     let table = ComparisonTable(result)
     for (index, reason) in table.refusals.sorted(by: { $0.key < $1.key }) {
       messages.warn("\(table.rowName(index)): \(reason)")
     }
-    try messages.result(text(table), json: result.json)
-    guard result.hasFigures else {
+    try messages.result(text(table, isPart: share != nil), json: result.json)
+    guard result.hasFigures || rows.isEmpty else {
       throw Refusal("compare-no-rows", "no row could be had", file: model)
     }
   }
@@ -213,9 +220,10 @@ struct CompareCommand: ParsableCommand {
     try folder.write(ComparisonPage(result).text, to: "index.html")
   }
 
-  private func text(_ table: ComparisonTable) -> String {
+  private func text(_ table: ComparisonTable, isPart: Bool) -> String {
     var result = TextTable(table.columns.map { ($0.title, $0.isNumber ? .right : .left) })
     for row in table.rows { result.append(row.map(Refusal.printable)) }
+    if isPart { return result.text + "\n\nin \(Refusal.printable(output)): rows of this part" }
     return result.text + "\n\nin \(Refusal.printable(output)): index.html, table.md, results.json"
   }
 }

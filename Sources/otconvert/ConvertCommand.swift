@@ -43,6 +43,11 @@ struct ConvertCommand: ParsableCommand {
   @Option(
     help: ArgumentHelp("The part, from 1. [default: the task of an array job of Slurm]", valueName: "N"))
   var part: Int?
+  @Option(
+    help: ArgumentHelp(
+      "Where weights are rounded by text: how long a part waits for the one before it. [default: 0]",
+      valueName: "minutes"))
+  var wait: Int?
   @OptionGroup(title: "Conversion") var conversion: ConversionArguments
   @OptionGroup(title: "Calibration") var calibration: CalibrationArguments
   @OptionGroup(title: "Requirements") var gate: GateArguments
@@ -58,11 +63,15 @@ struct ConvertCommand: ParsableCommand {
   func validate() throws {
     guard plan == nil else {
       guard input == nil, output == nil, isPlain else {
-        throw ValidationError("--plan has all that is to be known: beside it go --part, --threads and --force alone.")
+        throw ValidationError(
+          "--plan has all that is to be known: beside it go --part, --wait, --threads, --max-memory and --force alone.")
+      }
+      guard (0...1_000_000).contains(wait ?? 0) else {
+        throw ValidationError("--wait must be 0 to 1000000.")
       }
       return
     }
-    guard part == nil else { throw ValidationError("--part needs --plan.") }
+    guard part == nil, wait == nil else { throw ValidationError("--part and --wait need --plan.") }
     guard input != nil, output != nil else { throw ValidationError("Give the checkpoint and the file to write.") }
     try validated {
       try options.check()
@@ -74,11 +83,14 @@ struct ConvertCommand: ParsableCommand {
   private var isPlain: Bool {
     var plain = ConvertOptions()
     (plain.replacesOutput, plain.threadCount) = (force, threads.threads)
+    plain.maximumByteCount = calibration.sampling.maxMemory?.value
     return options == plain
   }
 
   private func makePart(of plan: String) throws {
-    let work = try PartWork(plan, part: part, force: force, threadCount: threads.threads)
+    let work = try PartWork(
+      plan, part: part, force: force, threadCount: threads.threads,
+      maximumByteCount: calibration.sampling.maxMemory?.value, waitSeconds: (wait ?? 0) * 60)
     let outcome = try work.run(messages.observer)
     try messages.result(
       "\(outcome.path): part \(outcome.number) of \(outcome.count), \(fixed(outcome.seconds, 2)) s",

@@ -34,9 +34,15 @@ struct EvalCommand: ParsableCommand {
         otconvert eval bert.otq --ids pairs.safetensors --hidden-out hidden.safetensors
         otconvert eval model.otq --task piqa --data piqa.jsonl --against model/
         otconvert eval model.otq --task multiple_choice --data questions.jsonl
+        otconvert eval model.otq --text wiki.test.txt -o eval.json --part 3 --of 8
+        otconvert eval --merge eval.json.part-*
+
+      With --of, this run takes its share of the windows and writes OUT.part-N; parts
+      that are merged give the figures of one machine, bit for bit. In an array job of
+      Slurm, of as many tasks, --part can be left out.
       """)
 
-  @Argument(help: "An .otq file or a checkpoint.", completion: .file()) var model: String
+  @Argument(help: "An .otq file or a checkpoint.", completion: .file()) var model: String?
   @OptionGroup var measuring: MeasuringArguments
   @Option(help: ArgumentHelp("A task to do: see above.", valueName: "name")) var task: String?
   @Option(
@@ -75,13 +81,33 @@ struct EvalCommand: ParsableCommand {
       valueName: "model"),
     completion: .file())
   var against: String?
+  @OptionGroup(title: "Parts") var share: ShareArguments
+  @Option(
+    name: .shortAndLong, help: ArgumentHelp("With --of: the file whose part is written.", valueName: "file"),
+    completion: .file())
+  var output: String?
+  @Option(
+    parsing: .upToNextOption, help: ArgumentHelp("Parts of one evaluation, to be put together.", valueName: "file"),
+    completion: .file())
+  var merge: [String] = []
   @Flag(help: "Replace the files to write where they exist.") var force = false
   @OptionGroup var attention: AttentionArguments
   @OptionGroup var threads: ThreadArguments
   @OptionGroup var messages: OutputArguments
 
   mutating func validate() throws {
+    guard merge.isEmpty else {
+      guard model == nil, !measuring.input.isGiven, task == nil, !share.isGiven, output == nil else {
+        throw ValidationError("--merge takes parts of evaluations alone.")
+      }
+      return
+    }
+    guard model != nil else { throw ValidationError("Missing the model, or --merge with parts.") }
     try validated { try options.check() }
+    guard share.isGiven == (output != nil) else { throw ValidationError("--of and -o need each other.") }
+    guard !share.isGiven || outputs.isEmpty && task == nil else {
+      throw ValidationError("Parts are of windows alone: --of does not go with --task or the outputs of windows.")
+    }
     guard task != nil || itemsOut == nil else { throw ValidationError("--items-out needs --task.") }
     guard task == nil || logitsOut == nil && hiddenOut == nil && pooledOut == nil else {
       throw ValidationError("The outputs of windows do not go with --task.")
@@ -95,6 +121,10 @@ struct EvalCommand: ParsableCommand {
   }
 
   func run() throws {
+    guard let model else {
+      let figures = try EvaluationPart.merged(merge.map(EvaluationPart.init(path:)))
+      return try messages.result(figures.text, json: figures.json)
+    }
     // Before models are opened.
     let task = try options.evaluatedTask
     let file = try ModelFile(path: model)
@@ -109,23 +139,48 @@ struct EvalCommand: ParsableCommand {
       return try report.run(
         file, against: other, threadCount: threads.threads, attentionBits: attention.quantizeAttention)
     }
+    if let output, let share = try self.share.share() {
+      return try runPart(share, of: output, file, against: other, inputs: inputs)
+    }
     let files = outputs
     // Before time goes into what cannot be written.
     if !files.isEmpty { try AtomicFile.check(files.map(\.path), force: force, inputs: inputs) }
-    let model = try LanguageModel(
+    let loaded = try LanguageModel(
       file, threadCount: threads.threads, attentionBits: attention.quantizeAttention)
     let reference = try other.map { try LanguageModel($0, threadCount: threads.threads) }
     var writers: [EvaluationFile] = []
     let evaluation = try options.evaluation(
-      of: model, against: reference, nodes: files.map { try $0.value.node(of: model) }, messages.observer
+      of: loaded, against: reference, nodes: files.map { try $0.value.node(of: loaded) }, messages.observer
     ) { tokens in
       writers = try files.map {
-        try EvaluationFile($0.value, to: $0.path, of: model, on: tokens, force: force, inputs: inputs)
+        try EvaluationFile($0.value, to: $0.path, of: loaded, on: tokens, force: force, inputs: inputs)
       }
       return { values in for file in writers.indices { try writers[file].add(values) } }
     }
     for file in writers.indices { try writers[file].commit() }
-    try messages.result(evaluation.text, json: evaluation.json)
+    try messages.result(evaluation.figures.text, json: evaluation.figures.json)
+  }
+
+  /// Runs a share of the windows, and writes what it gives.
+  private func runPart(
+    _ share: WorkShare, of output: String, _ file: ModelFile, against other: ModelFile?, inputs: [FileIdentity]
+  ) throws {
+    let path = "\(output).part-\(share.number)"
+    try AtomicFile.check([path], force: force, inputs: inputs)
+    let model = try LanguageModel(file, threadCount: threads.threads, attentionBits: attention.quantizeAttention)
+    let reference = try other.map { try LanguageModel($0, threadCount: threads.threads) }
+    var options = self.options
+    options.share = share
+    var identity = ""
+    let evaluation = try options.evaluation(of: model, against: reference, messages.observer) { tokens in
+      identity = try tokens.identity(
+        of: inputs.map(\.byteCount).sorted() + [attention.quantizeAttention ?? 0])
+      return { _ in }
+    }
+    try EvaluationPart(evaluation.figures, identity: identity, share)
+      .write(to: path, force: force, inputs: inputs)
+    try messages.result(
+      "\(path): part \(share.number) of \(share.count)\n\(evaluation.figures.text)", json: evaluation.figures.json)
   }
 
   /// The files to write.

@@ -25,7 +25,9 @@ struct PlanCommand: ParsableCommand {
       goes to -o, and beside it what was decided, for which a method may have to
       calibrate. Each part is made by 'convert --plan PLAN --part N', and 'merge
       --plan PLAN' puts them together. In an array job of Slurm, of as many tasks,
-      --part can be left out. Weights are rounded to nearest.
+      --part can be left out. Where weights are rounded by text (gptq, clip), each
+      part goes on from the values that the one before leaves: they are made one
+      after the other.
 
         otconvert plan llama/ llama.otq --bits 6 --rounding nearest --parts 8 -o plan.json
       """)
@@ -44,7 +46,7 @@ struct PlanCommand: ParsableCommand {
 
   /// Memory of a conversion beside the mapped source: blocks in flight, the
   /// index and the program itself, as measured.
-  private static let conversionByteCount = 100_000_000
+  static let conversionByteCount = 100_000_000
 
   func validate() throws {
     guard [output == nil, parts == nil, plan == nil].allSatisfy({ $0 == (parts == nil) }), parts != nil || !force else {
@@ -199,7 +201,7 @@ struct PlanCommand: ParsableCommand {
   }
 
   /// Two figures are all that an estimate has.
-  private static func text(seconds: Double) -> String {
+  static func text(seconds: Double) -> String {
     seconds < 100
       ? "about \(fixed(seconds, seconds < 10 ? 1 : 0)) s" : "about \(fixed(seconds / 60, seconds < 600 ? 1 : 0)) min"
   }

@@ -1,4 +1,5 @@
 import ArgumentParser
+import OTFoundation
 import OTQ
 import OTVerify
 
@@ -32,6 +33,13 @@ struct VerifyCommand: ParsableCommand {
       where tolerance.json is, say,
         {"minimumSqnrDecibels": {"6": 25},
          "model": {"maximumPerplexityRatio": 1.02}}
+
+      With --of, this run compares its share of the weights and writes OUT.part-N; all
+      parts that are merged give the result of one machine. In an array job of Slurm,
+      of as many tasks, --part can be left out.
+
+        otconvert verify model.otq --reference model/ -o verify.json --part 3 --of 8
+        otconvert verify model.otq --reference model/ --merge verify.json.part-*
       """)
 
   @Argument(help: "The .otq file.", completion: .file()) var input: String
@@ -50,22 +58,40 @@ struct VerifyCommand: ParsableCommand {
   var report: String?
   @Option(help: ArgumentHelp("Write the result for CI, as JUnit does.", valueName: "file"), completion: .file())
   var junit: String?
-  @Flag(help: "Replace the files of --report and --junit if they exist.") var force = false
+  @OptionGroup(title: "Parts") var share: ShareArguments
+  @Option(
+    name: .shortAndLong, help: ArgumentHelp("With --of: the file whose part is written.", valueName: "file"),
+    completion: .file())
+  var output: String?
+  @Option(
+    parsing: .upToNextOption,
+    help: ArgumentHelp("Parts of the comparison of weights, to be put together.", valueName: "file"),
+    completion: .file())
+  var merge: [String] = []
+  @Flag(help: "Replace the files to write if they exist.") var force = false
   @OptionGroup var threads: ThreadArguments
   @OptionGroup var messages: OutputArguments
 
-  func validate() throws { try validated { try options.check(hasReference: reference != nil) } }
+  func validate() throws {
+    var options = self.options
+    // Which part it is, the environment may say.
+    options.share = share.of.flatMap { WorkShare(share.part ?? 1, of: $0) }
+    try validated { try options.check(hasReference: reference != nil) }
+  }
 
   private var options: VerifyOptions {
     var options = VerifyOptions()
     (options.level, options.tolerance, options.text) = (level, tolerance, text.sampled)
     (options.report, options.junit, options.replacesOutput) = (report, junit, force)
     options.tasks = tasks.compared
+    (options.part, options.merged) = (output, merge)
     options.threadCount = threads.threads
     return options
   }
 
   func run() throws {
+    var options = self.options
+    options.share = try self.share.share()
     let work = try VerifyWork(input, reference: reference, options)
     guard let result = try work.run(messages.observer), let reference else {
       return try messages.result(

@@ -36,6 +36,51 @@ private enum PackedMethod {
     return target
   }
 
+  /// Parts of a calibration, put together in any order, are the bytes that one machine writes.
+  @Test(arguments: [("opt-mini", 1), ("opt-mini", 3), ("llama-mini", 4)])
+  func partsAreThoseOfOneMachine(_ name: String, _ count: Int) throws {
+    try withTemporaryFolder { folder in
+      // So much that there are groups of 512 tokens for all parts.
+      let text = try Self.writeText(folder, 150)
+      func calibrate(_ output: String, _ more: [String], environment: [String: String] = [:]) throws {
+        let arguments =
+          ["calibrate", Fixtures.path("models/" + name), "--text", text, "--samples", "20", "--length", "96", "-o"]
+          + [output] + more
+        let outcome = try Tool.finish(Tool.process(arguments, environment: environment))
+        #expect(outcome.status == 0, "\(outcome.errors)")
+      }
+      try calibrate(folder + "/one", [])
+      for part in 1...count {
+        // As a task of an array job, the last.
+        let task = [
+          "SLURM_ARRAY_TASK_ID": "\(part - 1)", "SLURM_ARRAY_TASK_MIN": "0", "SLURM_ARRAY_TASK_COUNT": "\(count)",
+        ]
+        try calibrate(
+          folder + "/all", ["--of", "\(count)", "--threads", "\(part)"] + (part < count ? ["--part", "\(part)"] : []),
+          environment: part < count ? [:] : task)
+      }
+      let parts = (1...count).reversed().map { folder + "/all.part-\($0)" }
+      func merge(_ files: [String]) throws -> Tool.Outcome {
+        try Tool.finish(Tool.process(["calibrate", "--merge"] + files + ["-o", folder + "/all", "--force"]))
+      }
+      let merged = try merge(parts + (count == 1 ? parts : []))
+      guard count > 1 else {
+        #expect(merged.status == 1 && merged.errors.contains("[merge-part]"), "\(merged.errors)")
+        return
+      }
+      #expect(merged.status == 0, "\(merged.errors)")
+      #expect(try contents(folder + "/all") == contents(folder + "/one"))
+      let missing = try merge(Array(parts.dropLast()))
+      #expect(missing.status == 1 && missing.errors.contains("[merge-part-missing]"), "\(missing.errors)")
+      let mixed = try merge(parts + [folder + "/one"])
+      #expect(mixed.status == 1 && mixed.errors.contains("[statistics-parts]"), "\(mixed.errors)")
+      // A part is no statistics.
+      let used = try Tool.run(
+        "convert", Fixtures.path("models/" + name), folder + "/m.otq", "--statistics", parts[0])
+      #expect(used.status == 1 && used.errors.contains("[statistics-format]"), "\(used.errors)")
+    }
+  }
+
   @Test func statisticsOfTheFixtureConvertLikeTheReferencesFiles() throws {
     try withTemporaryFolder { folder in
       let goldens = Self.model + "/goldens.safetensors"

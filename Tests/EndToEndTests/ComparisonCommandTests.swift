@@ -91,6 +91,42 @@ import _OTTestSupport
     }
   }
 
+  /// Parts make rows beside each other; the same command without one makes none, and puts the table together.
+  @Test func partsMakeTheRows() throws {
+    try withTemporaryFolder { folder in
+      let options = ["--methods", "per-token", "--settings", "w8a8,w6a8,w4a8"]
+      let shared = folder + "/shared"
+      let processes = [["--part", "1"], []].map { part in
+        Tool.process(
+          Self.arguments(shared, options + part + ["--of", "2", "--quiet"]),
+          environment: ["SLURM_ARRAY_TASK_ID": "2", "SLURM_ARRAY_TASK_COUNT": "2"])
+      }
+      for process in processes { try process.run() }
+      for process in processes {
+        process.waitUntilExit()
+        #expect(process.terminationStatus == 0)
+      }
+      #expect(!FileManager.default.fileExists(atPath: shared + "/index.html"))
+      let rows = try FileManager.default.contentsOfDirectory(atPath: shared + "/rows").sorted()
+      #expect(rows.count == 4)
+      for path in [shared, folder + "/one"] {
+        let outcome = try Tool.finish(Tool.process(Self.arguments(path, options)))
+        #expect(outcome.status == 0, "\(outcome.errors)")
+        #expect(outcome.errors.contains("row 1") == (path != shared), "\(outcome.errors)")
+      }
+      #expect(try FileManager.default.contentsOfDirectory(atPath: shared + "/rows").sorted() == rows)
+      let (parts, one) = (try Self.results(shared), try Self.results(folder + "/one"))
+      #expect(parts.count == 3 && one.count == 3)
+      for (part, row) in zip(parts, one) {
+        for figure in ["byteCount", "perplexity", "klMean", "kl99thPercentile", "top1Agreement"] {
+          #expect(part["figures"]?[figure] == row["figures"]?[figure], "\(figure)")
+        }
+      }
+      let wrong = try Tool.finish(Tool.process(Self.arguments(shared, options + ["--part", "3", "--of", "2"])))
+      #expect(wrong.status == 64)
+    }
+  }
+
   @Test func whatCannotBeHadIsARow() throws {
     try withTemporaryFolder { folder in
       var outcome = try Self.compare(

@@ -51,6 +51,44 @@ import _OTTestSupport
     }
   }
 
+  /// Parts put together, in any order, are the report of one machine but for its speed.
+  @Test(arguments: [1, 2, 3]) func partsAreThoseOfOneMachine(_ count: Int) throws {
+    try withTemporaryFolder { folder in
+      let file = try Self.packed(folder)
+      let options = [
+        "eval", file, "--ids", Self.goldens, "--tensor", "test_ids", "--context", "64", "--against", Self.model,
+      ]
+      func json(_ arguments: [String]) throws -> JSONObject {
+        let outcome = try Tool.finish(Tool.process(arguments + ["--json"]))
+        #expect(outcome.status == 0, "\(outcome.errors)")
+        var json = try #require(try JSONValue.parse(outcome.output).object)
+        (json["seconds"], json["tokensPerSecond"]) = (nil, nil)
+        return json
+      }
+      let one = try json(options + ["--windows", "5"])
+      let record = folder + "/eval.json"
+      for part in 1...count {
+        _ = try json(options + ["--windows", "5", "-o", record, "--part", "\(part)", "--of", "\(count)"])
+      }
+      let parts = (1...count).reversed().map { record + ".part-\($0)" }
+      #expect(try json(["eval", "--merge"] + parts) == one)
+      func refused(_ rule: String, _ files: [String]) throws {
+        let outcome = try Tool.finish(Tool.process(["eval", "--merge"] + files))
+        #expect(outcome.status == 1 && outcome.errors.contains("[\(rule)]"), "\(outcome.errors)")
+      }
+      try refused("merge-part", parts + [parts[0]])
+      try refused("evaluation-part", [Self.model + "/config.json"])
+      guard count > 1 else { return }
+      try refused("merge-part-missing", Array(parts.dropFirst()))
+      // Of other windows.
+      _ = try json(options + ["--windows", "6", "-o", record, "--part", "1", "--of", "\(count)", "--force"])
+      try refused("merge-other-plan", parts)
+      for wrong in [["--of", "2"], ["-o", record], ["--part", "1", "-o", record]] {
+        #expect(try Tool.finish(Tool.process(options + wrong)).status == 64)
+      }
+    }
+  }
+
   /// Texts under another name are the same texts, for calibrating and for measuring.
   @Test func textsUnderAnotherField() throws {
     try withTemporaryFolder { folder in

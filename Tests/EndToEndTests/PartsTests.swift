@@ -1,12 +1,17 @@
 import Foundation
+import OTCheckpoint
 import OTFoundation
+import OTJSON
+import OTTensor
 import Testing
 import _OTTestSupport
 
 /// A conversion in parts gives the bytes of one by one machine, or says what is wrong.
 @Suite struct PartsTests {
-  /// The model, the options, the number of parts, and the environment of one of Slurm's tasks where it has some.
-  private static func check(_ model: String, _ options: [String], _ count: Int) throws {
+  /// The model, the options, the number of parts, and whether one part goes on from what another leaves.
+  private static func check(
+    _ model: String, _ options: [String], _ count: Int, isSequential: Bool = false
+  ) throws {
     try withTemporaryFolder { folder in
       let (whole, output, plan) = (folder + "/whole.otq", folder + "/m.otq", folder + "/plan.json")
       func succeed(_ arguments: [String]) throws {
@@ -16,8 +21,8 @@ import _OTTestSupport
       try succeed(["convert", model, whole] + options)
       try succeed(["plan", model, output, "--parts", "\(count)", "-o", plan] + options)
       #expect(!FileManager.default.fileExists(atPath: output))
-      // In any order, and with any number of threads.
-      for part in (1...count).reversed() {
+      // In any order, where one is not given, and with any number of threads.
+      for part in isSequential ? Array(1...count) : (1...count).reversed() {
         try succeed(["convert", "--plan", plan, "--part", "\(part)", "--threads", "\(1 + part % 3)"])
       }
       try succeed(["merge", "--plan", plan])
@@ -62,6 +67,137 @@ import _OTTestSupport
     try withTemporaryFolder { folder in
       try SmallModels.make("unknown-type", at: folder + "/m")
       try Self.check(folder + "/m", ["--weights-only"], 4)
+    }
+  }
+
+  // MARK: Rounding by text
+
+  @Test(arguments: [1, 2, 3, 7], ["zstd", "none"]) func ofTheDefault(_ count: Int, _ storage: String) throws {
+    try Self.check(
+      Fixture.llama.folder, Self.samples + ["--bits", "6", "--compression", storage], count, isSequential: true)
+  }
+
+  @Test(arguments: [
+    ["--rounding", "gptq,drift=0.5"], ["--rounding", "clip", "--group-size", "32"],
+    ["--method", "smoothquant", "--rounding", "gptq", "--weight-scheme", "asymmetric"],
+    ["--method", "quarot", "--rounding", "gptq"], ["--per-tensor", "--rounding", "gptq"], ["--budget", "5bpw"],
+    ["--bits-for", "o_proj=8", "--exclude", "layers\\.0\\.mlp", "--bits", "4", "--effort", "thorough"],
+  ])
+  func ofRoundingByText(_ options: [String]) throws {
+    try Self.check(Fixture.llama.folder, options + Self.samples, 4, isSequential: true)
+  }
+
+  /// Biases that take up shifts, experts that no token reaches, and values that no memory has room for.
+  @Test func ofOtherModelsRoundedByText() throws {
+    try Self.check(
+      Fixture.opt.folder, Self.samples + ["--method", "osplus", "--rounding", "gptq"], 3, isSequential: true)
+    try withTemporaryFolder { folder in
+      let ids = folder + "/ids.safetensors"
+      let shape = try #require(Shape([6, 24]))
+      var writer = try SafetensorsWriter(
+        path: ids, entries: [.init(name: "input_ids", elementType: .i64, shape: shape)])
+      let tokens = (0..<Int64(144)).map { $0 * $0 * 31 % 127 }
+      try tokens.withUnsafeBytes { try writer.append($0) }
+      try writer.commit()
+      for family in ["mixtral", "deepseek3"] {
+        try Self.check(
+          Fixtures.path("models/families/" + family), ["--ids", ids, "--rounding", "gptq"], 3, isSequential: true)
+      }
+    }
+  }
+
+  /// Each part goes on from the one before it, and says so where that is not there.
+  @Test func partsWaitForTheOneBefore() throws {
+    try withTemporaryFolder { folder in
+      try SmallModels.make("plain", at: folder + "/m")
+      let plan = ["plan", "m", "m.otq", "--parts", "3", "-o", "plan.json"] + Self.samples
+      let process = Tool.process(plan)
+      process.currentDirectoryURL = URL(fileURLWithPath: folder)
+      let planned = try Tool.finish(process)
+      #expect(planned.status == 0 && planned.output.contains("one after the other"), "\(planned.errors)")
+      try Self.run(folder, "part-waits", "convert", "--plan", "plan.json", "--part", "2")
+      // The second waits in the background until the first has left its values.
+      let waiting = Tool.process(["convert", "--plan", folder + "/plan.json", "--part", "2", "--wait", "5"])
+      try waiting.run()
+      try Self.run(folder, nil, "convert", "--plan", "plan.json", "--part", "1")
+      waiting.waitUntilExit()
+      #expect(waiting.terminationStatus == 0)
+      // What it left has a changed byte, and then is of another plan.
+      let values = folder + "/m.otq.part-2.values"
+      let bytes = try contents(values)
+      var changed = bytes
+      changed[bytes.count - 1] ^= 1
+      try changed.write(to: URL(fileURLWithPath: values))
+      try Self.run(folder, "part-values", "convert", "--plan", "plan.json", "--part", "3")
+      try bytes.write(to: URL(fileURLWithPath: values))
+      try Self.run(folder, nil, "convert", "--plan", "plan.json", "--part", "3")
+      try Self.run(folder, nil, "merge", "--plan", "plan.json")
+      let other = plan + ["--bits", "6", "--force"]
+      let again = Tool.process(other)
+      again.currentDirectoryURL = URL(fileURLWithPath: folder)
+      #expect(try Tool.finish(again).status == 0)
+      let refused = try Tool.run("convert", "--plan", folder + "/plan.json", "--part", "2", "--force")
+      #expect(refused.status == 1 && refused.errors.contains("[part-waits]"), "\(refused.errors)")
+      #expect(refused.errors.contains("--part 1"))
+    }
+  }
+
+  /// What is foretold of a part is what it reads, writes and leaves.
+  @Test func aPlanTellsWhatPartsTake() throws {
+    try withTemporaryFolder { folder in
+      try SmallModels.make("plain", at: folder + "/m")
+      let process = Tool.process(
+        ["plan", "m", "m.otq", "--parts", "3", "-o", "plan.json", "--json", "--compression", "none"] + Self.samples)
+      process.currentDirectoryURL = URL(fileURLWithPath: folder)
+      let json = try JSONValue.parse(try Tool.finish(process).output)
+      let parts = try #require(json["parts"]?.array)
+      #expect(json["isSequential"]?.bool == true && parts.count == 3)
+      #expect(parts[2]["passedByteCount"]?.integer == 0)
+      for (index, part) in parts.enumerated() {
+        try Self.run(folder, nil, "convert", "--plan", "plan.json", "--part", "\(index + 1)")
+        let seconds = try #require(part["processorSeconds"]?.double)
+        #expect(seconds > 0 && part["memoryByteCount"]?.integer ?? 0 > 100_000_000)
+        func isClose(_ key: String, to path: String) throws -> Bool {
+          let size = Double(try contents(folder + path).count)
+          return abs(Double(part[key]?.integer ?? 0) / size - 1) < 0.2
+        }
+        // The first has the tokenizer, too.
+        if index > 0 { #expect(try isClose("estimatedByteCount", to: "/m.otq.part-\(index + 1)")) }
+        if index < 2 { #expect(try isClose("passedByteCount", to: "/m.otq.part-\(index + 1).values")) }
+      }
+      let read = parts.compactMap { $0["sourceByteCount"]?.integer }.reduce(0, +)
+      #expect(abs(read - (try contents(folder + "/m/model.safetensors").count)) < 50_000)
+    }
+  }
+
+  /// A part that went on from values that the one before it does not leave any more.
+  @Test func partsAreOfOneRounding() throws {
+    try withTemporaryFolder { folder in
+      try SmallModels.make("plain", at: folder + "/m")
+      let text = folder + "/text.txt"
+      func write(_ word: String) throws {
+        try String(repeating: "The \(word) went to the sea and came back again. ", count: 200)
+          .write(toFile: text, atomically: true, encoding: .utf8)
+      }
+      try write("king")
+      try Self.run(
+        folder, nil, "plan", "m", "m.otq", "--parts", "2", "-o", "plan.json", "--text", "text.txt", "--samples", "2",
+        "--length", "64")
+      try write("ship")
+      try Self.run(folder, "plan-differs", "convert", "--plan", "plan.json", "--part", "1")
+      try write("king")
+      for part in ["1", "2"] { try Self.run(folder, nil, "convert", "--plan", "plan.json", "--part", part) }
+      // The first part again, from a model whose first weights differ: its values are others.
+      let model = folder + "/m/model.safetensors"
+      let bytes = try contents(model)
+      var changed = bytes
+      let middle = bytes.count / 2
+      for index in stride(from: middle, to: middle + 4096, by: 64) { changed[index] ^= 1 }
+      try FileManager.default.removeItem(atPath: model)
+      try changed.write(to: URL(fileURLWithPath: model))
+      try Self.run(folder, nil, "convert", "--plan", "plan.json", "--part", "1", "--force")
+      let merged = try Tool.run("merge", "--plan", folder + "/plan.json")
+      #expect(merged.status == 1 && merged.errors.contains("[merge-"), "\(merged.errors)")
     }
   }
 
@@ -202,14 +338,9 @@ import _OTTestSupport
       ["convert", "--plan", "p", "--bits", "6"], ["plan", model, "--parts", "2"], ["plan", model, "o"],
       ["plan", model, "o", "--parts", "0", "-o", "p"], ["merge"],
       ["plan", model, "o", "--parts", "2", "-o", "p", "--require", "kl<=1"],
+      ["convert", model, "o", "--wait", "1"], ["convert", "--plan", "p", "--wait", "-1"],
     ] {
       #expect(try Tool.finish(Tool.process(arguments)).status == 64, "\(arguments)")
-    }
-    try withTemporaryFolder { folder in
-      let rounded = try Tool.run(
-        "plan", model, folder + "/o", "--parts", "2", "-o", folder + "/p", "--rounding", "gptq")
-      #expect(rounded.status == 1 && rounded.errors.contains("[plan-rounding]"), "\(rounded.errors)")
-      #expect(rounded.errors.contains("--rounding nearest"))
     }
   }
 }

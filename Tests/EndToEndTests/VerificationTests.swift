@@ -49,6 +49,51 @@ import _OTTestSupport
   }
 
   /// Half a step is far less than GPTQ's own errors and passes beside them, but nothing makes up for it.
+  /// Parts put together, in any order, are the result of one machine, also where the file has faults.
+  @Test(arguments: [1, 2, 5, 200]) func partsAreThoseOfOneMachine(_ count: Int) throws {
+    try withPackedModel { folder, packed in
+      let record = folder + "/verify.json"
+      let options = ["verify", packed, "--reference", folder]
+      func check() throws {
+        let one = try Tool.finish(Tool.process(options + ["--json"]))
+        let numbers = count < 10 ? Array(1...count) : [1, 77, count]
+        for part in numbers {
+          let made = try Tool.finish(
+            Tool.process(options + ["-o", record, "--part", "\(part)", "--of", "\(count)", "--force"]))
+          #expect(made.status <= one.status, "\(made.errors)")
+        }
+        let parts = numbers.reversed().map { "\(record).part-\($0)" }
+        let merged = try Tool.finish(Tool.process(options + ["--json", "--merge"] + parts))
+        guard numbers.count == count else {
+          #expect(merged.status == 1 && merged.errors.contains("[merge-part-missing]"), "\(merged.errors)")
+          return
+        }
+        #expect(merged.status == one.status && merged.output == one.output, "\(merged.errors)")
+      }
+      try check()
+      let report = folder + "/report.html"
+      let parts = (1...min(count, 5)).map { "\(record).part-\($0)" }
+      if count < 10 {
+        let page = try Tool.finish(Tool.process(options + ["--report", report, "--merge"] + parts))
+        #expect(page.status == 0 && FileManager.default.fileExists(atPath: report), "\(page.errors)")
+      }
+      // A changed weight, and a tensor that the source does not have.
+      var file = try contents(folder + "/model.safetensors")
+      let range = try range(of: "model.decoder.layers.2.fc1.weight", in: file)
+      let middle = range.lowerBound + range.count / 4 * 2
+      file.replaceSubrange(middle..<middle + 2, with: [0x00, 0x40])
+      try file.write(to: URL(fileURLWithPath: folder + "/model.safetensors"))
+      try check()
+      // Of another file.
+      #expect(try Tool.run(folder, packed, "--bits", "8", "--force").status == 0)
+      let other = try Tool.finish(Tool.process(options + ["--merge"] + parts.prefix(1)))
+      #expect(other.status == 1 && other.errors.contains("[merge-other-plan]"), "\(other.errors)")
+      for wrong in [["--of", "2"], ["-o", record], ["--of", "2", "-o", record, "--level", "layers"]] {
+        #expect(try Tool.finish(Tool.process(options + wrong)).status == 64, "\(wrong)")
+      }
+    }
+  }
+
   @Test func aWeightThatLosesMoreThanTheNearestIsNamed() throws {
     try withPackedModel(hasTokenizer: true) { folder, packed in
       let limits = folder + "/limits.json"

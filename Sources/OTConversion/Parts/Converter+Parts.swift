@@ -7,11 +7,15 @@ import OTModel
 extension Converter {
   /// Writes one of the parts of a plan: an `.otq` file of its tensors alone, which `PartMerge` takes.
   ///
-  /// - Parameter part: its number, from 0.
+  /// - Parameters:
+  ///   - part: its number, from 0.
+  ///   - rounding: what its rounding went on from and left, where its weights are rounded by text.
   /// - Throws: as `run(to:)`; `Refusal` with rule `plan-differs` or `plan-source-changed` where the plan is of
   ///   something else than this conversion.
   @discardableResult
-  package func run(part: Int, of parted: PartedPlan, force: Bool, progress: Progress? = nil) throws -> Outcome {
+  package func run(
+    part: Int, of parted: PartedPlan, rounding: PartRounding.Record? = nil, force: Bool, progress: Progress? = nil
+  ) throws -> Outcome {
     try parted.check(plan)
     let names = parted.names(ofPart: part)
     let planFile = FileIdentity.all([parted.file?.path].compactMap { $0 })
@@ -25,13 +29,12 @@ extension Converter {
       let sources = zip(positions, records).map { position, record in
         JSONValue.object(["position": .integer(position), "sha256": .string(record.sha256)])
       }
-      return [
-        "producer": .string(Converter.producer),
-        "part": .object([
-          "plan": parted.file.map { .string($0.sha256) } ?? .null, "number": .integer(part + 1),
-          "count": .integer(parted.partCount), "sources": .array(sources),
-        ]),
+      var members: JSONObject = [
+        "plan": parted.file.map { .string($0.sha256) } ?? .null, "number": .integer(part + 1),
+        "count": .integer(parted.partCount), "sources": .array(sources),
       ]
+      members["rounding"] = rounding?.json
+      return ["producer": .string(Converter.producer), "part": .object(members)]
     }
   }
 

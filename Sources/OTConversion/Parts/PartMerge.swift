@@ -12,17 +12,18 @@ package struct PartMerge {
 
   /// Opens the parts and checks that all are there, that they are of this plan and that they agree on its sources.
   ///
-  /// - Throws: `Refusal` with rule `merge-part-missing`, `merge-other-plan`, `merge-part`, `merge-sources` or
-  ///   `statistics-other-model`, or as opening an `.otq` file throws.
+  /// - Throws: `Refusal` with rule `merge-part-missing`, `merge-other-plan`, `merge-part`, `merge-sources`,
+  ///   `merge-rounding` or `statistics-other-model`, or as opening an `.otq` file throws.
   package init(_ plan: PartedPlan) throws {
     self.plan = plan
     parts = try (0..<plan.partCount).map { try PartMerge.part($0, of: plan) }
     sources = try PartMerge.sources(parts, plan)
+    try checkRounding()
   }
 
   private static func part(_ part: Int, of plan: PartedPlan) throws -> Container {
     let path = plan.path(ofPart: part)
-    let command = "otconvert convert --plan '\(plan.file?.path ?? "")' --part \(part + 1)"
+    let command = plan.command(forPart: part)
     let container: Container
     do {
       container = try Container(path: path)
@@ -42,6 +43,42 @@ package struct PartMerge {
       throw refuse("merge-part", "does not hold part \(part + 1)")
     }
     return container
+  }
+
+  /// Each part that rounds by text has gone on from the values that the one before it has left.
+  private func checkRounding() throws {
+    guard plan.isSequential else { return }
+    var written: JSONValue?
+    for (index, part) in parts.enumerated() {
+      guard let rounding = part.metadata["part"]?["rounding"] else {
+        throw plan.refusal(
+          "merge-rounding", "part \(index + 1) does not say what its rounding went on from", file: part.file.path,
+          remedy: "make it again with '\(plan.command(forPart: index)) --force'")
+      }
+      // A part without such weights passes nothing on.
+      guard rounding["read"] != nil || rounding["written"] != nil else { continue }
+      guard rounding["read"] == written else {
+        throw plan.refusal(
+          "merge-rounding", "part \(index + 1) went on from other values than the part before it has left",
+          file: part.file.path,
+          remedy: "make it again with '\(plan.command(forPart: index)) --force', and those after it"
+        )
+      }
+      written = rounding["written"]
+    }
+  }
+
+  /// The metadata of the whole.
+  private var record: JSONObject {
+    var record = plan.record
+    record["sources"] = .array(sources.map(\.json))
+    let unreached = parts.flatMap { $0.metadata["part"]?["rounding"]?["unreached"]?.array ?? [] }
+    if !unreached.isEmpty, var method = record["method"]?.object, var rounding = method["rounding"]?.object {
+      rounding["unreached"] = .array(unreached)
+      method["rounding"] = .object(rounding)
+      record["method"] = .object(method)
+    }
+    return record
   }
 
   /// The records of all sources: a file has been read by one part or several, which must have seen the same.
@@ -93,8 +130,6 @@ package struct PartMerge {
       next[part] += 1
       try progress?(min(writer.byteCount, total), total)
     }
-    var record = plan.record
-    record["sources"] = .array(sources.map(\.json))
     try writer.commit(metadata: record)
     try progress?(total, total)
   }

@@ -40,8 +40,7 @@ package struct PartedPlan: Sendable {
 
   /// The parts of a plan.
   ///
-  /// - Throws: `Refusal` with rule `plan-rounding` for weights that are rounded by what the network gives on text, or
-  ///   as reading the files beside the checkpoint throws.
+  /// - Throws: as reading the files beside the checkpoint throws.
   package init(
     _ plan: ConversionPlan, from input: String, to output: String, options: [String: [String]], partCount: Int,
     recipe: FileRecord?
@@ -56,7 +55,8 @@ package struct PartedPlan: Sendable {
     self.partCount = partCount
     self.recipe = recipe
     producer = Converter.producer
-    tensors = zip(plan.tensors, ConversionParts(plan.tensors, count: partCount).parts).map { ($0.outputName, $1) }
+    let parts = ConversionParts(plan.tensors, count: partCount, sites: plan.roundedSites.map(\.consumers)).parts
+    tensors = zip(plan.tensors, parts).map { ($0.outputName, $1) }
     tensorsDigest = try PartedPlan.digest(plan.tensors)
     sources = checkpointFiles + others
     checkpointFileCount = checkpointFiles.count
@@ -83,6 +83,18 @@ package struct PartedPlan: Sendable {
 
   /// The file of a part, from 0; people count from 1.
   package func path(ofPart part: Int) -> String { "\(output).part-\(part + 1)" }
+
+  /// The file of values that a part, from 0, leaves for the next.
+  func valuesPath(ofPart part: Int) -> String { path(ofPart: part) + ".values" }
+
+  /// The command that makes a part, from 0.
+  func command(forPart part: Int) -> String { "otconvert convert --plan '\(file?.path ?? "")' --part \(part + 1)" }
+
+  /// The samples by which weights are rounded; nil: they are not rounded by text.
+  var roundingRun: JSONValue? { record["method"]?["rounding"]?["run"] }
+
+  /// True when weights are rounded by what the network gives on text, so that each part goes on from the one before.
+  package var isSequential: Bool { roundingRun != nil }
 
   /// The names of a part's tensors, in the order of writing.
   func names(ofPart part: Int) -> [String] { tensors.filter { $0.part == part }.map(\.name) }
@@ -223,19 +235,5 @@ extension PartedPlan {
       throw refusal("plan-recipe", "is not the file that was written with the plan", file: path, remedy: "plan again")
     }
     return path
-  }
-}
-
-extension PartedPlan {
-  /// Of each part the number of tensors, the bytes of the source that it reads and about those that it writes.
-  package func sizes(_ plan: ConversionPlan) -> [(tensorCount: Int, sourceByteCount: Int, storedByteCount: Int)] {
-    var sizes = [(tensorCount: Int, sourceByteCount: Int, storedByteCount: Int)](
-      repeating: (0, 0, 0), count: partCount)
-    for (planned, tensor) in zip(plan.tensors, tensors) {
-      sizes[tensor.part].tensorCount += 1
-      sizes[tensor.part].sourceByteCount += planned.sourceByteCount
-      sizes[tensor.part].storedByteCount += planned.storedByteCount(plan.options.compression)
-    }
-    return sizes
   }
 }

@@ -19,38 +19,47 @@ import OTJSON
 package final class ComparisonFolder {
   /// The folder's path.
   package let path: String
-  private let lock: Int32
+  private let locks: [Int32]
+  /// Where a row is converted to.
+  package let conversionPath: String
 
   /// Opens a folder, or makes it.
   ///
+  /// - Parameter part: the part of the rows that is made, from 1, while others may make other parts; nil: all.
   /// - Throws: `Refusal` with rule `compare-folder`, or `compare-busy` where another process compares in it.
-  package init(path: String) throws {
+  package init(path: String, part: Int? = nil) throws {
     self.path = path
+    conversionPath = path + (part.map { "/.converting-\($0).otq" } ?? "/.converting.otq")
     do {
       try FileManager.default.createDirectory(atPath: path + "/rows", withIntermediateDirectories: true)
     } catch {
       throw Refusal(
         "compare-folder", "cannot be made a folder to write to", file: path, remedy: "choose another --output")
     }
-    lock = open(path + "/.lock", O_RDWR | O_CREAT | O_CLOEXEC, 0o666)
+    // Parts keep a comparison of all rows out, not each other.
+    let names = [("/.lock", part == nil ? LOCK_EX : LOCK_SH)] + (part.map { [("/.lock-\($0)", LOCK_EX)] } ?? [])
+    locks = try names.map { try ComparisonFolder.lock($0, in: path, $1) }
+    // What a process that was killed left behind.
+    unlink(conversionPath)
+  }
+
+  deinit { for lock in locks { close(lock) } }
+
+  private static func lock(_ name: String, in path: String, _ operation: Int32) throws -> Int32 {
+    let lock = open(path + name, O_RDWR | O_CREAT | O_CLOEXEC, 0o666)
     guard lock >= 0 else {
       throw Refusal("compare-folder", "cannot be written to: \(String(cString: strerror(errno)))", file: path)
     }
-    guard flock(lock, LOCK_EX | LOCK_NB) == 0 else {
+    guard flock(lock, operation | LOCK_NB) == 0 else {
       let isBusy = errno == EWOULDBLOCK
+      close(lock)
       throw Refusal(
         isBusy ? "compare-busy" : "compare-folder",
         isBusy ? "another comparison is writing to it" : "cannot be locked", file: path,
         remedy: "wait for it, or choose another --output")
     }
-    // What a process that was killed left behind.
-    unlink(conversionPath)
+    return lock
   }
-
-  deinit { close(lock) }
-
-  /// Where a row is converted to.
-  package var conversionPath: String { path + "/.converting.otq" }
 
   /// The key of what decides about a row's figures.
   ///

@@ -21,10 +21,11 @@ package struct CalibratedPlan {
   ///   - heldOutCount: samples to keep from calibration, to judge the result on.
   ///   - keepsObservations: whether another plan will use them again. They take memory while weights are rounded.
   ///   - given: another plan of the model with the same methods, whose samples and observations are used again.
+  ///   - rounds: whether weights are rounded, where their rule goes by text; else the plan says by which.
   /// - Throws: as calibrating and planning throw, and what the observer throws.
   package init(
     of conversion: Conversion, _ options: ConvertOptions, beside output: String, holdingOut heldOutCount: Int = 0,
-    keepsObservations: Bool = false, given: CalibratedPlan? = nil, _ observer: WorkObserver
+    keepsObservations: Bool = false, given: CalibratedPlan? = nil, rounds: Bool = true, _ observer: WorkObserver
   ) throws {
     let text = options.text
     let settings = text.calibration(threadCount: options.threads, maximumByteCount: options.maximumByteCount)
@@ -56,10 +57,14 @@ package struct CalibratedPlan {
         budget, conversion.plan(observed, options: settled), samples.tokens, observer)
       return (plan, keepsObservations ? observed : nil)
     }
-    let (plan, kept) = try decided()
-    self.plan = try settings.rounding(
-      plan, samples: samples, in: output.parentPath, progress: observer.begin(.rounding))
-    (self.samples, observed) = (samples, kept)
+    var (plan, kept) = try decided()
+    if rounds {
+      plan = try settings.rounding(
+        plan, samples: samples, in: output.parentPath, progress: observer.begin(.rounding))
+    } else if plan.recipe.sampledRounding != nil {
+      plan.roundingRun = samples.run
+    }
+    (self.plan, self.samples, observed) = (plan, samples, kept)
   }
 
   private static func announce(_ samples: Calibration.Samples, _ text: SampledText, _ observer: WorkObserver) {
@@ -79,7 +84,7 @@ package struct CalibratedPlan {
 
   /// Samples to run the model on; nil where nothing is to be observed, or where the model cannot be run on
   /// text and neither text nor a method was asked for.
-  private static func samples(
+  static func samples(
     for conversion: Conversion, _ text: SampledText, _ settings: Calibration, _ heldOutCount: Int,
     _ observer: WorkObserver
   ) throws -> Calibration.Samples? {

@@ -8,7 +8,7 @@ import OTQuantization
 package struct PartsWork: Sendable {
   private let input: String
   private let output: String
-  private let options: ConvertOptions
+  private var options: ConvertOptions
   private let partCount: Int
 
   /// - Throws: ``Refusal`` for options that are wrong, as those of a conversion, or that parts do not have.
@@ -25,22 +25,24 @@ package struct PartsWork: Sendable {
       conflict: "--require, --until and --save-recipe are for a conversion by one machine")
     (self.input, self.output) = (input.absolutePath, output.absolutePath)
     (self.options, self.partCount) = (options, partCount)
+    // Parts may be made elsewhere.
+    self.options.text.paths = options.text.paths.map(\.absolutePath)
+    self.options.text.ids = options.text.ids?.absolutePath
   }
 
   /// What was planned.
   package struct Outcome: Sendable {
     /// The plan, which has been written.
     package let plan: PartedPlan
-    /// The bytes of each part: of the source that it reads, and about so many that it writes.
-    package let parts: [(tensorCount: Int, sourceByteCount: Int, storedByteCount: Int)]
+    /// What each part takes.
+    package let parts: [PartEstimate]
     /// The methods' names.
     package let methodName: String
   }
 
   /// Plans, which may mean to calibrate, and writes the plan and beside it what was decided.
   ///
-  /// - Throws: `Refusal` with rule `plan-rounding` for weights that are rounded by what the network gives on text, as
-  ///   calibrating and planning throw, and what the observer throws.
+  /// - Throws: as calibrating and planning throw, and what the observer throws.
   package func run(to path: String, force: Bool, _ observer: WorkObserver) throws -> Outcome {
     let model = try SourceModel(path: input, family: options.family)
     let inputs = model.checkpoint.inputs + FileIdentity.all(options.statisticsPaths) + options.text.inputs
@@ -48,14 +50,9 @@ package struct PartsWork: Sendable {
     try AtomicFile.check([path, recipePath], force: force, inputs: inputs)
     let conversion = try options.conversion(of: model, beside: path)
     conversion.warnings.forEach(observer.warn)
-    guard !conversion.roundsOnText else {
-      throw Refusal(
-        "plan-rounding", "weights are rounded by what the network gives on text, layer after layer, on one machine",
-        file: input, remedy: "take --rounding nearest")
-    }
-    let plan = try CalibratedPlan(
-      of: conversion, options, beside: path, holdingOut: HeldOutText.sampleCount, observer
-    ).plan
+    let calibrated = try CalibratedPlan(
+      of: conversion, options, beside: path, holdingOut: HeldOutText.sampleCount, rounds: false, observer)
+    let plan = calibrated.plan
     var recipe: FileRecord?
     if plan.graph != nil {
       let files = plan.checkpoint.files.map { FileRecord(name: $0.name, byteCount: $0.mapped.byteCount, sha256: "") }
@@ -64,9 +61,13 @@ package struct PartsWork: Sendable {
       recipe = try FileRecord(of: MappedFile(path: recipePath))
     }
     var parted = try PartedPlan(
-      plan, from: input, to: output, options: options.namedForParts, partCount: partCount, recipe: recipe)
+      plan, from: input, to: output, options: options.namedForParts(isSequential: plan.roundingRun != nil),
+      partCount: partCount, recipe: recipe)
     try parted.write(to: path, force: force, inputs: inputs)
-    return Outcome(plan: parted, parts: parted.sizes(plan), methodName: plan.methodName)
+    let estimates = try parted.estimates(
+      plan, lengths: calibrated.samples?.tokens.map(\.tokenIDs.count) ?? [],
+      maximumByteCount: options.maximumByteCount ?? Machine.memoryByteCount / 2)
+    return Outcome(plan: parted, parts: estimates, methodName: plan.methodName)
   }
 }
 
@@ -76,16 +77,24 @@ package struct PartWork: Sendable {
   private let part: Int
   private let force: Bool
   private let threadCount: Int?
+  private let maximumByteCount: Int?
+  private let waitSeconds: Int
 
-  /// - Parameter part: its number, from 1; nil: that of the array job of Slurm in which the process runs.
+  /// - Parameters:
+  ///   - part: its number, from 1; nil: that of the array job of Slurm in which the process runs.
+  ///   - maximumByteCount: memory for values, where weights are rounded by text.
+  ///   - waitSeconds: how long to wait for the part before, whose values this one goes on from.
   /// - Throws: ``Refusal`` as reading a plan throws, or with rule `option-value` for a part that it does not have.
-  package init(_ path: String, part: Int?, force: Bool, threadCount: Int?) throws(Refusal) {
+  package init(
+    _ path: String, part: Int?, force: Bool, threadCount: Int?, maximumByteCount: Int? = nil, waitSeconds: Int = 0
+  ) throws(Refusal) {
     let plan = try refusing { try PartedPlan(path: path.absolutePath) }
     let number: Int
     if let part { number = part } else { number = try SlurmTask.current(of: plan.partCount) }
     try OptionFault.refuse(
       !(1...plan.partCount).contains(number), value: "--part must be 1 to \(plan.partCount), as the plan has parts")
     (self.plan, self.part, self.force, self.threadCount) = (plan, number - 1, force, threadCount)
+    (self.maximumByteCount, self.waitSeconds) = (maximumByteCount, waitSeconds)
   }
 
   /// What came of it.
@@ -100,22 +109,50 @@ package struct PartWork: Sendable {
 
   /// Makes the part; its file appears whole or not at all.
   ///
-  /// - Throws: as converting throws, and with rule `plan-differs`, `plan-source-changed` or `plan-recipe`.
+  /// - Throws: as converting throws, and with rule `plan-differs`, `plan-source-changed`, `plan-recipe` or `part-waits`.
   package func run(_ observer: WorkObserver) throws -> Outcome {
     let start = ContinuousClock.now
     var options = try ConvertOptions(named: plan.options)
-    options.threadCount = threadCount
+    (options.threadCount, options.maximumByteCount) = (threadCount, maximumByteCount)
     let model = try SourceModel(path: plan.input, family: options.family)
     var conversionOptions = try options.conversionOptions()
     conversionOptions.scratchFolder = plan.output.parentPath
     if let recipe = try plan.recipePath() { conversionOptions.methods = [try KeptRecipe(path: recipe)] }
     let conversion = try Conversion(model, options: conversionOptions)
-    let outcome = try Converter(conversion.plan()).run(
-      part: part, of: plan, force: force, progress: observer.begin(.converting))
+    var planned = try conversion.plan()
+    var rounding: PartRounding.Record?
+    if plan.isSequential {
+      // Before time goes into what cannot be written.
+      try AtomicFile.check([plan.path(ofPart: part)], force: force, inputs: planned.inputs)
+      (planned, rounding) = try round(planned, conversion, options, observer)
+    }
+    let outcome = try Converter(planned).run(
+      part: part, of: plan, rounding: rounding, force: force, progress: observer.begin(.converting))
     outcome.warnings.forEach(observer.warn)
     return Outcome(
       path: plan.path(ofPart: part), number: part + 1, count: plan.partCount,
       seconds: (ContinuousClock.now - start) / .seconds(1))
+  }
+}
+
+extension PartWork {
+  /// The plan with the part's weights rounded by what the network gives on text, and what the part remembers of it.
+  private func round(
+    _ planned: ConversionPlan, _ conversion: Conversion, _ options: ConvertOptions, _ observer: WorkObserver
+  ) throws -> (ConversionPlan, PartRounding.Record) {
+    let rounding = try PartRounding(planned, part: part, of: plan)
+    let settings = options.text.calibration(threadCount: options.threads, maximumByteCount: options.maximumByteCount)
+    guard
+      let samples = try CalibratedPlan.samples(
+        for: conversion, options.text, settings, HeldOutText.sampleCount, observer)
+    else {
+      throw Refusal(
+        "plan-differs", "the model cannot be run on text here, though weights are rounded by that", file: plan.input,
+        remedy: "let every part see the same files as the plan did")
+    }
+    return try rounding.run(
+      settings, samples: samples, waitSeconds: waitSeconds, in: plan.output.parentPath, isWaiting: observer.note,
+      progress: observer.begin(.rounding))
   }
 }
 
@@ -143,11 +180,11 @@ package struct MergeWork: Sendable {
 }
 
 /// The task of an array job of Slurm that the process runs in.
-enum SlurmTask {
+package enum SlurmTask {
   /// Its number among so many, from 1.
   ///
   /// - Throws: ``Refusal`` with rule `option-value` where there is none, or the array has another size.
-  static func current(of count: Int) throws(Refusal) -> Int {
+  package static func current(of count: Int) throws(Refusal) -> Int {
     func number(_ name: String) -> Int? { getenv("SLURM_ARRAY_TASK_\(name)").flatMap { Int(String(cString: $0)) } }
     guard let task = number("ID") else {
       throw Refusal(
@@ -156,7 +193,7 @@ enum SlurmTask {
     let (first, size) = (number("MIN") ?? 1, number("COUNT") ?? count)
     guard size == count, number("STEP") ?? 1 == 1 else {
       throw Refusal(
-        "option-value", "the array job has \(size) tasks, the plan \(count) parts: use --array=1-\(count)")
+        "option-value", "the array job has \(size) tasks, and there are \(count) parts: use --array=1-\(count)")
     }
     return task - first + 1
   }
@@ -164,7 +201,9 @@ enum SlurmTask {
 
 extension ConvertOptions {
   /// The options that parts need beside what the recipe says, by name.
-  fileprivate var namedForParts: [String: [String]] {
+  ///
+  /// - Parameter isSequential: whether parts read text, too.
+  fileprivate func namedForParts(isSequential: Bool) -> [String: [String]] {
     var named: [String: [String]] = [
       "bits": ["\(bits)"], "activation-bits": ["\(activationBits)"], "embedding-bits": ["\(embeddingBits)"],
       "compression": [compression.rawValue],
@@ -176,6 +215,12 @@ extension ConvertOptions {
     if isWeightsOnly { named["weights-only"] = [] }
     if !exclude.isEmpty { named["exclude"] = exclude }
     if !bitsFor.isEmpty { named["bits-for"] = bitsFor }
+    guard isSequential else { return named }
+    (named["samples"], named["seed"]) = (["\(text.sampleCount)"], ["\(text.seed)"])
+    named["length"] = text.length.map { ["\($0)"] }
+    if !text.paths.isEmpty { (named["text"], named["text-field"]) = (text.paths, [text.field]) }
+    named["ids"] = text.ids.map { [$0] }
+    named["tensor"] = text.tensor.map { [$0] }
     return named
   }
 }

@@ -28,6 +28,8 @@ package struct EvaluationOptions: Sendable, Hashable {
   package var limit: Int?
   /// As in `EvaluationTask.withWindows`.
   package var stride: Int?
+  /// The share of the windows that is run; nil: all.
+  package var share: WorkShare?
 
   /// The defaults.
   package init() {}
@@ -89,7 +91,7 @@ package struct EvaluationOptions: Sendable, Hashable {
     of model: LanguageModel, against reference: LanguageModel?, _ observer: WorkObserver
   ) throws -> JSONValue {
     guard let task = try evaluatedTask, let data else {
-      return try evaluation(of: model, against: reference, observer).json
+      return try evaluation(of: model, against: reference, observer).figures.json
     }
     let done = try TaskEvaluation(task, data: data, limit: limit, of: model, against: { reference }) {
       observer.begin(.answering)
@@ -132,11 +134,12 @@ package struct EvaluationOptions: Sendable, Hashable {
       model, reference: reference, nodes: nodes, threadCount: threadCount ?? Machine.processorCount)
     let see = try begin(tokens)
     let progress = observer.begin(.evaluating)
-    for (index, window) in tokens.windows.enumerated() {
-      try progress(index, tokens.windows.count)
-      try see(evaluation.add(window, label: tokens.labels?[index]))
+    let range = share?.range(of: tokens.windows.count) ?? tokens.windows.indices
+    for index in range {
+      try progress(index - range.lowerBound, range.count)
+      try see(evaluation.add(tokens.windows[index], label: tokens.labels?[index]))
     }
-    try progress(tokens.windows.count, tokens.windows.count)
+    try progress(range.count, range.count)
     return evaluation
   }
 }

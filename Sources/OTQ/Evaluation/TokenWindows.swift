@@ -1,4 +1,5 @@
 import OTCheckpoint
+import OTConversion
 import OTFoundation
 import OTGraph
 import OTRuntime
@@ -120,6 +121,23 @@ package struct TokenWindows {
     self.length = windows.first?.count ?? 0
     labels = nil
     path = texts.first
+  }
+
+  /// A digest of the tokens, their segments, masks and classes, and of these counts.
+  ///
+  /// - Throws: as `SHA256Digest`.
+  package func identity(of counts: [Int]) throws -> String {
+    try SHA256Digest.hex { update in
+      func add(_ values: [Int]) { values.map { Int64($0) }.withUnsafeBytes(update) }
+      add(counts)
+      add([windows.count, length])
+      for window in windows {
+        add(window.tokenIDs)
+        add(window.tokenTypeIDs ?? [-1])
+        add(window.attentionMask?.map { $0 ? 1 : 0 } ?? [-1])
+      }
+      add(labels ?? [-1])
+    }
   }
 
   /// The windows without the padding at their ends, which no token sees.

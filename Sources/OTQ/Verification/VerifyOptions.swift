@@ -30,6 +30,13 @@ public struct VerifyOptions: Sendable, Hashable {
   /// The most threads that work at a time; nil: all cores.
   public var threadCount: Int?
 
+  /// The share of the weights that is compared; nil: all.
+  package var share: WorkShare?
+  /// The file of that part: with `share`, written as `part-N` beside it.
+  package var part: String?
+  /// Parts of the comparison of weights, to be put together instead of comparing.
+  package var merged: [String] = []
+
   /// The defaults.
   public init() {}
 
@@ -70,6 +77,12 @@ public struct VerifyOptions: Sendable, Hashable {
       try OptionFault.refuse(!tasks.isEmpty, conflict: "--task needs --reference")
       try OptionFault.refuse(report != nil || junit != nil, conflict: "--report and --junit need --reference")
     }
+    try OptionFault.refuse((share == nil) != (part == nil), conflict: "--of and -o need each other")
+    try OptionFault.refuse(
+      share != nil && (level != .weights || !tasks.isEmpty || report != nil || junit != nil || !hasReference),
+      conflict: "--of is for the weights alone: --level, --task, --report and --junit go with --merge of all parts")
+    try OptionFault.refuse(
+      !merged.isEmpty && (share != nil || !hasReference), conflict: "--merge needs --reference and no --of")
     try OptionFault.refuse(
       tasks.contains { $0.limit ?? 1 < 1 }, value: "--limit must be positive")
     for task in tasks { _ = try EvaluationTask.named(task.name) }

@@ -57,9 +57,7 @@ package struct VerifyWork: Sendable {
     let sequences =
       options.level == .weights ? nil : try models.map { try self.sequences(for: $0.packed, and: $0.source) }
     let findings = try models.map { try self.findings($0.packed, $0.source, observer) } ?? []
-    var weights = try WeightVerification(
-      of: file, reference: source, tolerance: allowed, threadCount: options.threads,
-      progress: observer.begin(.verifying))
+    var weights = try weights(of: file, source, allowed, observer)
     if let models, let sequences {
       let progress = observer.begin(.running)
       run = try Refusal.naming(reference) {
@@ -92,6 +90,37 @@ package struct VerifyWork: Sendable {
       facts: FileSummary(file).facts, weights: weights, run: run, text: used)
     report.tasks = findings
     return report
+  }
+
+  /// Compares the weights, or their share, which is kept; or puts the parts of that together.
+  private func weights(
+    of file: PackedModel, _ source: SourceModel, _ allowed: Tolerance, _ observer: WorkObserver
+  ) throws -> WeightVerification {
+    let limits = try options.tolerance.map {
+      try Tolerance(named: $0) == nil ? FileRecord(of: MappedFile(path: $0)).sha256 : $0
+    }
+    let identity = try SHA256Digest.hex(
+      of: Array(
+        JSONValue.object([
+          "file": .integer(file.container.file.byteCount), "metadata": file.container.metadata,
+          "sources": .array(source.checkpoint.files.map { .integer($0.mapped.byteCount) }),
+          "tolerance": limits.map { .string($0) } ?? .null,
+        ]).text().utf8))
+    if !options.merged.isEmpty {
+      return try WeightPart.merged(
+        options.merged.map(WeightPart.init(path:)), identity: identity, producer: Converter.producer)
+    }
+    let path = options.share.flatMap { share in options.part.map { "\($0).part-\(share.number)" } }
+    let inputs = [file.container.file.identity] + source.checkpoint.inputs
+    if let path { try AtomicFile.check([path], force: options.replacesOutput, inputs: inputs) }
+    let weights = try WeightVerification(
+      of: file, reference: source, tolerance: allowed, threadCount: options.threads, share: options.share,
+      progress: observer.begin(.verifying))
+    if let path, let share = options.share {
+      try WeightPart(weights, identity: identity, producer: Converter.producer, share: share)
+        .write(to: path, force: options.replacesOutput, inputs: inputs)
+    }
+    return weights
   }
 
   /// What quantization does at each site alone.

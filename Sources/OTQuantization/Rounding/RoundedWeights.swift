@@ -36,6 +36,13 @@ package struct RoundedWeights: Sendable {
   /// True when a linear's weight is among them.
   package func has(_ linear: String) -> Bool { entries[linear] != nil }
 
+  /// A whole weight; nil where it is not among them.
+  ///
+  /// - Throws: as `rows(_:of:)`.
+  func rows(of linear: String) throws -> QuantizedRows? {
+    try entries[linear].flatMap { try rows($0.rows.rows, of: linear) }
+  }
+
   /// Some rows of a weight; nil where it is not among them. The error of the whole weight, and the one
   /// scale of a scheme per tensor, are with the block that begins with row 0.
   ///

@@ -46,13 +46,15 @@ package struct WeightVerification: Sendable {
   /// half a step of the transformed source or at the end of its range; every
   /// node of the graph must be the source's, but for what migration does.
   ///
+  /// - Parameter share: the part that is compared, whose findings follow those of the parts before it; nil: all.
   /// - Throws: `Refusal` when the file is damaged or the source cannot be read.
   package init(
     of file: PackedModel, reference: SourceModel, tolerance: Tolerance = Tolerance(), threadCount: Int = 1,
-    progress: ((Int, Int) throws -> Void)? = nil
+    share: WorkShare? = nil, progress: ((Int, Int) throws -> Void)? = nil
   ) throws {
-    try file.container.verify(threadCount: threadCount)
-    var (findings, notes) = WeightVerification.graphFindings(file, reference)
+    try file.container.verify(threadCount: threadCount, share: share)
+    var (findings, notes): ([TensorFinding], [String]) = ([], [])
+    if share?.isFirst ?? true { (findings, notes) = WeightVerification.graphFindings(file, reference) }
     var stored: [String: [StoredTensor]] = [:]
     for tensor in file.container.tensors {
       if let source = tensor.source { stored[source.name, default: []].append(tensor) }
@@ -60,9 +62,11 @@ package struct WeightVerification: Sendable {
     let comparison = TensorComparison(
       file: file, reference: reference.checkpoint, parameters: reference.parameters,
       tolerance: tolerance, threadCount: threadCount)
-    let totalByteCount = reference.checkpoint.tensors.reduce(0) { $0 + $1.byteCount }
+    let views = reference.checkpoint.tensors
+    let range = share?.range(of: views.map(\.byteCount)) ?? views.indices
+    let totalByteCount = views[range].reduce(0) { $0 + $1.byteCount }
     var doneByteCount = 0
-    for view in reference.checkpoint.tensors {
+    for view in views[range] {
       guard let parts = stored.removeValue(forKey: view.name) else {
         findings.append(
           TensorFinding(name: view.name, storage: "missing", faults: ["is in the source and not in the file"]))
@@ -75,15 +79,17 @@ package struct WeightVerification: Sendable {
       doneByteCount += view.byteCount
       try progress?(doneByteCount, totalByteCount)
     }
-    for name in stored.keys.sorted() {
+    for view in views { stored[view.name] = nil }
+    let isLast = share?.isLast ?? true
+    for name in isLast ? stored.keys.sorted() : [] {
       findings.append(
         TensorFinding(name: name, storage: "foreign", faults: ["is in the file and not in the source"]))
     }
-    for tensor in file.container.tensors where tensor.source == nil {
+    for tensor in file.container.tensors where isLast && tensor.source == nil {
       if let finding = try comparison.gained(tensor) { findings.append(finding) }
     }
     self.findings = findings
-    self.notes = notes + WeightVerification.notes(file, reference)
+    self.notes = notes + (share?.isFirst ?? true ? WeightVerification.notes(file, reference) : [])
   }
 
   /// The fault of the tensors that stand for one of the source: together they must be all of it, each
