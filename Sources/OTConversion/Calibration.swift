@@ -221,7 +221,7 @@ package struct Calibration: Sendable {
   }
 
   /// - Throws: `Refusal` with rule `calibration-memory` where there may be less than is needed.
-  private func check(least: Int, lengths: [Int]) throws {
+  func check(least: Int, lengths: [Int]) throws {
     guard let maximumByteCount, maximumByteCount < least else { return }
     throw Refusal(
       "calibration-memory", "samples of \(lengths.max() ?? 0) tokens take at least \(least) bytes",

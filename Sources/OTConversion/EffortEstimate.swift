@@ -12,8 +12,10 @@ package struct EffortEstimate: Sendable {
   package let effort: Effort
   /// Seconds of all processors together.
   package let processorSeconds: Double
-  /// Memory in bytes, the mapped source and the program itself not counted.
-  package let byteCount: Int
+  /// Memory in bytes, the mapped source and the program itself not counted; nil where it does not fit.
+  package let byteCount: Int?
+  /// Why it would be refused: it needs more memory than there may be.
+  package var refusal: Refusal?
 }
 
 /// The speed of one processor at what conversions consist of, measured in a fraction of a second.
@@ -126,13 +128,20 @@ extension Conversion {
     for (effort, method, seconds) in choices {
       let rule = self.options.rounding ?? method.weightDefaults.rounding
       let weights = plan.recipe.weights.mapValues { WeightPlan(scheme: $0.scheme, rounding: rule) }
-      let rounding = try SequentialRounding(
-        graph: graph, parameters: model.parameters, weights: weights, threadCount: 1,
-        maximumByteCount: calibration.maximumByteCount ?? Machine.memoryByteCount / 2
-      ).byteCount(lengths: lengths)
-      let observing = try calibration.byteCount(on: model, kinds: method.needs, lengths: lengths)
-      estimates.append(
-        EffortEstimate(effort: effort, processorSeconds: seconds, byteCount: max(observing, rounding)))
+      do {
+        let rounding = SequentialRounding(
+          graph: graph, parameters: model.parameters, weights: weights, threadCount: 1,
+          maximumByteCount: calibration.maximumByteCount ?? Machine.memoryByteCount / 2)
+        try calibration.check(least: rounding.leastByteCount(lengths: lengths), lengths: lengths)
+        let observing = try calibration.byteCount(on: model, kinds: method.needs, lengths: lengths)
+        estimates.append(
+          EffortEstimate(
+            effort: effort, processorSeconds: seconds,
+            byteCount: max(observing, try rounding.byteCount(lengths: lengths))))
+      } catch let refusal as Refusal where refusal.rule == "calibration-memory" {
+        estimates.append(
+          EffortEstimate(effort: effort, processorSeconds: seconds, byteCount: nil, refusal: refusal))
+      }
     }
     return estimates
   }

@@ -192,12 +192,17 @@ struct PlanCommand: ParsableCommand {
     for estimate in efforts {
       work.append([
         "--effort \(estimate.effort.rawValue)", PlanCommand.text(seconds: estimate.processorSeconds),
-        byteText(estimate.byteCount + PlanCommand.conversionByteCount),
+        PlanCommand.memory(estimate).map(byteText) ?? "more than --max-memory: \(estimate.refusal?.message ?? "")",
       ])
     }
     var formats = TextTable([("export --to", .left), ("", .left)])
     for export in exports { formats.append([export.format, Refusal.printable(export.text)]) }
     return (lines + [choices.text, "", work.text, "", formats.text]).joined(separator: "\n")
+  }
+
+  /// Memory in bytes of a process; nil where there may not be as much.
+  private static func memory(_ estimate: EffortEstimate) -> Int? {
+    estimate.byteCount.map { $0 + PlanCommand.conversionByteCount }
   }
 
   /// Two figures are all that an estimate has.
@@ -263,7 +268,7 @@ struct PlanCommand: ParsableCommand {
         efforts.map {
           .object([
             "effort": .string($0.effort.rawValue), "processorSeconds": .number($0.processorSeconds),
-            "memoryByteCount": .integer($0.byteCount + PlanCommand.conversionByteCount),
+            "memoryByteCount": PlanCommand.memory($0).map { .integer($0) } ?? .null,
           ])
         }),
       "exports": .array(
