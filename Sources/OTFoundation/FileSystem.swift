@@ -54,6 +54,41 @@ package enum FileSystem {
     return mkdir(path, 0o777) == 0 || isFolder(path)
   }
 
+  /// Gives each of two paths what is at the other, in one step.
+  ///
+  /// - Returns: false with `errno` where the system or the file system cannot.
+  package static func exchange(_ one: String, _ other: String) -> Bool {
+    #if canImport(Darwin)
+      return renamex_np(one, other, UInt32(RENAME_SWAP)) == 0
+    #else
+      // RENAME_EXCHANGE; the C library's header shows the function to C alone.
+      typealias Rename =
+        @convention(c) (Int32, UnsafePointer<CChar>, Int32, UnsafePointer<CChar>, UInt32) -> Int32
+      guard let symbol = dlsym(nil, "renameat2") else {
+        errno = ENOSYS
+        return false
+      }
+      return unsafeBitCast(symbol, to: Rename.self)(AT_FDCWD, one, AT_FDCWD, other, 2) == 0
+    #endif
+  }
+
+  /// Makes the names in a folder durable.
+  ///
+  /// - Throws: `Refusal` with rule `output-sync-failed`.
+  package static func synchronize(_ folder: String) throws {
+    let descriptor = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+    guard descriptor >= 0 else { throw unsynchronized(folder, errno) }
+    defer { close(descriptor) }
+    // Some file systems have no fsync of directories and say EINVAL.
+    if fsync(descriptor) != 0, errno != EINVAL { throw unsynchronized(folder, errno) }
+  }
+
+  private static func unsynchronized(_ folder: String, _ code: Int32) -> Refusal {
+    Refusal(
+      "output-sync-failed", "cannot be made durable: \(String(cString: strerror(code)))", file: folder,
+      remedy: "check the disk")
+  }
+
   /// Free bytes of a folder's file system; nil when it does not say.
   package static func freeByteCount(in folder: String) -> Int? {
     var status = statvfs()
