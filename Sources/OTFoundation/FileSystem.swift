@@ -7,6 +7,15 @@ package enum FileSystem {
     case folder, file, symbolicLink, other
   }
 
+  /// Opens a file, again where a signal has interrupted it, as slow file systems let it; negative with `errno` where it
+  /// cannot be opened.
+  static func descriptor(_ open: () -> Int32) -> Int32 {
+    while true {
+      let descriptor = open()
+      if descriptor >= 0 || errno != EINTR { return descriptor }
+    }
+  }
+
   /// The kind of what is at `path` itself; nil where there is nothing.
   package static func kind(_ path: String) -> Kind? {
     var status = stat()
@@ -76,7 +85,7 @@ package enum FileSystem {
   ///
   /// - Throws: `Refusal` with rule `output-sync-failed`.
   package static func synchronize(_ folder: String) throws {
-    let descriptor = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+    let descriptor = FileSystem.descriptor { open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC) }
     guard descriptor >= 0 else { throw unsynchronized(folder, errno) }
     defer { close(descriptor) }
     // Some file systems have no fsync of directories and say EINVAL.

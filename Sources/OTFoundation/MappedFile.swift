@@ -110,7 +110,7 @@ package final class MappedFile: @unchecked Sendable {
   package init(path: String) throws {
     self.path = path
     // O_NONBLOCK: opening a FIFO must not wait for a writer.
-    let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
+    let descriptor = FileSystem.descriptor { open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK) }
     guard descriptor >= 0 else {
       let code = errno
       if code == ENOENT, let target = FileIdentity.deadLink(path) {

@@ -19,7 +19,7 @@ package final class ScratchFile: Sendable {
   /// - Throws: `Refusal` with rule `scratch-unwritable`.
   package init(in folder: String) throws {
     var template = Array("\(folder)/.otq-scratch.XXXXXX".utf8CString)
-    let descriptor = mkstemp(&template)
+    let descriptor = FileSystem.descriptor { mkstemp(&template) }
     guard descriptor >= 0 else { throw ScratchFile.refusal(errno, folder) }
     unlink(template)
     _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
@@ -31,7 +31,7 @@ package final class ScratchFile: Sendable {
   ///
   /// - Throws: `Refusal` with rule `scratch-unwritable`.
   package init(keptAt path: String) throws {
-    let descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o666)
+    let descriptor = FileSystem.descriptor { open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o666) }
     guard descriptor >= 0 else { throw ScratchFile.refusal(errno, path) }
     self.descriptor = descriptor
     folder = path

@@ -39,7 +39,9 @@ struct TemporaryFile: Hashable {
     let (descriptor, code) = existing.withLock { files in
       // The owner of a name that was cut is unknown.
       if isWhole { removeStrays(stem, directory) }
-      let descriptor = openat(directory, file.name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o666)
+      let descriptor = FileSystem.descriptor {
+        openat(directory, file.name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o666)
+      }
       guard descriptor >= 0 else { return (descriptor, errno) }
       // Says that its writer lives. Some file systems have no locks.
       _ = flock(descriptor, LOCK_EX | LOCK_NB)
@@ -57,7 +59,10 @@ struct TemporaryFile: Hashable {
   static func keep(
     _ name: String, for target: borrowing OutputTarget
   ) throws -> (file: TemporaryFile, descriptor: Int32) {
-    let descriptor = openat(target.directory, name, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0o666)
+    let directory = target.directory
+    let descriptor = FileSystem.descriptor {
+      openat(directory, name, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0o666)
+    }
     guard descriptor >= 0 else { throw target.unwritable(code: errno) }
     return (TemporaryFile(name: name, directory: target.directory, isKept: true), descriptor)
   }

@@ -163,7 +163,7 @@ import _OTTestSupport
       for part in ["1", "2"] {
         #expect(try Tool.run("convert", "--plan", plan, "--part", part, "--quiet").status == 0)
       }
-      #expect(try Self.interrupted(["merge", "--plan", plan, "--resume"], blocks: 300).status == 1)
+      #expect(try Self.interrupted(["merge", "--plan", plan, "--resume"], blocks: 560).status == 1)
       #expect(Self.hasRow("written", in: out + ".resume/journal"))
       let outcome = try Tool.run("merge", "--plan", plan, "--resume", "--quiet")
       #expect(outcome.status == 0, "\(outcome.errors)")
