@@ -72,8 +72,8 @@ let package = Package(
     .target(
       name: "OTQuantization",
       dependencies: [
-        "OTCheckpoint", "OTFoundation", "OTGraph", "OTJSON", "OTKernels", "OTModel", "OTObservation", "OTPlatform",
-        "OTRuntime", "OTTensor",
+        "OTCheckpoint", "OTContainer", "OTFoundation", "OTGraph", "OTJSON", "OTKernels", "OTModel", "OTObservation",
+        "OTPlatform", "OTRuntime", "OTTensor",
       ]),
     .target(
       name: "OTExport",

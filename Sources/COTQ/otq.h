@@ -331,11 +331,12 @@ typedef struct otq_observer {
 //     "group-size", "per-tensor", "embedding-bits", "exclude", "bits-for", "budget", "family", "method", "effort",
 //     "weights-only", "compression", "act-scales", "symmetrization", "symmetrization-samples", "statistics", "recipe",
 //     "no-symmetrization", "no-calibration"; "text", "text-field", "ids", "tensor", "samples", "length", "seed",
-//     "max-memory"; "save-recipe", "force", "threads"; "require", "until", "require-text", "require-ids", "require-windows".
+//     "max-memory"; "save-recipe", "force", "resume", "threads"; "require", "until", "require-text", "require-ids",
+//     "require-windows".
 //   observer: NULL: none.
 //   json: becomes what 'otconvert convert --json' prints, with "method" and "warnings" (an array of lines) beside it,
 //     for otq_free; NULL: it is not wanted.
-// Errors: the readers', family-…, graph-…, calibration-…, statistics-…, method-…, weight-…, output-….
+// Errors: the readers', family-…, graph-…, calibration-…, statistics-…, method-…, weight-…, output-…, resume-….
 otq_status otq_convert(
     const char *input, const char *output, const char *options, const otq_observer *observer, char **json,
     otq_error **error);
@@ -357,7 +358,8 @@ otq_status otq_verify(
 //   output: path of the folder or file to write.
 //   format: "safetensors", "compressed-tensors", "gguf", "mlx", "ctranslate2".
 //   options: those of 'otconvert export': "restored", "dtype", "shard-size", "force", "threads"; for a checkpoint
-//     also those of otq_convert but "effort", "save-recipe", "require", "until" and those of the text for these.
+//     also those of otq_convert but "effort", "save-recipe", "resume", "require", "until" and those of the text for
+//     these.
 //   json: becomes {"file" or "folder", "format", "warnings"}; NULL: it is not wanted.
 // Errors: export-… for what the format cannot hold; as otq_convert.
 otq_status otq_export(

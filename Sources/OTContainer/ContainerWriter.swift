@@ -10,6 +10,9 @@ package final class ContainerWriter {
   /// Encodes what is appended; also for use on other threads.
   package let encoder: ChunkEncoder
   private let file: AtomicFile
+  private let work: ResumableWork?
+  /// The first extent that no row of the work's journal has.
+  private var firstUnkept = 0
   private var extents: [Extent] = []
   private var tensors: [StoredTensor] = []
   private var attachments: [JSONValue] = []
@@ -26,10 +29,14 @@ package final class ContainerWriter {
 
   /// Begins a file beside `path` whose chunks come from `encoder`.
   ///
+  /// - Parameter work: keeps what was written, so that `adopt` can go on with it.
   /// - Throws: `Refusal` with a rule `output-…`.
-  package init(path: String, force: Bool, inputs: [FileIdentity], encoder: ChunkEncoder) throws {
+  package init(
+    path: String, force: Bool, inputs: [FileIdentity], encoder: ChunkEncoder, work: ResumableWork? = nil
+  ) throws {
     self.encoder = encoder
-    file = try AtomicFile(path: path, force: force, inputs: inputs)
+    self.work = work
+    file = try AtomicFile(path: path, force: force, inputs: inputs, keptAs: work?.name(ResumableWork.outputName))
     try file.append([UInt8](repeating: 0, count: ContainerFormat.headerByteCount))
   }
 
@@ -122,6 +129,79 @@ package final class ContainerWriter {
       ]))
   }
 
+  // MARK: Going on
+
+  private static let step = "written"
+
+  /// Adds the tensors that an earlier writer of the work has written, in their order, as far as they are on the disk.
+  ///
+  /// To be called when all that stands before the tensors has been written again.
+  /// - Parameter names: of all tensors.
+  /// - Returns: the rows with which they were kept.
+  /// - Throws: `Refusal` with rule `output-write-failed` or `output-sync-failed`.
+  package func adopt(_ names: [String]) throws -> [JSONObject] {
+    guard let work else { return [] }
+    // All names of the work's files are there from now on.
+    try FileSystem.synchronize(work.folder)
+    var adopted: [JSONObject] = []
+    if let kept = try? MappedFile(path: work.path(ResumableWork.outputName)) {
+      for (row, name) in zip(work.rows(Self.step), names) {
+        guard adopt(row, named: name, from: kept) else { break }
+        adopted.append(row)
+      }
+    }
+    try file.truncate(to: file.byteCount)
+    firstUnkept = extents.count
+    return adopted
+  }
+
+  private func adopt(_ row: JSONObject, named name: String, from kept: MappedFile) -> Bool {
+    let count = extents.count
+    guard let entries = row["extents"]?.string.flatMap(Base64.decode),
+      entries.count % ContainerFormat.extentEntryByteCount == 0, let end = row["end"]?.integer, end <= kept.byteCount
+    else { return false }
+    var next = file.byteCount
+    for start in stride(from: 0, to: entries.count, by: ContainerFormat.extentEntryByteCount) {
+      let extent = entries.withUnsafeBytes { Extent($0, at: start) }
+      guard let extent, extent.byteOffset == next.roundedUp(toMultipleOf: ContainerFormat.alignment),
+        extent.storedByteCount >= 0, let after = extent.byteOffset.addingChecked(extent.storedByteCount), after <= end,
+        (try? Container.storedBytes(of: extent, in: kept, name: name)) != nil,
+        kept.bytes(in: next..<extent.byteOffset).allSatisfy({ $0 == 0 })
+      else {
+        extents.removeLast(extents.count - count)
+        return false
+      }
+      extents.append(extent)
+      next = after
+    }
+    guard next == end, let json = row["tensor"],
+      let tensor = try? StoredTensor(json: json, extents: extents, file: kept.path), tensor.name == name
+    else {
+      extents.removeLast(extents.count - count)
+      return false
+    }
+    file.adopt(to: end)
+    tensors.append(tensor)
+    return true
+  }
+
+  /// Keeps the last tensor in the work's journal, once it is on the disk; nothing where there is no journal.
+  ///
+  /// - Parameter record: what whoever goes on with the next tensor needs beside.
+  /// - Throws: `Refusal` with rule `output-sync-failed` or `scratch-unwritable`.
+  package func keep(_ record: JSONObject = [:]) throws {
+    guard let work, let tensor = tensors.last else { return }
+    try file.synchronize()
+    var entries: [UInt8] = []
+    for extent in extents[firstUnkept...] { extent.append(to: &entries) }
+    var row = record
+    row["tensor"] = tensor.json
+    row["extents"] = .string(Base64.encode(entries))
+    row["end"] = .integer(file.byteCount)
+    try work.keep(Self.step, tensors.count - 1, row)
+    firstUnkept = extents.count
+  }
+
   // MARK: Copying
 
   /// Adds a tensor as another file holds it, chunk by chunk and byte for byte.
@@ -191,7 +271,8 @@ package final class ContainerWriter {
       try file.truncate(to: dataByteCount)
       try finish(metadata)
     }
-    try file.commit()
+    try file.commit { [work] in try work?.willFinish($0) }
+    work?.end()
   }
 
   /// Writes what stands behind the data, and the header.

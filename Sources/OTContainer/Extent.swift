@@ -18,6 +18,24 @@ struct Extent: Sendable, Hashable {
 
   var end: Int { byteOffset + storedByteCount }
 
+  /// The extent of an entry, as it is given; nil where one of its numbers is none.
+  init?(_ bytes: UnsafeRawBufferPointer, at start: Int) {
+    guard let codec = Codec(rawValue: bytes.littleEndian(at: start + 24)),
+      let byteOffset = Int(exactly: bytes.littleEndian(at: start, as: UInt64.self)),
+      let stored = Int(exactly: bytes.littleEndian(at: start + 8, as: UInt64.self)),
+      let decoded = Int(exactly: bytes.littleEndian(at: start + 16, as: UInt64.self))
+    else { return nil }
+    self.init(
+      byteOffset: byteOffset, storedByteCount: stored, decodedByteCount: decoded, codec: codec,
+      checksum: bytes.littleEndian(at: start + 28))
+  }
+
+  /// An extent as given.
+  init(byteOffset: Int, storedByteCount: Int, decodedByteCount: Int, codec: Codec, checksum: UInt32) {
+    (self.byteOffset, self.storedByteCount, self.decodedByteCount) = (byteOffset, storedByteCount, decodedByteCount)
+    (self.codec, self.checksum) = (codec, checksum)
+  }
+
   /// True when so many stored bytes can decode to so many.
   static func isPossible(_ codec: Codec, stored: Int, decoded: Int) -> Bool {
     switch codec {

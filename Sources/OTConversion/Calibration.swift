@@ -1,3 +1,4 @@
+import OTContainer
 import OTFoundation
 import OTGraph
 import OTModel
@@ -115,10 +116,11 @@ package struct Calibration: Sendable {
   /// - Parameters:
   ///   - kinds: what is observed of each site.
   ///   - sources: the records of the checkpoint's files.
+  ///   - work: keeps ranges batch by batch, where nothing else is observed, and has those that were observed.
   /// - Throws: `Refusal` with a rule `family-…`, `graph-…`, `calibration-…`, `run-…` or `parameter-…`.
   package func run(
     on model: SourceModel, samples: Samples, kinds: Set<ObservationKind> = [.ranges], sources: [FileRecord] = [],
-    progress: Calibrator.Progress? = nil
+    keptBy work: ResumableWork? = nil, progress: Calibrator.Progress? = nil
   ) throws -> ModelObservations {
     try Refusal.naming(model.checkpoint.files.first?.path) {
       let graph = try model.graph()
@@ -127,7 +129,42 @@ package struct Calibration: Sendable {
       let calibrator = try calibrator(model, graph, lengths: tokens.map(\.tokenIDs.count), pass)
       return ModelObservations(
         family: graph.family, sources: sources, runs: [samples.run],
-        sites: try calibrator.run(tokens, pass: pass, progress: progress).sites)
+        sites: try calibrator.run(
+          tokens, pass: pass, course: work.map { course(of: $0, graph, samples) }, progress: progress
+        ).sites)
+    }
+  }
+
+  private static let step = "observed"
+
+  /// What an earlier process has observed, and the keeping of what comes.
+  private func course(of work: ResumableWork, _ graph: Graph, _ samples: Samples) -> Calibrator.Course {
+    var sampleCount = 0
+    var ranges: [String: SiteRanges] = [:]
+    if let row = work.rows(Self.step).first, let name = row["file"]?.string, name.hasPrefix(Self.step),
+      let count = row["samples"]?.integer, (0...samples.tokens.count).contains(count),
+      let file = try? MappedFile(path: work.path(name.lastPathComponent)),
+      row["checksum"]?.integer == Int(Checksum.crc32(file.bytes)),
+      let observed = try? ModelObservations(path: file.path),
+      graph.sites.allSatisfy({ observed[$0].channelCount ?? $0.size == $0.size })
+    {
+      sampleCount = count
+      ranges = observed.sites.compactMapValues(\.ranges)
+    }
+    return Calibrator.Course(sampleCount: sampleCount, ranges: ranges) { count, sites in
+      // Never the file that the last row tells of.
+      let name = "\(Self.step)-\(count)"
+      let path = work.path(name)
+      let record = FileRecord(name: name, byteCount: 0, sha256: "")
+      try ModelObservations(family: graph.family, sources: [record], runs: [samples.run], sites: sites)
+        .write(to: path, producer: Converter.producer, force: true, inputs: [])
+      let file = try MappedFile(path: path)
+      try work.keep(
+        Self.step, 0,
+        [
+          "file": .string(name), "samples": .integer(count), "checksum": .integer(Int(Checksum.crc32(file.bytes))),
+        ])
+      work.remove(allBut: name, of: Self.step)
     }
   }
 
@@ -162,13 +199,16 @@ package struct Calibration: Sendable {
 
   /// The plan with its weights rounded, where their rule goes by what the network gives on text.
   ///
-  /// - Parameter folder: has room for a byte for each such weight, until the plan has been carried out.
+  /// - Parameters:
+  ///   - folder: has room for a byte for each such weight, until the plan has been carried out.
+  ///   - work: keeps them, and has those that an earlier process has rounded.
   /// - Throws: `Refusal` with a rule `calibration-…`, `rounding-…`, `run-…`, `weight-…` or `scratch-…`.
   package func rounding(
-    _ plan: ConversionPlan, samples: Samples, in folder: String, progress: SequentialRounding.Progress? = nil
+    _ plan: ConversionPlan, samples: Samples, in folder: String, keptBy work: ResumableWork? = nil,
+    progress: SequentialRounding.Progress? = nil
   ) throws -> ConversionPlan {
     var state = RoundingState()
-    return try rounding(plan, samples: samples, from: &state, in: folder, progress: progress)
+    return try rounding(plan, samples: samples, from: &state, in: folder, keptBy: work, progress: progress)
   }
 
   /// The same for some sites alone.
@@ -179,7 +219,7 @@ package struct Calibration: Sendable {
   /// - Throws: as rounding all.
   func rounding(
     _ plan: ConversionPlan, sites: Range<Int>? = nil, samples: Samples, from state: inout RoundingState,
-    in folder: String, progress: SequentialRounding.Progress?
+    in folder: String, keptBy work: ResumableWork? = nil, progress: SequentialRounding.Progress?
   ) throws -> ConversionPlan {
     guard let graph = plan.graph, plan.recipe.sampledRounding != nil else { return plan }
     let sites = sites ?? SequentialRounding.sites(of: graph, weights: plan.recipe.weights).indices
@@ -188,7 +228,7 @@ package struct Calibration: Sendable {
     plan.rounded = try Refusal.naming(plan.checkpoint.files.first?.path) {
       let least = try leastByteCount(ofRounding: graph, plan, samples)
       return try rounding(graph, plan, maximumByteCount: maximumByteCount ?? max(least, Machine.memoryByteCount / 2))
-        .run(samples.tokens, sites: sites, from: &state, in: folder, progress: progress)
+        .run(samples.tokens, sites: sites, from: &state, in: folder, keptBy: work, progress: progress)
     }
     return plan
   }

@@ -1,6 +1,8 @@
 import OTCheckpoint
+import OTContainer
 import OTFoundation
 import OTGraph
+import OTJSON
 import OTModel
 import OTObservation
 import OTQuantization
@@ -219,6 +221,38 @@ package struct Conversion: Sendable {
     }
     return try ConversionPlan(
       model: model, recipe: recipe, options: options, foreign: foreign, warnings: warnings + recipe.warnings)
+  }
+
+  // MARK: Going on
+
+  private static let step = "decided"
+
+  /// The plan that an earlier process has decided on; nil where it has not come so far.
+  ///
+  /// - Throws: as migration.
+  package func plan(keptBy work: ResumableWork) throws -> ConversionPlan? {
+    guard let graph, let row = work.rows(Self.step).first, let record = row["record"]?.object,
+      let file = try? MappedFile(path: work.path(Self.step)),
+      row["checksum"]?.integer == Int(Checksum.crc32(file.bytes)),
+      let kept = try? KeptRecipe(path: file.path)
+    else { return nil }
+    let recipe = try Recipe(
+      graph, model.parameters, restoring: kept, of: methods(options, isKnown: true), record: record, options: options)
+    return try ConversionPlan(model: model, recipe: recipe, options: options, foreign: foreign, warnings: warnings)
+  }
+
+  /// Keeps what was decided on, where it can be put down: not the decisions of methods that scale what another has
+  /// scaled or rotated, whose transforms would be rounded otherwise when they are put together.
+  ///
+  /// - Throws: `Refusal` with a rule `output-…` or `scratch-…`.
+  package func keep(_ plan: ConversionPlan, by work: ResumableWork) throws {
+    guard plan.graph != nil, plan.recipe.methods.count == 1 else { return }
+    let files = model.checkpoint.files.map { FileRecord(name: $0.name, byteCount: $0.mapped.byteCount, sha256: "") }
+    let path = work.path(Self.step)
+    try plan.recipe(sources: files).write(to: path, producer: Converter.producer, force: true, inputs: [])
+    let file = try MappedFile(path: path)
+    try work.keep(
+      Self.step, 0, ["record": .object(plan.methodRecord), "checksum": .integer(Int(Checksum.crc32(file.bytes)))])
   }
 
   /// The names of the methods that decide once the model has been calibrated, joined by `+`.

@@ -76,6 +76,18 @@ package struct ConversionPlan: Sendable {
 
   /// The file's record of the methods and of the statistics they used.
   package var methodRecord: JSONObject {
+    var record = recipe.keptRecord ?? decisionRecord
+    guard recipe.sampledRounding != nil, var rounding = record["rounding"]?.object else { return record }
+    rounding["run"] = roundingRun?.json
+    if let unreached = rounded?.unreached, !unreached.isEmpty {
+      rounding["unreached"] = .array(unreached.map { .string($0) })
+    }
+    record["rounding"] = .object(rounding)
+    return record
+  }
+
+  /// What is known before weights are rounded.
+  private var decisionRecord: JSONObject {
     var record: JSONObject = ["name": .string(methodName)]
     if let foreign, recipe.observed != nil {
       record["scales"] = .string(foreign.scales.lastPathComponent)
@@ -101,10 +113,6 @@ package struct ConversionPlan: Sendable {
     if let rule = recipe.sampledRounding {
       var members: JSONObject = ["name": .string(rule.kind.name)]
       for (key, value) in rule.record.members { members[key] = value }
-      members["run"] = roundingRun?.json
-      if let unreached = rounded?.unreached, !unreached.isEmpty {
-        members["unreached"] = .array(unreached.map { .string($0) })
-      }
       record["rounding"] = .object(members)
     }
     if let calibration {

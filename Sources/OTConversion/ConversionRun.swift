@@ -1,6 +1,7 @@
 import OTExport
 import OTFoundation
 import OTGraph
+import OTJSON
 import OTKernels
 import OTModel
 import OTTensor
@@ -44,10 +45,13 @@ struct ConversionRun<Writer: ModelWriter> {
 
   mutating func writeTensors() throws {
     let sources = sources
-    let jobs = sources.indices.flatMap(jobs)
-    let totalByteCount = totalByteCount
-    var doneByteCount = 0
     let writer = writer
+    let adoptedCount = adopt(writer.adopted)
+    let jobs = sources.indices.dropFirst(adoptedCount).flatMap(jobs)
+    let totalByteCount = totalByteCount
+    var doneByteCount = sources.prefix(adoptedCount).reduce(0) {
+      $0 + $1.sourceByteCount(0..<$1.tensor.shape.rowCount)
+    }
     let encoder = writer.encoder
     try OrderedPipeline.run(
       count: jobs.count, threadCount: plan.options.threadCount, produce: Block.producer(jobs, sources, encoder)
@@ -61,11 +65,42 @@ struct ConversionRun<Writer: ModelWriter> {
       if let product = block.shiftProduct, let node = source.tensor.use?.node {
         shiftProducts[node, default: []] += product
       }
-      if index == jobs.count - 1 || jobs[index + 1].tensor != job.tensor { try writer.finish(source.tensor) }
+      if index == jobs.count - 1 || jobs[index + 1].tensor != job.tensor {
+        try writer.finish(source.tensor)
+        let record = record(of: source.tensor)
+        try timed(&times.write) { try writer.keep(record) }
+      }
       doneByteCount += source.sourceByteCount(job.rows)
       try progress?(min(doneByteCount, totalByteCount), totalByteCount)
     }
     try progress?(totalByteCount, totalByteCount)
+  }
+
+  /// Takes up where the records of tensors that are written already end; gives their number.
+  private mutating func adopt(_ records: [JSONObject]) -> Int {
+    for (source, record) in zip(sources, records) {
+      let tensor = source.tensor
+      if record["isFinite"]?.bool == false { notFinite.append(tensor.name) }
+      guard let node = tensor.use?.node else { continue }
+      if tensor.use?.role == .bias { shiftProducts[node] = nil }
+      if let bytes = record["shiftProduct"]?.string.flatMap(Base64.decode) {
+        shiftProducts[node] = bytes.withUnsafeBytes { bytes in
+          (0..<bytes.count / 4).map { bytes.loadUnaligned(fromByteOffset: $0 * 4, as: Float.self) }
+        }
+      }
+    }
+    return records.count
+  }
+
+  /// What `adopt` needs of a tensor that has been written.
+  private func record(of tensor: ExportedTensor) -> JSONObject {
+    var record: JSONObject = [:]
+    if notFinite.last == tensor.name { record["isFinite"] = .bool(false) }
+    // Until the bias has taken it up.
+    if tensor.use?.role != .bias, let product = tensor.use.flatMap({ shiftProducts[$0.node] }) {
+      record["shiftProduct"] = .string(Base64.encode(product.withUnsafeBytes { Array($0) }))
+    }
+    return record
   }
 
   private func jobs(for index: Int) -> [Job] {

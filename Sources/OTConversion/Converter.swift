@@ -1,4 +1,5 @@
 import OTCheckpoint
+import OTContainer
 import OTExport
 import OTFoundation
 import OTGraph
@@ -32,28 +33,38 @@ package struct Converter: Sendable {
 
   /// Writes an `.otq` file; it appears whole or not at all.
   ///
-  /// - Parameter approve: is given the path of the whole file before it appears, and gives members of its metadata;
-  ///   what it throws leaves no file.
+  /// - Parameters:
+  ///   - work: keeps what has been written, and has what an earlier process has written.
+  ///   - approve: is given the path of the whole file before it appears, and gives members of its metadata;
+  ///     what it throws leaves no file.
   /// - Throws: `Refusal` with a rule `output-…`, `weight-…`, `parameter-…` or `file-…`, and what `approve` throws.
   @discardableResult
   package func run(
-    to path: String, force: Bool = false, progress: Progress? = nil,
+    to path: String, force: Bool = false, keptBy work: ResumableWork? = nil, progress: Progress? = nil,
     approving approve: ((_ path: String) throws -> JSONObject)? = nil
   ) throws -> Outcome {
-    try run(
-      to: path, force: force, progress: progress, approving: approve, freeByteCount: Converter.freeByteCount(in:))
+    if let work, work.isFinished {
+      work.end()
+      return Outcome(times: ConversionTimes(), warnings: [])
+    }
+    return try run(
+      to: path, force: force, keptBy: work, progress: progress, approving: approve,
+      freeByteCount: Converter.freeByteCount(in:))
   }
 
   /// The same with another way to ask a folder's file system for its free bytes.
   package func run(
-    to path: String, force: Bool = false, progress: Progress? = nil,
+    to path: String, force: Bool = false, keptBy work: ResumableWork? = nil, progress: Progress? = nil,
     approving approve: ((_ path: String) throws -> JSONObject)? = nil, freeByteCount: (_ folder: String) -> Int?
   ) throws -> Outcome {
     var output = ExportOutput(path: path, force: force, inputs: plan.inputs)
     output.compression = plan.options.compression
     let writer = OTQWriter(output)
     writer.approve = approve
-    return try run(into: writer, progress: progress, freeByteCount: freeByteCount)
+    writer.work = work
+    // What is there already needs no room.
+    let keptByteCount = work?.keptByteCount ?? 0
+    return try run(into: writer, progress: progress) { freeByteCount($0)?.addingChecked(keptByteCount) }
   }
 
   /// Writes by any writer.

@@ -1,5 +1,6 @@
 import OTFoundation
 import OTGraph
+import OTJSON
 import OTModel
 import OTObservation
 import OTQuantization
@@ -13,9 +14,12 @@ package struct Recipe: Sendable {
   /// The quantization of the weights of blocks' linears, by node; linears that are excluded have none.
   package private(set) var weights: [String: WeightPlan]
   /// The methods that decided, in the order in which they did.
-  package let methods: [any QuantizationMethod]
+  package private(set) var methods: [any QuantizationMethod]
   /// The origin of the observations that they used, which are not kept; nil where they needed nothing.
   package let observed: ModelObservations?
+
+  /// The record of the methods, where an earlier process has decided; nil: as these say.
+  package private(set) var keptRecord: JSONObject?
 
   /// The sites of the source's graph.
   private let sites: [Site]
@@ -132,6 +136,21 @@ package struct Recipe: Sendable {
     self.unreached = unreached
     self.decisions = decisions
     self.sites = sites
+  }
+
+  /// The decisions of an earlier process, as if they had just been made.
+  ///
+  /// - Parameters:
+  ///   - kept: what was kept of them.
+  ///   - methods: those that decided.
+  ///   - record: theirs.
+  /// - Throws: as migration.
+  init(
+    _ graph: Graph, _ parameters: ParameterReader, restoring kept: KeptRecipe, of methods: [any QuantizationMethod],
+    record: JSONObject, options: ConversionOptions
+  ) throws {
+    try self.init(graph, parameters, methods: [kept], observed: nil, options: options)
+    (self.methods, keptRecord) = (methods, record)
   }
 
   /// The decisions about all sites of the source's graph, to be kept.

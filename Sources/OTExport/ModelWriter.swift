@@ -120,6 +120,14 @@ package protocol ModelWriter: AnyObject, SendableMetatype {
   /// Ends the current tensor, whose blocks have all been written.
   func finish(_ tensor: ExportedTensor) throws
 
+  /// The records of the first tensors, which an earlier writer of the same output has written: those come no more.
+  var adopted: [JSONObject] { get }
+
+  /// Makes the tensor that was ended last durable, where the work is one to go on with.
+  ///
+  /// - Parameter record: what `adopted` has of it.
+  func keep(_ record: JSONObject) throws
+
   /// Ends the output and gives it its name.
   ///
   /// - Parameter record: what was done to the model, for formats that have a place for it.
@@ -129,6 +137,12 @@ package protocol ModelWriter: AnyObject, SendableMetatype {
 extension ModelWriter {
   /// Nothing to say.
   package var notes: [String] { [] }
+
+  /// None: the output is written in one go.
+  package var adopted: [JSONObject] { [] }
+
+  /// Nothing is kept.
+  package func keep(_ record: JSONObject) {}
 
   /// A note of some tensors: the first and how many more; nil where there are none.
   static func note(_ what: String, _ names: [String]) -> String? {

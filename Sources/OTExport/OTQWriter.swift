@@ -18,6 +18,10 @@ package final class OTQWriter: ModelWriter {
   package var approve: ((_ path: String) throws -> JSONObject)?
   /// The part of the model that the file holds; nil: all of it.
   package var part: Part?
+  /// Keeps what was written, to go on with it; nil: what is not whole is not kept.
+  package var work: ResumableWork?
+  /// The records of the tensors that an earlier writer of the work has written.
+  package private(set) var adopted: [JSONObject] = []
   private var container: ContainerWriter?
   private var firstExtent = 0
   /// The current tensor's scales, zero points and error, gathered block by block.
@@ -55,10 +59,11 @@ package final class OTQWriter: ModelWriter {
   /// Begins the output.
   package func begin(_ tensors: [ExportedTensor], of model: ExportedModel) throws {
     let container = try ContainerWriter(
-      path: output.path, force: output.force, inputs: output.inputs, encoder: encoder.chunks)
+      path: output.path, force: output.force, inputs: output.inputs, encoder: encoder.chunks, work: work)
     for file in part?.hasFiles ?? true ? model.files : [] {
       try file.withBytes { try container.addAttachment(name: file.name, $0) }
     }
+    adopted = try container.adopt(tensors.map(\.name))
     self.container = container
     firstExtent = container.extentCount
   }
@@ -94,6 +99,9 @@ package final class OTQWriter: ModelWriter {
     firstExtent = container.extentCount
     current = QuantizedRows(rows: 0..<0)
   }
+
+  /// Keeps the tensor that was ended last.
+  package func keep(_ record: JSONObject) throws { try container?.keep(record) }
 
   /// Ends the output and gives it its name.
   package func commit(_ record: JSONObject) throws {

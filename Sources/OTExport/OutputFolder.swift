@@ -4,15 +4,16 @@ import OTPlatform
 
 /// A folder that appears whole under its name, or not at all.
 ///
-/// Files go into a folder beside it, `.NAME.PID.RANDOM.partial`, which `commit` gives its name. A folder
-/// that is replaced must be one that this wrote: its record names its files, and nothing else may
+/// Files go into a folder beside it, which `commit` gives its name. A folder
+/// that is replaced is never gone: the two change places where the file system can (Linux since 3.15, macOS); it must be one that this wrote: its record names its files, and nothing else may
 /// be in it. An object that is dropped before `commit` removes what it wrote.
 final class OutputFolder {
   /// The file that names the others.
   static let recordName = "otq-export.json"
 
   let path: String
-  private let temporary: String
+  private let folder: TemporaryFolder
+  private var temporary: String { folder.path }
   private let force: Bool
   private var names: [String] = []
   private var isDone = false
@@ -59,15 +60,13 @@ final class OutputFolder {
   init(_ path: String, force: Bool, inputs: [FileIdentity]) throws {
     try OutputFolder.check(path, force: force, inputs: inputs)
     let (parent, name) = OutputFolder.split(path)
-    let random = String(UInt64.random(in: .min ... .max), radix: 36)
-    self.path = path
-    self.force = force
-    temporary = "\(parent)/.\(name).\(getpid()).\(random).partial"
-    guard mkdir(temporary, 0o777) == 0 else {
-      isDone = true
+    guard let folder = TemporaryFolder(for: name, in: parent) else {
       throw Refusal(
         "output-unwritable", "no folder can be created there: \(String(cString: strerror(errno)))", file: path)
     }
+    self.path = path
+    self.force = force
+    self.folder = folder
   }
 
   deinit { if !isDone { OutputFolder.remove(temporary, names) } }
@@ -98,23 +97,41 @@ final class OutputFolder {
     try Array(JSONValue.object(record).text(pretty: true).utf8).withUnsafeBytes {
       try write(OutputFolder.recordName, $0)
     }
-    var replaced: (path: String, files: [String])?
+    // Of its files the names are durable, of those that hold folders not yet.
+    for inner in Set(names.map { OutputFolder.split(temporary + "/" + $0).parent }) {
+      try FileSystem.synchronize(OutputFolder.split(inner).parent)
+    }
     if force, FileSystem.kind(path) != nil {
       // Again: time has passed.
       try OutputFolder.check(path, force: true, inputs: [])
-      let old = temporary + ".old"
-      replaced = (old, try OutputFolder.files(in: path))
-      guard rename(path, old) == 0 else { throw unwritable() }
+      let old = try OutputFolder.files(in: path)
+      try replace()
+      isDone = true
+      try FileSystem.synchronize(OutputFolder.split(path).parent)
+      OutputFolder.remove(temporary, old)
+    } else {
+      guard rename(temporary, path) == 0 else {
+        throw errno == ENOTEMPTY || errno == EEXIST
+          ? Refusal("output-exists", "exists already", file: path, remedy: "use --force to replace it") : unwritable()
+      }
+      isDone = true
+      try FileSystem.synchronize(OutputFolder.split(path).parent)
     }
+  }
+
+  /// Puts the new folder in the place of the old, which is then where the new one was.
+  private func replace() throws {
+    if FileSystem.exchange(temporary, path) { return }
+    guard errno == EINVAL || errno == ENOSYS || errno == ENOTSUP else { throw unwritable() }
+    // For a moment there is neither: a file system that cannot exchange names.
+    let old = temporary + ".old"
+    guard rename(path, old) == 0 else { throw unwritable() }
     guard rename(temporary, path) == 0 else {
-      let refusal =
-        errno == ENOTEMPTY || errno == EEXIST
-        ? Refusal("output-exists", "exists already", file: path, remedy: "use --force to replace it") : unwritable()
-      if let replaced { _ = rename(replaced.path, path) }
+      let refusal = unwritable()
+      _ = rename(old, path)
       throw refusal
     }
-    isDone = true
-    if let replaced { OutputFolder.remove(replaced.path, replaced.files) }
+    _ = rename(old, temporary)
   }
 
   private func unwritable(_ what: String = "cannot get its name") -> Refusal {

@@ -39,13 +39,16 @@ package final class AtomicFile {
   /// - Parameters:
   ///   - force: whether an existing target is replaced.
   ///   - inputs: files that must not be overwritten, `force` or not.
+  ///   - keptName: of the temporary file, relative to the target's folder, where it is to stay if it is not committed;
+  ///     bytes that it has are written over, unless they are adopted. Nil: one of its own, which goes.
   /// - Throws: `Refusal` with rule `output-no-parent`, `output-is-input`,
   ///   `output-exists`, `output-not-regular` or `output-unwritable`.
-  package init(path: String, force: Bool = false, inputs: [FileIdentity] = []) throws {
+  package init(path: String, force: Bool = false, inputs: [FileIdentity] = [], keptAs keptName: String? = nil) throws {
     let target = try OutputTarget(path: path)
     try target.check(force: force, inputs: inputs)
     // Properties are set last: deinit runs for an initializer that throws later than that.
-    let (temporary, descriptor) = try TemporaryFile.create(for: target)
+    let (temporary, descriptor) =
+      if let keptName { try TemporaryFile.keep(keptName, for: target) } else { try TemporaryFile.create(for: target) }
     self.path = path
     temporaryPath = target.parent == "/" ? "/\(temporary.name)" : "\(target.parent)/\(temporary.name)"
     replacesTarget = force
@@ -138,6 +141,23 @@ package final class AtomicFile {
     startedByteCount = min(startedByteCount, size)
   }
 
+  /// Takes the bytes that the kept file has up to a size as if they had been appended.
+  ///
+  /// - Precondition: it has as many.
+  package func adopt(to size: Int) {
+    precondition(temporary.isKept && size >= byteCount, "only what an earlier writer has kept is adopted")
+    byteCount = size
+    startedByteCount = size
+  }
+
+  /// Makes what was appended so far durable.
+  ///
+  /// - Throws: `Refusal` with rule `output-sync-failed`, which is final: see `commit`.
+  package func synchronize() throws {
+    let code = synchronize(descriptor)
+    if code != 0 { throw failed("output-sync-failed", "made durable", code: code) }
+  }
+
   /// Replaces bytes that were appended earlier.
   ///
   /// - Precondition: `byteOffset ..< byteOffset + bytes.count` has been appended.
@@ -151,16 +171,20 @@ package final class AtomicFile {
 
   /// Makes the bytes durable and gives them the target's name.
   ///
+  /// - Parameter willName: is given the identity that the file will have under its name; what it throws leaves the
+  ///   target as it is.
   /// - Throws: `Refusal` with rule `output-sync-failed`, `output-rename-failed`
   ///   or, without `force`, `output-exists` when the target has come into being
   ///   meanwhile. The target is as before, except when only the directory
   ///   could not be synchronized.
-  package func commit() throws {
+  package func commit(_ willName: ((FileIdentity) throws -> Void)? = nil) throws {
     precondition(isOpen, "a file that was committed, aborted or met an error cannot be committed")
     // A failed fsync is final: the system has marked the pages clean, and a
     // second call would report success without having written them.
     let syncCode = synchronize(descriptor)
     if syncCode != 0 { throw failed("output-sync-failed", "made durable", code: syncCode) }
+    var status = stat()
+    if let willName, fstat(descriptor, &status) == 0 { try willName(FileIdentity(status)) }
     let closeCode = close(descriptor) == 0 ? 0 : errno
     descriptor = -1
     // EINTR from close leaves the descriptor closed, and the data are synchronized.
@@ -203,6 +227,13 @@ package final class AtomicFile {
       if count <= 0 {
         let code = count == 0 ? ENOSPC : errno
         if code == EINTR { continue }
+        // The bytes are of a mapped file, which was cut or cannot be read.
+        if code == EFAULT, let base = bytes.baseAddress,
+          let refusal = MappedFile.refusal(forFaultAt: UInt(bitPattern: base + done), byteCount: bytes.count - done)
+        {
+          abort()
+          throw refusal
+        }
         throw failed(
           "output-write-failed",
           "written (\(bytes.count - done) bytes at byte \(byteOffset + done))", code: code,

@@ -7,6 +7,15 @@ package enum FileSystem {
     case folder, file, symbolicLink, other
   }
 
+  /// Opens a file, again where a signal has interrupted it, as slow file systems let it; negative with `errno` where it
+  /// cannot be opened.
+  static func descriptor(_ open: () -> Int32) -> Int32 {
+    while true {
+      let descriptor = open()
+      if descriptor >= 0 || errno != EINTR { return descriptor }
+    }
+  }
+
   /// The kind of what is at `path` itself; nil where there is nothing.
   package static func kind(_ path: String) -> Kind? {
     var status = stat()
@@ -52,6 +61,41 @@ package enum FileSystem {
     let parent = path.parentPath
     guard errno == ENOENT, parent != path, createFolder(parent) else { return false }
     return mkdir(path, 0o777) == 0 || isFolder(path)
+  }
+
+  /// Gives each of two paths what is at the other, in one step.
+  ///
+  /// - Returns: false with `errno` where the system or the file system cannot.
+  package static func exchange(_ one: String, _ other: String) -> Bool {
+    #if canImport(Darwin)
+      return renamex_np(one, other, UInt32(RENAME_SWAP)) == 0
+    #else
+      // RENAME_EXCHANGE; the C library's header shows the function to C alone.
+      typealias Rename =
+        @convention(c) (Int32, UnsafePointer<CChar>, Int32, UnsafePointer<CChar>, UInt32) -> Int32
+      guard let symbol = dlsym(nil, "renameat2") else {
+        errno = ENOSYS
+        return false
+      }
+      return unsafeBitCast(symbol, to: Rename.self)(AT_FDCWD, one, AT_FDCWD, other, 2) == 0
+    #endif
+  }
+
+  /// Makes the names in a folder durable.
+  ///
+  /// - Throws: `Refusal` with rule `output-sync-failed`.
+  package static func synchronize(_ folder: String) throws {
+    let descriptor = FileSystem.descriptor { open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC) }
+    guard descriptor >= 0 else { throw unsynchronized(folder, errno) }
+    defer { close(descriptor) }
+    // Some file systems have no fsync of directories and say EINVAL.
+    if fsync(descriptor) != 0, errno != EINVAL { throw unsynchronized(folder, errno) }
+  }
+
+  private static func unsynchronized(_ folder: String, _ code: Int32) -> Refusal {
+    Refusal(
+      "output-sync-failed", "cannot be made durable: \(String(cString: strerror(code)))", file: folder,
+      remedy: "check the disk")
   }
 
   /// Free bytes of a folder's file system; nil when it does not say.

@@ -1,3 +1,5 @@
+import Synchronization
+
 #if canImport(Glibc)
   import Glibc
 #elseif canImport(Musl)
@@ -69,12 +71,13 @@ package struct FileIdentity: Sendable, Hashable {
   }
 }
 
-/// A regular file mapped read-only into memory.
+/// A regular file mapped read-only into memory, or read into it whole where `isMapping` is false.
 ///
 /// The owner of the mapping, and the one place where its bytes are unsafe.
-/// If another process truncates the file while it is mapped, the system ends
-/// this process with SIGBUS; nothing in user space can turn that into an
-/// error, so `verifyUnchanged()` is called at the end of every long read.
+/// If another process truncates a mapped file, or its disk fails, the system sends
+/// the thread that touches its bytes SIGBUS, which no function can turn into an
+/// error: `refusal(forFaultAt:)` is for a program that ends then. `verifyUnchanged()`
+/// is called at the end of every long read.
 package final class MappedFile: @unchecked Sendable {
   /// The path as it was given.
   package let path: String
@@ -83,6 +86,19 @@ package final class MappedFile: @unchecked Sendable {
   /// Negative where the bytes are of no file.
   private let descriptor: Int32
   private let base: UnsafeMutableRawPointer?
+  /// True where the bytes are those of the file itself, which come and go with it.
+  private let isMapped: Bool
+
+  /// False: files that are opened from now on are read whole, with calls that tell of errors, and take as much memory.
+  package static var isMapping: Bool {
+    get { mapping.load(ordering: .relaxed) }
+    set { mapping.store(newValue, ordering: .relaxed) }
+  }
+
+  private static let mapping = Atomic(true)
+
+  /// The mappings that there are: first address → end, path.
+  private static let places = Mutex<[UInt: (end: UInt, path: String)]>([:])
 
   /// Alignment of bytes that were made, at least that of what lies in any file.
   private static let alignment = 64
@@ -97,7 +113,7 @@ package final class MappedFile: @unchecked Sendable {
   package init(path: String) throws {
     self.path = path
     // O_NONBLOCK: opening a FIFO must not wait for a writer.
-    let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
+    let descriptor = FileSystem.descriptor { open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK) }
     guard descriptor >= 0 else {
       let code = errno
       if code == ENOENT, let target = FileIdentity.deadLink(path) {
@@ -120,8 +136,16 @@ package final class MappedFile: @unchecked Sendable {
       throw Refusal("file-not-regular", "is a directory, device, pipe or socket, not a file", file: path)
     }
     identity = FileIdentity(status)
+    isMapped = identity.byteCount > 0 && MappedFile.isMapping
     if identity.byteCount == 0 {
       base = nil
+    } else if !isMapped {
+      do {
+        base = try MappedFile.read(descriptor, identity.byteCount, path)
+      } catch {
+        close(descriptor)
+        throw error
+      }
     } else {
       let mapping = mmap(nil, identity.byteCount, PROT_READ, MAP_PRIVATE, descriptor, 0)
       guard let mapping, mapping != MAP_FAILED else {
@@ -130,8 +154,46 @@ package final class MappedFile: @unchecked Sendable {
         throw Refusal("file-unmappable", "cannot be mapped: \(reason)", file: path)
       }
       base = mapping
+      let start = UInt(bitPattern: mapping)
+      let place = (end: start + UInt(identity.byteCount), path: path)
+      MappedFile.places.withLock { $0[start] = place }
     }
     self.descriptor = descriptor
+  }
+
+  /// The whole file in memory.
+  private static func read(_ descriptor: Int32, _ byteCount: Int, _ path: String) throws -> UnsafeMutableRawPointer {
+    let memory = mmap(nil, byteCount, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+    guard let memory, memory != MAP_FAILED else {
+      throw Refusal(
+        "file-unmappable", "there is no memory for its \(byteCount) bytes: \(String(cString: strerror(errno)))",
+        file: path, remedy: "leave out --no-mmap")
+    }
+    do {
+      try fill(UnsafeMutableRawBufferPointer(start: memory, count: byteCount), from: descriptor, at: 0, path)
+    } catch {
+      munmap(memory, byteCount)
+      throw error
+    }
+    return memory
+  }
+
+  /// The refusal of the mapped file whose bytes at `address` could not be had; nil where they are of none.
+  ///
+  /// - Parameter byteCount: that were wanted from there on.
+  package static func refusal(forFaultAt address: UInt, byteCount: Int = 1) -> Refusal? {
+    let place = places.withLock { places in
+      places.first { $0.key <= address && address < $0.value.end }.map { ($0.value.path, Int(address - $0.key)) }
+    }
+    guard let (path, byteOffset) = place else { return nil }
+    if FileIdentity(path: path).map({ $0.byteCount < byteOffset + byteCount }) ?? false {
+      return Refusal(
+        "file-changed", "became shorter while it was read", file: path, byteOffset: byteOffset,
+        remedy: "run again when nothing writes to it")
+    }
+    return Refusal(
+      "file-unreadable", "cannot be read: its disk gives no bytes", file: path, byteOffset: byteOffset,
+      remedy: "check the disk, or copy the file to another")
   }
 
   /// Bytes that were made and are in no file, under a path that says what of.
@@ -139,7 +201,9 @@ package final class MappedFile: @unchecked Sendable {
   /// - Throws: `Refusal` with rule `file-unmappable` when there is no memory for them.
   package init(madeOf content: [UInt8], path: String) throws {
     self.path = path
+    isMapped = false
     descriptor = -1
+    isMapped = false
     identity = FileIdentity(madeOf: content.count)
     guard !content.isEmpty else {
       base = nil
@@ -159,6 +223,7 @@ package final class MappedFile: @unchecked Sendable {
 
   deinit {
     guard descriptor >= 0 else { return free(base) }
+    if let base, isMapped { _ = MappedFile.places.withLock { $0.removeValue(forKey: UInt(bitPattern: base)) } }
     if let base { munmap(base, identity.byteCount) }
     close(descriptor)
   }
@@ -185,6 +250,12 @@ package final class MappedFile: @unchecked Sendable {
       buffer.copyMemory(from: bytes(in: byteOffset..<byteOffset + buffer.count))
       return
     }
+    try MappedFile.fill(buffer, from: descriptor, at: byteOffset, path)
+  }
+
+  private static func fill(
+    _ buffer: UnsafeMutableRawBufferPointer, from descriptor: Int32, at byteOffset: Int, _ path: String
+  ) throws {
     var done = 0
     while done < buffer.count {
       let count = pread(descriptor, buffer.baseAddress.map { $0 + done }, buffer.count - done, off_t(byteOffset + done))
@@ -204,8 +275,8 @@ package final class MappedFile: @unchecked Sendable {
   /// Lets the system drop the pages wholly inside `range` from this process's
   /// memory; they are read again when touched.
   package func release(_ range: Range<Int>) {
-    // Memory that is of no file would be zeros when it is touched again.
-    guard let base, descriptor >= 0 else { return }
+    // Memory that is not the file's would be zeros when it is touched again.
+    guard let base, isMapped else { return }
     let pageSize = sysconf(Int32(_SC_PAGESIZE))
     let start = range.lowerBound.roundedUp(toMultipleOf: pageSize)
     let end = range.upperBound == byteCount ? byteCount : range.upperBound / pageSize * pageSize

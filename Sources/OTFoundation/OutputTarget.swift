@@ -48,7 +48,7 @@ package struct OutputTarget: ~Copyable {
       throw Refusal(
         "output-not-regular", "is the name of a directory", file: path, remedy: "give the name of a file")
     }
-    let directory = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+    let directory = FileSystem.descriptor { open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC) }
     guard directory >= 0 else {
       let isMissing = errno == ENOENT || errno == ENOTDIR
       throw Refusal(

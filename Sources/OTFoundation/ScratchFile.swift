@@ -6,8 +6,8 @@
   import Darwin
 #endif
 
-/// A file without a name, for values that are computed before they can be written and would take
-/// too much memory until then; gone with the process, however it ends.
+/// A file for values that are computed before they can be written and would take too much memory until then: without a
+/// name, and gone with the process, however it ends; or one that stays, for a work that is to go on later.
 ///
 /// One thread appends; any number read what has been appended.
 package final class ScratchFile: Sendable {
@@ -19,7 +19,7 @@ package final class ScratchFile: Sendable {
   /// - Throws: `Refusal` with rule `scratch-unwritable`.
   package init(in folder: String) throws {
     var template = Array("\(folder)/.otq-scratch.XXXXXX".utf8CString)
-    let descriptor = mkstemp(&template)
+    let descriptor = FileSystem.descriptor { mkstemp(&template) }
     guard descriptor >= 0 else { throw ScratchFile.refusal(errno, folder) }
     unlink(template)
     _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
@@ -27,7 +27,40 @@ package final class ScratchFile: Sendable {
     self.folder = folder
   }
 
+  /// The file at `path`, with what it has; it stays when the process ends.
+  ///
+  /// - Throws: `Refusal` with rule `scratch-unwritable`.
+  package init(keptAt path: String) throws {
+    let descriptor = FileSystem.descriptor { open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o666) }
+    guard descriptor >= 0 else { throw ScratchFile.refusal(errno, path) }
+    self.descriptor = descriptor
+    folder = path
+  }
+
   deinit { close(descriptor) }
+
+  /// Its bytes.
+  package var byteCount: Int {
+    var status = stat()
+    return fstat(descriptor, &status) == 0 ? Int(status.st_size) : 0
+  }
+
+  /// False where another process holds the file; true also where the file system has no locks.
+  package func lock() -> Bool { flock(descriptor, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK }
+
+  /// Makes what was written durable.
+  ///
+  /// - Throws: `Refusal` with rule `scratch-unwritable`; what was written is lost then, and stays so.
+  package func synchronize() throws {
+    guard fsync(descriptor) == 0 else { throw ScratchFile.refusal(errno, folder) }
+  }
+
+  /// Leaves out the bytes behind a size.
+  ///
+  /// - Throws: `Refusal` with rule `scratch-unwritable`.
+  package func truncate(to size: Int) throws {
+    guard ftruncate(descriptor, off_t(size)) == 0 else { throw ScratchFile.refusal(errno, folder) }
+  }
 
   /// Writes bytes from `offset` on.
   ///

@@ -17,6 +17,8 @@ struct TemporaryFile: Hashable {
   let name: String
   /// Of the target, which closes it.
   let directory: Int32
+  /// True where it stays when its writing ends early, to be gone on with.
+  var isKept = false
 
   /// Longer names are cut, so that the whole stays below 255 bytes.
   private static let longestStem = 200
@@ -37,7 +39,9 @@ struct TemporaryFile: Hashable {
     let (descriptor, code) = existing.withLock { files in
       // The owner of a name that was cut is unknown.
       if isWhole { removeStrays(stem, directory) }
-      let descriptor = openat(directory, file.name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o666)
+      let descriptor = FileSystem.descriptor {
+        openat(directory, file.name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o666)
+      }
       guard descriptor >= 0 else { return (descriptor, errno) }
       // Says that its writer lives. Some file systems have no locks.
       _ = flock(descriptor, LOCK_EX | LOCK_NB)
@@ -48,8 +52,24 @@ struct TemporaryFile: Hashable {
     return (file, descriptor)
   }
 
-  /// Removes the file.
+  /// Opens the file of a writer that may have ended early, or creates it, and keeps it however this one ends.
+  ///
+  /// - Parameter name: relative to the target's directory.
+  /// - Throws: `Refusal` with rule `output-unwritable`.
+  static func keep(
+    _ name: String, for target: borrowing OutputTarget
+  ) throws -> (file: TemporaryFile, descriptor: Int32) {
+    let directory = target.directory
+    let descriptor = FileSystem.descriptor {
+      openat(directory, name, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0o666)
+    }
+    guard descriptor >= 0 else { throw target.unwritable(code: errno) }
+    return (TemporaryFile(name: name, directory: target.directory, isKept: true), descriptor)
+  }
+
+  /// Removes the file, unless it is kept.
   func remove() {
+    if isKept { return }
     _ = end {
       unlinkat(directory, name, 0)
       return 0
@@ -73,6 +93,18 @@ struct TemporaryFile: Hashable {
     }
   }
 
+  /// True for the name of a file or folder of this stem whose writer has ended, as far as this machine knows.
+  static func isOfEndedWriter(_ name: String, stem: String) -> Bool {
+    guard name.utf8.starts(with: stem.utf8) else { return false }
+    let rest = name.utf8.dropFirst(stem.utf8.count)
+    let parts = rest.split(separator: UInt8(ascii: "."), omittingEmptySubsequences: false)
+    guard parts.count == 3, parts[2].elementsEqual(suffix.utf8), let writer = String(parts[0]).flatMap(pid_t.init),
+      writer > 0
+    else { return false }
+    // In a container each process may have the same number.
+    return writer == getpid() || (kill(writer, 0) != 0 && errno == ESRCH)
+  }
+
   /// Removes files of this stem whose writers were killed.
   private static func removeStrays(_ stem: String, _ directory: Int32) {
     let listed = openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)
@@ -88,14 +120,7 @@ struct TemporaryFile: Hashable {
           String(cString: $0)
         }
       }
-      guard name.utf8.starts(with: stem.utf8) else { continue }
-      let rest = name.utf8.dropFirst(stem.utf8.count)
-      let parts = rest.split(separator: UInt8(ascii: "."), omittingEmptySubsequences: false)
-      guard parts.count == 3, parts[2].elementsEqual(suffix.utf8), let writer = String(parts[0]).flatMap(pid_t.init),
-        writer > 0
-      else { continue }
-      // In a container each process may have the same number.
-      guard writer == getpid() || (kill(writer, 0) != 0 && errno == ESRCH) else { continue }
+      guard isOfEndedWriter(name, stem: stem) else { continue }
       let stray = openat(directory, name, O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC)
       guard stray >= 0 else { continue }
       // Free: the writer is no process of another container or machine either.

@@ -35,6 +35,24 @@ package struct Calibrator: Sendable {
   /// Called with the tokens done and in all, also between; what it throws ends the run.
   package typealias Progress = (_ doneCount: Int, _ totalCount: Int) throws -> Void
 
+  /// The ranges of the first samples of a pass, which an earlier process has observed, and what is done when more are.
+  package struct Course {
+    /// Samples that are observed already.
+    package let sampleCount: Int
+    /// Their ranges, by the producer of the site.
+    package let ranges: [String: SiteRanges]
+    /// Is given both after each batch but the last.
+    package let keep: (_ sampleCount: Int, _ sites: [String: SiteObservations]) throws -> Void
+
+    /// A course as given.
+    package init(
+      sampleCount: Int, ranges: [String: SiteRanges],
+      keep: @escaping (_ sampleCount: Int, _ sites: [String: SiteObservations]) throws -> Void
+    ) {
+      (self.sampleCount, self.ranges, self.keep) = (sampleCount, ranges, keep)
+    }
+  }
+
   /// The result of a pass.
   package struct Outcome: Sendable {
     /// The observations, by the producer of the site.
@@ -132,12 +150,16 @@ package struct Calibrator: Sendable {
 
   /// Runs the samples and gives what was observed on each site.
   ///
-  /// - Parameter samples: at most the model's context each; empty ones are left out.
+  /// - Parameters:
+  ///   - samples: at most the model's context each; empty ones are left out.
+  ///   - course: for a pass that observes ranges alone and keeps no values.
   /// - Throws: `Refusal` with rule `calibration-not-finite`, `calibration-no-sites`
   ///   or `calibration-empty`, or as executors throw.
   package func run(
-    _ samples: [TokenSequence], pass: CalibrationPass = CalibrationPass(), progress: Progress? = nil
+    _ samples: [TokenSequence], pass: CalibrationPass = CalibrationPass(), course: Course? = nil,
+    progress: Progress? = nil
   ) throws -> Outcome {
+    precondition(course == nil || pass.kinds == [.ranges] && pass.kept.isEmpty, "ranges alone are gone on with")
     let sites = pass.observed(executor.graph)
     guard !sites.isEmpty || !pass.kept.isEmpty else {
       throw Refusal("calibration-no-sites", "the model has no linears in blocks to calibrate")
@@ -151,12 +173,20 @@ package struct Calibrator: Sendable {
     let sequences = used.map { samples[$0] }
     let lengths = sequences.map(\.tokenIDs.count)
     let observers = SiteObservers(
-      sites, of: executor.graph, kinds: pass.kinds, lengths: lengths, threadCount: executor.threadCount)
+      sites, of: executor.graph, kinds: pass.kinds, lengths: lengths, seen: course?.ranges ?? [:],
+      threadCount: executor.threadCount)
     var values = KeptValues(in: pass.scratch)
     let totalCount = lengths.reduce(0, +)
     var doneCount = 0
     try progress?(0, totalCount)
     for batch in try batches(lengths, pass) {
+      // Batches end where blocks of samples do, so that what is left of one is whole blocks, too.
+      let batch = max(batch.lowerBound, min(course?.sampleCount ?? 0, batch.upperBound))..<batch.upperBound
+      if batch.isEmpty {
+        doneCount = lengths[..<batch.upperBound].reduce(0, +)
+        continue
+      }
+      doneCount = lengths[..<batch.lowerBound].reduce(0, +)
       let observe: Executor.Observer? =
         sites.isEmpty
         ? nil
@@ -172,6 +202,9 @@ package struct Calibrator: Sendable {
       for node in pass.kept { for result in results { try values.append(result.output(node), of: node) } }
       doneCount += lengths[batch].reduce(0, +)
       try progress?(doneCount, totalCount)
+      if let course, batch.upperBound < lengths.count {
+        try course.keep(batch.upperBound, observers.observations)
+      }
     }
     return Outcome(sites: observers.observations, values: values)
   }

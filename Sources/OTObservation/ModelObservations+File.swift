@@ -33,7 +33,10 @@ extension ModelObservations {
   ///   - inputs: files that must not be overwritten.
   /// - Throws: `Refusal` with a rule `output-…`, or with rule `statistics-no-ranges` for a site
   ///   whose ranges were not observed.
-  package func write(to path: String, producer: String, force: Bool, inputs: [FileIdentity]) throws {
+  package func write(
+    to path: String, producer: String, force: Bool, inputs: [FileIdentity],
+    willName: ((FileIdentity) throws -> Void)? = nil
+  ) throws {
     var entries: [SafetensorsWriter.Entry] = []
     // A site that no token reached has none.
     for site in sites.keys.sorted() where sites[site]?.isEmpty != true || sites.allSatisfy(\.value.isEmpty) {
@@ -63,7 +66,7 @@ extension ModelObservations {
       case .count: try withUnsafeBytes(of: Int64(ranges.sampleCount)) { try writer.append($0) }
       }
     }
-    try writer.commit()
+    try writer.commit(willName)
   }
 
   private static func split(_ name: String) -> (site: String, part: Part)? {

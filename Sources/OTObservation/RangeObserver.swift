@@ -3,8 +3,11 @@ package final class RangeObserver: SiteObserver {
   private let channelCount: Int
   private var ranges: SiteRanges?
 
-  /// An observer that has seen nothing.
-  package init(channelCount: Int) { self.channelCount = channelCount }
+  /// An observer that has seen nothing, or samples with these ranges.
+  package init(channelCount: Int, ranges: SiteRanges? = nil) {
+    self.channelCount = channelCount
+    self.ranges = ranges
+  }
 
   /// Adds the rows of a sample.
   package func add(_ values: UnsafeBufferPointer<Float>, sample: Int) {

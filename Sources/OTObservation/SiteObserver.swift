@@ -35,7 +35,11 @@ final class SiteObservers {
   /// - Parameters:
   ///   - graph: of the sites.
   ///   - lengths: tokens of each sample of calibration.
-  init(_ sites: [Site], of graph: Graph, kinds: Set<ObservationKind>, lengths: [Int], threadCount: Int) {
+  ///   - seen: the ranges of samples that were observed before these.
+  init(
+    _ sites: [Site], of graph: Graph, kinds: Set<ObservationKind>, lengths: [Int], seen: [String: SiteRanges] = [:],
+    threadCount: Int
+  ) {
     self.lengths = lengths
     let kinds = kinds.withoutSmaller
     func choices(spread: Int) -> [ObservationKind: RowChoice] {
@@ -50,7 +54,7 @@ final class SiteObservers {
       let choices = choicesBySpread[graph.tokensPerRow(of: site)] ?? [:]
       let observers = kinds.map { kind -> any SiteObserver in
         switch kind {
-        case .ranges: RangeObserver(channelCount: site.size)
+        case .ranges: RangeObserver(channelCount: site.size, ranges: seen[site.producer])
         case .channelMoments: ChannelMomentObserver(channelCount: site.size)
         case .sampleRanges: SampleRangeObserver(channelCount: site.size)
         case .moments: MomentObserver(channelCount: site.size, threadCount: threadCount)

@@ -1,5 +1,7 @@
+import OTContainer
 import OTFoundation
 import OTGraph
+import OTJSON
 import OTKernels
 import OTModel
 import OTObservation
@@ -173,12 +175,13 @@ package struct SequentialRounding: Sendable {
   /// - Parameters:
   ///   - samples: token IDs.
   ///   - folder: has room for a byte for each such weight, and for values that memory has no room for.
+  ///   - work: keeps the weights of each site; those that it has are not rounded again.
   /// - Throws: as calibration, rounding rules and quantizers throw; `Refusal` with rule `scratch-unwritable`.
   package func run(
-    _ samples: [TokenSequence], in folder: String, progress: Progress? = nil
+    _ samples: [TokenSequence], in folder: String, keptBy work: ResumableWork? = nil, progress: Progress? = nil
   ) throws -> RoundedWeights {
     var state = RoundingState()
-    return try run(samples, sites: sites.indices, from: &state, in: folder, progress: progress)
+    return try run(samples, sites: sites.indices, from: &state, in: folder, keptBy: work, progress: progress)
   }
 
   /// Rounds the weights of some sites.
@@ -186,14 +189,22 @@ package struct SequentialRounding: Sendable {
   /// - Parameters:
   ///   - range: the sites, by their places in `sites(of:weights:)`.
   ///   - state: what rounding the sites before them has left; then what the sites after them need.
+  ///   - work: for all sites.
   /// - Throws: as the run over all sites, and as what keeps the state throws.
   package func run(
     _ samples: [TokenSequence], sites range: Range<Int>, from state: inout RoundingState, in folder: String,
-    progress: Progress? = nil
+    keptBy work: ResumableWork? = nil, progress: Progress? = nil
   ) throws -> RoundedWeights {
     try BLAS.load(threadCount: threadCount)
     let samples = samples.filter { !$0.tokenIDs.isEmpty }
-    var rounded = RoundedWeights(in: try ScratchFile(in: folder))
+    let scratch = try work.map { try ScratchFile(keptAt: $0.path("rounded")) } ?? ScratchFile(in: folder)
+    try work.map { try FileSystem.synchronize($0.folder) }
+    var rounded = RoundedWeights(in: scratch)
+    let doneCount = try work.map { try restore($0.rows(Self.step), into: &rounded) } ?? 0
+    if doneCount == sites.count {
+      try progress?(doneCount, sites.count)
+      return rounded
+    }
     // Weights in memory: of linears that have not been passed yet.
     var pending: [String: Pending] = [:]
     for (linear, rows) in state.weights {
@@ -212,6 +223,9 @@ package struct SequentialRounding: Sendable {
       let rule = rule(site)
       let between: Calibrator.Progress = { _, _ in try progress?(index, sites.count) }
       var pass = pass(to: site, for: rule)
+      // What is there already has no need of observations: the samples only pass through.
+      let isDone = index < doneCount && !rule.needs.isEmpty
+      if isDone { pass.kinds = [] }
       let tokenCount = samples.reduce(0) { $0 + $1.tokenIDs.count }
       let byteCount = pass.kept.reduce(0) { $0 + (graph.channelCount(of: $1) ?? 0) * tokenCount * 4 }
       // Those before are in memory or in a file of their own until these are all there.
@@ -225,25 +239,38 @@ package struct SequentialRounding: Sendable {
       }
       let observed = try advance(
         to: site, pass, samples, from: &state.values, pending,
-        comparingWith: rule.comparesWithFloat ? state.floatValues : nil, progress: between)
+        comparingWith: !isDone && rule.comparesWithFloat ? state.floatValues : nil, progress: between)
       pending = pending.filter { order[$0.key, default: 0] > order[site.producer, default: 0] }
-      if !rule.needs.isEmpty, observed.isEmpty { rounded.unreached.append(site.producer) }
-      let rounding = try rule.fitted(to: consume observed)
-      for use in site.consumers.flatMap(graph.parameterUses(of:)) where use.role == .weight {
-        guard let scheme = weights[use.node]?.scheme(for: use.shape) else { continue }
-        let rows = try WeightQuantizer(
-          parameters.rows(of: use), scheme: scheme,
-          rounding: graph.givesScores(use.node) ? rounding.unclipped : rounding, inputZero: use.inputZero,
-          threadCount: threadCount
-        ).quantizeAll(threadCount: threadCount)
-        // Those that another process will need are kept whatever their rule.
-        if !rule.needs.isEmpty || range.upperBound < sites.count {
-          try rounded.add(rows, of: use.node, scheme: scheme)
+      if !isDone, !rule.needs.isEmpty, observed.isEmpty { rounded.unreached.append(site.producer) }
+      let rounding = try isDone ? nil : rule.fitted(to: consume observed)
+      var records: [JSONValue] = []
+      for (use, scheme) in quantizedUses(of: site) {
+        let rows: QuantizedRows
+        if let rounding {
+          rows = try WeightQuantizer(
+            parameters.rows(of: use), scheme: scheme,
+            rounding: graph.givesScores(use.node) ? rounding.unclipped : rounding, inputZero: use.inputZero,
+            threadCount: threadCount
+          ).quantizeAll(threadCount: threadCount)
+          // Those that another process will need are kept whatever their rule.
+          if !rule.needs.isEmpty || range.upperBound < sites.count {
+            try rounded.add(rows, of: use.node, scheme: scheme)
+            if work != nil { records.append(.object(try rounded.keep(rows, of: use.node))) }
+          }
+        } else {
+          guard let kept = try rounded.rows(0..<use.shape.rowCount, of: use.node) else { continue }
+          rows = kept
         }
         if index < sites.count - 1 {
           pending[use.node] = Pending(
             weight: try QuantizedWeight(rows, use.shape, scheme), shiftProduct: rows.shiftProduct)
         }
+      }
+      if let work, index >= doneCount {
+        try rounded.synchronize()
+        try work.keep(
+          Self.step, index,
+          ["weights": .array(records), "isReached": .bool(rounded.unreached.last != site.producer)])
       }
       try progress?(index + 1, sites.count)
     }
@@ -251,6 +278,38 @@ package struct SequentialRounding: Sendable {
       state.weights[linear] = try rounded.rows(of: linear)
     }
     return rounded
+  }
+
+  private static let step = "rounded"
+
+  /// The weights of a site that are quantized, with their schemes.
+  private func quantizedUses(of site: Site) -> [(use: ParameterUse, scheme: QuantizationScheme)] {
+    site.consumers.flatMap(graph.parameterUses(of:)).compactMap { use in
+      guard use.role == .weight, let scheme = weights[use.node]?.scheme(for: use.shape) else { return nil }
+      return (use, scheme)
+    }
+  }
+
+  /// Adds the weights that an earlier process has rounded.
+  ///
+  /// - Returns: the sites that are done. Weights whose rule needs nothing are not kept, and are rounded again.
+  private func restore(_ rows: [JSONObject], into rounded: inout RoundedWeights) throws -> Int {
+    for (index, (site, row)) in zip(sites, rows).enumerated() {
+      guard let records = row["weights"]?.array, let isReached = row["isReached"]?.bool else { return index }
+      let uses = rule(site).needs.isEmpty ? [] : quantizedUses(of: site)
+      let before = rounded
+      let isRestored =
+        records.count == uses.count
+        && zip(records, uses).allSatisfy { record, place in
+          rounded.restore(record, of: place.use.node, shape: place.use.shape, scheme: place.scheme)
+        }
+      guard isRestored else {
+        rounded = before
+        return index
+      }
+      if !isReached { rounded.unreached.append(site.producer) }
+    }
+    return min(rows.count, sites.count)
   }
 
   /// Runs the samples on to a site in float; `values` are then those that the rest needs.

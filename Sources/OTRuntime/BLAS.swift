@@ -12,10 +12,14 @@ package enum BLAS {
   private static let loaded: Result<ot_blas_library, Refusal> = {
     var library = ot_blas_library()
     if let fault = ot_blas_load(&library) {
+      let reason = String(cString: fault)
+      // As glibc says that it is there, but finds no room.
+      let hasNoRoom = reason.contains("failed to map segment") || reason.contains("cannot allocate memory")
       return .failure(
         Refusal(
-          "blas-missing", "OpenBLAS, which multiplies floats, cannot be loaded: \(String(cString: fault))",
-          remedy: "install it (Debian: libopenblas0)"))
+          hasNoRoom ? "blas-memory" : "blas-missing",
+          "OpenBLAS, which multiplies floats, cannot be loaded: \(reason)",
+          remedy: hasNoRoom ? "raise the limit of address space (ulimit -v)" : "install it (Debian: libopenblas0)"))
     }
     library.set_thread_count?(1)
     return .success(library)

@@ -1,5 +1,7 @@
 import ArgumentParser
 import Foundation
+import OTCheckpoint
+import OTContainer
 import OTConversion
 import OTFoundation
 import OTGraph
@@ -46,6 +48,7 @@ struct CalibrateCommand: ParsableCommand {
   @Option(help: ArgumentHelp("Model family, where config.json has no model_type.", valueName: "name"))
   var family: String?
   @Flag(help: "Replace the output if it exists.") var force = false
+  @OptionGroup var going: ResumeArguments
   @OptionGroup var threads: ThreadArguments
   @OptionGroup var messages: OutputArguments
 
@@ -61,6 +64,7 @@ struct CalibrateCommand: ParsableCommand {
       }
       guard merge.count > 1 else { throw ValidationError("--merge needs two files or more.") }
       guard !share.isGiven else { throw ValidationError("--merge needs no --part.") }
+      guard !going.resume else { throw ValidationError("--merge takes seconds: there is nothing to --resume.") }
     }
     if let family, !Families.all.contains(where: { $0.name == family }) {
       throw ValidationError("--family must be one of \(Families.all.map { $0.name }.joined(separator: ", ")).")
@@ -75,14 +79,27 @@ struct CalibrateCommand: ParsableCommand {
     var inputs = calibration.sampled.inputs + FileIdentity.all(merge)
     let source = try model.map { try SourceModel(path: $0, family: family) }
     inputs += source?.checkpoint.inputs ?? []
+    let resumes = going.resume
+    guard share == nil || !resumes else {
+      throw ValidationError("A part of a calibration is made anew: --resume is for the whole.")
+    }
+    var work = try source.flatMap { resumes && ResumableWork.isBegun(on: output) ? try resumable($0) : nil }
+    if let work, work.isFinished {
+      work.end()
+      return try report(ModelObservations(path: output), in: output, seconds: Date().timeIntervalSince(start))
+    }
     // Before time goes into what cannot be written.
     try AtomicFile.check([output], force: force, inputs: inputs)
-    statistics = try source.map { try measure($0, share) } ?? merged()
+    if resumes, work == nil { work = try source.map(resumable) }
+    statistics = try source.map { try measure($0, share, work) } ?? merged()
     if let share {
       try StatisticsPart(statistics, share)
         .write(to: output, producer: Converter.producer, force: force, inputs: inputs)
     } else {
-      try statistics.write(to: output, producer: Converter.producer, force: force, inputs: inputs)
+      try statistics.write(to: output, producer: Converter.producer, force: force, inputs: inputs) {
+        try work?.willFinish($0)
+      }
+      work?.end()
     }
     try report(statistics, in: output, seconds: Date().timeIntervalSince(start))
   }
@@ -99,7 +116,27 @@ struct CalibrateCommand: ParsableCommand {
     return try merge.dropFirst().reduce(first) { try $0.merged(with: ModelObservations(path: $1)) }
   }
 
-  private func measure(_ source: SourceModel, _ share: WorkShare?) throws -> ModelObservations {
+  /// The work that is gone on with, or begun.
+  private func resumable(_ source: SourceModel) throws -> ResumableWork {
+    let sampled = calibration.sampled
+    var sources = source.checkpoint.files.map { ($0.name, $0.mapped.identity) }
+    for kind in ModelAttachments.Kind.allCases {
+      if let file = source.attachments[kind] { sources.append((kind.rawValue, file.identity)) }
+    }
+    for path in sampled.paths + [sampled.ids].compactMap({ $0 }) {
+      if let identity = FileIdentity(path: path) { sources.append((path, identity)) }
+    }
+    let options: JSONObject = [
+      "text": .array(sampled.paths.map { .string($0) }), "text-field": .string(sampled.field),
+      "ids": sampled.ids.map { .string($0) } ?? .null, "tensor": sampled.tensor.map { .string($0) } ?? .null,
+      "samples": .integer(sampled.sampleCount), "length": sampled.length.map { .integer($0) } ?? .null,
+      "seed": .string("\(sampled.seed)"), "family": family.map { .string($0) } ?? .null,
+    ]
+    return try ResumableWork(
+      on: output, .init("calibrate", program: Converter.producer, sources: sources, options: options))
+  }
+
+  private func measure(_ source: SourceModel, _ share: WorkShare?, _ work: ResumableWork?) throws -> ModelObservations {
     let checkpoint = source.checkpoint
     checkpoint.warnings.forEach(messages.warn)
     let digests = SourceDigests(
@@ -119,7 +156,8 @@ struct CalibrateCommand: ParsableCommand {
     if let share { samples = try samples.part(share) }
     let progress = messages.progress("calibrating", unit: WorkStage.calibrating.unit)
     let statistics = try settings.run(
-      on: source, samples: samples, kinds: share == nil ? [.ranges] : [.sampleRanges], progress: progress.update)
+      on: source, samples: samples, kinds: share == nil ? [.ranges] : [.sampleRanges], keptBy: work,
+      progress: progress.update)
     let sources = try digests.records()
     try checkpoint.verifyUnchanged()
     return ModelObservations(

@@ -14,6 +14,15 @@ struct ThreadArguments: ParsableArguments {
   }
 }
 
+/// Whether a command goes on where an earlier run ended.
+struct ResumeArguments: ParsableArguments {
+  @Flag(
+    help: ArgumentHelp(
+      "Keep what is done in OUT.resume until the output stands, and go on where an earlier run ended.",
+      discussion: "The output is the same. A run with other options or files, or of another version, is refused."))
+  var resume = false
+}
+
 /// The arithmetic of attention when a packed model runs.
 struct AttentionArguments: ParsableArguments {
   @Option(

@@ -26,10 +26,13 @@ struct ConvertCommand: ParsableCommand {
         otconvert llama/ llama.otq --bits 6 --require 'kl<=0.02' \\
           --require 'accuracy-drop(piqa.jsonl)<=0.5'
         otconvert llama/ llama.otq --until 'perplexity-ratio<=1.01'
+        otconvert llama/ llama.otq --bits 6 --resume
         otconvert convert --plan plan.json --part 3
 
       Without statistics, a model with a config.json and a tokenizer is calibrated
       first: on --text or --ids, else on a sample that comes with the program.
+      With --resume a conversion that was killed goes on when the same command is
+      given again, and its file is the same, byte for byte.
       With --plan a part is made of a conversion that several machines share: see
       'otconvert plan'.
       """)
@@ -57,6 +60,7 @@ struct ConvertCommand: ParsableCommand {
     completion: .file())
   var saveRecipe: String?
   @Flag(help: "Replace the output if it exists.") var force = false
+  @OptionGroup var going: ResumeArguments
   @OptionGroup var threads: ThreadArguments
   @OptionGroup var messages: OutputArguments
 
@@ -102,7 +106,7 @@ struct ConvertCommand: ParsableCommand {
 
   private var options: ConvertOptions {
     var options = calibration.adding(to: conversion.options(threadCount: threads.threads))
-    (options.savedRecipe, options.replacesOutput) = (saveRecipe, force)
+    (options.savedRecipe, options.replacesOutput, options.resumes) = (saveRecipe, force, going.resume)
     options.requirements = gate.options(field: calibration.input.field.textField)
     return options
   }

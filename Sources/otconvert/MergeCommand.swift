@@ -21,10 +21,11 @@ struct MergeCommand: ParsableCommand {
   @Option(help: ArgumentHelp("The plan that 'plan --parts' wrote.", valueName: "file"), completion: .file())
   var plan: String
   @Flag(help: "Replace the output if it exists.") var force = false
+  @OptionGroup var going: ResumeArguments
   @OptionGroup var messages: OutputArguments
 
   func run() throws {
-    let summary = try MergeWork(plan, force: force).run(messages.observer)
+    let summary = try MergeWork(plan, force: force, resumes: going.resume).run(messages.observer)
     try messages.result("\(summary.file.path): \(summary.headline)", json: summary.totals(adding: [:]))
   }
 }

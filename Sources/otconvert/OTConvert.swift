@@ -38,6 +38,7 @@ struct OTConvert: ParsableCommand {
     signal(SIGXFSZ, SIG_IGN)
     signal(SIGPIPE, SIG_IGN)
     Interruption.prepare()
+    MappingFault.prepare()
     do {
       do {
         var command = try parseAsRoot()

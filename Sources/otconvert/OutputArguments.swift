@@ -12,6 +12,14 @@ struct OutputArguments: ParsableArguments {
   @Flag(help: "Print the result as JSON on standard output.")
   var json = false
 
+  @Flag(
+    help: ArgumentHelp(
+      "Read files whole into memory instead of mapping them: for disks and networks that fail.",
+      discussion: "What cannot be read is refused; otherwise a fault of a mapped file ends the command."))
+  var noMmap = false
+
+  mutating func validate() throws { MappedFile.isMapping = !noMmap }
+
   /// Prints the command's result.
   ///
   /// - Throws: `Refusal` with rule `output-unwritable`, or what making it throws.

@@ -34,6 +34,27 @@ import _OTTestSupport
     }
   }
 
+  @Test func whatAKilledExportLeavesTheNextRemoves() throws {
+    try withTemporaryFolder { folder in
+      // Linux gives no process so high a number; the other one lives.
+      let (stray, other) = (".m.4194399.abc.partial", ".m.\(getpid()).abc.partial")
+      for name in [stray, other] {
+        try FileManager.default.createDirectory(
+          atPath: "\(folder)/\(name)/1_Pooling", withIntermediateDirectories: true)
+        try Data("left".utf8).write(to: URL(fileURLWithPath: "\(folder)/\(name)/1_Pooling/config.json"))
+      }
+      for options in [[], ["--force"]] {
+        let export = Tool.process(
+          [
+            "export", Fixtures.path("models/gpt2-mini"), folder + "/m", "--to", "safetensors", "--quiet",
+            "--no-calibration",
+          ] + options)
+        #expect(try Tool.finish(export).status == 0)
+      }
+      #expect(try FileManager.default.contentsOfDirectory(atPath: folder).sorted() == [other, "m"])
+    }
+  }
+
   @Test(arguments: [SIGINT, SIGTERM, SIGHUP]) func aSignalEndsAndLeavesNothing(signal: Int32) throws {
     try withTemporaryFolder { folder in
       let text = folder + "/t.txt"
@@ -108,6 +129,16 @@ import _OTTestSupport
       } else {
         #expect(outcome.status == 0, "\(outcome.errors)")
       }
+    }
+  }
+
+  /// Where the library itself finds no room, it is not said to be missing.
+  @Test(arguments: [200_000, 256_000, 300_000]) func littleAddressSpaceIsNamed(kilobytes: Int) throws {
+    try withTemporaryFolder { folder in
+      let model = Fixtures.path("models/gpt2-mini")
+      let outcome = try Tool.shell(
+        "ulimit -v \(kilobytes); exec \"$OTCONVERT\" '\(model)' '\(folder)/m.otq' --samples 4 --length 32 --threads 1")
+      #expect(outcome.status == 1 && outcome.errors.contains("[blas-memory]"), "\(outcome.errors)")
     }
   }
 

@@ -132,7 +132,7 @@ import _OTTestSupport
       "bits": ["4"], "activation-bits": ["16"], "group-size": ["64"], "embedding-bits": ["16"],
       "bits-for": ["down=8"], "weight-scheme": ["symmetric"], "rounding": ["gptq"], "compression": ["none"],
       "text": ["a.txt", "b.txt"], "samples": ["7"], "length": ["99"], "seed": ["5"], "max-memory": ["2G"],
-      "method": ["awq"], "save-recipe": ["r.json"], "force": [], "threads": ["3"],
+      "method": ["awq"], "save-recipe": ["r.json"], "force": [], "resume": [], "threads": ["3"],
     ])
     var expected = ConvertOptions()
     (expected.bits, expected.activationBits, expected.groupSize, expected.embeddingBits) = (4, 16, 64, 16)
@@ -141,6 +141,7 @@ import _OTTestSupport
     (expected.replacesOutput, expected.threadCount, expected.maximumByteCount) = (true, 3, 2_000_000_000)
     (expected.text.paths, expected.text.sampleCount) = (["a.txt", "b.txt"], 7)
     (expected.text.length, expected.text.seed) = (99, 5)
+    expected.resumes = true
     #expect(options == expected)
   }
 }

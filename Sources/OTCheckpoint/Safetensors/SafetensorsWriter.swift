@@ -145,9 +145,9 @@ package struct SafetensorsWriter: ~Copyable {
   ///
   /// - Precondition: all data have been written.
   /// - Throws: `Refusal` with a rule `output-…`.
-  package consuming func commit() throws {
+  package consuming func commit(_ willName: ((FileIdentity) throws -> Void)? = nil) throws {
     precondition(file.byteCount == byteCount, "data of tensors are missing")
-    try file.commit()
+    try file.commit(willName)
   }
 
   private static func header(

@@ -117,17 +117,24 @@ package struct PartMerge {
 
   /// Writes the file; it appears whole or not at all, and the parts stay.
   ///
+  /// - Parameter work: keeps what has been written, and has what an earlier process has written.
   /// - Throws: `Refusal` with a rule `output-…`, or `otq-checksum` for a part that is damaged.
-  package func run(compression: Compression, force: Bool, progress: Converter.Progress? = nil) throws {
+  package func run(
+    compression: Compression, force: Bool, keptBy work: ResumableWork? = nil, progress: Converter.Progress? = nil
+  ) throws {
     let inputs = parts.map(\.file.identity) + FileIdentity.all([plan.file?.path].compactMap { $0 })
-    let writer = try ContainerWriter(path: plan.output, force: force, inputs: inputs, compression: compression)
+    let writer = try ContainerWriter(
+      path: plan.output, force: force, inputs: inputs, encoder: ChunkEncoder(compression), work: work)
     for part in parts { try writer.addAttachments(of: part) }
     let total = parts.reduce(0) { $0 + $1.file.byteCount }
     // The tensors of a part are in the order of the whole.
     var next = [Int](repeating: 0, count: parts.count)
-    for (_, part) in plan.tensors {
+    let adopted = try writer.adopt(plan.tensors.map(\.name)).count
+    for (index, (_, part)) in plan.tensors.enumerated() {
+      defer { next[part] += 1 }
+      guard index >= adopted else { continue }
       try writer.add(parts[part].tensors[next[part]], of: parts[part])
-      next[part] += 1
+      try writer.keep()
       try progress?(min(writer.byteCount, total), total)
     }
     try writer.commit(metadata: record)

@@ -1,3 +1,4 @@
+import OTContainer
 import OTConversion
 import OTFoundation
 import OTGraph
@@ -20,12 +21,14 @@ package struct CalibratedPlan {
   ///   - output: values that wait to be written are kept beside it.
   ///   - heldOutCount: samples to keep from calibration, to judge the result on.
   ///   - keepsObservations: whether another plan will use them again. They take memory while weights are rounded.
+  ///   - work: keeps what was decided and rounded, and has what an earlier process has of it.
   ///   - given: another plan of the model with the same methods, whose samples and observations are used again.
   ///   - rounds: whether weights are rounded, where their rule goes by text; else the plan says by which.
   /// - Throws: as calibrating and planning throw, and what the observer throws.
   package init(
     of conversion: Conversion, _ options: ConvertOptions, beside output: String, holdingOut heldOutCount: Int = 0,
-    keepsObservations: Bool = false, given: CalibratedPlan? = nil, rounds: Bool = true, _ observer: WorkObserver
+    keptBy work: ResumableWork? = nil, keepsObservations: Bool = false, given: CalibratedPlan? = nil,
+    rounds: Bool = true, _ observer: WorkObserver
   ) throws {
     let text = options.text
     let settings = text.calibration(threadCount: options.threads, maximumByteCount: options.maximumByteCount)
@@ -45,6 +48,7 @@ package struct CalibratedPlan {
     if given == nil { Self.announce(samples, text, observer) }
     // Before weights are rounded, what was observed is gone unless it is kept.
     func decided() throws -> (plan: ConversionPlan, kept: ModelObservations?) {
+      if let plan = try work.flatMap({ try conversion.plan(keptBy: $0) }) { return (plan, nil) }
       var observed = given?.observed
       if observed == nil, !conversion.needs.isEmpty {
         // Its sources need no record: they are the conversion's own.
@@ -55,12 +59,13 @@ package struct CalibratedPlan {
         conversion, observed, samples: samples, progress: observer.begin(.comparing))
       let plan = try Self.within(
         budget, conversion.plan(observed, options: settled), samples.tokens, observer)
+      try work.map { try conversion.keep(plan, by: $0) }
       return (plan, keepsObservations ? observed : nil)
     }
     var (plan, kept) = try decided()
     if rounds {
       plan = try settings.rounding(
-        plan, samples: samples, in: output.parentPath, progress: observer.begin(.rounding))
+        plan, samples: samples, in: output.parentPath, keptBy: work, progress: observer.begin(.rounding))
     } else if plan.recipe.sampledRounding != nil {
       plan.roundingRun = samples.run
     }

@@ -77,6 +77,8 @@ extension ConvertOptions {
     try refuse(
       !requirements.until.isEmpty && decidesSize,
       "--until chooses the bits: leave out --bits, --group-size, --per-tensor, --budget, --recipe and --weights-only")
+    try refuse(
+      !requirements.until.isEmpty && resumes, "--until makes one file after the other: --resume goes on with one")
     if recipe != nil {
       var others = self
       others.recipe = nil

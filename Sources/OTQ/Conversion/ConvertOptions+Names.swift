@@ -53,6 +53,7 @@ extension ConvertOptions {
     requirements.windowCount = try options.integer("require-windows") ?? requirements.windowCount
     savedRecipe = try options.text("save-recipe")
     replacesOutput = try options.flag("force")
+    resumes = try options.flag("resume")
     threadCount = try options.threadCount()
   }
 }

@@ -100,6 +100,9 @@ public struct ConvertOptions: Sendable, Hashable {
   public var savedRecipe: String?
   /// True when existing outputs are replaced.
   public var replacesOutput = false
+  /// True: what is done is kept in the folder `OUT.resume` beside the output until that stands, and what an earlier
+  /// conversion with the same options has kept there is not done again.
+  public var resumes = false
   /// The most threads that work at a time; the output does not depend on it. Nil: all cores.
   public var threadCount: Int?
 

@@ -1,3 +1,5 @@
+import OTCheckpoint
+import OTContainer
 import OTConversion
 import OTFoundation
 import OTJSON
@@ -63,11 +65,15 @@ package struct ConvertWork: Sendable {
     let inputs =
       model.checkpoint.inputs + FileIdentity.all(options.statisticsPaths) + options.text.inputs
       + options.requirements.inputs
-    // Before time goes into calibrating for a file that cannot be written.
-    try AtomicFile.check(
-      [output] + (options.savedRecipe.map { [$0] } ?? []), force: options.replacesOutput, inputs: inputs)
-    try options.requirements.checkFiles()
     var course = Course()
+    if options.resumes, ResumableWork.isBegun(on: output) { course.work = try resumable(model) }
+    // Before time goes into calibrating for a file that cannot be written. What stands since its process ended just then
+    // is not written again.
+    let outputs = course.work?.isFinished == true ? [] : [output]
+    try AtomicFile.check(
+      outputs + (options.savedRecipe.map { [$0] } ?? []), force: options.replacesOutput, inputs: inputs)
+    try options.requirements.checkFiles()
+    if options.resumes, course.work == nil { course.work = try resumable(model) }
     func finished(_ written: Written) throws -> Outcome {
       try outcome(of: written, course, inputs: inputs, observer)
     }
@@ -89,8 +95,30 @@ package struct ConvertWork: Sendable {
         + (course.judgement?.text ?? ""), file: output, remedy: options.remedy(hasSearched: true))
   }
 
+  /// The work that is gone on with, or begun.
+  ///
+  /// - Throws: as `ResumableWork`.
+  private func resumable(_ model: SourceModel) throws -> ResumableWork {
+    var sources = model.checkpoint.files.map { ($0.name, $0.mapped.identity) }
+    for kind in ModelAttachments.Kind.allCases {
+      if let file = model.attachments[kind] { sources.append((kind.rawValue, file.identity)) }
+    }
+    for path in options.statisticsPaths + options.text.paths + [options.text.ids].compactMap({ $0 }) {
+      if let identity = FileIdentity(path: path) { sources.append((path, identity)) }
+    }
+    // All of them but those that decide about nothing in the file.
+    let others = ["threadCount", "maximumByteCount", "replacesOutput", "savedRecipe", "resumes"]
+    let all = Mirror(reflecting: options).children.reduce(into: JSONObject()) { all, option in
+      guard let name = option.label, !others.contains(name) else { return }
+      all[name] = .string("\(option.value)")
+    }
+    return try ResumableWork(
+      on: output, .init("convert", program: Converter.producer, sources: sources, options: all))
+  }
+
   /// What the conversions of one model share, and come to.
   private struct Course {
+    var work: ResumableWork?
     var comparesHeldOut = false
     var calibrated: CalibratedPlan?
     var calibrationSeconds: Double?
@@ -116,7 +144,7 @@ package struct ConvertWork: Sendable {
     let conversion = try options.conversion(of: model, beside: output)
     if course.calibrated == nil { conversion.warnings.forEach(observer.warn) }
     let calibrated = try CalibratedPlan(
-      of: conversion, options, beside: output, holdingOut: HeldOutText.sampleCount,
+      of: conversion, options, beside: output, holdingOut: HeldOutText.sampleCount, keptBy: course.work,
       keepsObservations: course.settings != nil, given: course.calibrated, observer)
     course.calibrated = calibrated
     let plan = calibrated.plan
@@ -148,7 +176,7 @@ package struct ConvertWork: Sendable {
       return judgement.map { ["requirements": $0.record(tried: tried)] } ?? [:]
     }
     let outcome = try Converter(plan).run(
-      to: output, force: options.replacesOutput, progress: observer.begin(.converting),
+      to: output, force: options.replacesOutput, keptBy: course.work, progress: observer.begin(.converting),
       approving: gate == nil && !comparesHeldOut ? nil : approve)
     return Written(plan: plan, outcome: outcome, seconds: ((end ?? .now) - start) / .seconds(1))
   }

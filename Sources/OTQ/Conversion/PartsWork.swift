@@ -1,3 +1,4 @@
+import OTContainer
 import OTConversion
 import OTFoundation
 import OTModel
@@ -21,8 +22,8 @@ package struct PartsWork: Sendable {
       !(1...PartedPlan.maximumPartCount).contains(partCount),
       value: "--parts must be 1 to \(PartedPlan.maximumPartCount)")
     try OptionFault.refuse(
-      options.requirements.isGiven || options.savedRecipe != nil,
-      conflict: "--require, --until and --save-recipe are for a conversion by one machine")
+      options.requirements.isGiven || options.savedRecipe != nil || options.resumes,
+      conflict: "--require, --until, --save-recipe and --resume are for a conversion by one machine")
     (self.input, self.output) = (input.absolutePath, output.absolutePath)
     (self.options, self.partCount) = (options, partCount)
     // Parts may be made elsewhere.
@@ -159,23 +160,38 @@ extension PartWork {
 /// The putting together of all parts.
 package struct MergeWork: Sendable {
   private let plan: PartedPlan
-  private let force: Bool
+  private let force, resumes: Bool
 
+  /// - Parameter resumes: whether what an earlier merge has written is taken as it is, and what this one writes kept.
   /// - Throws: ``Refusal`` as reading a plan throws.
-  package init(_ path: String, force: Bool) throws(Refusal) {
+  package init(_ path: String, force: Bool, resumes: Bool = false) throws(Refusal) {
     plan = try refusing { try PartedPlan(path: path.absolutePath) }
-    self.force = force
+    (self.force, self.resumes) = (force, resumes)
   }
 
   /// Puts the parts together; the file appears whole or not at all, and the parts stay.
   ///
   /// - Throws: `Refusal` with a rule `merge-…`, `output-…` or `otq-…`.
   package func run(_ observer: WorkObserver) throws -> FileSummary {
+    var work = resumes && ResumableWork.isBegun(on: plan.output) ? try resumable() : nil
+    if let work, work.isFinished {
+      work.end()
+      return FileSummary(try PackedModel(path: plan.output))
+    }
     try AtomicFile.check([plan.output], force: force, inputs: [])
     let options = try ConvertOptions(named: plan.options).conversionOptions()
-    try PartMerge(plan).run(
-      compression: options.compression, force: force, progress: observer.begin(.converting))
+    let merge = try PartMerge(plan)
+    if resumes, work == nil { work = try resumable() }
+    try merge.run(
+      compression: options.compression, force: force, keptBy: work, progress: observer.begin(.converting))
     return FileSummary(try PackedModel(path: plan.output))
+  }
+
+  private func resumable() throws -> ResumableWork {
+    let paths = (0..<plan.partCount).map(plan.path(ofPart:)) + [plan.file?.path].compactMap { $0 }
+    let sources = paths.compactMap { path in FileIdentity(path: path).map { (path.lastPathComponent, $0) } }
+    return try ResumableWork(
+      on: plan.output, .init("merge", program: Converter.producer, sources: sources, options: [:]))
   }
 }
 

@@ -72,6 +72,7 @@ public struct ExportOptions: Sendable, Hashable {
       conversion.requirements.isGiven, conflict: "--require and --until are for convert: an export is not measured")
     try OptionFault.refuse(
       conversion.savedRecipe != nil, conflict: "--save-recipe is for convert")
+    try OptionFault.refuse(conversion.resumes, conflict: "--resume is for convert")
     try OptionFault.refuse(
       shardMegabytes.map { !(1...1 << 30).contains($0) } ?? false,
       value: "--shard-size must be 1 to 1073741824 megabytes")
