@@ -203,7 +203,6 @@ package final class MappedFile: @unchecked Sendable {
     self.path = path
     isMapped = false
     descriptor = -1
-    isMapped = false
     identity = FileIdentity(madeOf: content.count)
     guard !content.isEmpty else {
       base = nil
