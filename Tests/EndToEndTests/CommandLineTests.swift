@@ -247,7 +247,8 @@ import _OTTestSupport
         Tool.finish(Tool.process(["plan", Self.model, "--json"] + limited)).output)
       #expect(narrow["efforts"]?.array?.map { $0["memoryByteCount"] == .null } == [false, false, true])
       #expect(
-        try Tool.finish(Tool.process(["plan", Self.model] + limited)).output.contains("more than --max-memory: samples"))
+        try Tool.finish(Tool.process(["plan", Self.model] + limited)).output.contains("more than --max-memory: samples")
+      )
     }
   }
 
