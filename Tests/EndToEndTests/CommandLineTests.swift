@@ -242,7 +242,7 @@ import _OTTestSupport
       #expect(without["calibrationMemoryByteCount"] == .some(.null))
       #expect(try Tool.run("plan", Self.model).output.contains("calibrates the model first, which takes up to"))
       // An effort that does not fit is told beside those that do.
-      let limited = ["--samples", "4", "--length", "64", "--max-memory", "5M"]
+      let limited = ["--samples", "4", "--length", "64", "--max-memory", "7M"]
       let narrow = try JSONValue.parse(
         Tool.finish(Tool.process(["plan", Self.model, "--json"] + limited)).output)
       #expect(narrow["efforts"]?.array?.map { $0["memoryByteCount"] == .null } == [false, false, true])
