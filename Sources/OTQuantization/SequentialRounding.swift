@@ -24,17 +24,17 @@ package struct SequentialRounding: Sendable {
     let shiftProduct: [Float]?
   }
 
-  private let graph: Graph
-  private let parameters: ParameterReader
+  let graph: Graph
+  let parameters: ParameterReader
   private let weights: [String: WeightPlan]
   private let threadCount: Int
-  private let maximumByteCount: Int
+  let maximumByteCount: Int
   /// The place of each node in the order of execution.
   private let order: [String: Int]
   /// The sites whose weights are quantized.
-  private let sites: [Site]
+  let sites: [Site]
   /// Networks that the samples pass through: the quantized one, and the float one where a rule compares with it.
-  private let networkCount: Int
+  let networkCount: Int
 
   /// The rounding of a graph whose migration and activations are decided.
   ///
@@ -60,108 +60,11 @@ package struct SequentialRounding: Sendable {
   }
 
   /// The rule of a site's weights.
-  private func rule(_ site: Site) -> any RoundingRule {
+  func rule(_ site: Site) -> any RoundingRule {
     site.consumers.lazy.compactMap { weights[$0]?.rounding }.first ?? NearestRounding()
   }
 
-  // MARK: Memory
-
-  /// Memory in bytes that a site takes beside values: what its rule makes of what was observed, and its weights.
-  private func byteCount(of site: Site) -> Int {
-    let uses = site.consumers.flatMap(graph.parameterUses(of:)).filter { $0.role == .weight }
-    // Values as they are rounded, and in tiles.
-    let weights = uses.reduce(0) { $0.addingChecked($1.shape.elementCount * 2) ?? .max }
-    return rule(site).fittedByteCount(channelCount: site.size).addingChecked(weights) ?? .max
-  }
-
-  /// Memory in bytes that kept values may take, whatever the site.
-  private func keptByteCount(lengths: [Int]) -> Int {
-    let most = sites.reduce(0) { most, site in
-      let observed = rule(site).needs.reduce(0) {
-        $0.addingChecked($1.byteCount(channelCount: site.size, lengths: lengths)) ?? .max
-      }
-      return max(most, byteCount(of: site).addingChecked(observed) ?? .max)
-    }
-    // As much again for those of a batch.
-    return max(maximumByteCount - min(most, maximumByteCount), 0) / (2 * networkCount)
-  }
-
-  /// Memory in bytes that samples of these lengths take at least: the smallest batch of one site, what is observed of
-  /// it, what its rule makes of that, and its weights.
-  ///
-  /// - Throws: as executors throw.
-  package func leastByteCount(lengths: [Int]) throws -> Int {
-    try most(lengths) { executor, pass, _, lengths in
-      // Values may be in a file: only their being there counts.
-      var pass = pass
-      pass.kept = []
-      return pass.kinds.isEmpty ? 0 : try Calibrator.leastByteCount(executor, lengths: lengths, pass: pass)
-    }
-  }
-
-  /// Memory in bytes that samples of these lengths take where there is enough.
-  ///
-  /// - Parameter sites: those that are rounded, by their places; nil: all.
-  /// - Throws: as executors throw.
-  package func byteCount(lengths: [Int], sites: [Int]? = nil) throws -> Int {
-    try most(lengths, sites: sites) { executor, pass, room, lengths in
-      let values = pass.given.nodes.reduce(0) { $0 + (graph.channelCount(of: $1) ?? 0) * lengths.reduce(0, +) * 4 }
-      // Of the float network all values wait while the other is run.
-      let waiting = pass.kept.reduce(0) { $0 + (graph.channelCount(of: $1) ?? 0) * lengths.reduce(0, +) * 4 }
-      let given = values + (networkCount - 1) * waiting
-      return try Calibrator(executor: executor, parameterByteCount: 0, maximumByteCount: room)
-        .byteCount(lengths: lengths, pass: pass).addingChecked(given) ?? .max
-    }
-  }
-
-  /// The first of each kind of these sites: of as many channels, and weights of as many rows. Layers repeat them, and
-  /// experts do many times.
-  package func kinds(of range: Range<Int>) -> [Int] {
-    var seen: Set<[Int]> = []
-    return range.filter { index in
-      let uses = sites[index].consumers.flatMap(graph.parameterUses(of:)).filter { $0.role == .weight }
-      return seen.insert([sites[index].size] + uses.map(\.shape.rowCount)).inserted
-    }
-  }
-
-  /// Bytes of what the sites after one need of those before: values of the samples, and weights that these have not passed.
-  ///
-  /// - Parameter index: the site, by its place.
-  package func passedByteCount(after index: Int, tokenCount: Int) -> Int {
-    let channels = graph.frontier(at: sites[index]).reduce(0) { $0 + (graph.channelCount(of: $1) ?? 0) }
-    let weights = sites[index].consumers.flatMap(graph.parameterUses(of:)).filter { $0.role == .weight }
-      .reduce(0) { $0 + $1.shape.elementCount }
-    return (channels * tokenCount).multipliedChecked(by: 4 * networkCount)?.addingChecked(weights) ?? .max
-  }
-
-  /// The most that passes to the sites take in bytes, each with what its site takes beside values.
-  ///
-  /// - Parameter byteCount: of a pass whose given values are named but not there, with the room that it has.
-  private func most(
-    _ lengths: [Int], sites chosen: [Int]? = nil,
-    _ byteCount: (FloatExecutor, CalibrationPass, _ room: Int, _ lengths: [Int]) throws -> Int
-  ) throws -> Int {
-    let lengths = lengths.filter { $0 > 0 }
-    let executor = try FloatExecutor(graph: graph, parameters: parameters, threadCount: 1)
-    var most = 0
-    var before: (index: Int, kept: [String])?
-    for index in chosen ?? Array(sites.indices) {
-      let site = sites[index]
-      var pass = pass(to: site, for: rule(site))
-      let given =
-        index == 0 ? [] : before?.index == index - 1 ? before?.kept ?? [] : graph.frontier(at: sites[index - 1])
-      pass.given = KeptValues(given.reduce(into: [:]) { $0[$1] = [] })
-      before = (index, pass.kept)
-      let count = try byteCount(executor, pass, room(at: site), lengths)
-      most = max(most, count.addingChecked(self.byteCount(of: site)) ?? .max)
-    }
-    return most
-  }
-
-  /// Memory in bytes for values and observers at a site.
-  private func room(at site: Site) -> Int { maximumByteCount - min(byteCount(of: site), maximumByteCount) }
-
-  private func pass(to site: Site, for rule: any RoundingRule) -> CalibrationPass {
+  func pass(to site: Site, for rule: any RoundingRule) -> CalibrationPass {
     var pass = CalibrationPass(rule.needs)
     pass.sites = [site.producer]
     pass.kept = graph.frontier(at: site)
