@@ -2,7 +2,7 @@ import CZlib
 
 /// Checksums of bytes that are kept.
 package enum Checksum {
-  /// CRC-32 (ISO-HDLC, zlib's).
+  /// CRC-32 (ISO-HDLC, zlib's): finds every burst of errors of up to 32 bits.
   ///
   /// - Parameter sum: that of the bytes before these.
   package static func crc32(_ bytes: UnsafeRawBufferPointer, after sum: UInt32 = 0) -> UInt32 {
@@ -10,6 +10,3 @@ package enum Checksum {
     return UInt32(truncatingIfNeeded: crc32_z(uLong(sum), base.assumingMemoryBound(to: Bytef.self), bytes.count))
   }
 }
-
-/// CRC-32 (ISO-HDLC, zlib's): finds every burst of errors of up to 32 bits.
-func checksum(_ bytes: UnsafeRawBufferPointer) -> UInt32 { Checksum.crc32(bytes) }

@@ -44,10 +44,11 @@ package struct ChunkEncoder: Sendable {
   package func encode(_ bytes: UnsafeRawBufferPointer) throws -> EncodedChunk {
     if let frame = try codec?.encode(bytes) {
       return EncodedChunk(
-        bytes: frame, decodedByteCount: bytes.count, codec: .zstd, checksum: frame.withUnsafeBytes(checksum))
+        bytes: frame, decodedByteCount: bytes.count, codec: .zstd,
+        checksum: frame.withUnsafeBytes { Checksum.crc32($0) })
     }
     return EncodedChunk(
-      bytes: Array(bytes), decodedByteCount: bytes.count, codec: .raw, checksum: checksum(bytes))
+      bytes: Array(bytes), decodedByteCount: bytes.count, codec: .raw, checksum: Checksum.crc32(bytes))
   }
 
   /// Encodes bytes as one or more chunks.

@@ -134,7 +134,7 @@ extension Container {
   /// An extent's bytes in the mapped file, once their checksum is right.
   static func storedBytes(of extent: Extent, in file: MappedFile, name: String) throws -> UnsafeRawBufferPointer {
     let stored = file.bytes(in: extent.byteOffset..<extent.end)
-    guard checksum(stored) == extent.checksum else {
+    guard Checksum.crc32(stored) == extent.checksum else {
       throw Refusal(
         "otq-checksum", "\(name) is damaged: its checksum differs", file: file.path, byteOffset: extent.byteOffset,
         remedy: "copy or convert the file again")

@@ -34,7 +34,7 @@ struct ContainerHeader {
     bytes.appendLittleEndian(UInt64(table.storedByteCount))
     bytes.appendLittleEndian(table.checksum)
     bytes.append(contentsOf: [UInt8](repeating: 0, count: 124 - bytes.count))
-    bytes.appendLittleEndian(bytes.withUnsafeBytes { checksum($0) })
+    bytes.appendLittleEndian(bytes.withUnsafeBytes { Checksum.crc32($0) })
     return bytes
   }
 
@@ -59,7 +59,8 @@ struct ContainerHeader {
         "otq-version", "has format version \(major), this program reads \(ContainerFormat.majorVersion)", at: 8,
         "use the version of otq that wrote it, or a newer one")
     }
-    guard bytes.littleEndian(at: 124, as: UInt32.self) == checksum(UnsafeRawBufferPointer(rebasing: bytes[..<124]))
+    guard
+      bytes.littleEndian(at: 124, as: UInt32.self) == Checksum.crc32(UnsafeRawBufferPointer(rebasing: bytes[..<124]))
     else { throw refuse("otq-header-checksum", "the header is damaged", at: 0) }
     guard bytes.littleEndian(at: 12, as: UInt32.self) == UInt32(ContainerFormat.headerByteCount),
       bytes[92..<124].allSatisfy({ $0 == 0 })

@@ -296,7 +296,7 @@ package final class ContainerWriter {
     var table: [UInt8] = []
     for extent in extents { extent.append(to: &table) }
     header.table = .init(
-      byteOffset: file.byteCount, storedByteCount: table.count, checksum: table.withUnsafeBytes(checksum))
+      byteOffset: file.byteCount, storedByteCount: table.count, checksum: table.withUnsafeBytes { Checksum.crc32($0) })
     try file.append(table)
     header.fileByteCount = file.byteCount
     try header.encoded.withUnsafeBytes { try file.write($0, at: 0) }

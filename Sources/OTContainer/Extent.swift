@@ -72,7 +72,7 @@ struct ExtentTable: Sendable {
       section.byteOffset.addingChecked(section.storedByteCount) == file.byteCount
     else { throw refuse("otq-table", "the extent table is not the end of the file", at: 72) }
     let bytes = file.bytes(in: section.byteOffset..<file.byteCount)
-    guard checksum(bytes) == section.checksum else {
+    guard Checksum.crc32(bytes) == section.checksum else {
       throw refuse("otq-table-checksum", "the extent table is damaged", at: section.byteOffset)
     }
     var extents: [Extent] = []

@@ -45,7 +45,7 @@ package final class Journal {
 
   /// The checksum of a row's text as its line begins.
   private static func mark(of text: [UInt8]) -> [UInt8] {
-    let digits = String(text.withUnsafeBytes(checksum), radix: 16)
+    let digits = String(text.withUnsafeBytes { Checksum.crc32($0) }, radix: 16)
     return Array((String(repeating: "0", count: 8 - digits.count) + digits + " ").utf8)
   }
 
