@@ -28,7 +28,8 @@ extension LanguageModel {
     tokenIDs: [Int], options: GenerationOptions = GenerationOptions()
   ) throws(Refusal) -> TextGeneration {
     try GenerationLoop.check(self, tokenIDs: tokenIDs, options: options)
-    return TextGeneration(model: self, tokenIDs: tokenIDs, options: options)
+    return TextGeneration(
+      batch: BatchGeneration(model: self, prompts: [tokenIDs], options: options, sequenceCount: 1))
   }
 
   /// Continues several texts, some at a time: faster than one after the other, with the same texts.

@@ -11,18 +11,17 @@ public struct TextGeneration: AsyncSequence, Sendable {
   /// model gives no numbers, `run-memory` when there is no room for the context.
   public typealias Failure = Refusal
 
-  let model: LanguageModel
-  let tokenIDs: [Int]
-  let options: GenerationOptions
+  /// Of one text.
+  let batch: BatchGeneration
 
   /// Starts the text.
-  public func makeAsyncIterator() -> Iterator { Iterator(Worker(self)) }
+  public func makeAsyncIterator() -> Iterator { Iterator(batch.makeAsyncIterator()) }
 
   /// Gives the pieces of a text one after the other.
   public struct Iterator: AsyncIteratorProtocol {
-    private let worker: Worker
+    private var batch: BatchGeneration.Iterator
 
-    fileprivate init(_ worker: Worker) { self.worker = worker }
+    fileprivate init(_ batch: BatchGeneration.Iterator) { self.batch = batch }
 
     /// The next piece; nil after the last.
     ///
@@ -30,13 +29,13 @@ public struct TextGeneration: AsyncSequence, Sendable {
     public mutating func next(
       isolation actor: isolated (any Actor)? = #isolation
     ) async throws(Refusal) -> GeneratedPiece? {
-      try await worker.next()
+      try await batch.next(isolation: actor)?.piece
     }
 
     /// The next piece; nil after the last.
     ///
     /// - Throws: ``Refusal``, as ``TextGeneration/Failure`` says.
-    public mutating func next() async throws(Refusal) -> GeneratedPiece? { try await worker.next() }
+    public mutating func next() async throws(Refusal) -> GeneratedPiece? { try await batch.next()?.piece }
   }
 
   /// The whole text.
@@ -47,20 +46,5 @@ public struct TextGeneration: AsyncSequence, Sendable {
     var iterator = makeAsyncIterator()
     while let piece = try await iterator.next() { text += piece.text }
     return text
-  }
-}
-
-/// Keeps the state of one text away from the caller's actor.
-private actor Worker {
-  private let generation: TextGeneration
-  private var loop: GenerationLoop?
-
-  init(_ generation: TextGeneration) { self.generation = generation }
-
-  func next() throws(Refusal) -> GeneratedPiece? {
-    if loop == nil {
-      loop = try GenerationLoop(generation.model, tokenIDs: generation.tokenIDs, options: generation.options)
-    }
-    return try loop?.next { Task.isCancelled }
   }
 }
