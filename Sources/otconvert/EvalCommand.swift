@@ -81,31 +81,23 @@ struct EvalCommand: ParsableCommand {
       valueName: "model"),
     completion: .file())
   var against: String?
-  @OptionGroup(title: "Parts") var share: ShareArguments
-  @Option(
-    name: .shortAndLong, help: ArgumentHelp("With --of: the file whose part is written.", valueName: "file"),
-    completion: .file())
-  var output: String?
-  @Option(
-    parsing: .upToNextOption, help: ArgumentHelp("Parts of one evaluation, to be put together.", valueName: "file"),
-    completion: .file())
-  var merge: [String] = []
+  @OptionGroup(title: "Parts") var parts: PartFileArguments
   @Flag(help: "Replace the files to write where they exist.") var force = false
   @OptionGroup var attention: AttentionArguments
   @OptionGroup var threads: ThreadArguments
   @OptionGroup var messages: OutputArguments
 
   mutating func validate() throws {
-    guard merge.isEmpty else {
-      guard model == nil, !measuring.input.isGiven, task == nil, !share.isGiven, output == nil else {
+    guard parts.merge.isEmpty else {
+      guard model == nil, !measuring.input.isGiven, task == nil, !parts.share.isGiven, parts.output == nil else {
         throw ValidationError("--merge takes parts of evaluations alone.")
       }
       return
     }
     guard model != nil else { throw ValidationError("Missing the model, or --merge with parts.") }
     try validated { try options.check() }
-    guard share.isGiven == (output != nil) else { throw ValidationError("--of and -o need each other.") }
-    guard !share.isGiven || outputs.isEmpty && task == nil else {
+    guard parts.share.isGiven == (parts.output != nil) else { throw ValidationError("--of and -o need each other.") }
+    guard !parts.share.isGiven || outputs.isEmpty && task == nil else {
       throw ValidationError("Parts are of windows alone: --of does not go with --task or the outputs of windows.")
     }
     guard task != nil || itemsOut == nil else { throw ValidationError("--items-out needs --task.") }
@@ -122,7 +114,7 @@ struct EvalCommand: ParsableCommand {
 
   func run() throws {
     guard let model else {
-      let figures = try EvaluationPart.merged(merge.map(EvaluationPart.init(path:)))
+      let figures = try EvaluationPart.merged(parts.merge.map(EvaluationPart.init(path:)))
       return try messages.result(figures.text, json: figures.json)
     }
     // Before models are opened.
@@ -139,7 +131,7 @@ struct EvalCommand: ParsableCommand {
       return try report.run(
         file, against: other, threadCount: threads.threads, attentionBits: attention.quantizeAttention)
     }
-    if let output, let share = try self.share.share() {
+    if let output = parts.output, let share = try parts.share.share() {
       return try runPart(share, of: output, file, against: other, inputs: inputs)
     }
     let files = outputs

@@ -58,16 +58,7 @@ struct VerifyCommand: ParsableCommand {
   var report: String?
   @Option(help: ArgumentHelp("Write the result for CI, as JUnit does.", valueName: "file"), completion: .file())
   var junit: String?
-  @OptionGroup(title: "Parts") var share: ShareArguments
-  @Option(
-    name: .shortAndLong, help: ArgumentHelp("With --of: the file whose part is written.", valueName: "file"),
-    completion: .file())
-  var output: String?
-  @Option(
-    parsing: .upToNextOption,
-    help: ArgumentHelp("Parts of the comparison of weights, to be put together.", valueName: "file"),
-    completion: .file())
-  var merge: [String] = []
+  @OptionGroup(title: "Parts") var parts: PartFileArguments
   @Flag(help: "Replace the files to write if they exist.") var force = false
   @OptionGroup var threads: ThreadArguments
   @OptionGroup var messages: OutputArguments
@@ -75,7 +66,7 @@ struct VerifyCommand: ParsableCommand {
   func validate() throws {
     var options = self.options
     // Which part it is, the environment may say.
-    options.share = share.of.flatMap { WorkShare(share.part ?? 1, of: $0) }
+    options.share = parts.share.of.flatMap { WorkShare(parts.share.part ?? 1, of: $0) }
     try validated { try options.check(hasReference: reference != nil) }
   }
 
@@ -84,14 +75,14 @@ struct VerifyCommand: ParsableCommand {
     (options.level, options.tolerance, options.text) = (level, tolerance, text.sampled)
     (options.report, options.junit, options.replacesOutput) = (report, junit, force)
     options.tasks = tasks.compared
-    (options.part, options.merged) = (output, merge)
+    (options.part, options.merged) = (parts.output, parts.merge)
     options.threadCount = threads.threads
     return options
   }
 
   func run() throws {
     var options = self.options
-    options.share = try self.share.share()
+    options.share = try parts.share.share()
     let work = try VerifyWork(input, reference: reference, options)
     guard let result = try work.run(messages.observer), let reference else {
       return try messages.result(
