@@ -132,23 +132,23 @@ struct ScaleBenchmark: ParsableCommand {
   }
 
   private func prompt(_ model: LanguageModel, _ count: Int) throws -> Double {
-    let session = try model.executor.makeSession(tokenCapacity: count)
-    let tokens = Self.tokens(count, model)
-    return try median {
-      session.truncate(to: 0)
-      let start = ContinuousClock.now
-      try session.append(tokens) { _ in }
-      return (ContinuousClock.now - start) / .seconds(1)
-    }
+    try timed(model, count) { session, tokens in try session.append(tokens) { _ in } }
   }
 
   private func decode(_ model: LanguageModel, _ count: Int) throws -> Double {
+    try timed(model, count) { session, tokens in
+      for token in tokens { try session.append([token]) { _ in } }
+    }
+  }
+
+  /// Seconds of reading so many tokens into an empty sequence.
+  private func timed(_ model: LanguageModel, _ count: Int, _ read: (Session, [Int]) throws -> Void) throws -> Double {
     let session = try model.executor.makeSession(tokenCapacity: count)
     let tokens = Self.tokens(count, model)
     return try median {
       session.truncate(to: 0)
       let start = ContinuousClock.now
-      for token in tokens { try session.append([token]) { _ in } }
+      try read(session, tokens)
       return (ContinuousClock.now - start) / .seconds(1)
     }
   }
