@@ -181,6 +181,7 @@ package final class Session {
   }
 
   private func runBatch(_ body: (_ sequence: Int, _ logits: UnsafeBufferPointer<Float>) throws -> Void) throws {
+    guard batch.rowCount > 0 else { return }
     let width = workspace.program.values[logits].channelCount
     var done = 0
     try engine.run(

@@ -28,25 +28,31 @@ struct DamageTests {
     }
   }
 
+  /// Writes a file; gives what replaces a byte of it in place.
+  private static func editing(_ bytes: [UInt8], at path: String) throws -> (_ byte: UInt8, _ offset: Int) throws -> Void
+  {
+    try Data(bytes).write(to: URL(fileURLWithPath: path))
+    let handle = try FileHandle(forUpdating: URL(fileURLWithPath: path))
+    return { byte, offset in
+      try handle.seek(toOffset: UInt64(offset))
+      try handle.write(contentsOf: [byte])
+    }
+  }
+
   /// Nothing goes unnoticed: every bit is under a checksum or must be zero.
   @Test func everyFlippedBitIsRefused() throws {
     let (bytes, expected) = try DamageTests.file()
     try withTemporaryFolder { folder in
       let path = "\(folder)/model.otq"
-      try Data(bytes).write(to: URL(fileURLWithPath: path))
-      let handle = try FileHandle(forUpdating: URL(fileURLWithPath: path))
-      func write(_ byte: UInt8, at offset: Int) throws {
-        try handle.seek(toOffset: UInt64(offset))
-        try handle.write(contentsOf: [byte])
-      }
+      let write = try DamageTests.editing(bytes, at: path)
       for offset in bytes.indices {
         for bit in 0..<8 {
-          try write(bytes[offset] ^ 1 << bit, at: offset)
+          try write(bytes[offset] ^ 1 << bit, offset)
           #expect(throws: Refusal.self, "bit \(bit) of byte \(offset)") {
             try Container(path: path).verify(threadCount: 1)
           }
         }
-        try write(bytes[offset], at: offset)
+        try write(bytes[offset], offset)
       }
       #expect(try OTContainerTests.contents(Container(path: path)) == expected)
     }
@@ -57,24 +63,19 @@ struct DamageTests {
     let (bytes, _) = try DamageTests.file()
     try withTemporaryFolder { folder in
       let path = "\(folder)/model.otq"
-      try Data(bytes).write(to: URL(fileURLWithPath: path))
-      let handle = try FileHandle(forUpdating: URL(fileURLWithPath: path))
-      func write(_ byte: UInt8, at offset: Int) throws {
-        try handle.seek(toOffset: UInt64(offset))
-        try handle.write(contentsOf: [byte])
-      }
+      let write = try DamageTests.editing(bytes, at: path)
       // The mapping shows what is written to the file.
       let container = try Container(path: path)
       var dataByteCount = 0
       for offset in bytes.indices {
-        try write(bytes[offset] ^ 1, at: offset)
+        try write(bytes[offset] ^ 1, offset)
         if (try? container.verify(threadCount: 1)) == nil {
           #expect(throws: Refusal.self, "byte \(offset)") { try container.verify(byteAt: offset) }
           dataByteCount += 1
         } else {
           #expect(try !container.verify(byteAt: offset), "byte \(offset)")
         }
-        try write(bytes[offset], at: offset)
+        try write(bytes[offset], offset)
       }
       #expect(dataByteCount > 0 && dataByteCount < bytes.count - 128)
     }

@@ -124,6 +124,8 @@ import _OTTestSupport
         count += 1
       }
       #expect(count == 4)
+      try session.append([]) { _, _ in count += 1 }
+      #expect(count == 4)
     }
   }
 
