@@ -34,28 +34,42 @@ import _OTTestSupport
       if held[Slot(item)] != item.number { faults.append("\(place): \(item) is gone") }
     }
 
-    private mutating func run(_ stage: ProgramListing.Stage, _ place: String) {
+    private mutating func run(_ stages: ArraySlice<ProgramListing.Stage>, _ place: String) {
       var used = Set<Slot>()
-      for step in stage.steps {
-        for item in step.reads {
-          read(item, place)
-          used.insert(Slot(item))
+      for stage in stages {
+        // What is of a thread is overwritten when its stage is over.
+        var usedInStage = Set<Slot>()
+        for step in stage.steps {
+          for item in step.reads {
+            read(item, place)
+            used.insert(Slot(item))
+            usedInStage.insert(Slot(item))
+          }
+          for item in step.writes {
+            // Threads take rows at their own pace: within a section nothing of all is written over.
+            let isNew = usedInStage.insert(Slot(item)).inserted
+            let isNewInSection = used.insert(Slot(item)).inserted
+            if !(item.isOfThread ? isNew : isNewInSection) {
+              faults.append("\(place): \(item) takes a place in use")
+            }
+            held[Slot(item)] = item.number
+          }
         }
-        for item in step.writes {
-          // Threads take rows at their own pace: within a stage nothing is written over.
-          if !used.insert(Slot(item)).inserted { faults.append("\(place): \(item) takes a place in use") }
-          held[Slot(item)] = item.number
-        }
+        for item in stage.shown { read(item, place) }
       }
-      for item in stage.shown { read(item, place) }
+      // The next section's rows are not those of the threads.
+      for stage in stages {
+        for item in stage.steps.flatMap(\.writes) where item.isOfThread { held[Slot(item)] = nil }
+      }
     }
 
     /// The stages before the tail, and the tail again and again.
     init(_ program: ProgramListing) {
-      for (index, stage) in program.stages.enumerated() where !stage.isTail { run(stage, "stage \(index)") }
+      let sections = program.sections.map { program.stages[$0] }
+      for stages in sections where stages.allSatisfy({ !$0.isTail }) { run(stages, "stages \(stages.indices)") }
       for round in 1...3 {
-        for (index, stage) in program.stages.enumerated() where stage.isTail {
-          run(stage, "stage \(index), round \(round)")
+        for stages in sections where stages.allSatisfy(\.isTail) {
+          run(stages, "stages \(stages.indices), round \(round)")
         }
         for (name, item) in program.outputs { read(item, "output \(name), round \(round)") }
       }
@@ -63,6 +77,8 @@ import _OTTestSupport
   }
 
   private func expectSound(_ program: ProgramListing, _ comment: String) {
+    #expect(
+      program.sections.flatMap { $0 } == Array(program.stages.indices), "\(comment): every stage is in one section")
     let faults = Machine(program).faults
     #expect(faults.isEmpty, "\(comment): \(faults.prefix(3))")
     let items = program.stages.flatMap { $0.steps.flatMap(\.writes) }
@@ -107,6 +123,45 @@ import _OTTestSupport
       }
     }
     #expect(madeCount > 5, "seed \(random.seed)")
+  }
+
+  // MARK: Sections
+
+  /// Linears and the steps between them go together from one attention to the next, where their weights are integers and
+  /// nobody looks on.
+  @Test(arguments: Fixture.allCases, Form.allCases)
+  func whatLiesBetweenAttentionsIsOneSection(_ fixture: Fixture, _ form: Form) throws {
+    let executor = try Self.executor(fixture, form)
+    func linearCounts(fuses: Bool) throws -> [Int] {
+      let program = try executor.listing(from: [], until: [], fuses: fuses)
+      return program.sections.map { program.stages[$0].flatMap(\.weights).count }
+    }
+    // Those of queries, keys and values, which BLOOM has in one.
+    let ofAttention = fixture == .bloom ? 1 : 3
+    #expect(try linearCounts(fuses: false).max() == ofAttention)
+    // Output, two or three of the MLP, and those of the next attention.
+    let ofMLP = fixture == .llama ? 3 : 2
+    #expect(try linearCounts(fuses: true).max() == (form == .float ? ofAttention : 1 + ofMLP + ofAttention))
+  }
+
+  /// Sequences that go together are many rows, which threads take through sections; alone they are few, of which threads
+  /// share the channels.
+  @Test(arguments: Fixture.allCases, [Form.perToken, .weightsOnly])
+  func manyRowsGiveWhatFewGive(_ fixture: Fixture, _ form: Form) throws {
+    var random = SeededGenerator()
+    let sequences = (0..<11).map { _ in
+      TokenSequence((0..<Int.random(in: 1...30, using: &random)).map { _ in Int.random(in: 0..<1000, using: &random) })
+    }
+    let file = try fixture.packed(form == .perToken ? .perToken : nil) { $0.embeddingBits = 8 }
+    for threadCount in [1, 2] {
+      let executor = try QuantizedExecutor(
+        graph: #require(file.graph), container: file.container, threadCount: threadCount)
+      let together = try executor.run(sequences, observe: nil)
+      for (sequence, result) in zip(sequences, together) {
+        let alone = try executor.run([sequence], observe: nil)[0]
+        #expect(result.outputs == alone.outputs, "\(threadCount) threads, seed \(random.seed)")
+      }
+    }
   }
 
   // MARK: Stages

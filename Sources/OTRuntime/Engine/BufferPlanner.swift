@@ -1,7 +1,8 @@
 /// Gives the values of a program their buffers: those that are not needed at the same time share one.
 ///
 /// A buffer is free again after the stage that reads its value last, and not
-/// within a stage, so that what a stage wrote is there when it is over.
+/// within a stage, so that what a stage wrote is there when it is over; one that holds the rows of all threads
+/// not within a section, through which threads go at their own pace.
 struct BufferPlanner {
   static func place(_ program: inout Program) {
     let count = program.stages.count
@@ -26,6 +27,23 @@ struct BufferPlanner {
       }
     }
     for value in program.outputs.values { lastUse[value] = count }
+    for section in program.sections where section.isRowwise {
+      for index in section.stages {
+        let stage = program.stages[index].stage
+        for value in stage.written where lastUse[value] < section.stages.upperBound { regions[value] = .section }
+        for id in stage.quantized where lastQuantizedUse[id] < section.stages.upperBound {
+          program.quantizedValues[id].region = .section
+        }
+      }
+      let last = section.stages.upperBound - 1
+      for value in regions.indices where regions[value] != .section && section.stages.contains(lastUse[value]) {
+        lastUse[value] = last
+      }
+      for id in program.quantizedValues.indices
+      where program.quantizedValues[id].region != .section && section.stages.contains(lastQuantizedUse[id]) {
+        lastQuantizedUse[id] = last
+      }
+    }
     for (index, placed) in program.stages.enumerated() {
       guard placed.stage is RowChain else { continue }
       for value in placed.stage.written where lastUse[value] == index && !placed.shown.contains(value) {

@@ -107,15 +107,15 @@ final class Engine: Sendable {
     let longest = batch.longest
     for index in workspace.rotaryTables.indices { workspace.rotaryTables[index].extend(to: longest) }
     let pass = Pass(engine: self, workspace: workspace, batch: batch, given: given, cache: cache)
-    for placed in program.stages where placed.region != .tail {
-      try run(placed, pass, tokens: 0..<batch.rowCount, observe)
+    for section in program.sections where section.region != .tail {
+      try run(section, pass, tokens: 0..<batch.rowCount, observe)
     }
     func runTail(_ range: Range<Int>, blockSize: Int) throws {
       for start in stride(from: range.lowerBound, to: range.upperBound, by: blockSize) {
         let rows = start..<min(start + blockSize, range.upperBound)
         workspace.tailOrigin = start
-        for placed in program.stages where placed.region == .tail {
-          try run(placed, pass, tokens: rows, observe)
+        for section in program.sections where section.region == .tail {
+          try run(section, pass, tokens: rows, observe)
         }
         try finished(rows)
       }
@@ -123,6 +123,33 @@ final class Engine: Sendable {
     switch tail {
     case .all(let size): try runTail(0..<batch.rowCount, blockSize: size)
     case .ranges(let ranges, let size): for range in ranges { try runTail(range, blockSize: size) }
+    }
+  }
+
+  /// Rows below which threads rather share each product's channels.
+  private static let leastSectionRowCount = 32
+
+  /// Runs a section: stage by stage on all rows, or where these are many and independent, each thread all stages on some
+  /// rows after the other.
+  private func run(
+    _ section: Program.Section, _ pass: Pass, tokens rows: Range<Int>, _ observe: Executor.Observer?
+  ) throws {
+    let stages = pass.program.stages[section.stages]
+    guard section.isRowwise, stages.count > 1, rows.count > Engine.leastSectionRowCount * pool.threadCount else {
+      for placed in stages { try run(placed, pass, tokens: rows, observe) }
+      return
+    }
+    let maximum = pass.workspace.sectionShare
+    let blockCount = ((rows.count + maximum - 1) / maximum).roundedUp(toMultipleOf: pool.threadCount)
+    let size = (rows.count + blockCount - 1) / blockCount
+    try pool.run((rows.count + size - 1) / size) { worker, index in
+      let start = rows.lowerBound + index * size
+      let block = RowBlock(
+        rows: start..<min(start + size, rows.upperBound), worker: worker, origin: start, isOfThread: true)
+      for placed in stages {
+        guard let stage = placed.stage as? any RowwiseStage else { continue }
+        try timer.run(stage, pass, block)
+      }
     }
   }
 

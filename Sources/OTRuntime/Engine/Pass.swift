@@ -14,12 +14,14 @@ struct Pass {
 
   /// Calls `body` for blocks of `rows` on all threads; a few rows are done by the caller.
   func eachBlock(of rows: Range<Int>, _ body: (RowBlock) throws -> Void) throws {
-    guard rows.count > 2 else { return try body(RowBlock(rows: rows, worker: 0)) }
+    let origin = rows.lowerBound
+    guard rows.count > 2 else { return try body(RowBlock(rows: rows, worker: 0, origin: origin)) }
     let blockRowCount = min(
       Program.chainRowCount, (rows.count + engine.pool.threadCount - 1) / engine.pool.threadCount)
     try engine.pool.run((rows.count + blockRowCount - 1) / blockRowCount) { worker, block in
       let start = rows.lowerBound + block * blockRowCount
-      try body(RowBlock(rows: start..<min(start + blockRowCount, rows.upperBound), worker: worker))
+      try body(
+        RowBlock(rows: start..<min(start + blockRowCount, rows.upperBound), worker: worker, origin: origin))
     }
   }
 

@@ -4,9 +4,10 @@ import OTTensor
 
 /// A graph made ready to run: stages in order, and the buffers that they read and write.
 ///
-/// A buffer holds the values of several nodes, one after the other. Products
-/// and attention take all rows of a batch at a time; what lies between them works
-/// row by row, so that a row goes through a chain of steps while it is in cache.
+/// A buffer holds the values of several nodes, one after the other. Attention takes
+/// all rows of a batch at a time; what lies between needs no other row. So, where rows are many,
+/// each thread takes some through a section of stages while they are in its cache; where they are few, all threads share
+/// a product's channels. Between products a row goes through a chain of steps.
 struct Program: Sendable {
   /// A node's value: `[rows, channelCount]` floats.
   struct Value: Sendable {
@@ -131,6 +132,8 @@ struct Program: Sendable {
     case sequences
     /// The tokens of one expert, before the last attention or after it.
     case experts
+    /// The rows that threads take through a section at a time: of values that nothing reads after it.
+    case section
     /// The rows that a thread takes through a chain of steps at a time: of values that
     /// nothing reads after the chain. They stay in cache.
     case chain
@@ -138,6 +141,10 @@ struct Program: Sendable {
 
   /// Rows that go through a chain of steps together.
   static let chainRowCount = 8
+  /// Rows that a thread takes through a section together: fewer would have the kernels read weights too often.
+  static let sectionRowCount = 64
+  /// Bytes of a row's floats that a stage of a section may make: so many rows of them stay in the cache of a core.
+  static let sectionRowByteCount = 16 << 10
 
   struct PlacedStage: Sendable {
     let stage: any Stage
@@ -147,7 +154,17 @@ struct Program: Sendable {
     let shown: [ValueID]
   }
 
+  /// Stages that follow each other.
+  struct Section: Sendable {
+    let stages: Range<Int>
+    let region: Region
+    /// True when no row depends on another, and some stay in a core's cache: a thread can take them through all stages
+    /// and waits for no other.
+    let isRowwise: Bool
+  }
+
   var stages: [PlacedStage]
+  var sections: [Section] = []
   var values: [Value]
   var regions: [Region]
   var quantizedValues: [QuantizedValue]
@@ -173,7 +190,7 @@ struct Program: Sendable {
 
   /// Bytes that a token takes in the buffers.
   var bytesPerToken: Int {
-    bufferSizes.reduce(0) { $0 + ($1.region == .chain ? 0 : $1.channelCount * 4) }
+    bufferSizes.reduce(0) { $0 + ($1.region == .chain || $1.region == .section ? 0 : $1.channelCount * 4) }
       + quantizedBuffers.reduce(0) { $0 + $1.byteCount }
       + routingTables.reduce(0) { $0 + $1.chosenCount * RoutingTable.bytesPerChoice }
   }

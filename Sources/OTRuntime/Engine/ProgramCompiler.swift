@@ -257,7 +257,28 @@ struct ProgramCompiler {
       }, values: values, regions: [], quantizedValues: quantizedValues, bufferSizes: [], quantizedBuffers: [],
       outputs: part.outputs.compactMapValues { valueIDs[$0] }, rotaries: rotaries, routers: routers,
       attentions: attentions)
+    program.sections = ProgramCompiler.sections(of: program)
     BufferPlanner.place(&program)
     return program
+  }
+
+  /// Divides the stages into sections: those of which no row depends on another, as many as follow each other, and the
+  /// others one by one. What observers are shown needs all rows; and where rows are wide, threads better share products.
+  private static func sections(of program: Program) -> [Program.Section] {
+    var sections: [Program.Section] = []
+    for (index, placed) in program.stages.enumerated() {
+      let byteCount =
+        placed.stage is RowChain ? 0 : placed.stage.written.reduce(0) { $0 + 4 * program.values[$1].channelCount }
+      let isRowwise =
+        (placed.stage as? any RowwiseStage)?.isRowwise == true && placed.rows == .tokens && placed.shown.isEmpty
+        && byteCount <= Program.sectionRowByteCount
+      if isRowwise, let last = sections.last, last.isRowwise, last.region == placed.region {
+        sections[sections.count - 1] = Program.Section(
+          stages: last.stages.lowerBound..<index + 1, region: last.region, isRowwise: true)
+      } else {
+        sections.append(Program.Section(stages: index..<index + 1, region: placed.region, isRowwise: isRowwise))
+      }
+    }
+    return sections
   }
 }

@@ -14,6 +14,8 @@ package struct ProgramListing: Sendable {
     package let buffer: Int
     /// Channels of a value, bytes of a row of integers.
     package let size: Int
+    /// True where each thread has a place for the rows that it takes through a section or a chain.
+    package let isOfThread: Bool
   }
 
   /// The work of one step.
@@ -40,6 +42,9 @@ package struct ProgramListing: Sendable {
     package let shown: [Item]
   }
 
+  /// The stages that a thread may take some rows through while others are elsewhere: those that follow each other, or one.
+  package let sections: [Range<Int>]
+
   /// The stages, in order.
   package let stages: [Stage]
   /// The items that are read when all has been run.
@@ -52,13 +57,15 @@ package struct ProgramListing: Sendable {
   init(_ program: Program) {
     func value(_ id: Program.ValueID) -> Item {
       let value = program.values[id]
-      return Item(node: value.node, number: id, isCodes: false, buffer: value.buffer, size: value.channelCount)
+      return Item(
+        node: value.node, number: id, isCodes: false, buffer: value.buffer, size: value.channelCount,
+        isOfThread: [.section, .chain].contains(program.regions[id]))
     }
     func quantized(_ id: Program.QuantizedID) -> Item {
       let quantized = program.quantizedValues[id]
       return Item(
         node: program.values[quantized.value].node, number: id, isCodes: true, buffer: quantized.buffer,
-        size: quantized.bytesPerRow)
+        size: quantized.bytesPerRow, isOfThread: quantized.region == .section)
     }
     func steps(_ stage: any OTRuntime.Stage) -> [Step] {
       if let chain = stage as? RowChain {
@@ -73,6 +80,7 @@ package struct ProgramListing: Sendable {
           writes: stage.written.map(value) + stage.quantized.map(quantized))
       ]
     }
+    sections = program.sections.map(\.stages)
     stages = program.stages.map { placed in
       Stage(
         steps: steps(placed.stage),

@@ -12,10 +12,21 @@ protocol Stage: AnyObject, Sendable {
   /// Quantized values that it reads.
   var readQuantized: [Program.QuantizedID] { get }
 
-  /// Does it for some rows.
+  /// Does it for some rows, on all threads.
   ///
   /// - Throws: `Refusal` of a parameter or an ID out of range.
   func run(_ pass: Pass, rows: Range<Int>) throws
+}
+
+/// A stage of which no row depends on another, so that a thread may take some rows through it alone.
+protocol RowwiseStage: Stage {
+  /// False where this one is none after all.
+  var isRowwise: Bool { get }
+
+  /// Does it for the rows of a block, on the thread that works on it.
+  ///
+  /// - Throws: as `run(_:rows:)`.
+  func run(_ pass: Pass, in block: RowBlock) throws
 }
 
 extension Stage {
@@ -41,7 +52,7 @@ extension RowStep {
 }
 
 /// Steps that a few rows at a time go through while they are in cache.
-final class RowChain: Stage {
+final class RowChain: RowwiseStage {
   let steps: [any RowStep]
 
   init(_ steps: [any RowStep]) { self.steps = steps }
@@ -49,10 +60,16 @@ final class RowChain: Stage {
   var written: [Program.ValueID] { steps.compactMap(\.written) }
   var read: [Program.ValueID] { steps.flatMap(\.read) }
   var quantized: [Program.QuantizedID] { steps.compactMap(\.quantized) }
+  var isRowwise: Bool { true }
 
   func run(_ pass: Pass, rows: Range<Int>) throws {
-    try pass.eachBlock(of: rows) { block in
-      for step in steps { step.run(pass, block) }
+    try pass.eachBlock(of: rows) { run(pass, in: $0) }
+  }
+
+  func run(_ pass: Pass, in block: RowBlock) {
+    for start in stride(from: block.rows.lowerBound, to: block.rows.upperBound, by: Program.chainRowCount) {
+      let few = block.part(start..<min(start + Program.chainRowCount, block.rows.upperBound))
+      for step in steps { step.run(pass, few) }
     }
   }
 }

@@ -43,13 +43,26 @@ package final class StageTimer: Sendable {
     return times.withLock { $0.values.sorted { $0.seconds > $1.seconds } }
   }
 
-  /// Runs a stage for some rows, on the clock where it is on.
+  /// Runs a stage for some rows on all threads, on the clock where it is on.
   func run(_ stage: any Stage, _ pass: Pass, rows: Range<Int>) throws {
-    guard isOn.load(ordering: .relaxed) else { return try stage.run(pass, rows: rows) }
+    try run(stage, pass, rowCount: rows.count, threadCount: 1) { try stage.run(pass, rows: rows) }
+  }
+
+  /// Runs a stage for the rows of a block on one thread, while others are busy with other rows.
+  func run(_ stage: any RowwiseStage, _ pass: Pass, _ block: RowBlock) throws {
+    try run(stage, pass, rowCount: block.rows.count, threadCount: pass.engine.pool.threadCount) {
+      try stage.run(pass, in: block)
+    }
+  }
+
+  private func run(
+    _ stage: any Stage, _ pass: Pass, rowCount: Int, threadCount: Int, _ body: () throws -> Void
+  ) rethrows {
+    guard isOn.load(ordering: .relaxed) else { return try body() }
     let start = ContinuousClock.now
-    try stage.run(pass, rows: rows)
-    let seconds = (ContinuousClock.now - start) / .seconds(1)
-    let time = StageTimer.time(of: stage, pass, rowCount: rows.count)
+    try body()
+    let seconds = (ContinuousClock.now - start) / .seconds(1) / Double(threadCount)
+    let time = StageTimer.time(of: stage, pass, rowCount: rowCount)
     times.withLock { times in
       var sum = times[time.name] ?? StageTime(name: time.name, work: time.work)
       sum.seconds += seconds

@@ -30,6 +30,9 @@ final class AlignedMemory<Element: BitwiseCopyable>: @unchecked Sendable {
 final class Workspace {
   /// Most rows of a batch, of the tail at a time, and sequences of a batch.
   let rowCapacity, tailCapacity, sequenceCapacity: Int
+  /// Rows that go through a section at a time, of all threads and of one.
+  private let sectionCapacity: Int
+  let sectionShare: Int
   /// The first row that the buffers of the tail hold.
   var tailOrigin = 0
 
@@ -71,9 +74,13 @@ final class Workspace {
     self.rowCapacity = rowCapacity
     self.tailCapacity = tailCapacity
     self.sequenceCapacity = sequenceCapacity
+    // Whole lines of the cache, whatever a row's bytes.
+    let share = ((max(rowCapacity, tailCapacity) + threadCount - 1) / threadCount).roundedUp(toMultipleOf: 16)
+    sectionShare = min(Program.sectionRowCount, share)
+    sectionCapacity = sectionShare * threadCount
     let capacities = [
       Program.Region.tokens: rowCapacity, .experts: rowCapacity, .tail: tailCapacity, .sequences: sequenceCapacity,
-      .chain: Program.chainRowCount * threadCount,
+      .section: sectionCapacity, .chain: Program.chainRowCount * threadCount,
     ]
     floats = try program.bufferSizes.map {
       try AlignedMemory(count: $0.channelCount * capacities[$0.region, default: 0])
@@ -127,16 +134,33 @@ final class Workspace {
 
   /// The address of row 0 of a value, in memory or not, for the thread that works on `block`.
   func rows(of value: Program.ValueID, in block: RowBlock) -> UnsafeMutablePointer<Float> {
-    guard program.regions[value] == .chain else { return rows(of: value) }
     let place = program.values[value]
-    let row = block.worker * Program.chainRowCount - block.rows.lowerBound
-    return floats[place.buffer].base + row * place.channelCount
+    let (share, origin): (Int, Int)
+    switch program.regions[value] {
+    case .chain: (share, origin) = (block.worker * Program.chainRowCount, block.rows.lowerBound)
+    case .section: (share, origin) = (sectionShare(of: block), block.origin)
+    default: return rows(of: value)
+    }
+    // Threads may be at different values of a buffer: the place of each is the same for all values.
+    return floats[place.buffer].base + share * program.bufferSizes[place.buffer].channelCount
+      - origin * place.channelCount
   }
 
-  func quantized(_ id: Program.QuantizedID) -> QuantizedRows {
+  /// The rows of other threads before those of a block.
+  private func sectionShare(of block: RowBlock) -> Int { block.isOfThread ? block.worker * sectionShare : 0 }
+
+  /// A quantized value, for the thread that works on `block`.
+  func quantized(_ id: Program.QuantizedID, in block: RowBlock) -> QuantizedRows {
     let value = program.quantizedValues[id]
+    var base = bytes[value.buffer].base
+    var (origin, capacity) = (origin(of: value.region), capacity(of: value.region))
+    if value.region == .section {
+      origin = block.origin
+      base += sectionShare(of: block) * program.quantizedBuffers[value.buffer].byteCount
+      if block.isOfThread { capacity = sectionShare }
+    }
     return QuantizedRows(
-      base: bytes[value.buffer].base, origin: origin(of: value.region), capacity: capacity(of: value.region),
+      base: base, origin: origin, capacity: capacity,
       limbCount: value.quantization.limbCount, stride: value.paddedChannelCount, groupCount: value.groupCount,
       runCount: value.runCount)
   }
@@ -146,6 +170,7 @@ final class Workspace {
     case .tokens, .experts: rowCapacity
     case .tail: tailCapacity
     case .sequences: sequenceCapacity
+    case .section: sectionCapacity
     case .chain: preconditionFailure("quantized values are there for a product, which no chain has")
     }
   }
@@ -153,10 +178,19 @@ final class Workspace {
   private func origin(of region: Program.Region) -> Int { region == .tail ? tailOrigin : 0 }
 }
 
-/// Rows that a thread works on at a time, at most `Program.chainRowCount`.
+/// Rows that a thread works on at a time.
 struct RowBlock {
   let rows: Range<Int>
   let worker: Int
+  /// The row that comes first in the section's buffers.
+  let origin: Int
+  /// True where the thread takes the rows through a section: it has a part of the section's buffers.
+  var isOfThread = false
+
+  /// Some of its rows.
+  func part(_ rows: Range<Int>, worker: Int? = nil) -> RowBlock {
+    RowBlock(rows: rows, worker: worker ?? self.worker, origin: origin, isOfThread: isOfThread)
+  }
 }
 
 /// Quantized rows of a batch in their buffer: values, then scales, sums and codes of 0, or groups.

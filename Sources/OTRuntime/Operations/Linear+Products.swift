@@ -56,34 +56,46 @@ extension Pass {
     }
   }
 
+  /// Multiplies on all threads.
   func multiply(_ products: [Product], rows: Range<Int>) throws {
-    var tileCount = 0
-    for case .packed(let matrix, _, _) in products.lazy.map(\.weights) { tileCount += matrix.layout.rowTileCount }
-    var count = 0
-    for product in products { count += division(of: product, rows: rows, tileCount: tileCount).count }
-    try engine.pool.run(count, ProductLoop(pass: self, products: products, rows: rows, tileCount: tileCount))
+    let loop = ProductLoop(self, products, RowBlock(rows: rows, worker: 0, origin: rows.lowerBound))
+    try engine.pool.run(loop.count, loop)
+  }
+
+  /// Multiplies on the thread of a block.
+  func multiply(_ products: [Product], in block: RowBlock) throws {
+    let loop = ProductLoop(self, products, block)
+    for item in 0..<loop.count { try loop.perform(item, worker: block.worker) }
   }
 
   /// The blocks of all products of a stage.
   private struct ProductLoop: WorkerPool.Loop {
     let pass: Pass
     let products: [Product]
-    let rows: Range<Int>
-    let tileCount: Int
+    let rows: RowBlock
+    private(set) var tileCount = 0
+    private(set) var count = 0
+
+    init(_ pass: Pass, _ products: [Product], _ rows: RowBlock) {
+      (self.pass, self.products, self.rows) = (pass, products, rows)
+      for case .packed(let matrix, _, _) in products.lazy.map(\.weights) { tileCount += matrix.layout.rowTileCount }
+      for product in products { count += pass.division(of: product, rows: rows.rows, tileCount: tileCount).count }
+    }
 
     func perform(_ item: Int, worker: Int) throws {
       var index = item
+      let range = rows.rows
       for product in products {
-        let division = pass.division(of: product, rows: rows, tileCount: tileCount)
+        let division = pass.division(of: product, rows: range, tileCount: tileCount)
         guard index >= division.count else {
           switch product.weights {
           case .packed(let matrix, let input, let partition):
-            let block = division.block(index, rows: rows, units: matrix.layout.rowTileCount)
+            let block = division.block(index, rows: range, units: matrix.layout.rowTileCount)
             pass.multiply(
-              matrix, input, partition: partition, product, rows: block.rows, tiles: block.units, worker: worker)
+              matrix, input, partition: partition, product, rows.part(block.rows, worker: worker), tiles: block.units)
           case .float(let use):
-            let block = division.block(index, rows: rows, units: product.linear.outFeatures)
-            try pass.multiply(use, product, rows: block.rows, channels: block.units, worker: worker)
+            let block = division.block(index, rows: range, units: product.linear.outFeatures)
+            try pass.multiply(use, product, rows.part(block.rows, worker: worker), channels: block.units)
           }
           return
         }
@@ -128,17 +140,18 @@ extension Pass {
   /// activations have scales of groups, "the sum" is that of the groups' exact sums
   /// times their scales.
   private func multiply(
-    _ matrix: PackedMatrix, _ id: Program.QuantizedID, partition: Int, _ product: Product, rows: Range<Int>,
-    tiles: Range<Int>, worker: Int
+    _ matrix: PackedMatrix, _ id: Program.QuantizedID, partition: Int, _ product: Product, _ block: RowBlock,
+    tiles: Range<Int>
   ) {
+    let rows = block.rows
     let layout = matrix.layout
     let input = program.quantizedValues[id]
-    let place = workspace.quantized(id)
+    let place = workspace.quantized(id, in: block)
     let channels = tiles.lowerBound * 16..<min(tiles.upperBound * 16, layout.rowCount)
     guard !rows.isEmpty, !channels.isEmpty else { return }
     let outWidth = layout.rowCount
-    let target = workspace.rows(of: product.to) + rows.lowerBound * outWidth + channels.lowerBound
-    let products = workspace.scratch[worker].products
+    let target = workspace.rows(of: product.to, in: block) + rows.lowerBound * outWidth + channels.lowerBound
+    let products = workspace.scratch[block.worker].products
     let firstRun = input.partitions[..<partition].reduce(0) { $0 + $1.count }
     let integerRowCount = rows.count * place.limbCount
     for (index, run) in matrix.runs.enumerated() {
@@ -148,7 +161,7 @@ extension Pass {
       let columns = run.columns.lowerBound..<run.columns.upperBound.roundedUp(toMultipleOf: 16)
       let activations = UnsafeBufferPointer(
         start: place.values(row: rows.lowerBound), count: integerRowCount * place.stride)
-      let codes = workspace.scratch[worker].codes.buffer
+      let codes = workspace.scratch[block.worker].codes.buffer
       matrix.zeroPoints.withUnsafeBufferPointer { zeroPoints in
         let sums: Epilogue.Sums
         if let size = input.quantization.groupSize {
@@ -220,7 +233,7 @@ extension Pass {
       }
     }
     if matrix.runs.isEmpty { fill(target, rows.count, channels, outWidth, bias: product.bias) }
-    runEpilogue(of: product, rows: rows, channels: channels)
+    runEpilogue(of: product, block, channels: channels)
   }
 
   /// A matrix without columns gives the bias.
@@ -235,11 +248,12 @@ extension Pass {
   // MARK: Floats
 
   private func multiply(
-    _ use: ParameterUse, _ product: Product, rows: Range<Int>, channels: Range<Int>, worker: Int
+    _ use: ParameterUse, _ product: Product, _ block: RowBlock, channels: Range<Int>
   ) throws {
     let linear = product.linear
+    let rows = block.rows
     guard !rows.isEmpty, !channels.isEmpty else { return }
-    if linear.role == .router { return try score(use, product, rows: rows, channels: channels, worker: worker) }
+    if linear.role == .router { return try score(use, product, block, channels: channels) }
     let source = workspace.rows(of: product.from)
     let target = workspace.rows(of: product.to) + channels.lowerBound
     if product.bias != nil || linear.inFeatures == 0 {
@@ -247,7 +261,7 @@ extension Pass {
         target + rows.lowerBound * linear.outFeatures, rows.count, channels, linear.outFeatures, bias: product.bias)
     }
     try engine.parameters.withValues(
-      of: use, rows: channels, scratch: workspace.scratch[worker].weights.buffer
+      of: use, rows: channels, scratch: workspace.scratch[block.worker].weights.buffer
     ) { weights in
       func multiply(_ rows: Range<Int>) {
         BLAS.multiplyTransposed(
@@ -268,19 +282,19 @@ extension Pass {
         }
       }
     }
-    runEpilogue(of: product, rows: rows, channels: channels)
+    runEpilogue(of: product, block, channels: channels)
   }
 
   /// The scores of experts: each row by itself, so that a token goes to the same experts whatever others are there.
   private func score(
-    _ use: ParameterUse, _ product: Product, rows: Range<Int>, channels: Range<Int>, worker: Int
+    _ use: ParameterUse, _ product: Product, _ block: RowBlock, channels: Range<Int>
   ) throws {
     let (width, outWidth) = (product.linear.inFeatures, product.linear.outFeatures)
     let (source, target) = (workspace.rows(of: product.from), workspace.rows(of: product.to))
     try engine.parameters.withValues(
-      of: use, rows: channels, scratch: workspace.scratch[worker].weights.buffer
+      of: use, rows: channels, scratch: workspace.scratch[block.worker].weights.buffer
     ) { weights in
-      for row in rows {
+      for row in block.rows {
         let x = UnsafeBufferPointer(start: source + row * width, count: width)
         for channel in channels {
           let first = (channel - channels.lowerBound) * width
@@ -289,25 +303,25 @@ extension Pass {
         }
       }
     }
-    runEpilogue(of: product, rows: rows, channels: channels)
+    runEpilogue(of: product, block, channels: channels)
   }
 
   // MARK: Epilogue
 
   /// Does what the graph does next with a block of a product, while it is in cache.
-  private func runEpilogue(of product: Product, rows: Range<Int>, channels: Range<Int>) {
+  private func runEpilogue(of product: Product, _ block: RowBlock, channels: Range<Int>) {
     let width = product.linear.outFeatures
-    let target = workspace.rows(of: product.to) + channels.lowerBound
+    let target = workspace.rows(of: product.to, in: block) + channels.lowerBound
     switch product.epilogue {
     case .none: break
     case .activate(let function):
-      for row in rows {
+      for row in block.rows {
         let values = UnsafeMutableBufferPointer(start: target + row * width, count: channels.count)
         kernels.activate(function, UnsafeBufferPointer(values), into: values)
       }
     case .add(let other):
-      let addend = workspace.rows(of: other) + channels.lowerBound
-      for row in rows {
+      let addend = workspace.rows(of: other, in: block) + channels.lowerBound
+      for row in block.rows {
         let values = UnsafeMutableBufferPointer(start: target + row * width, count: channels.count)
         kernels.add(
           UnsafeBufferPointer(values), UnsafeBufferPointer(start: addend + row * width, count: channels.count),

@@ -59,7 +59,7 @@ final class Product: Sendable {
 }
 
 /// Linears that read one value.
-final class ProductStage: Stage {
+final class ProductStage: RowwiseStage {
   let products: [Product]
 
   init(_ products: [Product]) { self.products = products }
@@ -82,7 +82,14 @@ final class ProductStage: Stage {
     }
   }
 
+  /// The BLAS orders the sums of floats by the number of rows.
+  var isRowwise: Bool {
+    products.allSatisfy { if case .packed = $0.weights { true } else { false } }
+  }
+
   func run(_ pass: Pass, rows: Range<Int>) throws { try pass.multiply(products, rows: rows) }
+
+  func run(_ pass: Pass, in block: RowBlock) throws { try pass.multiply(products, in: block) }
 }
 
 // MARK: - Lowering

@@ -13,7 +13,7 @@ final class QuantizationStep: RowStep {
 
   func run(_ pass: Pass, _ block: RowBlock) {
     let value = pass.program.quantizedValues[id]
-    let place = pass.workspace.quantized(id)
+    let place = pass.workspace.quantized(id, in: block)
     let kernels = pass.kernels
     let width = value.channelCount
     let source = pass.workspace.rows(of: from, in: block)
