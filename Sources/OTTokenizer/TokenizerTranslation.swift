@@ -176,6 +176,10 @@ struct TokenizerTranslation {
   func finished(_ root: JSONObject, leading: [String], trailing: [String]) throws -> JSONValue {
     var root = root
     root["version"] = .string("1.0")
+    // JSON's members here have names without NUL; other files' tokens may have it.
+    if root["model"]?["vocab"]?.object?.members.contains(where: { $0.key.utf8.contains(0) }) ?? false {
+      throw Refusal("tokenizer-vocabulary", "has a token with NUL", file: file)
+    }
     let additions = configuration.additions(to: [])
     let tokenizer = try Tokenizer(json: .object(root), file: file, adding: additions)
     let added = tokenizer.addedTokens.byID.sorted { $0.key < $1.key }
@@ -185,6 +189,9 @@ struct TokenizerTranslation {
       try names.compactMap { configuration.text($0) }.map { text in
         guard let id = tokenizer.id(of: text) else {
           throw Refusal("tokenizer-vocabulary", "has no token '\(text)'", file: file)
+        }
+        guard !text.utf8.contains(0) else {
+          throw Refusal("tokenizer-vocabulary", "has a token with NUL", file: file)
         }
         special[text] = .object(["id": .string(text), "ids": .array([.integer(id)]), "tokens": .array([.string(text)])])
         return .object(["SpecialToken": .object(["id": .string(text), "type_id": .integer(0)])])

@@ -370,5 +370,13 @@ import _OTTestSupport
       file.add("tokenizer.ggml.model", .text("llama"))
     }
     #expect(withoutScores == "gguf-tokenizer")
+    // The vocabulary becomes members of tokenizer.json, which json-c ends at NUL.
+    let nul = try rule { file in
+      file.add("tokenizer.ggml.tokens", .list(8, ["a", "b\0c"]))
+      file.add("tokenizer.ggml.merges", .list(8, ["a b"]))
+      file.add("tokenizer.ggml.model", .text("gpt2"))
+      file.add("tokenizer.ggml.pre", .text("gpt-2"))
+    }
+    #expect(nul == "gguf-tokenizer")
   }
 }

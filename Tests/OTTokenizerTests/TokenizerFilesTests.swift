@@ -37,6 +37,15 @@ import _OTTestSupport
       "tokenizer-vocabulary",
       ["vocab.txt": "a\nb\n", "tokenizer_config.json": "{\"tokenizer_class\":\"BertTokenizer\"}"]
     ),
+    // Tokens become members of tokenizer.json.
+    ("tokenizer-vocabulary", ["vocab.txt": "[UNK]\n[CLS]\n[SEP]\na\0b\n"]),
+    (
+      "tokenizer-vocabulary",
+      [
+        "vocab.txt": "[UNK]\n[SEP]\na\n",
+        "tokenizer_config.json": #"{"cls_token":"a\u0000","added_tokens_decoder":{"3":{"content":"a\u0000"}}}"#,
+      ]
+    ),
     ("tokenizer-unsupported", ["vocab.txt": "a", "tokenizer_config.json": "{\"tokenizer_class\":\"EsmTokenizer\"}"]),
     (
       "tokenizer-unsupported",

@@ -111,6 +111,9 @@ struct GGUFTokenizer {
     var vocabulary: JSONObject = [:]
     var added: [JSONValue] = []
     for id in tokens.indices where types[id] != Kind.unused {
+      guard !tokens[id].utf8.contains(0) else {
+        throw file.refusal("gguf-tokenizer", "has NUL in token \(id)")
+      }
       guard vocabulary[tokens[id]] == nil else {
         throw file.refusal("gguf-tokenizer", "has the token '\(tokens[id].prefix(80))' twice")
       }
