@@ -4,19 +4,23 @@ import _OTFuzzTargets
 import _OTTestSupport
 
 /// The inputs that fuzzing has found, of which each goes another way through a reader, and those that once were faults.
-struct CorpusTests {
-  static func folder(_ target: FuzzTarget) -> String { Fixtures.path("fuzz/\(target.name)") }
+enum Corpus {
+  /// Those of a target, in the order of their names.
+  static func inputs(of target: FuzzTarget) throws -> [[UInt8]] {
+    let folder = Fixtures.path("fuzz/\(target.name)")
+    return try FileManager.default.contentsOfDirectory(atPath: folder).sorted().map { name in
+      Array(try Data(contentsOf: URL(fileURLWithPath: "\(folder)/\(name)")))
+    }
+  }
+}
 
+struct CorpusTests {
   /// None traps, and none is answered by anything but a value or a refusal.
   @Test(arguments: FuzzTarget.all)
   func everyInputIsReadOrRefused(target: FuzzTarget) throws {
-    let names = try FileManager.default.contentsOfDirectory(atPath: Self.folder(target)).sorted()
-    var accepted = 0
-    for name in names {
-      let bytes = Array(try Data(contentsOf: URL(fileURLWithPath: "\(Self.folder(target))/\(name)")))
-      if try target.run(bytes) == nil { accepted += 1 }
-    }
+    let inputs = try Corpus.inputs(of: target)
+    let accepted = try inputs.count { try target.run($0) == nil }
     // A corpus that is refused whole would reach nothing.
-    #expect(accepted > 0 && names.count > accepted, "\(accepted) of \(names.count) inputs are accepted")
+    #expect(accepted > 0 && inputs.count > accepted, "\(accepted) of \(inputs.count) inputs are accepted")
   }
 }

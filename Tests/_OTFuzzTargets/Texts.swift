@@ -39,11 +39,13 @@ extension FuzzTarget {
         contents = kind == 1 ? ["vocab.txt": parts[0]] : ["vocab.json": parts[0], "merges.txt": parts[1]]
         if !parts[2].isEmpty { contents["tokenizer_config.json"] = parts[2] }
       }
-      let files = contents
-      try readText(
-        with: TokenizerFiles(
-          json: { name in try files[name].map(parse) }, bytes: { files[$0] }, path: { "\(folder)/\($0)" }
-        ).tokenizer())
+      let contentsByName = contents
+      let files = TokenizerFiles(
+        json: { name in try contentsByName[name].map(parse) }, bytes: { contentsByName[$0] },
+        path: { "\(folder)/\($0)" })
+      // As exports write it.
+      _ = try files.translation()?.json.text()
+      try readText(with: files.tokenizer())
     },
     // Which name the text has (a byte), and the text.
     FuzzTarget("text", maximumByteCount: 1024) { bytes in

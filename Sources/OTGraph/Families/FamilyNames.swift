@@ -29,7 +29,7 @@ struct FamilyNames {
     var names = NameMap(tensors.names)
     var warnings: [String] = []
     func leaveOut(_ parts: [String]) {
-      for part in parts where names.seen.contains(where: { $0.contains(part) }) {
+      for part in parts where names.seen.contains(where: { $0.hasBytes(of: part) }) {
         names.rename { $0.replacing(part, with: "") }
         warnings.append("the names of the tensors are read without '\(part)'")
       }
@@ -146,6 +146,20 @@ struct FamilyNames {
       Node(node.name, node.operation.mapTensors { $0.renamed { originals[$0] ?? $0 } }, inputs: node.inputs)
     }
     return try graph.replacing(nodes: nodes)
+  }
+}
+
+extension String {
+  /// True when another string's bytes are within. (All tensors are asked for every family: the standard library's search
+  /// makes tables for each.)
+  fileprivate func hasBytes(of part: String) -> Bool {
+    var (name, part) = (self, part)
+    return name.withUTF8 { bytes in
+      part.withUTF8 { part in
+        guard bytes.count >= part.count else { return false }
+        return (0...bytes.count - part.count).contains { bytes[$0...].starts(with: part) }
+      }
+    }
   }
 }
 
