@@ -12,6 +12,8 @@ package struct VerifyWork: Sendable {
   private let reference: String?
   private let options: VerifyOptions
 
+  private static let partKind = PartFile.Kind("verification", rule: "verify-part", command: "verify")
+
   /// Tokens of a sequence, unless told otherwise or a model reads fewer.
   private static let standardLength = 256
 
@@ -107,8 +109,8 @@ package struct VerifyWork: Sendable {
           "tolerance": limits.map { .string($0) } ?? .null,
         ]).text().utf8))
     if !options.merged.isEmpty {
-      return try WeightPart.merged(
-        options.merged.map(WeightPart.init(path:)), identity: identity, producer: Converter.producer)
+      let parts = try options.merged.map { try PartFile(path: $0, of: [Self.partKind]) }
+      return try WeightVerification(PartFile.inOrder(parts, identity: identity))
     }
     let path = options.share.flatMap { share in options.part.map { "\($0).part-\(share.number)" } }
     let inputs = [file.container.file.identity] + source.checkpoint.inputs
@@ -117,7 +119,7 @@ package struct VerifyWork: Sendable {
       of: file, reference: source, tolerance: allowed, threadCount: options.threads, share: options.share,
       progress: observer.begin(.verifying))
     if let path, let share = options.share {
-      try WeightPart(weights, identity: identity, producer: Converter.producer, share: share)
+      try PartFile(Self.partKind, identity: identity, share: share, content: weights.content)
         .write(to: path, force: options.replacesOutput, inputs: inputs)
     }
     return weights
