@@ -116,11 +116,12 @@ package struct Calibration: Sendable {
   /// - Parameters:
   ///   - kinds: what is observed of each site.
   ///   - sources: the records of the checkpoint's files.
+  ///   - share: that of one of several parts, whose samples these are.
   ///   - work: keeps ranges batch by batch, where nothing else is observed, and has those that were observed.
   /// - Throws: `Refusal` with a rule `family-…`, `graph-…`, `calibration-…`, `run-…` or `parameter-…`.
   package func run(
     on model: SourceModel, samples: Samples, kinds: Set<ObservationKind> = [.ranges], sources: [FileRecord] = [],
-    keptBy work: ResumableWork? = nil, progress: Calibrator.Progress? = nil
+    share: WorkShare? = nil, keptBy work: ResumableWork? = nil, progress: Calibrator.Progress? = nil
   ) throws -> ModelObservations {
     try Refusal.naming(model.checkpoint.files.first?.path) {
       let graph = try model.graph()
@@ -130,7 +131,7 @@ package struct Calibration: Sendable {
       return ModelObservations(
         family: graph.family, sources: sources, runs: [samples.run],
         sites: try calibrator.run(
-          tokens, pass: pass, course: work.map { course(of: $0, graph, samples) }, progress: progress
+          tokens, pass: pass, course: work.map { course(of: $0, graph, samples, share) }, progress: progress
         ).sites)
     }
   }
@@ -138,26 +139,32 @@ package struct Calibration: Sendable {
   private static let step = "observed"
 
   /// What an earlier process has observed, and the keeping of what comes.
-  private func course(of work: ResumableWork, _ graph: Graph, _ samples: Samples) -> Calibrator.Course {
+  private func course(
+    of work: ResumableWork, _ graph: Graph, _ samples: Samples, _ share: WorkShare?
+  ) -> Calibrator.Course {
     var sampleCount = 0
-    var ranges: [String: SiteRanges] = [:]
+    var seen: [String: SiteObservations] = [:]
     if let row = work.rows(Self.step).first, let name = row["file"]?.string, name.hasPrefix(Self.step),
       let count = row["samples"]?.integer, (0...samples.tokens.count).contains(count),
       let file = try? MappedFile(path: work.path(name.lastPathComponent)),
       row["checksum"]?.integer == Int(Checksum.crc32(file.bytes)),
-      let observed = try? ModelObservations(path: file.path),
+      let observed = share == nil
+        ? try? ModelObservations(path: file.path) : (try? StatisticsPart(path: file.path))?.observations,
       graph.sites.allSatisfy({ observed[$0].channelCount ?? $0.size == $0.size })
     {
-      sampleCount = count
-      ranges = observed.sites.compactMapValues(\.ranges)
+      (sampleCount, seen) = (count, observed.sites)
     }
-    return Calibrator.Course(sampleCount: sampleCount, ranges: ranges) { count, sites in
+    return Calibrator.Course(sampleCount: sampleCount, seen: seen) { count, sites in
       // Never the file that the last row tells of.
       let name = "\(Self.step)-\(count)"
       let path = work.path(name)
       let record = FileRecord(name: name, byteCount: 0, sha256: "")
-      try ModelObservations(family: graph.family, sources: [record], runs: [samples.run], sites: sites)
-        .write(to: path, producer: Converter.producer, force: true, inputs: [])
+      let observed = ModelObservations(family: graph.family, sources: [record], runs: [samples.run], sites: sites)
+      if let share {
+        try StatisticsPart(observed, share).write(to: path, producer: Converter.producer, force: true, inputs: [])
+      } else {
+        try observed.write(to: path, producer: Converter.producer, force: true, inputs: [])
+      }
       let file = try MappedFile(path: path)
       try work.keep(
         Self.step, 0,

@@ -11,8 +11,10 @@ package struct SizeEstimate: Sendable {
 }
 
 extension PlannedTensor {
-  /// Bytes of the source.
+  /// Bytes of the source, as floats where they are decoded.
   package var sourceByteCount: Int { view?.byteCount ?? 0 }
+  /// Bytes that are read of the source, about.
+  var readByteCount: Int { view?.storedByteCount ?? 0 }
 
   /// Bytes in the file: expected with zstd, exact without.
   package func storedByteCount(_ compression: Compression) -> Int { exported.storedByteCount(compression) }

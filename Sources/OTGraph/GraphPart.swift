@@ -73,11 +73,26 @@ extension Graph {
 
 extension Graph {
   /// The values up to a site, its own among them, that nodes behind it read: with them the rest can be run.
-  package func frontier(at site: Site) -> [String] {
-    guard let last = nodes.firstIndex(where: { $0.name == site.producer }) else { return [] }
-    let passed = Set(nodes[...last].map(\.name))
-    return nodes[...last].map(\.name).filter { name in
-      (channelCount(of: name) ?? 0) > 0 && consumers(of: name).contains { !passed.contains($0) }
+  package func frontier(at site: Site) -> [String] { frontiers(at: [site])[0] }
+
+  /// The frontier at each of these sites, in execution order.
+  ///
+  /// - Complexity: O(nodes + values of all frontiers).
+  package func frontiers(at sites: [Site]) -> [[String]] {
+    var ends: [Int] = []
+    ends.reserveCapacity(nodes.count)
+    var (place, live) = (0, [Int]())
+    return sites.map { site in
+      guard let last = indices[site.producer] else { return [] }
+      while place <= last {
+        let name = nodes[place].name
+        let end = consumers(of: name).lazy.compactMap { indices[$0] }.max() ?? place
+        ends.append(end)
+        if channelCounts[place] > 0, end > place { live.append(place) }
+        place += 1
+      }
+      live.removeAll { ends[$0] <= last }
+      return live.map { nodes[$0].name }
     }
   }
 }

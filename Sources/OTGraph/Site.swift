@@ -18,6 +18,11 @@ extension Graph {
   /// Every site, in execution order of its producer.
   package var sites: [Site] { nodes.compactMap { site(producedBy: $0.name) } }
 
+  /// Those of these nodes that give sites, in execution order.
+  package func sites(producedBy names: Set<String>) -> [Site] {
+    names.compactMap { indices[$0] }.sorted().compactMap { site(producedBy: nodes[$0].name) }
+  }
+
   /// The site that the value of `name` is; nil where no linear of a block
   /// reads it.
   package func site(producedBy name: String) -> Site? {

@@ -20,7 +20,7 @@ package struct CalibrationPass: Sendable {
 
   /// The sites of `graph` that are observed.
   func observed(_ graph: Graph) -> [Site] {
-    kinds.isEmpty ? [] : graph.sites.filter { sites?.contains($0.producer) ?? true }
+    kinds.isEmpty ? [] : sites.map(graph.sites(producedBy:)) ?? graph.sites
   }
 
   /// The nodes that a run ends at: what follows, such as the output head, is not run.
@@ -39,17 +39,17 @@ package struct Calibrator: Sendable {
   package struct Course {
     /// Samples that are observed already.
     package let sampleCount: Int
-    /// Their ranges, by the producer of the site.
-    package let ranges: [String: SiteRanges]
+    /// Their ranges, of all together or of each, by the producer of the site.
+    package let seen: [String: SiteObservations]
     /// Is given both after each batch but the last.
     package let keep: (_ sampleCount: Int, _ sites: [String: SiteObservations]) throws -> Void
 
     /// A course as given.
     package init(
-      sampleCount: Int, ranges: [String: SiteRanges],
+      sampleCount: Int, seen: [String: SiteObservations],
       keep: @escaping (_ sampleCount: Int, _ sites: [String: SiteObservations]) throws -> Void
     ) {
-      (self.sampleCount, self.ranges, self.keep) = (sampleCount, ranges, keep)
+      (self.sampleCount, self.seen, self.keep) = (sampleCount, seen, keep)
     }
   }
 
@@ -159,7 +159,9 @@ package struct Calibrator: Sendable {
     _ samples: [TokenSequence], pass: CalibrationPass = CalibrationPass(), course: Course? = nil,
     progress: Progress? = nil
   ) throws -> Outcome {
-    precondition(course == nil || pass.kinds == [.ranges] && pass.kept.isEmpty, "ranges alone are gone on with")
+    precondition(
+      course == nil || (pass.kinds == [.ranges] || pass.kinds == [.sampleRanges]) && pass.kept.isEmpty,
+      "ranges alone are gone on with")
     let sites = pass.observed(executor.graph)
     guard !sites.isEmpty || !pass.kept.isEmpty else {
       throw Refusal("calibration-no-sites", "the model has no linears in blocks to calibrate")
@@ -173,7 +175,7 @@ package struct Calibrator: Sendable {
     let sequences = used.map { samples[$0] }
     let lengths = sequences.map(\.tokenIDs.count)
     let observers = SiteObservers(
-      sites, of: executor.graph, kinds: pass.kinds, lengths: lengths, seen: course?.ranges ?? [:],
+      sites, of: executor.graph, kinds: pass.kinds, lengths: lengths, seen: course?.seen ?? [:],
       threadCount: executor.threadCount)
     var values = KeptValues(in: pass.scratch)
     let totalCount = lengths.reduce(0, +)

@@ -35,9 +35,10 @@ final class SiteObservers {
   /// - Parameters:
   ///   - graph: of the sites.
   ///   - lengths: tokens of each sample of calibration.
-  ///   - seen: the ranges of samples that were observed before these.
+  ///   - seen: what was observed of samples before these, ranges alone.
   init(
-    _ sites: [Site], of graph: Graph, kinds: Set<ObservationKind>, lengths: [Int], seen: [String: SiteRanges] = [:],
+    _ sites: [Site], of graph: Graph, kinds: Set<ObservationKind>, lengths: [Int],
+    seen: [String: SiteObservations] = [:],
     threadCount: Int
   ) {
     self.lengths = lengths
@@ -54,9 +55,10 @@ final class SiteObservers {
       let choices = choicesBySpread[graph.tokensPerRow(of: site)] ?? [:]
       let observers = kinds.map { kind -> any SiteObserver in
         switch kind {
-        case .ranges: RangeObserver(channelCount: site.size, ranges: seen[site.producer])
+        case .ranges: RangeObserver(channelCount: site.size, ranges: seen[site.producer]?.ranges)
         case .channelMoments: ChannelMomentObserver(channelCount: site.size)
-        case .sampleRanges: SampleRangeObserver(channelCount: site.size)
+        case .sampleRanges:
+          SampleRangeObserver(channelCount: site.size, samples: seen[site.producer]?.sampleRanges ?? [])
         case .moments: MomentObserver(channelCount: site.size, threadCount: threadCount)
         case .rows:
           RowObserver(channelCount: site.size, choice: choices[kind] ?? RowChoice(), storingTo: \.rows)

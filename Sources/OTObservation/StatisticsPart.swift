@@ -15,7 +15,7 @@ package struct StatisticsPart {
   private enum Bound: String, CaseIterable { case minimum = "min", maximum = "max" }
 
   /// The samples' ranges, the runs of all parts, and the model.
-  private let observations: ModelObservations
+  package let observations: ModelObservations
   private let share: WorkShare
 
   /// A part of a calibration.
@@ -30,7 +30,10 @@ package struct StatisticsPart {
   /// Writes the part; the file appears whole or not at all.
   ///
   /// - Throws: `Refusal` with a rule `output-…`.
-  package func write(to path: String, producer: String, force: Bool, inputs: [FileIdentity]) throws {
+  package func write(
+    to path: String, producer: String, force: Bool, inputs: [FileIdentity],
+    willName: ((FileIdentity) throws -> Void)? = nil
+  ) throws {
     var entries: [SafetensorsWriter.Entry] = []
     for (site, seen) in observations.sites.sorted(by: { $0.key < $1.key }) {
       guard let samples = seen.sampleRanges, let first = samples.first,
@@ -51,7 +54,7 @@ package struct StatisticsPart {
       for sample in samples { try sample.minima.withUnsafeBytes { try writer.append($0) } }
       for sample in samples { try sample.maxima.withUnsafeBytes { try writer.append($0) } }
     }
-    try writer.commit()
+    try writer.commit(willName)
   }
 
   /// Reads and checks a part; nil for a file that is none.

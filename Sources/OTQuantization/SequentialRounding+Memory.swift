@@ -30,36 +30,30 @@ extension SequentialRounding {
   ///
   /// - Throws: as executors throw.
   package func leastByteCount(lengths: [Int]) throws -> Int {
-    try most(lengths) { executor, pass, _, lengths in
+    try most(lengths, of: [sites.indices]) { executor, pass, _, lengths in
       // Values may be in a file: only their being there counts.
       var pass = pass
       pass.kept = []
       return pass.kinds.isEmpty ? 0 : try Calibrator.leastByteCount(executor, lengths: lengths, pass: pass)
-    }
+    }[0]
   }
 
   /// Memory in bytes that samples of these lengths take where there is enough.
   ///
-  /// - Parameter sites: those that are rounded, by their places; nil: all.
   /// - Throws: as executors throw.
-  package func byteCount(lengths: [Int], sites: [Int]? = nil) throws -> Int {
-    try most(lengths, sites: sites) { executor, pass, room, lengths in
+  package func byteCount(lengths: [Int]) throws -> Int { try byteCounts(lengths: lengths, of: [sites.indices])[0] }
+
+  /// The same of parts of the sites, each by its places.
+  ///
+  /// - Throws: as executors throw.
+  package func byteCounts(lengths: [Int], of parts: [Range<Int>]) throws -> [Int] {
+    try most(lengths, of: parts) { executor, pass, room, lengths in
       let values = pass.given.nodes.reduce(0) { $0 + (graph.channelCount(of: $1) ?? 0) * lengths.reduce(0, +) * 4 }
       // Of the float network all values wait while the other is run.
       let waiting = pass.kept.reduce(0) { $0 + (graph.channelCount(of: $1) ?? 0) * lengths.reduce(0, +) * 4 }
       let given = values + (networkCount - 1) * waiting
       return try Calibrator(executor: executor, parameterByteCount: 0, maximumByteCount: room)
         .byteCount(lengths: lengths, pass: pass).addingChecked(given) ?? .max
-    }
-  }
-
-  /// The first of each kind of these sites: of as many channels, and weights of as many rows. Layers repeat them, and
-  /// experts do many times.
-  package func kinds(of range: Range<Int>) -> [Int] {
-    var seen: Set<[Int]> = []
-    return range.filter { index in
-      let uses = sites[index].consumers.flatMap(graph.parameterUses(of:)).filter { $0.role == .weight }
-      return seen.insert([sites[index].size] + uses.map(\.shape.rowCount)).inserted
     }
   }
 
@@ -73,28 +67,46 @@ extension SequentialRounding {
     return (channels * tokenCount).multipliedChecked(by: 4 * networkCount)?.addingChecked(weights) ?? .max
   }
 
+  /// What decides about the memory that the pass to a site takes. Layers repeat it, and experts do many times.
+  private struct Kind: Hashable {
+    let size: Int
+    let rowCounts: [Int]
+    let rule: String
+    /// Channels of the values that it begins with and of those that it keeps; nil: it begins with tokens.
+    let given, kept: Int?
+  }
+
   /// The most that passes to the sites take in bytes, each with what its site takes beside values.
   ///
-  /// - Parameter byteCount: of a pass whose given values are named but not there, with the room that it has.
+  /// - Parameters:
+  ///   - parts: places of sites, from which the most is asked for each.
+  ///   - byteCount: of a pass whose given values are named but not there, with the room that it has.
   private func most(
-    _ lengths: [Int], sites chosen: [Int]? = nil,
+    _ lengths: [Int], of parts: [Range<Int>],
     _ byteCount: (FloatExecutor, CalibrationPass, _ room: Int, _ lengths: [Int]) throws -> Int
-  ) throws -> Int {
+  ) throws -> [Int] {
     let lengths = lengths.filter { $0 > 0 }
     let executor = try FloatExecutor(graph: graph, parameters: parameters, threadCount: 1)
-    var most = 0
-    var before: (index: Int, kept: [String])?
-    for index in chosen ?? Array(sites.indices) {
-      let site = sites[index]
-      var pass = pass(to: site, for: rule(site))
-      let given =
-        index == 0 ? [] : before?.index == index - 1 ? before?.kept ?? [] : graph.frontier(at: sites[index - 1])
+    let frontiers = graph.frontiers(at: sites)
+    let channelCounts = frontiers.map { $0.reduce(0) { $0 + (graph.channelCount(of: $1) ?? 0) } }
+    var known: [Kind: Int] = [:]
+    func count(at index: Int) throws -> Int {
+      let (site, rule) = (sites[index], rule(sites[index]))
+      let uses = site.consumers.flatMap(graph.parameterUses(of:)).filter { $0.role == .weight }
+      let kind = Kind(
+        size: site.size, rowCounts: uses.map(\.shape.rowCount), rule: type(of: rule).name,
+        given: index == 0 ? nil : channelCounts[index - 1], kept: channelCounts[index])
+      if let count = known[kind] { return count }
+      var pass = pass(to: site, for: rule, keeping: frontiers[index])
+      let given = index == 0 ? [] : frontiers[index - 1]
       pass.given = KeptValues(given.reduce(into: [:]) { $0[$1] = [] })
-      before = (index, pass.kept)
-      let count = try byteCount(executor, pass, room(at: site), lengths)
-      most = max(most, count.addingChecked(self.byteCount(of: site)) ?? .max)
+      let count =
+        try byteCount(executor, pass, room(at: site), lengths)
+        .addingChecked(self.byteCount(of: site)) ?? .max
+      known[kind] = count
+      return count
     }
-    return most
+    return try parts.map { try $0.reduce(0) { max($0, try count(at: $1)) } }
   }
 
   /// Memory in bytes for values and observers at a site.

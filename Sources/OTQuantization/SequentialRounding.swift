@@ -64,10 +64,10 @@ package struct SequentialRounding: Sendable {
     site.consumers.lazy.compactMap { weights[$0]?.rounding }.first ?? NearestRounding()
   }
 
-  func pass(to site: Site, for rule: any RoundingRule) -> CalibrationPass {
+  func pass(to site: Site, for rule: any RoundingRule, keeping kept: [String]) -> CalibrationPass {
     var pass = CalibrationPass(rule.needs)
     pass.sites = [site.producer]
-    pass.kept = graph.frontier(at: site)
+    pass.kept = kept
     return pass
   }
 
@@ -121,11 +121,12 @@ package struct SequentialRounding: Sendable {
     state.weights = [:]
     let keptByteCount = keptByteCount(lengths: samples.map(\.tokenIDs.count))
     try progress?(range.lowerBound, sites.count)
-    for index in range {
+    let frontiers = graph.frontiers(at: Array(sites[range]))
+    for (index, kept) in zip(range, frontiers) {
       let site = sites[index]
       let rule = rule(site)
       let between: Calibrator.Progress = { _, _ in try progress?(index, sites.count) }
-      var pass = pass(to: site, for: rule)
+      var pass = pass(to: site, for: rule, keeping: kept)
       // What is there already has no need of observations: the samples only pass through.
       let isDone = index < doneCount && !rule.needs.isEmpty
       if isDone { pass.kinds = [] }

@@ -12,6 +12,9 @@ package protocol RowDecoder: Sendable {
   /// Lets the system forget the mapped pages of `rows`.
   func release(_ rows: Range<Int>)
 
+  /// Bytes of the file that `rows` are made of, about.
+  func storedByteCount(of rows: Range<Int>) -> Int
+
   /// The decoder of what one row of the first dimension holds, where it need not decode all of that; nil: it must.
   func within(row: Int) -> (any RowDecoder)?
 }
@@ -45,6 +48,11 @@ package struct StackedRows: RowDecoder {
   /// Lets the system forget the pages of whole parts.
   package func release(_ rows: Range<Int>) { for part in rows { parts[part].release(0..<rowCount) } }
 
+  /// Those of whole parts.
+  package func storedByteCount(of rows: Range<Int>) -> Int {
+    rows.reduce(0) { $0 + parts[$1].storedByteCount(of: 0..<rowCount) }
+  }
+
   /// A part.
   package func within(row: Int) -> (any RowDecoder)? { parts[row] }
 }
@@ -59,6 +67,10 @@ struct FollowingRows: RowDecoder {
   }
 
   func release(_ rows: Range<Int>) { base.release(rows.lowerBound + first..<rows.upperBound + first) }
+
+  func storedByteCount(of rows: Range<Int>) -> Int {
+    base.storedByteCount(of: rows.lowerBound + first..<rows.upperBound + first)
+  }
 }
 
 /// Rows within one row of another decoder's tensor.
@@ -79,6 +91,10 @@ struct RowsWithinRow: RowDecoder {
   }
 
   func release(_ rows: Range<Int>) {}
+
+  func storedByteCount(of rows: Range<Int>) -> Int {
+    base.storedByteCount(of: row..<row + 1) * (rows.count * rowByteCount) / max(outerByteCount, 1)
+  }
 }
 
 /// The columns of another decoder's matrix, as rows.
@@ -117,6 +133,11 @@ package struct TransposedRows: RowDecoder {
   package func release(_ rows: Range<Int>) {
     if rows.upperBound == columnCount { base.release(0..<rowCount) }
   }
+
+  /// The columns' share of the matrix.
+  package func storedByteCount(of rows: Range<Int>) -> Int {
+    base.storedByteCount(of: 0..<rowCount) * rows.count / max(columnCount, 1)
+  }
 }
 
 /// Some columns of another decoder's matrix.
@@ -142,6 +163,8 @@ struct ChosenColumns: RowDecoder {
   }
 
   func release(_ rows: Range<Int>) { base.release(rows) }
+
+  func storedByteCount(of rows: Range<Int>) -> Int { base.storedByteCount(of: rows) }
 }
 
 /// The rows of other decoders' tensors, one below the other.
@@ -159,6 +182,12 @@ struct JoinedRows: RowDecoder {
   }
 
   func release(_ rows: Range<Int>) { each(rows) { part, range, _ in part.release(range) } }
+
+  func storedByteCount(of rows: Range<Int>) -> Int {
+    var count = 0
+    each(rows) { part, range, _ in count += part.storedByteCount(of: range) }
+    return count
+  }
 
   private func each(_ rows: Range<Int>, _ body: (any RowDecoder, Range<Int>, Int) -> Void) {
     var row = rows.lowerBound

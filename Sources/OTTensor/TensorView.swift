@@ -76,6 +76,14 @@ package struct TensorView: Sendable {
   /// Bytes of the tensor once it lies in row-major order.
   package var byteCount: Int { shape.elementCount * elementType.bitWidth / 8 }
 
+  /// Bytes of the file that the tensor is made of, about: those of the codes and scales where a decoder makes it.
+  package var storedByteCount: Int { storedByteCount(of: 0..<shape.rowCount) }
+
+  /// The same of some rows.
+  package func storedByteCount(of rows: Range<Int>) -> Int {
+    decoder?.storedByteCount(of: rows) ?? rows.count * shape.rowElementCount * elementType.bitWidth / 8
+  }
+
   /// True when the bytes in the file already are in row-major order (strides of
   /// dimensions of size 1 do not matter) and little-endian.
   package var isContiguous: Bool {

@@ -80,27 +80,27 @@ struct CalibrateCommand: ParsableCommand {
     let source = try model.map { try SourceModel(path: $0, family: family) }
     inputs += source?.checkpoint.inputs ?? []
     let resumes = going.resume
-    guard share == nil || !resumes else {
-      throw ValidationError("A part of a calibration is made anew: --resume is for the whole.")
+    var work = try source.flatMap {
+      resumes && ResumableWork.isBegun(on: output) ? try resumable($0, on: output, share) : nil
     }
-    var work = try source.flatMap { resumes && ResumableWork.isBegun(on: output) ? try resumable($0) : nil }
     if let work, work.isFinished {
       work.end()
-      return try report(ModelObservations(path: output), in: output, seconds: Date().timeIntervalSince(start))
+      let made = try StatisticsPart(path: output)?.observations ?? ModelObservations(path: output)
+      return try report(made, in: output, seconds: Date().timeIntervalSince(start))
     }
     // Before time goes into what cannot be written.
     try AtomicFile.check([output], force: force, inputs: inputs)
-    if resumes, work == nil { work = try source.map(resumable) }
+    if resumes, work == nil { work = try source.map { try resumable($0, on: output, share) } }
     statistics = try source.map { try measure($0, share, work) } ?? merged()
     if let share {
       try StatisticsPart(statistics, share)
-        .write(to: output, producer: Converter.producer, force: force, inputs: inputs)
+        .write(to: output, producer: Converter.producer, force: force, inputs: inputs) { try work?.willFinish($0) }
     } else {
       try statistics.write(to: output, producer: Converter.producer, force: force, inputs: inputs) {
         try work?.willFinish($0)
       }
-      work?.end()
     }
+    work?.end()
     try report(statistics, in: output, seconds: Date().timeIntervalSince(start))
   }
 
@@ -117,7 +117,7 @@ struct CalibrateCommand: ParsableCommand {
   }
 
   /// The work that is gone on with, or begun.
-  private func resumable(_ source: SourceModel) throws -> ResumableWork {
+  private func resumable(_ source: SourceModel, on output: String, _ share: WorkShare?) throws -> ResumableWork {
     let sampled = calibration.sampled
     var sources = source.checkpoint.files.map { ($0.name, $0.mapped.identity) }
     for kind in ModelAttachments.Kind.allCases {
@@ -126,12 +126,13 @@ struct CalibrateCommand: ParsableCommand {
     for path in sampled.paths + [sampled.ids].compactMap({ $0 }) {
       if let identity = FileIdentity(path: path) { sources.append((path, identity)) }
     }
-    let options: JSONObject = [
+    var options: JSONObject = [
       "text": .array(sampled.paths.map { .string($0) }), "text-field": .string(sampled.field),
       "ids": sampled.ids.map { .string($0) } ?? .null, "tensor": sampled.tensor.map { .string($0) } ?? .null,
       "samples": .integer(sampled.sampleCount), "length": sampled.length.map { .integer($0) } ?? .null,
       "seed": .string("\(sampled.seed)"), "family": family.map { .string($0) } ?? .null,
     ]
+    options["part"] = share.map { .string("\($0.number) of \($0.count)") }
     return try ResumableWork(
       on: output, .init("calibrate", program: Converter.producer, sources: sources, options: options))
   }
@@ -156,7 +157,7 @@ struct CalibrateCommand: ParsableCommand {
     if let share { samples = try samples.part(share) }
     let progress = messages.progress("calibrating", unit: WorkStage.calibrating.unit)
     let statistics = try settings.run(
-      on: source, samples: samples, kinds: share == nil ? [.ranges] : [.sampleRanges], keptBy: work,
+      on: source, samples: samples, kinds: share == nil ? [.ranges] : [.sampleRanges], share: share, keptBy: work,
       progress: progress.update)
     let sources = try digests.records()
     try checkpoint.verifyUnchanged()

@@ -54,7 +54,7 @@ struct ClassifyCommand: ParsableCommand {
     model.file.warnings.forEach(messages.warn)
     if model.answersQuestions { return try answer(with: model) }
     let texts = text.enumerated().map { ($1, pair.isEmpty ? nil : pair[$0]) }
-    let results = try model.classifications(of: texts) { doneCount in
+    let results = try model.classifications(of: texts) { doneCount, _ in
       messages.status(doneCount == texts.count ? "" : "classifying, \(doneCount) of \(texts.count) texts")
     }
     let cutCount = results.count(where: \.isCut)

@@ -60,7 +60,7 @@ struct EmbedCommand: ParsableCommand {
       path: model, threadCount: threads.threads, attentionBits: attention.quantizeAttention)
     model.file.warnings.forEach(messages.warn)
     let start = ContinuousClock.now
-    let embeddings = try model.embeddings(of: texts) { doneCount in
+    let embeddings = try model.embeddings(of: texts) { doneCount, _ in
       messages.status(doneCount == texts.count ? "" : "embedding, \(doneCount) of \(texts.count) texts")
     }
     if !embeddings.recipe.otherPrompts.isEmpty {

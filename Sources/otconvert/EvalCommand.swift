@@ -2,6 +2,7 @@ import ArgumentParser
 import Foundation
 import OTCheckpoint
 import OTFoundation
+import OTJSON
 import OTQ
 
 struct EvalCommand: ParsableCommand {
@@ -37,9 +38,9 @@ struct EvalCommand: ParsableCommand {
         otconvert eval model.otq --text wiki.test.txt -o eval.json --part 3 --of 8
         otconvert eval --merge eval.json.part-*
 
-      With --of, this run takes its share of the windows and writes OUT.part-N; parts
-      that are merged give the figures of one machine, bit for bit. In an array job of
-      Slurm, of as many tasks, --part can be left out.
+      With --of, this run takes its share of the windows, or of a task's questions, and
+      writes OUT.part-N; parts that are merged give the figures of one machine, bit for
+      bit. In an array job of Slurm, of as many tasks, --part can be left out.
       """)
 
   @Argument(help: "An .otq file or a checkpoint.", completion: .file()) var model: String?
@@ -89,16 +90,20 @@ struct EvalCommand: ParsableCommand {
 
   mutating func validate() throws {
     guard parts.merge.isEmpty else {
-      guard model == nil, !measuring.input.isGiven, task == nil, !parts.share.isGiven, parts.output == nil else {
-        throw ValidationError("--merge takes parts of evaluations alone.")
+      guard model == nil, !measuring.input.isGiven, task == nil, data == nil, !parts.share.isGiven, parts.output == nil
+      else {
+        throw ValidationError("--merge takes parts of evaluations alone, and --items-out.")
       }
       return
     }
     guard model != nil else { throw ValidationError("Missing the model, or --merge with parts.") }
     try validated { try options.check() }
     guard parts.share.isGiven == (parts.output != nil) else { throw ValidationError("--of and -o need each other.") }
-    guard !parts.share.isGiven || outputs.isEmpty && task == nil else {
-      throw ValidationError("Parts are of windows alone: --of does not go with --task or the outputs of windows.")
+    guard !parts.share.isGiven || outputs.isEmpty && itemsOut == nil else {
+      throw ValidationError("A part has no outputs of windows, and its items are written with --merge.")
+    }
+    guard !parts.share.isGiven || data != "-" else {
+      throw ValidationError("--data is read by every part, so it must be a file.")
     }
     guard task != nil || itemsOut == nil else { throw ValidationError("--items-out needs --task.") }
     guard task == nil || logitsOut == nil && hiddenOut == nil && pooledOut == nil else {
@@ -113,39 +118,35 @@ struct EvalCommand: ParsableCommand {
   }
 
   func run() throws {
-    guard let model else {
-      let figures = try EvaluationPart.merged(parts.merge.map(EvaluationPart.init(path:)))
-      return try messages.result(figures.text, json: figures.json)
-    }
+    guard let path = model else { return try merge() }
     // Before models are opened.
     let task = try options.evaluatedTask
-    let file = try ModelFile(path: model)
+    let file = try ModelFile(path: path)
     let other = try against.map { try ModelFile(path: $0) }
     (file.warnings + (other?.warnings ?? [])).forEach(messages.warn)
     let inputs =
       file.model.inputs + (other?.model.inputs ?? [])
       + FileIdentity.all(measuring.input.text + [measuring.input.ids, data])
-    if let task, let data {
-      let report = TaskReport(
-        task: task, data: data, limit: limit, itemsOut: itemsOut, force: force, inputs: inputs, messages: messages)
-      return try report.run(
-        file, against: other, threadCount: threads.threads, attentionBits: attention.quantizeAttention)
-    }
     if let output = parts.output, let share = try parts.share.share() {
-      return try runPart(share, of: output, file, against: other, inputs: inputs)
+      return try runPart(share, of: output, file, against: other, inputs: inputs, task)
+    }
+    if let task, let data {
+      return try report(inputs).write {
+        try TaskEvaluation(
+          task, data: data, limit: limit, of: loaded(file), against: { try other.map(reference) },
+          progress: { progress(task) })
+      }
     }
     let files = outputs
     // Before time goes into what cannot be written.
     if !files.isEmpty { try AtomicFile.check(files.map(\.path), force: force, inputs: inputs) }
-    let loaded = try LanguageModel(
-      file, threadCount: threads.threads, attentionBits: attention.quantizeAttention)
-    let reference = try other.map { try LanguageModel($0, threadCount: threads.threads) }
+    let model = try loaded(file)
     var writers: [EvaluationFile] = []
     let evaluation = try options.evaluation(
-      of: loaded, against: reference, nodes: files.map { try $0.value.node(of: loaded) }, messages.observer
+      of: model, against: other.map(reference), nodes: files.map { try $0.value.node(of: model) }, messages.observer
     ) { tokens in
       writers = try files.map {
-        try EvaluationFile($0.value, to: $0.path, of: loaded, on: tokens, force: force, inputs: inputs)
+        try EvaluationFile($0.value, to: $0.path, of: model, on: tokens, force: force, inputs: inputs)
       }
       return { values in for file in writers.indices { try writers[file].add(values) } }
     }
@@ -153,26 +154,67 @@ struct EvalCommand: ParsableCommand {
     try messages.result(evaluation.figures.text, json: evaluation.figures.json)
   }
 
-  /// Runs a share of the windows, and writes what it gives.
+  private func loaded(_ file: ModelFile) throws -> LanguageModel {
+    try LanguageModel(file, threadCount: threads.threads, attentionBits: attention.quantizeAttention)
+  }
+
+  private func reference(_ file: ModelFile) throws -> LanguageModel {
+    try LanguageModel(file, threadCount: threads.threads)
+  }
+
+  private func report(_ inputs: [FileIdentity]) -> TaskReport {
+    TaskReport(itemsOut: itemsOut, force: force, inputs: inputs, messages: messages)
+  }
+
+  private func progress(_ task: EvaluationTask) -> WorkObserver.Progress {
+    let line = messages.progress(task.name, unit: "items")
+    return { line.update($0, $1) }
+  }
+
+  // MARK: Parts
+
+  private func merge() throws {
+    let files = try parts.merge.map {
+      try PartFile(path: $0, of: [EvaluationFigures.partKind, TaskEvaluation.partKind])
+    }
+    if files.contains(where: { $0.kind == TaskEvaluation.partKind }) {
+      return try report(FileIdentity.all(parts.merge)).write {
+        try TaskEvaluation(files, threadCount: threads.threads)
+      }
+    }
+    guard itemsOut == nil else { throw ValidationError("--items-out needs parts of a --task.") }
+    let figures = try EvaluationFigures.merged(files)
+    try messages.result(figures.text, json: figures.json)
+  }
+
+  /// Runs a share of the windows or of the task's questions, and writes what it gives.
   private func runPart(
-    _ share: WorkShare, of output: String, _ file: ModelFile, against other: ModelFile?, inputs: [FileIdentity]
+    _ share: WorkShare, of output: String, _ file: ModelFile, against other: ModelFile?, inputs: [FileIdentity],
+    _ task: EvaluationTask?
   ) throws {
     let path = "\(output).part-\(share.number)"
     try AtomicFile.check([path], force: force, inputs: inputs)
-    let model = try LanguageModel(file, threadCount: threads.threads, attentionBits: attention.quantizeAttention)
-    let reference = try other.map { try LanguageModel($0, threadCount: threads.threads) }
+    let counts = inputs.map(\.byteCount).sorted() + [attention.quantizeAttention ?? 0]
+    let name = "\(path): part \(share.number) of \(share.count)"
+    if let task, let data {
+      let identity = try task.identity(data: data, limit: limit, counts)
+      let content = try TaskEvaluation.part(
+        share, task, data: data, limit: limit, of: loaded(file), against: { try other.map(reference) },
+        progress: { progress(task) })
+      try PartFile(TaskEvaluation.partKind, identity: identity, share: share, content: content)
+        .write(to: path, force: force, inputs: inputs)
+      return try messages.result("\(name) of \(task.name)", json: .object(["file": .string(path)]))
+    }
     var options = self.options
     options.share = share
     var identity = ""
-    let evaluation = try options.evaluation(of: model, against: reference, messages.observer) { tokens in
-      identity = try tokens.identity(
-        of: inputs.map(\.byteCount).sorted() + [attention.quantizeAttention ?? 0])
+    let evaluation = try options.evaluation(of: loaded(file), against: other.map(reference), messages.observer) {
+      identity = try $0.identity(of: counts)
       return { _ in }
     }
-    try EvaluationPart(evaluation.figures, identity: identity, share)
+    try PartFile(EvaluationFigures.partKind, identity: identity, share: share, content: evaluation.figures.content)
       .write(to: path, force: force, inputs: inputs)
-    try messages.result(
-      "\(path): part \(share.number) of \(share.count)\n\(evaluation.figures.text)", json: evaluation.figures.json)
+    try messages.result("\(name)\n\(evaluation.figures.text)", json: evaluation.figures.json)
   }
 
   /// The files to write.

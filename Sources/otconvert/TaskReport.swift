@@ -2,11 +2,8 @@ import OTFoundation
 import OTJSON
 import OTQ
 
-/// `eval --task`: one model or two do a task.
+/// What `eval --task` writes: of one model or two that do a task.
 struct TaskReport {
-  let task: EvaluationTask
-  let data: String
-  let limit: Int?
   /// A file for the items; nil: none.
   let itemsOut: String?
   let force: Bool
@@ -22,18 +19,13 @@ struct TaskReport {
     }.joined(separator: "\n")
   }
 
-  /// - Throws: `Refusal` as `LanguageModel.evaluate`, or of the file to write.
-  func run(_ file: ModelFile, against other: ModelFile?, threadCount: Int, attentionBits: Int?) throws {
+  /// Writes what was done, after `evaluate` has: before that, that it can be written is checked.
+  ///
+  /// - Throws: as `evaluate`, or `Refusal` of the file to write.
+  func write(_ evaluate: () throws -> TaskEvaluation) throws {
     // Before time goes into what cannot be written.
     if let itemsOut { try AtomicFile.check([itemsOut], force: force, inputs: inputs) }
-    let model = try LanguageModel(file, threadCount: threadCount, attentionBits: attentionBits)
-    let done = try TaskEvaluation(
-      task, data: data, limit: limit, of: model,
-      against: { try other.map { try LanguageModel($0, threadCount: threadCount) } },
-      progress: {
-        let line = messages.progress(task.name, unit: "items")
-        return { line.update($0, $1) }
-      })
+    let done = try evaluate()
     let (outcome, comparison) = (done.outcome, done.comparison)
     if let itemsOut {
       var text = ""
@@ -52,7 +44,7 @@ struct TaskReport {
 
   private func lines(_ outcome: TaskOutcome) -> String {
     var lines = outcome.figures.map { row($0.name, text($0)) }
-    lines.append(row("items", "\(outcome.items.count) of \(task.name)"))
+    lines.append(row("items", "\(outcome.items.count) of \(outcome.task)"))
     lines.append(row("speed", "\(fixed(outcome.itemsPerSecond, 1)) items/s"))
     return lines.joined(separator: "\n")
   }

@@ -201,6 +201,21 @@ import _OTTestSupport
     }
   }
 
+  /// Weights that are decoded count as what lies in the file.
+  @Test(arguments: ["deepseek3-fp8", "gptoss-mxfp4"]) func aPlanCountsWhatIsRead(_ family: String) throws {
+    try withTemporaryFolder { folder in
+      let model = Fixtures.path("models/families/" + family)
+      let outcome = try Tool.run(
+        "plan", model, folder + "/m.otq", "--no-calibration", "--parts", "2", "-o", folder + "/plan.json", "--json")
+      #expect(outcome.status == 0, "\(outcome.errors)")
+      let parts = try #require(try JSONValue.parse(outcome.output)["parts"]?.array)
+      let read = parts.compactMap { $0["sourceByteCount"]?.integer }.reduce(0, +)
+      let stored = try SafetensorsFile(mapping: MappedFile(path: model + "/model.safetensors")).tensors
+        .reduce(0) { $0 + $1.byteCount }
+      #expect(abs(Double(read) / Double(stored) - 1) < 0.05, "\(read) bytes, not \(stored)")
+    }
+  }
+
   // MARK: What goes wrong
 
   private static func withPlan(_ body: (_ folder: String) throws -> Void) throws {

@@ -126,28 +126,82 @@ import _OTTestSupport
     }
   }
 
-  @Test func aCalibrationGoesOn() throws {
+  @Test(arguments: [false, true]) func aCalibrationGoesOn(isPart: Bool) throws {
     try withTemporaryFolder { folder in
+      // The whole, or a part that has as many samples.
+      let (suffix, part) = isPart ? (".part-2", ["--part", "2", "--of", "2"]) : ("", [])
       let text = folder + "/t"
       try String(repeating: "In the beginning God created the heaven and the earth.\n", count: 2000)
         .write(toFile: text, atomically: true, encoding: .utf8)
       func run(_ name: String) -> [String] {
         [
-          "calibrate", Fixtures.path("models/gpt2-mini"), "--text", text, "-o", "\(folder)/\(name)", "--samples", "240",
-          "--length", "64", "--quiet",
-        ]
+          "calibrate", Fixtures.path("models/gpt2-mini"), "--text", text, "-o", "\(folder)/\(name)", "--samples",
+          isPart ? "480" : "240", "--length", "64", "--quiet",
+        ] + part
       }
       #expect(try Tool.finish(Tool.process(run("whole"))).status == 0)
       let process = Tool.process(run("out") + ["--resume"])
       try process.run()
       // After the first batch.
-      while process.isRunning, !Self.hasRow("observed", in: folder + "/out.resume/journal") { usleep(500) }
+      while process.isRunning, !Self.hasRow("observed", in: folder + "/out\(suffix).resume/journal") {
+        usleep(500)
+      }
       kill(process.processIdentifier, SIGKILL)
       process.waitUntilExit()
+      if isPart {
+        // Another number of parts would have other samples.
+        let other = run("out").map { $0 == "2" ? "3" : $0 }
+        try FileManager.default.moveItem(
+          atPath: folder + "/out.part-2.resume", toPath: folder + "/out.part-3.resume")
+        let refused = try Tool.finish(Tool.process(other + ["--resume"]))
+        #expect(refused.status == 1 && refused.errors.contains("[resume-other-options]"), "\(refused.errors)")
+        try FileManager.default.moveItem(
+          atPath: folder + "/out.part-3.resume", toPath: folder + "/out.part-2.resume")
+      }
       let outcome = try Tool.finish(Tool.process(run("out") + ["--resume", "--force"]))
       #expect(outcome.status == 0, "\(outcome.errors)")
-      #expect(try contents(folder + "/out") == contents(folder + "/whole"))
-      #expect(try FileManager.default.contentsOfDirectory(atPath: folder).sorted() == ["out", "t", "whole"])
+      #expect(try contents(folder + "/out" + suffix) == contents(folder + "/whole" + suffix))
+      let names = ["out" + suffix, "t", "whole" + suffix]
+      #expect(try FileManager.default.contentsOfDirectory(atPath: folder).sorted() == names)
+    }
+  }
+
+  /// A disk that is full from one write on, now later and now sooner: what was kept stays, and with room it comes to the
+  /// same end. The shim is that of `scripts/check-faults`.
+  @Test func aNearlyFullDisk() throws {
+    try withTemporaryFolder { folder in
+      let root = Fixtures.root.deletingLastPathComponent().path
+      let shim = folder + "/shim.so"
+      let made = try Tool.shell("clang -shared -fPIC -O1 -o '\(shim)' '\(root)/scripts/faults/shim.c' -ldl -lpthread")
+      #expect(made.status == 0, "\(made.errors)")
+      try FileManager.default.createDirectory(atPath: folder + "/disk", withIntermediateDirectories: true)
+      let arguments = [Fixtures.path("models/gpt2-mini"), folder + "/disk/out", "--bits", "6"] + Self.few
+      #expect(try Tool.finish(Tool.process(arguments)).status == 0)
+      let whole = try contents(folder + "/disk/out")
+      try FileManager.default.removeItem(atPath: folder + "/disk/out")
+      func rowCount() -> Int {
+        let text = try? String(contentsOfFile: folder + "/disk/out.resume/journal", encoding: .utf8)
+        return text?.split(separator: "\n").count ?? 0
+      }
+      var most = 0
+      for call in [12, 60, 3, 30, 1, 90] {
+        let outcome = try Tool.finish(
+          Tool.process(
+            arguments + ["--resume"],
+            environment: [
+              "LD_PRELOAD": shim, "FAULT_ROOTS": folder + "/disk", "FAULT_KINDS": "create,write,sync,size",
+              "FAULT_AT": "\(call)", "FAULT_EVER": "1", "FAULT_MODE": "ENOSPC",
+            ]))
+        guard outcome.status != 0 else { break }
+        #expect(outcome.status == 1 && outcome.errorLines.count == 1, "call \(call): \(outcome.errors)")
+        #expect(rowCount() >= most, "call \(call)")
+        most = rowCount()
+        #expect(!FileManager.default.fileExists(atPath: folder + "/disk/out"))
+      }
+      #expect(most > 3)
+      #expect(try Tool.finish(Tool.process(arguments + ["--resume", "--force"])).status == 0)
+      #expect(try contents(folder + "/disk/out") == whole)
+      #expect(try FileManager.default.contentsOfDirectory(atPath: folder + "/disk") == ["out"])
     }
   }
 

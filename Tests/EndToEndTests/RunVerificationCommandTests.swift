@@ -1,5 +1,7 @@
 import Foundation
+import OTCheckpoint
 import OTJSON
+import OTTensor
 import Testing
 import _OTTestSupport
 
@@ -46,6 +48,85 @@ import _OTTestSupport
       #expect(abs(ratio - 1) < 0.02)
       let quiet = try Tool.finish(Tool.process(arguments + ["layers", "--quiet"]))
       #expect(quiet.status == 0 && quiet.output.isEmpty && quiet.errors.isEmpty, "\(quiet.errors)")
+    }
+  }
+
+  /// Parts put together, in any order, are the result and the page of one machine, bit for bit, also where layers have
+  /// faults: weights that were rounded by text, an encoder's vectors, experts that see few tokens, more parts than batches.
+  @Test(arguments: [
+    ("models/llama-mini", ["--rounding", "gptq,drift=0.5", "--bits", "4"], "model", 2, "100"),
+    ("models/llama-mini", ["--rounding", "gptq", "--method", "quarot"], "layers", 3, "200"),
+    ("models/bert-mini", ["--bits", "6"], "model", 7, "100"),
+    ("models/opt-mini", ["--no-calibration", "--bits", "3", "--activation-bits", "4"], "model", 2, "60"),
+  ])
+  func partsAreThoseOfOneMachine(
+    _ model: String, _ conversion: [String], _ level: String, _ count: Int, _ length: String
+  ) throws {
+    try withTemporaryFolder { folder in
+      let (model, packed, record) = (Fixtures.path(model), folder + "/m.otq", folder + "/verify.json")
+      let samples = conversion.contains("--no-calibration") ? [] : ["--samples", "2", "--length", "64"]
+      let made = try Tool.finish(Tool.process(["convert", model, packed, "--quiet"] + conversion + samples))
+      #expect(made.status == 0, "\(made.errors)")
+      let options = [
+        "verify", packed, "--reference", model, "--level", level, "--samples", "11", "--length", length,
+      ]
+      let page = folder + "/page.html"
+      let one = try Tool.finish(Tool.process(options + ["--json", "--report", page]))
+      #expect(one.status < 2 && one.output.contains("\"layers\""), "\(one.errors)")
+      for part in 1...count {
+        let own = ["-o", record, "--part", "\(part)", "--of", "\(count)", "--threads", "\(1 + part % 2)"]
+        let done = try Tool.finish(Tool.process(options + own))
+        #expect(done.status <= one.status, "\(done.errors)")
+      }
+      let parts = (1...count).reversed().map { "\(record).part-\($0)" }
+      let merged = try Tool.finish(Tool.process(options + ["--json", "--report", page + "2", "--merge"] + parts))
+      #expect(merged.status == one.status && merged.output == one.output, "\(merged.errors)")
+      #expect(try contents(page + "2") == contents(page))
+
+      func refused(_ rule: String, _ arguments: [String]) throws {
+        let outcome = try Tool.finish(Tool.process(arguments))
+        #expect(outcome.status == 1 && outcome.errors.contains("[\(rule)]"), "\(outcome.errors)")
+      }
+      // Of other text, of another level.
+      try refused("merge-other-plan", options + ["--seed", "7", "--merge"] + parts)
+      try refused("merge-other-plan", ["verify", packed, "--reference", model, "--merge"] + parts)
+      // Without what was seen, and with another's.
+      let part = try #require(
+        try JSONValue.parse(
+          String(contentsOfFile: parts[0], encoding: .utf8), limits: .init(byteCount: 1 << 28, depth: 32)
+        ).object)
+      for run in [JSONValue.null, .object(["batches": .array([]), "sites": .object([:])])] {
+        var changed = part
+        changed["run"] = run
+        try JSONValue.object(changed).text().write(toFile: record + ".changed", atomically: true, encoding: .utf8)
+        try refused("verify-part", options + ["--merge", record + ".changed"] + parts.dropFirst())
+      }
+    }
+  }
+
+  /// Experts see some of the tokens, of a short sequence none: a page is made all the same, and parts agree with it.
+  @Test func aPageOfExperts() throws {
+    try withTemporaryFolder { folder in
+      let (model, ids) = (Fixtures.path("models/families/qwen3moe"), folder + "/ids.safetensors")
+      let shape = try #require(Shape([40, 30]))
+      var writer = try SafetensorsWriter(
+        path: ids, entries: [.init(name: "input_ids", elementType: .i64, shape: shape)])
+      let tokens = (0..<Int64(1200)).map { ($0 * 7 + $0 / 30) % 60 }
+      try tokens.withUnsafeBytes { try writer.append($0) }
+      try writer.commit()
+      #expect(try Tool.run(model, folder + "/m.otq", "--no-calibration", "--quiet").status == 0)
+      let options = [
+        "verify", folder + "/m.otq", "--reference", model, "--level", "layers", "--ids", ids, "--samples", "40",
+      ]
+      let one = try Tool.finish(Tool.process(options + ["--json", "--report", folder + "/a.html"]))
+      #expect(one.status < 2 && one.output.contains("\"layers\""), "\(one.errors)")
+      for part in ["1", "2"] {
+        _ = try Tool.finish(Tool.process(options + ["-o", folder + "/v", "--part", part, "--of", "2"]))
+      }
+      let merge = ["--json", "--report", folder + "/b.html", "--merge", folder + "/v.part-1", folder + "/v.part-2"]
+      let merged = try Tool.finish(Tool.process(options + merge))
+      #expect(merged.status == one.status && merged.output == one.output, "\(merged.errors)")
+      #expect(try contents(folder + "/a.html") == contents(folder + "/b.html"))
     }
   }
 

@@ -73,6 +73,74 @@ import _OTTestSupport
     #expect(abs(try #require(value) / expected.primary.value - 1) < 1e-6)
   }
 
+  private static let classifier = Fixtures.path("models/bert-classifier-mini")
+
+  /// Parts put together, in any order, are the report and the items of one machine but for the time, whatever answers a
+  /// question: choices, a word, windows of documents and of one text, labels, vectors. More parts than questions do no harm.
+  @Test(arguments: [
+    ("multiple_choice", ["multiple_choice.jsonl", "--against", "float"], 3),
+    ("lambada_openai", ["lambada_openai.jsonl"], 2),
+    ("perplexity", ["perplexity.jsonl", "--context", "48"], 2), ("wikitext", ["wikitext.txt", "--stride", "40"], 3),
+    ("cola", ["cola.tsv"], 2), ("stsb_embeddings", ["stsb.tsv"], 2), ("piqa", ["piqa.jsonl", "--limit", "2"], 7),
+  ])
+  func partsAreThoseOfOneMachine(_ task: String, _ data: [String], _ count: Int) throws {
+    try withTemporaryFolder { folder in
+      let encodes = ["cola", "stsb_embeddings"].contains(task)
+      let (file, items, record) = (folder + "/model.otq", folder + "/items.jsonl", folder + "/eval.json")
+      // An encoder in float32, whose sums depend on what is multiplied together.
+      if !encodes { #expect(try Tool.run(Self.model, file, "--quiet", "--no-calibration").status == 0) }
+      let options =
+        ["eval", encodes ? Self.classifier : file, "--task", task, "--data", Fixtures.path("tasks/" + data[0])]
+        + data.dropFirst().map { $0 == "float" ? Self.model : $0 }
+      func json(_ arguments: [String]) throws -> JSONObject {
+        let outcome = try Tool.finish(Tool.process(arguments + ["--json"]))
+        #expect(outcome.status == 0, "\(outcome.errors)")
+        var json = try #require(try JSONValue.parse(outcome.output).object)
+        (json["seconds"], json["itemsPerSecond"]) = (nil, nil)
+        if var against = json["against"]?.object, var reference = against["reference"]?.object {
+          (reference["seconds"], reference["itemsPerSecond"]) = (nil, nil)
+          against["reference"] = .object(reference)
+          json["against"] = .object(against)
+        }
+        return json
+      }
+      let one = try json(options + ["--items-out", items])
+      for part in 1...count {
+        let threads = "\(1 + part % 2)"
+        _ = try json(options + ["-o", record, "--part", "\(part)", "--of", "\(count)", "--threads", threads])
+      }
+      let parts = (1...count).reversed().map { record + ".part-\($0)" }
+      #expect(try json(["eval", "--merge"] + parts + ["--items-out", items + "2"]) == one)
+      #expect(try contents(items + "2") == contents(items))
+
+      func refused(_ rule: String, _ files: [String]) throws {
+        let outcome = try Tool.finish(Tool.process(["eval", "--merge"] + files))
+        #expect(outcome.status == 1 && outcome.errors.contains("[\(rule)]"), "\(outcome.errors)")
+      }
+      try refused("merge-part-missing", Array(parts.dropFirst()))
+      // An answer is missing, or has other numbers.
+      let part = try #require(try JSONValue.parse(contentsOf: MappedFile(path: parts[0])).object)
+      let answers = try #require(part["answers"]?.object)
+      for (key, value) in [("questions", JSONValue.string("")), ("numbers", .string("AAAAAAAAAAA="))] {
+        var (changed, own) = (part, answers)
+        own[key] = value
+        if key == "questions" { (own["counts"], own["numbers"]) = (value, value) }
+        changed["answers"] = .object(own)
+        try JSONValue.object(changed).text().write(toFile: record + ".changed", atomically: true, encoding: .utf8)
+        // With more parts than questions some have none.
+        if answers[key]?.string != "" { try refused("task-part", [record + ".changed"] + parts.dropFirst()) }
+      }
+      _ = try json(
+        options.filter { $0 != "--limit" && $0 != "2" } + [
+          "--limit", "1", "-o", record, "--part", "1", "--of", "\(count)", "--force",
+        ])
+      try refused("merge-other-plan", parts)
+      for wrong in [["--items-out", items], ["--data", "-"]] {
+        #expect(try Tool.finish(Tool.process(options + ["--of", "2", "-o", record] + wrong)).status == 64, "\(wrong)")
+      }
+    }
+  }
+
   @Test func classesOfTokensHaveAllFigures() throws {
     let folder = Fixtures.path("models/bert-classifier-mini")
     let outcome = try Tool.run(

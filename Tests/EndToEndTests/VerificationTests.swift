@@ -88,7 +88,7 @@ import _OTTestSupport
       #expect(try Tool.run(folder, packed, "--bits", "8", "--force").status == 0)
       let other = try Tool.finish(Tool.process(options + ["--merge"] + parts.prefix(1)))
       #expect(other.status == 1 && other.errors.contains("[merge-other-plan]"), "\(other.errors)")
-      for wrong in [["--of", "2"], ["-o", record], ["--of", "2", "-o", record, "--level", "layers"]] {
+      for wrong in [["--of", "2"], ["-o", record], ["--of", "2", "-o", record, "--report", report]] {
         #expect(try Tool.finish(Tool.process(options + wrong)).status == 64, "\(wrong)")
       }
     }

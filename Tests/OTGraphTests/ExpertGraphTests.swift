@@ -32,6 +32,21 @@ import Testing
 
   private func graph(_ text: String) throws -> Graph { try Graph(json: .parse(text)) { _ in [] } }
 
+  /// At each site, by the definition: values of nodes up to it that a node behind it reads.
+  @Test func frontiersAreWhatIsReadLater() throws {
+    let graph = try graph(Self.plain)
+    let names = graph.nodes.map(\.name)
+    let frontiers = graph.frontiers(at: graph.sites)
+    #expect(frontiers.count == 3 && frontiers[0] == ["table", "norm"])
+    for (site, frontier) in zip(graph.sites, frontiers) {
+      let count = try #require(names.firstIndex(of: site.producer)) + 1
+      let later = Set(graph.nodes[count...].flatMap(\.inputs))
+      #expect(frontier == names[..<count].filter { later.contains($0) && graph.channelCount(of: $0) != 0 })
+      #expect(graph.frontier(at: site) == frontier)
+    }
+    #expect(graph.sites(producedBy: ["e1", "norm", "table"]).map(\.producer) == ["norm", "e1"])
+  }
+
   @Test func rowsFollowFromRouters() throws {
     let graph = try graph(Self.plain)
     #expect(try self.graph(graph.json.text()) == graph)

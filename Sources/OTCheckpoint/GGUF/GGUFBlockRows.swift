@@ -21,6 +21,8 @@ struct GGUFBlockRows: RowDecoder {
 
   func release(_ rows: Range<Int>) { file.release(range(of: rows)) }
 
+  func storedByteCount(of rows: Range<Int>) -> Int { range(of: rows).count }
+
   /// A matrix of a stack, whose rows are whole blocks.
   func within(row: Int) -> (any RowDecoder)? {
     guard shape.rank > 2, let part = Shape(Array(shape.dimensions.dropFirst())) else { return nil }

@@ -82,6 +82,10 @@ private struct AlternatingRows: RowDecoder {
     let (first, last) = (rows.lowerBound / views.count, (rows.upperBound - 1) / views.count)
     for view in views { view.release(first..<last + 1) }
   }
+
+  func storedByteCount(of rows: Range<Int>) -> Int {
+    views.reduce(0) { $0 + $1.storedByteCount } * rows.count / max(views.reduce(0) { $0 + $1.shape.rowCount }, 1)
+  }
 }
 
 /// Elements of the rows of two matrices in turns, in float32.
@@ -96,4 +100,8 @@ private struct AlternatingElements: RowDecoder {
   }
 
   func release(_ rows: Range<Int>) { for view in [first, second] { view.release(rows) } }
+
+  func storedByteCount(of rows: Range<Int>) -> Int {
+    first.storedByteCount(of: rows) + second.storedByteCount(of: rows)
+  }
 }

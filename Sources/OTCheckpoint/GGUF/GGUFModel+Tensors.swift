@@ -138,4 +138,9 @@ private struct HeadRows: RowDecoder {
     else { return }
     for view in keys + values { view.release(0..<view.shape.rowCount) }
   }
+
+  func storedByteCount(of rows: Range<Int>) -> Int {
+    let all = keys + values
+    return all.reduce(0) { $0 + $1.storedByteCount } * rows.count / max(all.reduce(0) { $0 + $1.shape.rowCount }, 1)
+  }
 }

@@ -51,6 +51,8 @@ struct RearrangedRows: RowDecoder {
   func release(_ rows: Range<Int>) {
     if rows.upperBound == view.shape.rowCount { view.release(0..<view.shape.rowCount) }
   }
+
+  func storedByteCount(of rows: Range<Int>) -> Int { view.storedByteCount(of: rows) }
 }
 
 /// Every element of another view less a constant, in float32.
@@ -65,4 +67,6 @@ struct LessRows: RowDecoder {
   }
 
   func release(_ rows: Range<Int>) { view.release(rows) }
+
+  func storedByteCount(of rows: Range<Int>) -> Int { view.storedByteCount(of: rows) }
 }

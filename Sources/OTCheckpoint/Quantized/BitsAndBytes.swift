@@ -162,6 +162,11 @@ private struct BlockCodes: RowDecoder {
     weight.file.release(weight.byteOffset + bytes.lowerBound..<weight.byteOffset + bytes.upperBound)
   }
 
+  func storedByteCount(of rows: Range<Int>) -> Int {
+    // The scales of the scales are few.
+    rows.count * columnCount / 2 + rows.count * columnCount / blockSize * absmax.elementType.bitWidth / 8
+  }
+
   private func scales(of blocks: Range<Int>) -> [Float] {
     guard let nested else { return absmax.narrowFloats(rows: blocks) }
     let outer = blocks.lowerBound / nested.blockSize..<(blocks.upperBound - 1) / nested.blockSize + 1

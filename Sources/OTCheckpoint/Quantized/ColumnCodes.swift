@@ -57,6 +57,11 @@ struct ColumnCodes: RowDecoder {
     scales.release(0..<scales.shape.rowCount)
   }
 
+  func storedByteCount(of rows: Range<Int>) -> Int {
+    (weights.storedByteCount + (zeros?.storedByteCount ?? 0) + scales.storedByteCount) * rows.count
+      / max(shape.rowCount, 1)
+  }
+
   /// The output's integer in the words of one input.
   private static func interleaved(_ bytes: UnsafeRawBufferPointer, _ firstWord: Int, _ output: Int) -> Int {
     let place = output % 8 / 2 + output % 2 * 4

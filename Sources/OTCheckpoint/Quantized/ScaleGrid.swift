@@ -25,9 +25,14 @@ struct ScaleGrid: Sendable {
   }
 
   /// Lets the system forget the pages of what belongs to `rows` of the weight.
-  func release(_ rows: Range<Int>) {
+  func release(_ rows: Range<Int>) { view.release(places(of: rows)) }
+
+  /// Bytes of what belongs to `rows` of the weight.
+  func storedByteCount(of rows: Range<Int>) -> Int { view.storedByteCount(of: places(of: rows)) }
+
+  private func places(of rows: Range<Int>) -> Range<Int> {
     let (first, last) = (rows.lowerBound / rowsPerScale, (rows.upperBound + rowsPerScale - 1) / rowsPerScale)
-    view.release(first..<max(first, min(last, view.shape.rowCount)))
+    return first..<max(first, min(last, view.shape.rowCount))
   }
 }
 

@@ -50,6 +50,16 @@ struct ScaledRows: RowDecoder {
     scales.release(rows)
   }
 
+  func storedByteCount(of rows: Range<Int>) -> Int {
+    let constants =
+      switch constant {
+      case .none: 0
+      case .zeroPoints(let grid), .offsets(let grid): grid.storedByteCount(of: rows)
+      case .packedZeroPoints(let zeros, _, _): zeros.storedByteCount * rows.count / max(view.shape.rowCount, 1)
+      }
+    return view.storedByteCount(of: rows) + scales.storedByteCount(of: rows) + constants
+  }
+
   private func read(_ bytes: UnsafeRawBufferPointer, into values: UnsafeMutableBufferPointer<Float>) {
     switch codes {
     case .int8: for index in values.indices { values[index] = Float(Int8(bitPattern: bytes[index])) }

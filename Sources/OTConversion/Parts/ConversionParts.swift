@@ -26,7 +26,7 @@ struct ConversionParts {
     }
     // What is made of nothing takes time, too.
     var costs = [Int](repeating: 0, count: tensors.count)
-    for (index, leader) in leaders.enumerated() { costs[leader] += tensors[index].sourceByteCount + 1 }
+    for (index, leader) in leaders.enumerated() { costs[leader] += tensors[index].readByteCount + 1 }
     let total = Double(costs.reduce(0, +))
     var done = 0
     var parts = [Int](repeating: 0, count: tensors.count)

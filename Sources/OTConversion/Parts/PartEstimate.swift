@@ -48,19 +48,22 @@ extension PartedPlan {
     for (planned, tensor) in zip(plan.tensors, tensors) {
       own[tensor.part].append(planned)
       estimates[tensor.part].tensorCount += 1
-      estimates[tensor.part].sourceByteCount += planned.sourceByteCount
+      estimates[tensor.part].sourceByteCount += planned.readByteCount
       estimates[tensor.part].storedByteCount += planned.storedByteCount(plan.options.compression)
     }
     let (sites, ranges) = (plan.roundedSites, self.sites(of: plan))
     let tokenCount = lengths.reduce(0, +)
+    let rounding = plan.graph.map { graph in
+      SequentialRounding(
+        graph: graph, parameters: plan.model.parameters, weights: plan.recipe.weights, threadCount: 1,
+        maximumByteCount: maximumByteCount)
+    }
+    let byteCounts = sites.isEmpty ? nil : try rounding?.byteCounts(lengths: lengths, of: ranges)
     for part in estimates.indices {
       estimates[part].processorSeconds = speed.seconds(
         own[part], sites: sites[ranges[part]], of: plan, tokenCount: tokenCount)
-      guard let graph = plan.graph, let last = ranges[part].last else { continue }
-      let rounding = SequentialRounding(
-        graph: graph, parameters: plan.model.parameters, weights: plan.recipe.weights, threadCount: 1,
-        maximumByteCount: maximumByteCount)
-      estimates[part].byteCount = try rounding.byteCount(lengths: lengths, sites: rounding.kinds(of: ranges[part]))
+      guard let rounding, let byteCounts, let last = ranges[part].last else { continue }
+      estimates[part].byteCount = byteCounts[part]
       if last < sites.count - 1 {
         estimates[part].passedByteCount = rounding.passedByteCount(after: last, tokenCount: tokenCount)
       }

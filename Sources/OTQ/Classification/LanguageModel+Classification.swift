@@ -54,8 +54,16 @@ extension LanguageModel {
   ///
   /// - Throws: as `classify`.
   package func classifications(
-    of texts: [(text: String, pair: String?)], progress: ((Int) throws -> Void)? = nil
+    of texts: [(text: String, pair: String?)], progress: ((_ doneCount: Int, _ count: Int) throws -> Void)? = nil
   ) throws(Refusal) -> [Classification] {
+    try classifications(of: texts, share: nil, progress: progress).compactMap { $0 }
+  }
+
+  /// The same of a share of the texts, nil for the others: none depends on the number of parts in its last bits.
+  func classifications(
+    of texts: [(text: String, pair: String?)], share: WorkShare?,
+    progress: ((_ doneCount: Int, _ count: Int) throws -> Void)?
+  ) throws(Refusal) -> [Classification?] {
     let (sequences, tokens) = (graph.outputs["class_logits"], graph.outputs["token_class_logits"])
     guard let node = sequences ?? tokens, let count = graph.channelCount(of: node) else {
       throw withoutClasses("sequences or tokens")
@@ -66,35 +74,28 @@ extension LanguageModel {
       let labels = try Labels(file.model, count: count, isOfTokens: sequences == nil)
       let (limit, readsTypes) = try pairReading()
       let encodings = try texts.map { try tokenizer.encode($0.text, pair: $0.pair, limit: limit) }
-      var results: [Classification] = []
-      while results.count < texts.count {
-        let start = results.count
-        var (end, tokenCount) = (start, 0)
-        while end < encodings.count,
-          end == start || tokenCount + encodings[end].tokenIDs.count <= Self.batchTokenCount
-        {
-          tokenCount += encodings[end].tokenIDs.count
-          end += 1
-        }
-        let batch = encodings[start..<end].map {
+      var results = [Classification?](repeating: nil, count: texts.count)
+      let batches = SharedBatches(costs: encodings.map(\.tokenIDs.count), limit: Self.batchTokenCount, share)
+      for range in batches.own {
+        let batch = encodings[range].map {
           TokenSequence($0.tokenIDs, tokenTypeIDs: readsTypes ? $0.types : nil)
         }
         let outputs = try Refusal.naming(file.path) {
           try executor.run(batch, observe: nil).map { try $0.output(output) }
         }
-        for (encoding, logits) in zip(encodings[start..<end], outputs) {
+        for (index, logits) in zip(range, outputs) {
           guard logits.values.allSatisfy(\.isFinite) else {
             throw Refusal(
-              "classify-not-finite", "text \(results.count + 1) gives numbers that are not finite", file: file.path)
+              "classify-not-finite", "text \(index + 1) gives numbers that are not finite", file: file.path)
           }
+          let encoding = encodings[index]
           let rows = (0..<logits.rowCount).map { labels.scores(logits[$0]) }
-          results.append(
-            Classification(
-              scores: sequences == nil ? [] : rows[0],
-              tokens: sequences == nil ? TokenLabels(tokenIDs: encoding.tokenIDs, scores: rows) : nil,
-              tokenCount: encoding.tokenIDs.count, isCut: encoding.isCut))
+          results[index] = Classification(
+            scores: sequences == nil ? [] : rows[0],
+            tokens: sequences == nil ? TokenLabels(tokenIDs: encoding.tokenIDs, scores: rows) : nil,
+            tokenCount: encoding.tokenIDs.count, isCut: encoding.isCut)
         }
-        try progress?(end)
+        try progress?(range.upperBound - batches.items.lowerBound, batches.items.count)
       }
       return results
     }

@@ -36,8 +36,12 @@ extension LanguageModel {
   }
 
   /// Vectors, and how the texts were read: tokens of each, and which were cut.
+  ///
+  /// - Parameter share: whose vectors are wanted; those of the others are empty, and no vector depends on the number of
+  ///   parts in its last bits.
   package func embeddings(
-    of texts: [String], progress: ((Int) throws -> Void)? = nil
+    of texts: [String], share: WorkShare? = nil,
+    progress: ((_ doneCount: Int, _ count: Int) throws -> Void)? = nil
   ) throws(Refusal) -> SentenceEmbeddings {
     if isCausal, try refusing({ try file.model.json(.sentenceModules) }) == nil {
       throw Refusal(
@@ -60,14 +64,9 @@ extension LanguageModel {
       }
       let limit = max(1, min(Self.batchTokenCount, (256 << 20) / max(executor.bytesPerToken, 1)))
       var vectors = [[Float]](repeating: [], count: texts.count)
-      var start = 0
-      while start < order.count {
-        var (end, tokenCount) = (start, 0)
-        while end < order.count, end == start || tokenCount + sentences[order[end]].tokenIDs.count <= limit {
-          tokenCount += sentences[order[end]].tokenIDs.count
-          end += 1
-        }
-        let batch = order[start..<end]
+      let batches = SharedBatches(costs: order.map { sentences[$0].tokenIDs.count }, limit: limit, share)
+      for range in batches.own {
+        let batch = order[range]
         let results = try Refusal.naming(file.path) {
           try hiddenStates(hidden, of: batch.map { TokenSequence(sentences[$0].tokenIDs) })
         }
@@ -78,8 +77,7 @@ extension LanguageModel {
           }
           vectors[index] = vector
         }
-        start = end
-        try progress?(end)
+        try progress?(range.upperBound - batches.items.lowerBound, batches.items.count)
       }
       return SentenceEmbeddings(
         vectors: vectors, tokenCounts: sentences.map(\.tokenIDs.count), areCut: sentences.map(\.isCut),

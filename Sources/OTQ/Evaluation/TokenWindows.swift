@@ -127,17 +127,7 @@ package struct TokenWindows {
   ///
   /// - Throws: as `SHA256Digest`.
   package func identity(of counts: [Int]) throws -> String {
-    try SHA256Digest.hex { update in
-      func add(_ values: [Int]) { values.map { Int64($0) }.withUnsafeBytes(update) }
-      add(counts)
-      add([windows.count, length])
-      for window in windows {
-        add(window.tokenIDs)
-        add(window.tokenTypeIDs ?? [-1])
-        add(window.attentionMask?.map { $0 ? 1 : 0 } ?? [-1])
-      }
-      add(labels ?? [-1])
-    }
+    try windows.identity(of: counts + [length] + (labels ?? [-1]))
   }
 
   /// The windows without the padding at their ends, which no token sees.
@@ -152,6 +142,23 @@ package struct TokenWindows {
             file: path, remedy: "pad at the end")
         }
         return sequence
+      }
+    }
+  }
+}
+
+extension [TokenSequence] {
+  /// A digest of the tokens, their segments and masks, and of these numbers.
+  ///
+  /// - Throws: as `SHA256Digest`.
+  func identity(of numbers: [Int]) throws -> String {
+    try SHA256Digest.hex { update in
+      func add(_ values: [Int]) { ([values.count] + values).map { Int64($0) }.withUnsafeBytes(update) }
+      add(numbers)
+      for sequence in self {
+        add(sequence.tokenIDs)
+        add(sequence.tokenTypeIDs ?? [-1])
+        add(sequence.attentionMask?.map { $0 ? 1 : 0 } ?? [-1])
       }
     }
   }

@@ -1,4 +1,7 @@
+import OTConversion
 import OTFoundation
+import OTJSON
+import OTModel
 
 /// A task of the field that says what a model can do: questions with choices, a last word, labels of sentences,
 /// perplexity.
@@ -44,6 +47,19 @@ public struct EvaluationTask: Sendable {
   /// - Throws: `Refusal` as ``LanguageModel/evaluate(_:data:limit:progress:)`` for the data.
   package func requests(data path: String, limit: Int? = nil) throws -> [[LikelihoodRequest]] {
     try definition.requests(TaskData(path: path), limit: limit)
+  }
+
+  /// A digest of what decides about its figures beside the models.
+  ///
+  /// - Parameter counts: what tells the models apart.
+  /// - Throws: as reading the data.
+  package func identity(data path: String, limit: Int?, _ counts: [Int]) throws -> String {
+    let members: JSONObject = [
+      "task": .string(name), "context": .integer(windows.context ?? 0), "stride": .integer(windows.stride ?? 0),
+      "data": .string(try FileRecord(of: MappedFile(path: path)).sha256), "limit": .integer(limit ?? 0),
+      "counts": .array(counts.map { .integer($0) }),
+    ]
+    return try SHA256Digest.hex(of: Array(JSONValue.object(members).text().utf8))
   }
 
   /// The same task of perplexity with other windows.
@@ -94,13 +110,25 @@ extension LanguageModel {
     observing progress: @escaping (Int, Int) throws -> Void
   ) throws(Refusal) -> TaskOutcome {
     try refusing {
-      let run = TaskRun(
-        model: self, data: try TaskData(path: path), limit: limit, windows: task.windows, progress: progress)
-      let start = ContinuousClock.now
-      let result = try task.definition.evaluate(run)
-      return TaskOutcome(
-        task: task.name, data: path, model: file.path, figures: result.figures, items: result.items,
-        seconds: (ContinuousClock.now - start) / .seconds(1))
+      try answers(to: task, data: path, limit: limit, observing: progress)
+        .outcome(of: task, data: path, threadCount: executor.threadCount)
     }
+  }
+
+  /// The model's answers to a task's questions, or to a share of them, before figures are made of them.
+  ///
+  /// - Throws: as `evaluate`.
+  func answers(
+    to task: EvaluationTask, data path: String, limit: Int?, share: WorkShare? = nil,
+    observing progress: @escaping (Int, Int) throws -> Void
+  ) throws -> TaskAnswers {
+    let run = TaskRun(
+      model: self, data: try TaskData(path: path), limit: limit, windows: task.windows, progress: progress)
+    let start = ContinuousClock.now
+    let questions = try task.definition.questions(run)
+    let answers = try questions.answer(share)
+    return TaskAnswers(
+      model: file.path, items: questions.items, answers: answers,
+      seconds: (ContinuousClock.now - start) / .seconds(1))
   }
 }

@@ -69,24 +69,37 @@ struct GLUE: TaskDefinition {
       figures: [.accuracy, .matthews])
   }
 
-  func evaluate(_ run: TaskRun) throws -> TaskResult {
+  /// A text or pair is answered by the model's output for each label.
+  func questions(_ run: TaskRun) throws -> TaskQuestions {
     let model = run.model
     let records = try run.data.records(columns: run.data.layout == .tabs ? columns : nil, limit: run.limit)
     let texts = try records.map { record in
       (text: try record.text(first), pair: second.isEmpty ? nil : try record.text(second))
     }
-    let targets = try records.map(target)
+    let items = try records.map { record in
+      let target = try target(record)
+      return labels.isEmpty
+        ? TaskSource(line: record.line, target: target) : TaskSource(line: record.line, gold: Int(target))
+    }
     let order = try labelOrder(of: model)
-    let results = try model.classifications(of: texts) { try run.progress($0, texts.count) }
-    let items = zip(zip(records, targets), results).map { source, result in
-      let (record, target) = source
-      let logits = result.scores.sorted { $0.index < $1.index }.map { Double($0.logit) }
-      var item = TaskItem(line: record.line, scores: order.map { logits[$0] })
-      if labels.isEmpty {
-        item.target = target
-      } else {
+    return TaskQuestions(items: items) { share in
+      try model.classifications(of: texts, share: share, progress: run.progress).map { result in
+        let logits = result?.scores.sorted { $0.index < $1.index }.map { Double($0.logit) }
+        return logits.map { logits in order.map { logits[$0] } }
+      }
+    }
+  }
+
+  func canAnswer(_ source: TaskSource, _ answers: [[Double]]) -> Bool {
+    answers.map(\.count) == [max(labels.count, 1)]
+      && (labels.isEmpty ? source.target != nil : labels.indices.contains(source.gold ?? -1))
+  }
+
+  func result(_ items: [(source: TaskSource, answers: [[Double]])], threadCount: Int) throws -> TaskResult {
+    let items = items.map { source, answers in
+      var item = TaskItem(source, scores: answers[0])
+      if item.gold != nil {
         item.chosen = TaskStatistics.firstGreatest(item.scores)
-        item.gold = Int(target)
         item.isRight = item.chosen == item.gold
       }
       return item

@@ -11,25 +11,34 @@ struct LAMBADA: TaskDefinition {
   }
   let fields = "text; or a passage a line"
 
-  /// `perplexity` of the last words, exp of the mean of −ln p, and `acc`, the share of those all of whose tokens are
-  /// the likeliest ones. The standard error of the perplexity is drawn as lm-eval draws it.
-  func evaluate(_ run: TaskRun) throws -> TaskResult {
+  /// A passage is answered by ln p of its last word, and 1 where all its tokens are the likeliest ones, else 0.
+  func questions(_ run: TaskRun) throws -> TaskQuestions {
     try run.model.checkContinuesTexts()
     let (records, requests) = try passages(run.data, limit: run.limit)
-    let likelihoods = try run.model.likelihoods(of: requests.map { [$0] }, records: records, progress: run.progress)
-    let items = zip(records, likelihoods).map { record, likelihoods in
-      var item = TaskItem(line: record.line, scores: likelihoods.map(\.logProbability))
-      item.isRight = likelihoods.allSatisfy(\.isGreedy)
+    return TaskQuestions(items: records.map { TaskSource(line: $0.line) }) { share in
+      try run.model.likelihoods(
+        of: requests.map { [$0] }, records: records, share: share, progress: run.progress
+      ).map { $0?.flatMap { [$0.logProbability, $0.isGreedy ? 1 : 0] } }
+    }
+  }
+
+  func canAnswer(_ source: TaskSource, _ answers: [[Double]]) -> Bool { answers.map(\.count) == [2] }
+
+  /// `perplexity` of the last words, exp of the mean of −ln p, and `acc`, the share of those all of whose tokens are
+  /// the likeliest ones. The standard error of the perplexity is drawn as lm-eval draws it.
+  func result(_ items: [(source: TaskSource, answers: [[Double]])], threadCount: Int) throws -> TaskResult {
+    let items = items.map { source, answers in
+      var item = TaskItem(source, scores: [answers[0][0]])
+      item.isRight = answers[0][1] == 1
       return item
     }
-    let losses = items.flatMap { $0.scores.map { -$0 } }
+    let losses = items.map { -$0.scores[0] }
     return TaskResult(
       figures: [
         .mean("acc", items.map { $0.isRight == true ? 1 : 0 }),
         TaskFigure(
           "perplexity", exp(TaskStatistics.mean(losses)),
-          standardError: try TaskStatistics.drawnErrorOfPerplexity(
-            losses, threadCount: run.model.executor.threadCount),
+          standardError: try TaskStatistics.drawnErrorOfPerplexity(losses, threadCount: threadCount),
           higherIsBetter: false),
       ], items: items)
   }

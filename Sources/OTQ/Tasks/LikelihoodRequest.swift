@@ -30,19 +30,21 @@ extension LanguageModel {
   /// own tokens end; white space at the end of the context belongs to the continuation; an empty context is one token,
   /// the beginning of a text or its end. What is longer than the model reads is cut on the left.
   ///
-  /// - Parameter records: the items' lines, for refusals.
+  /// - Parameters:
+  ///   - records: the items' lines, for refusals.
+  ///   - share: as in `scores`.
   /// - Throws: `Refusal` with rule `task-data-choice` or `task-data-length` for an item that has no answer;
   ///   `task-model` for a model that does not continue texts.
   func likelihoods(
-    of items: [[LikelihoodRequest]], records: [TaskRecord], progress: (Int, Int) throws -> Void
-  ) throws -> [[Likelihood]] {
+    of items: [[LikelihoodRequest]], records: [TaskRecord], share: WorkShare?, progress: (Int, Int) throws -> Void
+  ) throws -> [[Likelihood]?] {
     try checkContinuesTexts()
     let encoder = try RequestEncoder(self)
     let sequences = try zip(items, records).map { requests, record in
       try requests.enumerated().map { try encoder.sequence($1, number: $0 + 1, record) }
     }
-    return try scores(of: sequences, progress: progress).map { scores in
-      scores.map { tokens in
+    return try scores(of: sequences, share: share, progress: progress).map { scores in
+      scores?.map { tokens in
         Likelihood(
           logProbability: tokens.reduce(0) { $0 + $1.logProbability }, isGreedy: tokens.allSatisfy(\.isLikeliest))
       }
@@ -51,8 +53,12 @@ extension LanguageModel {
 
   /// The scores of the tokens of each sequence of each item, items together that fit into a batch, the longest first.
   ///
+  /// - Parameter share: whose scores are wanted; nil is given for the others, and no score depends on the number of parts
+  ///   in its last bits.
   /// - Throws: as running the model.
-  func scores(of items: [[ScoredSequence]], progress: (Int, Int) throws -> Void) throws -> [[[TokenScore]]] {
+  func scores(
+    of items: [[ScoredSequence]], share: WorkShare?, progress: (Int, Int) throws -> Void
+  ) throws -> [[[TokenScore]]?] {
     let lengths = items.map { $0.map(\.tokenIDs.count).max() ?? 0 }
     // Of one length, those that begin alike are neighbours.
     let order = items.indices.sorted { first, second in
@@ -60,23 +66,17 @@ extension LanguageModel {
       let (a, b) = (items[first].first?.tokenIDs ?? [], items[second].first?.tokenIDs ?? [])
       return a == b ? first < second : a.lexicographicallyPrecedes(b)
     }
-    var results = items.map { _ in [[TokenScore]]() }
-    var (next, doneCount) = (0, 0)
-    while next < order.count {
-      let start = next
-      var rowCount = 0
-      repeat {
-        rowCount += Self.rowCount(of: items[order[next]])
-        next += 1
-      } while next < order.count && rowCount + Self.rowCount(of: items[order[next]]) <= Self.batchRowCount
-      let batch = order[start..<next]
+    var results = [[[TokenScore]]?](repeating: nil, count: items.count)
+    let batches = SharedBatches(
+      costs: order.map { Self.rowCount(of: items[$0]) }, limit: Self.batchRowCount, share)
+    for range in batches.own {
+      let batch = order[range]
       var scores = try Refusal.naming(file.path) { try executor.scores(of: batch.flatMap { items[$0] }) }[...]
       for item in batch {
         results[item] = Array(scores.prefix(items[item].count))
         scores = scores.dropFirst(items[item].count)
       }
-      doneCount += batch.count
-      try progress(doneCount, items.count)
+      try progress(range.upperBound - batches.items.lowerBound, batches.items.count)
     }
     return results
   }

@@ -33,7 +33,8 @@ struct Perplexity: TaskDefinition {
     let text: String
   }
 
-  func evaluate(_ run: TaskRun) throws -> TaskResult {
+  /// Each window is a question, answered by −ln p of the tokens that are scored in it.
+  func questions(_ run: TaskRun) throws -> TaskQuestions {
     try run.model.checkContinuesTexts()
     let documents = try documents(run.data, limit: run.limit)
     let encoder = try RequestEncoder(run.model)
@@ -43,55 +44,61 @@ struct Perplexity: TaskDefinition {
         "task-windows", "reads at most \(run.model.contextLength ?? length) tokens, a window has \(length)",
         file: run.model.file.path)
     }
+    let windows: [[ScoredSequence]]
+    let items: [TaskSource]
     if let stride = run.windows.stride {
-      return try oneText(run, documents, encoder, length: length, stride: min(stride, length))
+      windows = try oneText(run, documents, encoder, length: length, stride: min(stride, length)).map { [$0] }
+      // The line of a window is not known: its number.
+      items = windows.indices.map { TaskSource(line: $0 + 1) }
+    } else {
+      let prefix = try encoder.prefixToken()
+      windows = try documents.map { document in
+        ScoredSequence.windows(ofDocument: try encoder.tokens(document.text), prefix: prefix, length: length)
+      }
+      items = zip(documents, windows).map { document, windows in
+        TaskSource(
+          line: document.line, lengths: [HarnessText.wordCount(document.source), document.source.utf8.count],
+          questionCount: windows.count)
+      }
     }
-    let prefix = try encoder.prefixToken()
-    let windows = try documents.map { document in
-      ScoredSequence.windows(ofDocument: try encoder.tokens(document.text), prefix: prefix, length: length)
+    return TaskQuestions(items: items) { share in
+      try run.model.scores(of: windows.flatMap { $0 }.map { [$0] }, share: share, progress: run.progress)
+        .map { $0?.flatMap { $0 }.map { -$0.logProbability } }
     }
-    let scores = try windowScores(run, windows)
-    let items = zip(documents, scores).map { document, losses in
-      TaskItem(line: document.line, scores: [-losses.reduce(0, +)])
-    }
+  }
+
+  func canAnswer(_ source: TaskSource, _ answers: [[Double]]) -> Bool { !answers.contains(where: \.isEmpty) }
+
+  func result(_ items: [(source: TaskSource, answers: [[Double]])], threadCount: Int) throws -> TaskResult {
+    let losses = items.flatMap { $0.answers.flatMap { $0 } }
+    let (sources, items) = (
+      items.map(\.source), items.map { TaskItem($0, scores: [-$1.flatMap { $0 }.reduce(0, +)]) }
+    )
+    let perplexity = TaskFigure.exponentialOfMean("perplexity", losses)
+    // All documents as one text have no words of their own.
+    guard sources.allSatisfy({ $0.lengths.count == 2 }) else { return TaskResult(figures: [perplexity], items: items) }
     let total = -items.reduce(0) { $0 + $1.scores[0] }
-    let wordCount = documents.reduce(0) { $0 + HarnessText.wordCount($1.source) }
-    let byteCount = documents.reduce(0) { $0 + $1.source.utf8.count }
+    let wordCount = sources.reduce(0) { $0 + $1.lengths[0] }
+    let byteCount = sources.reduce(0) { $0 + $1.lengths[1] }
     func figure(_ name: String, _ value: Double) -> TaskFigure { TaskFigure(name, value, higherIsBetter: false) }
     return TaskResult(
       figures: [
         figure("word_perplexity", exp(total / Double(wordCount))),
         figure("byte_perplexity", exp(total / Double(byteCount))),
-        figure("bits_per_byte", total / Double(byteCount) / log(2)),
-        .exponentialOfMean("perplexity", scores.flatMap { $0 }),
+        figure("bits_per_byte", total / Double(byteCount) / log(2)), perplexity,
       ], items: items)
   }
 
-  /// All documents as one text, with windows that begin `stride` tokens apart.
+  /// The windows of all documents as one text, which begin `stride` tokens apart.
   private func oneText(
     _ run: TaskRun, _ documents: [Document], _ encoder: RequestEncoder, length: Int, stride: Int
-  ) throws -> TaskResult {
+  ) throws -> [ScoredSequence] {
     let tokens = try encoder.tokens(documents.map(\.text).joined(separator: "\n\n"))
     let windows = Self.stridingWindows(tokens, length: length, stride: stride)
     guard !windows.isEmpty else {
       throw Refusal("task-data-length", "has fewer than two tokens", file: run.data.path)
     }
-    let losses = try windowScores(run, windows.map { [$0] })
-    // The line of a window is not known: its number.
-    let items = losses.enumerated().map { TaskItem(line: $0 + 1, scores: [-$1.reduce(0, +)]) }
-    return TaskResult(figures: [.exponentialOfMean("perplexity", losses.flatMap { $0 })], items: items)
-  }
-
-  /// −ln p of the scored tokens of each document's windows.
-  private func windowScores(_ run: TaskRun, _ windows: [[ScoredSequence]]) throws -> [[Double]] {
-    // Each window is an item of its own for the batches.
-    let owners = windows.enumerated().flatMap { index, list in list.map { _ in index } }
-    let scores = try run.model.scores(of: windows.flatMap { $0 }.map { [$0] }, progress: run.progress)
-    var losses = windows.map { _ in [Double]() }
-    for (owner, scores) in zip(owners, scores) {
-      losses[owner] += scores.flatMap { $0 }.map { -$0.logProbability }
-    }
-    return losses
+    return windows
   }
 
   /// Windows of `length` tokens that begin `stride` apart, until one has the last token: what no window before has is

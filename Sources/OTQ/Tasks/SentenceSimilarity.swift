@@ -9,18 +9,27 @@ struct SentenceSimilarity: TaskDefinition {
   let fields = "sentence1, sentence2, score or label (a number)"
   let needsCausalModel = false
 
-  func evaluate(_ run: TaskRun) throws -> TaskResult {
+  /// Each sentence is a question, answered by its vector.
+  func questions(_ run: TaskRun) throws -> TaskQuestions {
     let records = try run.data.records(limit: run.limit)
-    let pairs = try records.map { [try $0.text(["sentence1"]), try $0.text(["sentence2"])] }
-    let targets = try records.map { try $0.number(["score", "label"]) }
-    let vectors = try run.model.embeddings(of: pairs.flatMap { $0 }) { try run.progress($0 / 2, records.count) }.vectors
-    let items = records.indices.map { index in
-      var item = TaskItem(
-        line: records[index].line, scores: [cosine(vectors[2 * index], vectors[2 * index + 1])])
-      item.target = targets[index]
-      return item
+    let sentences = try records.flatMap { [try $0.text(["sentence1"]), try $0.text(["sentence2"])] }
+    let items = try records.map {
+      TaskSource(line: $0.line, target: try $0.number(["score", "label"]), questionCount: 2)
     }
-    let cosines = items.flatMap(\.scores)
+    return TaskQuestions(items: items) { share in
+      try run.model.embeddings(of: sentences, share: share) { try run.progress($0 / 2, $1 / 2) }
+        .vectors.map { $0.isEmpty ? nil : $0.map(Double.init) }
+    }
+  }
+
+  func canAnswer(_ source: TaskSource, _ answers: [[Double]]) -> Bool { answers.count == 2 && source.target != nil }
+
+  func result(_ items: [(source: TaskSource, answers: [[Double]])], threadCount: Int) throws -> TaskResult {
+    let items = items.map { source, answers in
+      let vectors = answers.map { $0.map { Float($0) } }
+      return TaskItem(source, scores: [cosine(vectors[0], vectors[1])])
+    }
+    let (cosines, targets) = (items.map { $0.scores[0] }, items.compactMap(\.target))
     return TaskResult(
       figures: [
         TaskFigure("pearson", TaskStatistics.pearson(cosines, targets)),

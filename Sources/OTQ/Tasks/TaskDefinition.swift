@@ -17,10 +17,18 @@ protocol TaskDefinition: Sendable {
   ///
   /// - Throws: `Refusal` with a rule `task-data-…`.
   func requests(_ data: TaskData, limit: Int?) throws -> [[LikelihoodRequest]]
-  /// Does it.
+  /// Reads and checks all data, and makes of them what a model is asked.
   ///
-  /// - Throws: `Refusal` with a rule `task-data-…`, or as running the model throws.
-  func evaluate(_ run: TaskRun) throws -> TaskResult
+  /// - Throws: `Refusal` with a rule `task-data-…` or `task-model`.
+  func questions(_ run: TaskRun) throws -> TaskQuestions
+  /// True when such numbers can answer an item's questions: the file of a part may have any.
+  func canAnswer(_ source: TaskSource, _ answers: [[Double]]) -> Bool
+  /// The figures of items that are answered.
+  ///
+  /// - Parameters:
+  ///   - items: each with the numbers that answer its questions.
+  ///   - threadCount: the result does not depend on it.
+  func result(_ items: [(source: TaskSource, answers: [[Double]])], threadCount: Int) throws -> TaskResult
 }
 
 extension TaskDefinition {
@@ -37,6 +45,28 @@ enum TaskRegistry {
       MultipleChoice(),
       LAMBADA(name: "lambada_openai"), LAMBADA(name: "lambada_standard"), Perplexity.wikiText, Perplexity.texts,
     ] + GLUE.tasks + [SentenceSimilarity()]
+}
+
+/// What the figures need of an item before a model has answered.
+struct TaskSource: Sendable, Hashable {
+  /// The line of the data that it begins on, from 1.
+  let line: Int
+  /// The choice or label that the data call right.
+  var gold: Int?
+  /// The value that the data have.
+  var target: Double?
+  /// Code points of each choice; words and bytes of a document; else nothing.
+  var lengths: [Int] = []
+  /// How many questions it asks, which come after those of the item before.
+  var questionCount = 1
+}
+
+/// What a task asks a model.
+struct TaskQuestions {
+  /// The items, in the order of the data.
+  let items: [TaskSource]
+  /// Asks all questions, or a share of them. Gives the numbers that answer each; nil for what is not in the share.
+  let answer: (WorkShare?) throws -> [[Double]?]
 }
 
 /// A task being done.

@@ -28,6 +28,47 @@ package struct TaskEvaluation: Sendable {
     }
   }
 
+  /// Has the models answer a share of a task's questions.
+  ///
+  /// - Returns: what the part's file holds.
+  /// - Throws: as `init`.
+  package static func part(
+    _ share: WorkShare, _ task: EvaluationTask, data path: String, limit: Int?, of model: LanguageModel,
+    against reference: () throws -> LanguageModel? = { nil }, progress: () -> WorkObserver.Progress
+  ) throws -> JSONObject {
+    func answers(_ model: LanguageModel) throws -> JSONValue {
+      try model.answers(to: task, data: path, limit: limit, share: share, observing: progress()).json
+    }
+    var content: JSONObject = [
+      "task": .string(task.name), "data": .string(path), "answers": try answers(model),
+    ]
+    content["reference"] = try reference().map(answers)
+    return content
+  }
+
+  /// Parts of tasks.
+  package static let partKind = PartFile.Kind("task", rule: "task-part", command: "eval")
+
+  /// What one machine would have made of the task; the seconds are those of all together.
+  ///
+  /// - Throws: as `PartFile.inOrder`, or `Refusal` with rule `task-part`.
+  package init(_ parts: [PartFile], threadCount: Int) throws {
+    let parts = try PartFile.inOrder(parts)
+    let first = parts[0]
+    let (task, data) = (try EvaluationTask.named(first.value("task", \.string)), try first.value("data", \.string))
+    func merged(_ key: String) throws -> TaskOutcome {
+      let answers = try parts.map { try $0.value(key, TaskAnswers.init) }
+      guard let all = TaskAnswers.merged(answers) else {
+        throw first.damaged("its items are not those of the other parts")
+      }
+      return try all.outcome(of: task, data: data, threadCount: threadCount)
+    }
+    let outcome = try merged("answers")
+    self.outcome = outcome
+    comparison =
+      try first.content["reference"].map { _ in try TaskComparison(outcome, reference: merged("reference")) }
+  }
+
   /// What `otconvert eval --task --json` prints: the outcome, with `against` beside it.
   package var json: JSONObject {
     var members = outcome.json

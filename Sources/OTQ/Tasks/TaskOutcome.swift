@@ -38,9 +38,8 @@ public struct TaskItem: Sendable, Hashable {
   /// True when the model is right, as the accuracy counts it; nil where nothing is right or wrong.
   public internal(set) var isRight: Bool?
 
-  init(line: Int, scores: [Double]) {
-    self.line = line
-    self.scores = scores
+  init(_ source: TaskSource, scores: [Double]) {
+    (line, self.scores, gold, target) = (source.line, scores, source.gold, source.target)
   }
 }
 

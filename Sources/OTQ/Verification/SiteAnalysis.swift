@@ -54,7 +54,8 @@ package struct SiteAnalysis {
     sites = graph.sites.compactMap { site in
       let (root, channels) = graph.origin(of: site.producer)
       guard channels == nil, let origin = sourceGraph.site(producedBy: root), origin.consumers == site.consumers,
-        sourceGraph.rows(of: root) == .tokens, graph.activations[site.producer] != nil
+        ([root] + site.consumers).allSatisfy({ sourceGraph.rows(of: $0) == .tokens }),
+        graph.activations[site.producer] != nil
       else { return nil }
       return Observed(site: site, root: root, origin: origin)
     }

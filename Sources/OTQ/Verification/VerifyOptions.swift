@@ -30,11 +30,11 @@ public struct VerifyOptions: Sendable, Hashable {
   /// The most threads that work at a time; nil: all cores.
   public var threadCount: Int?
 
-  /// The share of the weights that is compared; nil: all.
+  /// The share of the weights and of the text that is compared; nil: all.
   package var share: WorkShare?
   /// The file of that part: with `share`, written as `part-N` beside it.
   package var part: String?
-  /// Parts of the comparison of weights, to be put together instead of comparing.
+  /// Parts of the comparison, to be put together instead of comparing.
   package var merged: [String] = []
 
   /// The defaults.
@@ -79,8 +79,8 @@ public struct VerifyOptions: Sendable, Hashable {
     }
     try OptionFault.refuse((share == nil) != (part == nil), conflict: "--of and -o need each other")
     try OptionFault.refuse(
-      share != nil && (level != .weights || !tasks.isEmpty || report != nil || junit != nil || !hasReference),
-      conflict: "--of is for the weights alone: --level, --task, --report and --junit go with --merge of all parts")
+      share != nil && (!tasks.isEmpty || report != nil || junit != nil || !hasReference),
+      conflict: "--of needs --reference; --task, --report and --junit go with --merge of all parts")
     try OptionFault.refuse(
       !merged.isEmpty && (share != nil || !hasReference), conflict: "--merge needs --reference and no --of")
     try OptionFault.refuse(

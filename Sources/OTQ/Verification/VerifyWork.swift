@@ -50,77 +50,71 @@ package struct VerifyWork: Sendable {
   private func report(
     on file: PackedModel, _ source: SourceModel, _ reference: String, _ allowed: Tolerance, _ observer: WorkObserver
   ) throws -> VerificationReport {
-    var run: RunVerification?
-    var used: VerificationReport.Text?
     // Text and models first: what cannot be run is to be refused at once.
     let models = options.level == .weights && options.tasks.isEmpty ? nil : try self.models(file, source)
-    let sequences =
-      options.level == .weights ? nil : try models.map { try self.sequences(for: $0.packed, and: $0.source) }
+    let text = options.level == .weights ? nil : try models.map { try self.text(for: $0.packed, and: $0.source) }
     let findings = try models.map { try self.findings($0.packed, $0.source, observer) } ?? []
-    var weights = try weights(of: file, source, allowed, observer)
-    if let models, let sequences {
-      let progress = observer.begin(.running)
-      run = try Refusal.naming(reference) {
-        try RunVerification(
-          packed: models.packed.executor, source: models.source.executor,
-          weights: StoredWeights(graph: models.packed.graph, container: file.container),
-          sequences: sequences.sequences, file: path, comparesOutputs: options.level == .model, tolerance: allowed,
-          threadCount: options.threads, progress: progress)
+    let parts = try VerificationParts(
+      options, file, source, sequences: text?.sequences,
+      inputs: [file.container.file.identity] + source.checkpoint.inputs)
+    var weights =
+      try parts.merged?.weights
+      ?? WeightVerification(
+        of: file, reference: source, tolerance: allowed, threadCount: options.threads, share: options.share,
+        progress: observer.begin(.verifying))
+    let observed =
+      try text.flatMap { text in
+        try models.map { try parts.merged?.observed ?? self.observed(file, source, reference, $0, text, observer) }
       }
-      if let comparison = try OutputComparison(of: file, source: source, threadCount: options.threads) {
-        let progress = observer.begin(.measuring)
-        let errors = try Refusal.naming(path) {
-          try comparison.run(
-            packed: models.packed.executor, float: models.source.executor,
-            sequences: SiteAnalysis.sample(of: sequences.sequences), progress: progress)
-        }
-        weights.add(outputErrors: errors, tolerance: allowed)
-      }
+    try parts.write(weights, observed)
+    var run: RunVerification?
+    // A part of what is seen in running says nothing alone.
+    if options.share == nil, let models, let text, let observed {
+      let packed = models.packed.graph
+      run = try RunVerification(
+        observed.run, packed: packed, source: models.source.graph,
+        weights: StoredWeights(graph: packed, container: file.container), sequences: text.sequences, file: path,
+        tolerance: allowed)
+      weights.add(outputErrors: observed.outputErrors, tolerance: allowed)
       run?.add(trials: file.container.metadata["method"]?["trials"])
       // Only the page shows them.
       if options.report != nil {
-        run?.add(errors: try siteErrors(file, source, models, sequences.sequences, observer))
+        run?.add(errors: try siteErrors(file, source, models, text.sequences, observer))
       }
-      used = VerificationReport.Text(
-        source: sequences.name, sequenceCount: sequences.sequences.count,
-        tokenCount: sequences.sequences.reduce(0) { $0 + $1.tokenIDs.count })
     }
     var report = VerificationReport(
       path: path, files: try records([file.container.file] + source.checkpoint.files.map(\.mapped), observer),
-      facts: FileSummary(file).facts, weights: weights, run: run, text: used)
+      facts: FileSummary(file).facts, weights: weights, run: run,
+      text: run.flatMap { run in
+        text.map { .init(source: $0.name, sequenceCount: run.sequenceCount, tokenCount: run.tokenCount) }
+      })
     report.tasks = findings
     return report
   }
 
-  /// Compares the weights, or their share, which is kept; or puts the parts of that together.
-  private func weights(
-    of file: PackedModel, _ source: SourceModel, _ allowed: Tolerance, _ observer: WorkObserver
-  ) throws -> WeightVerification {
-    let limits = try options.tolerance.map {
-      try Tolerance(named: $0) == nil ? FileRecord(of: MappedFile(path: $0)).sha256 : $0
+  /// What both models give on the text, or on this part's share of it.
+  private func observed(
+    _ file: PackedModel, _ source: SourceModel, _ reference: String,
+    _ models: (packed: LanguageModel, source: LanguageModel), _ text: (sequences: [TokenSequence], name: String),
+    _ observer: WorkObserver
+  ) throws -> VerificationParts.Observed {
+    let progress = observer.begin(.running)
+    let run = try Refusal.naming(reference) {
+      try RunObservations(
+        packed: models.packed.executor, source: models.source.executor, sequences: text.sequences, file: path,
+        comparesOutputs: options.level == .model, share: options.share, threadCount: options.threads,
+        progress: progress)
     }
-    let identity = try SHA256Digest.hex(
-      of: Array(
-        JSONValue.object([
-          "file": .integer(file.container.file.byteCount), "metadata": file.container.metadata,
-          "sources": .array(source.checkpoint.files.map { .integer($0.mapped.byteCount) }),
-          "tolerance": limits.map { .string($0) } ?? .null,
-        ]).text().utf8))
-    if !options.merged.isEmpty {
-      return try WeightPart.merged(
-        options.merged.map(WeightPart.init(path:)), identity: identity, producer: Converter.producer)
+    var errors: [String: OutputComparison.Errors] = [:]
+    if let comparison = try OutputComparison(of: file, source: source, threadCount: options.threads) {
+      let progress = observer.begin(.measuring)
+      errors = try Refusal.naming(path) {
+        try comparison.run(
+          packed: models.packed.executor, float: models.source.executor,
+          sequences: SiteAnalysis.sample(of: text.sequences), share: options.share, progress: progress)
+      }
     }
-    let path = options.share.flatMap { share in options.part.map { "\($0).part-\(share.number)" } }
-    let inputs = [file.container.file.identity] + source.checkpoint.inputs
-    if let path { try AtomicFile.check([path], force: options.replacesOutput, inputs: inputs) }
-    let weights = try WeightVerification(
-      of: file, reference: source, tolerance: allowed, threadCount: options.threads, share: options.share,
-      progress: observer.begin(.verifying))
-    if let path, let share = options.share {
-      try WeightPart(weights, identity: identity, producer: Converter.producer, share: share)
-        .write(to: path, force: options.replacesOutput, inputs: inputs)
-    }
-    return weights
+    return .init(run: run, outputErrors: errors)
   }
 
   /// What quantization does at each site alone.
@@ -173,7 +167,7 @@ package struct VerifyWork: Sendable {
   ///
   /// - Throws: `Refusal` with rule `tokenizer-missing`, `ids-…` or `text-…`, or
   ///   as tokenizers throw.
-  private func sequences(
+  private func text(
     for packed: LanguageModel, and source: LanguageModel
   ) throws -> (sequences: [TokenSequence], name: String) {
     let graphs = [packed.graph, source.graph]
@@ -236,54 +230,6 @@ private struct VerificationOutputs {
       try junit.append(JUnitReport(result).text.utf8)
       try junit.commit()
     }
-  }
-}
-
-/// The result of comparing an `.otq` file with its source.
-public struct VerifyResult: Sendable, Hashable {
-  /// The file.
-  public let path: String
-  /// What is outside the tolerance, a sentence each.
-  public let faults: [String]
-  /// Oddities that are no faults, a line each.
-  public let notes: [String]
-  /// What `otconvert verify --json` prints.
-  public let json: String
-
-  /// True when nothing is outside the tolerance.
-  public var hasPassed: Bool { faults.isEmpty }
-
-  /// The refusal of a file that has not passed; nil for one that has.
-  package var refusal: Refusal? { VerifyResult.refusal(of: path, faults) }
-
-  fileprivate static func refusal(of path: String, _ faults: [String]) -> Refusal? {
-    guard !faults.isEmpty else { return nil }
-    let more = faults.count > 8 ? "; and \(faults.count - 8) more" : ""
-    return Refusal("verify-failed", faults.prefix(8).joined(separator: "; ") + more, file: path)
-  }
-}
-
-extension VerificationReport {
-  /// The refusal of a file that has not passed; nil for one that has.
-  package var refusal: Refusal? { VerifyResult.refusal(of: path, faults) }
-}
-
-extension ModelFile {
-  /// Compares an `.otq` file with the checkpoint that it was made from: weights, layers, whole models.
-  ///
-  /// - Parameters:
-  ///   - path: of the `.otq` file.
-  ///   - reference: path of the checkpoint; nil: every checksum and quantized value of the file is checked, alone.
-  ///   - options: how to compare.
-  /// - Returns: the work, which begins when it is iterated. A file outside the tolerance is a result with faults; the
-  ///   work throws ``Refusal`` with a rule `otq-…` for damage, or the readers' rules, `tokenizer-…`, `output-…` or
-  ///   `cancelled`.
-  /// - Throws: ``Refusal`` with a rule `option-…` for options that are wrong.
-  public static func verify(
-    _ path: String, against reference: String? = nil, options: VerifyOptions = VerifyOptions()
-  ) throws(Refusal) -> FileWork<VerifyResult> {
-    let work = try VerifyWork(path, reference: reference, options)
-    return FileWork { try work.result($0) }
   }
 }
 

@@ -52,6 +52,10 @@ struct BufferPlanner {
     }
     program.regions = regions
 
+    // In the order of values, so that buffers do not depend on more than the program.
+    var (ends, quantizedEnds) = ([[Int]](repeating: [], count: count), [[Int]](repeating: [], count: count))
+    for (value, end) in lastUse.enumerated() where ends.indices.contains(end) { ends[end].append(value) }
+    for (id, end) in lastQuantizedUse.enumerated() where ends.indices.contains(end) { quantizedEnds[end].append(id) }
     var floats = Pool()
     var bytes = Pool()
     for (index, placed) in program.stages.enumerated() {
@@ -62,12 +66,8 @@ struct BufferPlanner {
         program.quantizedValues[id].buffer = bytes.take(
           program.quantizedValues[id].bytesPerRow, program.quantizedValues[id].region)
       }
-      for value in program.values.indices where lastUse[value] == index {
-        floats.give(back: program.values[value].buffer)
-      }
-      for id in program.quantizedValues.indices where lastQuantizedUse[id] == index {
-        bytes.give(back: program.quantizedValues[id].buffer)
-      }
+      for value in ends[index] { floats.give(back: program.values[value].buffer) }
+      for id in quantizedEnds[index] { bytes.give(back: program.quantizedValues[id].buffer) }
     }
     program.bufferSizes = floats.buffers.map { ($0.size, $0.region) }
     program.quantizedBuffers = bytes.buffers.map { ($0.size, $0.region) }

@@ -28,6 +28,7 @@ struct ProgramCompiler {
   /// The sums over experts, by the node that is one: values that gain what each expert gives.
   var mixtures: [String: Program.ValueID] = [:]
   var attentions: [AttentionStage] = []
+  private var linears: [String: [Readers: [String]]] = [:]
 
   /// - Parameter packed: the weights that are multiplied in integers, by the name of their linear.
   /// - Throws: `Refusal` with rule `run-incomplete` where the graph lacks
@@ -86,6 +87,29 @@ struct ProgramCompiler {
     routerIDs[node.name] = routers.count
     append(RoutingTableStage(routers.count, of: value), rows: .tokens)
     routers.append(Program.Router(routing: routing))
+  }
+
+  /// Linears that read one value, by what else decides which are multiplied together.
+  private struct Readers: Hashable {
+    let expert: Int?
+    let others: [String]
+  }
+
+  /// The linears that multiply the value of a node, each once, of one expert and with the same other inputs.
+  ///
+  /// All readers of a value are looked at once: it may have hundreds of experts.
+  mutating func linears(reading producer: String, with expert: Int?, _ others: [String]) -> [String] {
+    let wanted = Readers(expert: expert, others: others)
+    if let known = linears[producer] { return known[wanted] ?? [] }
+    var groups: [Readers: [String]] = [:]
+    var seen: Set<String> = []
+    for name in part.consumers(of: producer) where seen.insert(name).inserted {
+      guard let reader = graph[name], case .linear(let linear) = reader.operation, reader.inputs.first == producer
+      else { continue }
+      groups[Readers(expert: linear.expert, others: Array(reader.inputs.dropFirst())), default: []].append(name)
+    }
+    linears[producer] = groups
+    return groups[wanted] ?? []
   }
 
   // MARK: What operations add

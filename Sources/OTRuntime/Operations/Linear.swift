@@ -102,12 +102,8 @@ extension ProductStage {
     let earlier = 0..<compiler.values.count
     var products: [Product] = []
     var added: [Node] = []
-    var seen: Set<String> = []
-    let names = compiler.part.consumers(of: producer).filter { name in
-      guard let reader = compiler.graph[name], case .linear(let other) = reader.operation else { return false }
-      return compiler.valueIDs[name] == nil && seen.insert(name).inserted && reader.inputs.first == producer
-        && other.expert == linear.expert && reader.inputs.dropFirst() == node.inputs.dropFirst()
-    }
+    let names = compiler.linears(reading: producer, with: linear.expert, Array(node.inputs.dropFirst()))
+      .filter { compiler.valueIDs[$0] == nil }
     let from = try compiler.input(of: linear, node, for: names)
     for name in names {
       guard let node = compiler.graph[name], case .linear(let linear) = node.operation else { continue }

@@ -59,22 +59,16 @@ struct ObservationPlan: Sendable {
     self.sites = sites
   }
 
-  /// The sequences, in order, in batches whose values take at most `byteCount`
-  /// bytes in float32; a batch has at least one sequence. Empty ones are left out.
+  /// The sequences, in order, in batches that float products take together and whose
+  /// values take at most `byteCount` bytes in float32; a batch has at least one sequence. Empty ones are left out.
   func batches(of sequences: [TokenSequence], byteCount: Int) -> [[TokenSequence]] {
     let bytesPerToken = nodes.reduce(0) { $0 + $1.channelCount * 4 }
-    var batches: [[TokenSequence]] = []
-    var filled = 0
-    for sequence in sequences where !sequence.tokenIDs.isEmpty {
-      let size = sequence.tokenIDs.count * bytesPerToken
-      if batches.isEmpty || filled + size > byteCount {
-        batches.append([])
-        filled = 0
-      }
-      batches[batches.count - 1].append(sequence)
-      filled += size
+    let sequences = sequences.filter { !$0.tokenIDs.isEmpty }
+    return TokenSequence.productBlocks(lengths: sequences.map(\.tokenIDs.count)).flatMap { block in
+      let sequences = sequences[block]
+      return SharedBatches(costs: sequences.map { $0.tokenIDs.count * bytesPerToken }, limit: byteCount, nil).own
+        .map { batch in sequences.dropFirst(batch.lowerBound).prefix(batch.count).map { $0 } }
     }
-    return batches
   }
 
   /// The nodes in groups whose values, for `tokenCount` tokens, take at most

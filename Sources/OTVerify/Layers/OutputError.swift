@@ -1,4 +1,5 @@
 import OTFoundation
+import OTJSON
 
 #if canImport(Glibc)
   import Glibc
@@ -76,6 +77,20 @@ package struct OutputError: Sendable, Hashable {
     rowCount += rows
   }
 
+  /// Adds rows that were compared after these.
+  ///
+  /// - Precondition: both have the same number of channels.
+  mutating func add(_ next: OutputError) {
+    precondition(squares.count == next.squares.count)
+    for channel in squares.indices {
+      squaredErrors[channel] += next.squaredErrors[channel]
+      squares[channel] += next.squares[channel]
+    }
+    modelSquares += next.modelSquares
+    products += next.products
+    rowCount += next.rowCount
+  }
+
   private static let blockChannelCount = 128
 
   private struct Sums: Sendable {
@@ -91,6 +106,27 @@ package struct OutputError: Sendable, Hashable {
   }
 }
 
+// MARK: - In the file of a part
+
+extension OutputError {
+  var json: JSONValue {
+    .object([
+      "rows": .integer(rowCount), "squaredErrors": .bits(of: squaredErrors), "squares": .bits(of: squares),
+      "sums": .bits(of: [modelSquares, products]),
+    ])
+  }
+
+  /// Nil where it is damaged.
+  init?(_ json: JSONValue) {
+    guard let rowCount = json["rows"]?.count, let errors = json["squaredErrors"]?.bits(as: Double.self),
+      let squares = json["squares"]?.bits(as: Double.self), errors.count == squares.count, !squares.isEmpty,
+      let sums = json["sums"]?.bits(as: Double.self), sums.count == 2
+    else { return nil }
+    (self.rowCount, squaredErrors, self.squares) = (rowCount, errors, squares)
+    (modelSquares, products) = (sums[0], sums[1])
+  }
+}
+
 // MARK: - Figures
 
 extension OutputError {
@@ -98,7 +134,7 @@ extension OutputError {
   private var square: Double { squares.reduce(0, +) }
 
   /// The mean of (y − ŷ)² over all rows and channels; 0 of none.
-  package var meanSquaredError: Double { rowCount == 0 ? 0 : squaredError / Double(rowCount * squares.count) }
+  package var meanSquaredError: Double { rowCount == 0 ? 0 : squaredError / (Double(rowCount) * Double(squares.count)) }
 
   /// ‖y − ŷ‖ / ‖y‖ over all rows and channels: 0 where both are 0, infinite
   /// where y alone is, NaN where a value is.

@@ -1,3 +1,5 @@
+import OTJSON
+
 /// Counts of values, in bins of equal width around 0.
 ///
 /// The bins span ±`halfRange`, a power of two that doubles, pairs of bins
@@ -47,6 +49,33 @@ package struct ValueHistogram: Sendable, Hashable {
     }
     counts = merged
     halfRange *= 2
+  }
+
+  /// Counts what another has counted: as if all had been counted by one.
+  mutating func add(_ other: ValueHistogram) {
+    var other = other
+    while halfRange < other.halfRange { double() }
+    while other.halfRange < halfRange { other.double() }
+    for bin in counts.indices { counts[bin] += other.counts[bin] }
+    nonFiniteCount += other.nonFiniteCount
+  }
+
+  // MARK: In the file of a part
+
+  var json: JSONValue {
+    .object([
+      "counts": .array(counts.map { .integer($0) }), "halfRange": .bits(of: [halfRange]),
+      "nonFinite": .integer(nonFiniteCount),
+    ])
+  }
+
+  /// Nil where it is damaged.
+  init?(_ json: JSONValue) {
+    guard let counts = json["counts"]?.list(\.count), counts.count == ValueHistogram.binCount,
+      let halfRange = json["halfRange"]?.bits(as: Float.self)?.first, halfRange.significand == 1,
+      (0x1p-20...0x1p126).contains(halfRange), let nonFiniteCount = json["nonFinite"]?.count
+    else { return nil }
+    (self.counts, self.halfRange, self.nonFiniteCount) = (counts, halfRange, nonFiniteCount)
   }
 
   /// All values counted.

@@ -1,5 +1,6 @@
 import OTFoundation
 import OTGraph
+import OTJSON
 import OTRuntime
 
 /// The distance of a packed model's outputs from its source's, on sample text.
@@ -99,7 +100,7 @@ package struct ModelFinding: Sendable {
 
 /// Gathers what a `ModelFinding` says, sequence by sequence.
 package struct ModelComparison {
-  private let isCausal: Bool
+  let isCausal: Bool
   private var packedLikelihood = TokenLikelihood()
   private var sourceLikelihood = TokenLikelihood()
   private var distributions = DistributionComparison()
@@ -131,6 +132,47 @@ package struct ModelComparison {
         logits: actual.distributions(of: name), reference: expected.distributions(of: name), threadCount: threadCount)
     }
   }
+
+  /// Adds what was compared after this.
+  mutating func add(_ next: ModelComparison) {
+    packedLikelihood = TokenLikelihood(losses: packedLikelihood.losses + next.packedLikelihood.losses)
+    sourceLikelihood = TokenLikelihood(losses: sourceLikelihood.losses + next.sourceLikelihood.losses)
+    distributions = DistributionComparison(
+      divergences: distributions.divergences + next.distributions.divergences,
+      agreementCount: distributions.agreementCount + next.distributions.agreementCount)
+    cosines.merge(next.cosines) { $0 + $1 }
+  }
+
+  // MARK: In the file of a part
+
+  var json: JSONValue {
+    .object([
+      "isCausal": .bool(isCausal), "packedLosses": .bits(of: packedLikelihood.losses),
+      "sourceLosses": .bits(of: sourceLikelihood.losses), "divergences": .bits(of: distributions.divergences),
+      "agreementCount": .integer(distributions.agreementCount),
+      "cosines": .object(
+        cosines.sorted { $0.key < $1.key }.reduce(into: JSONObject()) { $0[$1.key] = .bits(of: $1.value) }),
+    ])
+  }
+
+  /// Nil where it is damaged.
+  init?(_ json: JSONValue) {
+    guard let isCausal = json["isCausal"]?.bool, let packed = json["packedLosses"]?.bits(as: Double.self),
+      let source = json["sourceLosses"]?.bits(as: Double.self), packed.count == source.count,
+      let divergences = json["divergences"]?.bits(as: Double.self), let agreementCount = json["agreementCount"]?.count,
+      let cosines = json["cosines"]?.object?.members
+    else { return nil }
+    self.init(isCausal: isCausal)
+    packedLikelihood = TokenLikelihood(losses: packed)
+    sourceLikelihood = TokenLikelihood(losses: source)
+    distributions = DistributionComparison(divergences: divergences, agreementCount: agreementCount)
+    for (output, values) in cosines {
+      guard let values = values.bits(as: Double.self) else { return nil }
+      self.cosines[output] = values
+    }
+  }
+
+  // MARK: Figures
 
   /// Perplexities, where the model continues text.
   package var perplexity: ModelFinding.Perplexity? {

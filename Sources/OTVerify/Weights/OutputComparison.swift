@@ -1,6 +1,7 @@
 import OTContainer
 import OTFoundation
 import OTGraph
+import OTJSON
 import OTKernels
 import OTModel
 import OTObservation
@@ -20,6 +21,18 @@ package struct OutputComparison {
     package var stored = 0.0
     /// Of the nearest values of the same scales.
     package var nearest = 0.0
+
+    /// As the file of a part has them.
+    package var json: JSONValue { .bits(of: [stored, nearest]) }
+
+    /// Nothing compared yet.
+    init() {}
+
+    /// Errors that a part's file has; nil where it is damaged.
+    package init?(_ json: JSONValue) {
+      guard let sums = json.bits(as: Double.self), sums.count == 2 else { return nil }
+      (stored, nearest) = (sums[0], sums[1])
+    }
 
     fileprivate mutating func add(_ other: Errors) {
       stored += other.stored
@@ -72,13 +85,17 @@ package struct OutputComparison {
 
   /// The errors of each weight, by the tensor's name.
   ///
-  /// - Parameter sequences: the tokens to look at; where weights make up for the drift, values of all sites are in
-  ///   memory for all of them.
+  /// - Parameters:
+  ///   - sequences: the tokens to look at; where weights make up for the drift, values of all sites are in memory for all
+  ///     of them.
+  ///   - share: whose weights are looked at; nil: all.
   /// - Throws: as executors and readers throw.
   package func run(
-    packed: any Executor, float: any Executor, sequences: [TokenSequence],
+    packed: any Executor, float: any Executor, sequences: [TokenSequence], share: WorkShare? = nil,
     progress: ((_ doneCount: Int, _ count: Int) throws -> Void)? = nil
   ) throws -> [String: Errors] {
+    let sites = share.map(shared) ?? self.sites
+    guard !sites.isEmpty else { return [:] }
     try BLAS.load(threadCount: threadCount)
     let sequences = sequences.filter { !$0.tokenIDs.isEmpty }
     let count = sites.count * sequences.count
@@ -97,6 +114,15 @@ package struct OutputComparison {
       }
     }
     return errors
+  }
+
+  /// The sites with those weights that are in a share.
+  private func shared(_ share: WorkShare) -> [String: [Weight]] {
+    let counts = sites.values.joined().reduce(into: [String: Int]()) {
+      $0[$1.tensor.name] = $1.tensor.shape.elementCount
+    }.sorted { $0.key < $1.key }
+    let own = Set(counts[share.range(of: counts.map(\.value))].map(\.key))
+    return sites.mapValues { $0.filter { own.contains($0.tensor.name) } }.filter { !$0.value.isEmpty }
   }
 
   /// What the linears would read if the source gave it, by the site's producer.
@@ -193,7 +219,9 @@ package struct OutputComparison {
         return sum + difference * difference
       }
     }
-    return Errors(stored: squaredError(stored), nearest: squaredError(nearest))
+    var errors = Errors()
+    (errors.stored, errors.nearest) = (squaredError(stored), squaredError(nearest))
+    return errors
   }
 
   /// Values `[rowCount, columnCount]` times the transpose of weights `[…, columnCount]`.

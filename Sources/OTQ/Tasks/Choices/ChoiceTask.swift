@@ -45,22 +45,32 @@ extension ChoiceTask {
     return question
   }
 
-  /// `acc`, the share of items whose right choice has the greatest log-likelihood, and `acc_norm`, the same of
-  /// log-likelihoods divided by the numbers of characters (code points) of the choices.
-  func evaluate(_ run: TaskRun) throws -> TaskResult {
+  func questions(_ run: TaskRun) throws -> TaskQuestions {
     try run.model.checkContinuesTexts()
     let records = try run.data.records(limit: run.limit)
     let questions = try records.map(question)
-    let likelihoods = try run.model.likelihoods(
-      of: questions.map(\.requests), records: records, progress: run.progress)
-    let items = zip(zip(records, questions), likelihoods).map { source, likelihoods in
-      let (record, question) = source
-      var item = TaskItem(line: record.line, scores: likelihoods.map(\.logProbability))
+    let items = zip(records, questions).map { record, question in
+      TaskSource(line: record.line, gold: question.gold, lengths: question.choices.map(HarnessText.length))
+    }
+    return TaskQuestions(items: items) { share in
+      try run.model.likelihoods(
+        of: questions.map(\.requests), records: records, share: share, progress: run.progress
+      ).map { $0?.map(\.logProbability) }
+    }
+  }
+
+  func canAnswer(_ source: TaskSource, _ answers: [[Double]]) -> Bool {
+    answers.map(\.count) == [source.lengths.count] && source.lengths.indices.contains(source.gold ?? -1)
+  }
+
+  /// `acc`, the share of items whose right choice has the greatest log-likelihood, and `acc_norm`, the same of
+  /// log-likelihoods divided by the numbers of characters (code points) of the choices.
+  func result(_ items: [(source: TaskSource, answers: [[Double]])], threadCount: Int) throws -> TaskResult {
+    let items = items.map { source, answers in
+      var item = TaskItem(source, scores: answers[0])
       item.chosen = TaskStatistics.firstGreatest(item.scores)
-      item.chosenByLength = TaskStatistics.firstGreatest(
-        zip(item.scores, question.choices).map { $0 / Double(HarnessText.length($1)) })
-      item.gold = question.gold
-      item.isRight = item.chosen == question.gold
+      item.chosenByLength = TaskStatistics.firstGreatest(zip(item.scores, source.lengths).map { $0 / Double($1) })
+      item.isRight = item.chosen == item.gold
       return item
     }
     return TaskResult(
