@@ -1,8 +1,8 @@
-import Synchronization
+import OTFoundation
 
 /// Objects of a C library that are expensive to create and used by one thread at a time.
 final class Pool<Element>: @unchecked Sendable {
-  private let lock = Mutex(())
+  private let lock = Lock(())
   private var idle: [Element] = []
   private let free: (Element) -> Void
 

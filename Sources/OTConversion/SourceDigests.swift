@@ -1,4 +1,3 @@
-import Dispatch
 import OTFoundation
 import OTJSON
 import OTModel
@@ -8,25 +7,26 @@ import Synchronization
 /// SHA-256 of every source file, computed beside the conversion.
 package final class SourceDigests: Sendable {
   private let files: [(name: String, file: MappedFile)]
-  private let group = DispatchGroup()
+  private let group = WorkGroup()
   private let isCancelled = Atomic(false)
-  private let result = Mutex<Result<[FileRecord], any Error>?>(nil)
+  private let result = Lock<Result<[FileRecord], any Error>?>(nil)
 
-  private let spent = Mutex(Duration.zero)
+  private let spent = Lock(Duration.zero)
   /// Files hashed at a time: one file is one chain of blocks.
   private let threadCount: Int
 
   /// Time that the digests took, summed over threads.
   var time: Duration { spent.withLock { $0 } }
 
-  /// Starts computing, or leaves it to `finish()` when there is one thread.
+  /// Starts computing, or leaves it to `records()` when there is one thread.
   ///
   /// - Parameter threadCount: threads of the work beside; half as many hash.
   package init(_ files: [(name: String, file: MappedFile)], threadCount: Int) {
     self.files = files
     self.threadCount = max(1, threadCount / 2)
     guard threadCount > 1 else { return }
-    DispatchQueue.global().async(group: group) {
+    // Without a thread it is done when it is asked for.
+    _ = group.start {
       let digests = Result { try self.compute() }
       self.result.withLock { $0 = digests }
     }
@@ -37,7 +37,7 @@ package final class SourceDigests: Sendable {
   /// - Parameter check: called several times a second meanwhile; what it throws ends the wait.
   /// - Throws: `Refusal` when a file cannot be read, and what `check` throws.
   package func records(_ check: () throws -> Void = {}) throws -> [FileRecord] {
-    while group.wait(timeout: .now() + .milliseconds(100)) == .timedOut { try check() }
+    try group.wait(check)
     if let result = result.withLock({ $0 }) { return try result.get() }
     return try files.map { name, file in
       try record(name, file) {

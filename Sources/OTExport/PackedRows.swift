@@ -4,14 +4,13 @@ import OTGraph
 import OTModel
 import OTQuantization
 import OTTensor
-import Synchronization
 
 /// The rows of a packed model's tensors as floats, with transforms undone where asked for.
 final class PackedRows: Sendable {
   private let file: PackedModel
   private let isRestored: Bool
   /// Scales and zero points of the tensors that are read just now.
-  private let scales = Mutex<[(name: String, scales: [Float], zeroPoints: [UInt8])]>([])
+  private let scales = Lock<[(name: String, scales: [Float], zeroPoints: [UInt8])]>([])
 
   init(_ file: PackedModel, isRestored: Bool) {
     self.file = file

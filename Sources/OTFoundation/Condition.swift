@@ -27,43 +27,16 @@ package final class Condition: @unchecked Sendable {
   /// Gives the lock back until the next `broadcast`, or a little less.
   package func wait() { pthread_cond_wait(condition, mutex) }
 
+  /// The same, and at most for so long.
+  package func wait(milliseconds: Int) {
+    var end = timespec()
+    clock_gettime(CLOCK_REALTIME, &end)
+    let nanoseconds = end.tv_nsec + milliseconds % 1000 * 1_000_000
+    end.tv_sec += milliseconds / 1000 + nanoseconds / 1_000_000_000
+    end.tv_nsec = nanoseconds % 1_000_000_000
+    pthread_cond_timedwait(condition, mutex, &end)
+  }
+
   /// Wakes all who wait.
   package func broadcast() { pthread_cond_broadcast(condition) }
-}
-
-/// Threads of the system.
-package enum WorkThread {
-  /// Starts a thread that calls `body` once; nobody waits for its end.
-  ///
-  /// - Returns: false where the system gives no more threads; `body` is not called then.
-  package static func start(
-    stackByteCount: Int = 1 << 20, _ body: @escaping @Sendable () -> Void
-  ) -> Bool {
-    var attributes = pthread_attr_t()
-    guard pthread_attr_init(&attributes) == 0 else { return false }
-    defer { pthread_attr_destroy(&attributes) }
-    pthread_attr_setdetachstate(&attributes, Int32(PTHREAD_CREATE_DETACHED))
-    pthread_attr_setstacksize(&attributes, stackByteCount)
-    let start = Unmanaged.passRetained(Start(body))
-    #if canImport(Darwin)
-      var thread: pthread_t?
-      let code = pthread_create(&thread, &attributes, { Start.run($0) }, start.toOpaque())
-    #else
-      var thread = pthread_t()
-      let code = pthread_create(&thread, &attributes, { $0.flatMap(Start.run) }, start.toOpaque())
-    #endif
-    if code != 0 { start.release() }
-    return code == 0
-  }
-
-  private final class Start {
-    let body: @Sendable () -> Void
-
-    init(_ body: @escaping @Sendable () -> Void) { self.body = body }
-
-    static func run(_ place: UnsafeMutableRawPointer) -> UnsafeMutableRawPointer? {
-      Unmanaged<Start>.fromOpaque(place).takeRetainedValue().body()
-      return nil
-    }
-  }
 }

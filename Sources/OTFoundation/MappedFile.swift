@@ -98,7 +98,7 @@ package final class MappedFile: @unchecked Sendable {
   private static let mapping = Atomic(true)
 
   /// The mappings that there are: first address → end, path.
-  private static let places = Mutex<[UInt: (end: UInt, path: String)]>([:])
+  private static let places = Lock<[UInt: (end: UInt, path: String)]>([:])
 
   /// Alignment of bytes that were made, at least that of what lies in any file.
   private static let alignment = 64

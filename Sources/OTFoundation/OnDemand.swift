@@ -1,9 +1,7 @@
-import Synchronization
-
 /// A value that is made when it is first asked for; safe to share between threads.
 package final class OnDemand<Value: Sendable>: Sendable {
   private let make: @Sendable () throws -> Value
-  private let made = Mutex<Value?>(nil)
+  private let made = Lock<Value?>(nil)
 
   /// The value that `make` gives.
   package init(_ make: @escaping @Sendable () throws -> Value) { self.make = make }

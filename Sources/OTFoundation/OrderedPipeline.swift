@@ -1,5 +1,3 @@
-import Dispatch
-
 /// Computes blocks on several threads and hands them on in order.
 ///
 /// At most `window` blocks are computed and not yet handed on, so that memory
@@ -21,20 +19,15 @@ package enum OrderedPipeline {
       return
     }
     let state = State<Block>(count: count, window: threadCount * 4)
-    let workers = DispatchGroup()
+    let workers = WorkGroup()
     var workerCount = 0
     for _ in 0..<min(threadCount, count) {
-      workers.enter()
-      let hasStarted = WorkThread.start {
+      let hasStarted = workers.start {
         while let index = state.take() {
           state.put(index, Result { try produce(index) })
         }
-        workers.leave()
       }
-      guard hasStarted else {
-        workers.leave()
-        break
-      }
+      guard hasStarted else { break }
       workerCount += 1
     }
     defer {

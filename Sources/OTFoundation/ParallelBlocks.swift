@@ -1,4 +1,4 @@
-import Dispatch
+import Synchronization
 
 /// Runs `body` once for each index of `0..<count` on at most `threadCount`
 /// threads, and returns the results in the order of the indices.
@@ -15,17 +15,43 @@ package func mapBlocks<Result: Sendable>(
     slots.deinitialize()
     slots.deallocate()
   }
-  // Each worker takes every threadCount-th index: no shared counter, and
-  // neighbouring blocks are in flight together.
-  let workers = min(threadCount, count)
-  nonisolated(unsafe) let shared = slots
-  DispatchQueue.concurrentPerform(iterations: workers) { worker in
-    for index in stride(from: worker, to: count, by: workers) {
-      shared[index] = Swift.Result { try body(index) }
+  withoutActuallyEscaping(body) { body in
+    withUnsafePointer(to: Blocks(slots: slots, body: body)) { blocks in
+      nonisolated(unsafe) let shared = blocks
+      // Neighbouring blocks are in flight together.
+      let next = NextIndex()
+      let helpers = WorkGroup()
+      for _ in 1..<min(threadCount, count) {
+        // Without it the others do its part.
+        guard helpers.start({ Blocks.run(shared, next) }) else { break }
+      }
+      Blocks.run(blocks, next)
+      helpers.wait()
     }
   }
   return try slots.map { slot in
     guard let slot else { preconditionFailure("a block did not run") }
     return try slot.get()
+  }
+}
+
+private final class NextIndex: Sendable {
+  let value = Atomic(0)
+}
+
+/// What the threads share. It is on the stack of the one that waits for the others.
+private struct Blocks<Result: Sendable> {
+  let slots: UnsafeMutableBufferPointer<Swift.Result<Result, any Error>?>
+  let body: @Sendable (Int) throws -> Result
+
+  /// A function of its own, so that nothing of the blocks is held any more when it returns.
+  @inline(never)
+  static func run(_ place: UnsafePointer<Blocks>, _ next: NextIndex) {
+    let blocks = place.pointee
+    while true {
+      let index = next.value.wrappingAdd(1, ordering: .relaxed).oldValue
+      guard index < blocks.slots.count else { return }
+      blocks.slots[index] = Swift.Result { try blocks.body(index) }
+    }
   }
 }

@@ -1,5 +1,3 @@
-import Synchronization
-
 #if canImport(Glibc)
   import Glibc
 #elseif canImport(Musl)
@@ -24,7 +22,7 @@ struct TemporaryFile: Hashable {
   private static let longestStem = 200
   private static let suffix = "partial"
   /// Those that exist now; a caller that makes or ends one holds the lock.
-  private static let existing = Mutex<Set<TemporaryFile>>([])
+  private static let existing = Lock<Set<TemporaryFile>>([])
 
   /// Creates a file for `target`.
   ///

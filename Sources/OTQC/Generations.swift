@@ -6,11 +6,10 @@ import OTFoundation
 import OTJSON
 import OTPlatform
 import OTQ
-import Synchronization
 
 /// A text that a caller in C lets a model write; one thread at a time.
 final class GenerationBox: @unchecked Sendable {
-  private let lock = Mutex(())
+  private let lock = Lock(())
   private let loop: GenerationLoop
   /// What the caller looks at until the next call.
   private var text: CText?

@@ -1,5 +1,4 @@
 import OTFoundation
-import Synchronization
 
 /// The objects that callers in C hold, by handles that are numbers and no addresses.
 ///
@@ -14,7 +13,7 @@ struct Handles: ~Copyable {
     var objects: [UInt: any AnyObject & Sendable] = [:]
   }
 
-  private let table = Mutex(Table())
+  private let table = Lock(Table())
 
   private init() {}
 

@@ -5,7 +5,6 @@ import OTModel
 import OTObservation
 import OTRuntime
 import OTTensor
-import Synchronization
 
 /// The error of a plan's outputs against those of floats, over all outputs and kept rows.
 package struct TrialError: Sendable, Hashable {
@@ -152,7 +151,7 @@ package struct SiteTrial: Sendable {
 
 /// What the float model gives at each depth, run once for all trials of a site.
 private final class References: Sendable {
-  private let made = Mutex<[SiteTrial.Depth: [ExecutionResult]]>([:])
+  private let made = Lock<[SiteTrial.Depth: [ExecutionResult]]>([:])
 
   func results(_ depth: SiteTrial.Depth, _ make: () throws -> [ExecutionResult]) throws -> [ExecutionResult] {
     try made.withLock { made in

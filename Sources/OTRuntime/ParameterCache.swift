@@ -1,5 +1,5 @@
+import OTFoundation
 import OTGraph
-import Synchronization
 
 /// Keeps the weights that it has been asked for; safe to share between threads and executors.
 package final class ParameterCache: Sendable {
@@ -9,7 +9,7 @@ package final class ParameterCache: Sendable {
   }
 
   private let source: any ParameterSource
-  private let kept = Mutex<[Key: [Float]]>([:])
+  private let kept = Lock<[Key: [Float]]>([:])
 
   /// A cache of the parameters of `source`.
   package init(_ source: any ParameterSource) { self.source = source }

@@ -1,5 +1,4 @@
 import OTFoundation
-import Synchronization
 
 #if canImport(Glibc)
   import Glibc
@@ -11,7 +10,7 @@ import Synchronization
 
 /// Texts that pipes give: each is read once, to its end, and kept.
 enum TextStreams {
-  private static let contents = Mutex<[String: MappedFile]>([:])
+  private static let contents = Lock<[String: MappedFile]>([:])
 
   /// The name of standard input.
   private static let standardInput = "-"

@@ -1,6 +1,5 @@
 import Foundation
 import OTFoundation
-import Synchronization
 import Testing
 import _OTTestSupport
 
@@ -58,7 +57,7 @@ import _OTTestSupport
 
   @Test func threadsWaitForEachOther() {
     let condition = Condition()
-    let turns = Mutex<[Int]>([])
+    let turns = Lock<[Int]>([])
     for number in 0..<4 {
       let hasStarted = WorkThread.start {
         condition.lock()
@@ -73,5 +72,48 @@ import _OTTestSupport
     while turns.withLock({ $0.count }) < 4 { condition.wait() }
     condition.unlock()
     #expect(turns.withLock { $0 } == [0, 1, 2, 3])
+  }
+
+  @Test func aLockKeepsOthersOut() {
+    let lock = Lock(0)
+    let group = WorkGroup()
+    for _ in 0..<4 {
+      #expect(group.start { for _ in 0..<10_000 { lock.withLock { $0 += 1 } } })
+    }
+    group.wait()
+    #expect(lock.withLock { $0 } == 40_000)
+    #expect(throws: CancellationError.self) { try lock.withLock { _ in throw CancellationError() } }
+    // It is free again.
+    #expect(
+      lock.withLock {
+        $0 -= 1; return $0
+      } == 39_999)
+  }
+
+  /// Whoever waits looks after other things meanwhile, and can give up.
+  @Test func waitingCanEnd() throws {
+    let (group, isFree) = (WorkGroup(), Lock(false))
+    #expect(group.start { while !isFree.withLock({ $0 }) { sched_yield() } })
+    #expect(throws: CancellationError.self) { try group.wait { throw CancellationError() } }
+    isFree.withLock { $0 = true }
+    group.wait()
+  }
+
+  /// Each block once, in their order; of several errors that of the least index.
+  @Test(arguments: [1, 2, 3, 7], [0, 1, 2, 5, 300]) func blocksAreMadeOnce(threadCount: Int, count: Int) throws {
+    let made = Lock([Int](repeating: 0, count: count))
+    let squares = try mapBlocks(count, threadCount: threadCount) { index in
+      made.withLock { $0[index] += 1 }
+      return index * index
+    }
+    #expect(squares == (0..<count).map { $0 * $0 })
+    #expect(made.withLock { $0 } == [Int](repeating: 1, count: count))
+    guard count > 2 else { return }
+    let refusal = #expect(throws: Refusal.self) {
+      try mapBlocks(count, threadCount: threadCount) { index in
+        if index % 2 == 1 { throw Refusal("odd", "\(index)") }
+      }
+    }
+    #expect(refusal?.message == "1")
   }
 }

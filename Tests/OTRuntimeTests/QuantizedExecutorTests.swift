@@ -179,6 +179,46 @@ import _OTTestSupport
       #expect(open(false) == nil)
     }
   }
+
+  /// Running an uncompressed file refuses damage everywhere but in the codes that it uses where they lie. There it gives
+  /// other numbers, and nothing else.
+  @Test func runningNoticesAllDamageBesideCodes() throws {
+    try withTemporaryFolder { folder in
+      var options = ConversionOptions()
+      options.compression = .none
+      let good = try convert(Fixture.opt.checkpoint(), options, to: folder + "/good.otq").container
+      let whole = good.file.bytes
+      let base = try #require(whole.baseAddress)
+      let inPlace = try good.tensors.compactMap(good.mappedPackedCodes).map { codes in
+        let start = try #require(codes.baseAddress) - base
+        return start..<start + codes.count
+      }
+      func logits(_ path: String) throws -> [Float] {
+        let file = try PackedModel(path: path)
+        // The tokenizer is among them.
+        for name in file.container.attachmentNames { _ = try file.container.attachment(name) }
+        let executor = try QuantizedExecutor(graph: #require(file.graph), container: file.container, threadCount: 1)
+        return Array(try executor.run(tokenIDs: [2, 7, 5]).output("logits").values)
+      }
+      let expected = try logits(good.file.path)
+      var (refused, changed) = (0, 0)
+      for offset in stride(from: 0, to: whole.count, by: whole.count / 200 | 1) {
+        var bytes = Array(whole)
+        bytes[offset] ^= 0x10
+        try Data(bytes).write(to: URL(fileURLWithPath: folder + "/bad.otq"))
+        var found: [Float] = []
+        let refusal = rule { found = try logits(folder + "/bad.otq") }
+        if inPlace.contains(where: { $0.contains(offset) }) {
+          #expect(refusal == nil && found.count == expected.count, "byte \(offset)")
+          changed += found == expected ? 0 : 1
+        } else {
+          #expect(refusal?.hasPrefix("otq-") == true, "byte \(offset)")
+          refused += 1
+        }
+      }
+      #expect(refused > 20 && changed > 20)
+    }
+  }
 }
 
 /// ‖a − b‖ / ‖b‖.

@@ -1,3 +1,4 @@
+import OTFoundation
 import OTRuntime
 import Synchronization
 import Testing
@@ -12,7 +13,7 @@ import Testing
     #expect(pool.threadCount == threadCount && WorkerPool(threadCount: 8, processorCount: 3).threadCount == 3)
     for count in [0, 1, 2, 3, 7, 100, 1000] {
       for _ in 0..<20 {
-        let done = Mutex([Int](repeating: 0, count: count))
+        let done = Lock([Int](repeating: 0, count: count))
         try pool.run(count) { worker, index in
           #expect((0..<threadCount).contains(worker))
           done.withLock { $0[index] += 1 }

@@ -1,5 +1,4 @@
 import OTFoundation
-import Synchronization
 
 /// A long work on files, as an asynchronous sequence of its progress whose last element is its result.
 ///
@@ -99,7 +98,7 @@ private final class FileWorkRun<Output: Sendable>: Sendable {
     }
   }
 
-  private let state = Mutex(State())
+  private let state = Lock(State())
   private let work: @Sendable (WorkObserver) throws -> Output
 
   init(_ work: @escaping @Sendable (WorkObserver) throws -> Output) { self.work = work }

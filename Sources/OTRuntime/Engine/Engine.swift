@@ -1,7 +1,6 @@
 import OTFoundation
 import OTGraph
 import OTKernels
-import Synchronization
 
 /// Runs programs: what the executors and sessions share.
 ///
@@ -21,7 +20,7 @@ final class Engine: Sendable {
   /// For speed.
   let fused: Program
   /// Other programs, made when they are first asked for.
-  private let programs = Mutex<[ProgramKey: Program]>([:])
+  private let programs = Lock<[ProgramKey: Program]>([:])
   private let packed: [String: PackedMatrix]
 
   /// - Parameter packed: the weights that are multiplied in integers, by the name of their linear.

@@ -1,3 +1,4 @@
+import OTFoundation
 import OTGraph
 import Synchronization
 
@@ -28,7 +29,7 @@ package struct StageTime: Sendable, Hashable {
 /// Adds up the time of stages, where somebody wants to know.
 package final class StageTimer: Sendable {
   private let isOn = Atomic(false)
-  private let times = Mutex<[String: StageTime]>([:])
+  private let times = Lock<[String: StageTime]>([:])
 
   init() {}
 

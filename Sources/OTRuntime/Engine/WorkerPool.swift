@@ -108,7 +108,7 @@ extension WorkerPool {
     private let isDismissed = Atomic(false)
     private let sleepingCount = Atomic(0)
     private let condition = Condition()
-    private let failure = Mutex<(any Error)?>(nil)
+    private let failure = Lock<(any Error)?>(nil)
     /// Written before a loop is opened, read by those who have joined it.
     private var work: Work?
 
