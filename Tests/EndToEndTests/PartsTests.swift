@@ -201,6 +201,59 @@ import _OTTestSupport
     }
   }
 
+  /// The same where no part has seen a file that the other has read, so that only the values tell: the checkpoint's index
+  /// is its first file, that of the second part's weights the next, whose digest that part takes.
+  @Test func aPartOfOtherValuesIsRefused() throws {
+    try withTemporaryFolder { folder in
+      try SmallModels.make("plain", at: folder + "/m")
+      let plan =
+        ["plan", "m", "m.otq", "--parts", "2", "-o", "plan.json", "--force", "--method", "smoothquant"]
+        + ["--rounding", "gptq"] + Self.samples
+      func planned() throws -> [String: Int] {
+        let process = Tool.process(plan)
+        process.currentDirectoryURL = URL(fileURLWithPath: folder)
+        #expect(try Tool.finish(process).status == 0)
+        let json = try JSONValue.parse(contentsOf: MappedFile(path: folder + "/plan.json"))
+        return (json["tensors"]?.array ?? []).reduce(into: [:]) { parts, entry in
+          guard let pair = entry.array, let name = pair[0].string else { return }
+          parts[name] = pair[1].integer
+        }
+      }
+      let wanted = try planned()
+      let tensors = try Checkpoint.open(Fixture.llama.folder).tensors
+      var weightMap = JSONObject()
+      for part in 0..<2 {
+        let name = "weights-\(2 - part).safetensors"
+        let own = tensors.filter { wanted[$0.name] == part }
+        var writer = try SafetensorsWriter(
+          path: "\(folder)/m/\(name)",
+          entries: own.map { .init(name: $0.name, elementType: $0.elementType, shape: $0.shape) })
+        for view in own {
+          try writer.append(view)
+          weightMap[view.name] = .string(name)
+        }
+        try writer.commit()
+      }
+      try FileManager.default.removeItem(atPath: folder + "/m/model.safetensors")
+      try JSONValue.object(["metadata": .object([:]), "weight_map": .object(weightMap)]).text()
+        .write(toFile: folder + "/m/model.safetensors.index.json", atomically: true, encoding: .utf8)
+      #expect(try planned() == wanted)
+      for part in ["1", "2"] { try Self.run(folder, nil, "convert", "--plan", "plan.json", "--part", part) }
+      // The first again, from other weights: it leaves other values than the second went on from.
+      let file = folder + "/m/weights-2.safetensors"
+      var bytes = try contents(file)
+      let middle = bytes.count / 2
+      for index in stride(from: middle, to: middle + 4096, by: 64) { bytes[index] ^= 1 }
+      try bytes.write(to: URL(fileURLWithPath: file))
+      try Self.run(folder, nil, "convert", "--plan", "plan.json", "--part", "1", "--force")
+      try Self.run(folder, "merge-rounding", "merge", "--plan", "plan.json")
+      // The remedy.
+      try Self.run(folder, nil, "convert", "--plan", "plan.json", "--part", "2", "--force")
+      try Self.run(folder, nil, "merge", "--plan", "plan.json")
+      try Self.run(folder, nil, "verify", "m.otq", "--reference", "m")
+    }
+  }
+
   /// Weights that are decoded count as what lies in the file.
   @Test(arguments: ["deepseek3-fp8", "gptoss-mxfp4"]) func aPlanCountsWhatIsRead(_ family: String) throws {
     try withTemporaryFolder { folder in
