@@ -27,6 +27,15 @@ import _OTTestSupport
     #expect(times.allSatisfy { $0.seconds >= 0 } && times.map(\.seconds) == times.map(\.seconds).sorted(by: >))
   }
 
+  /// Rows that threads take through sections are counted as those that go stage by stage.
+  @Test func sectionsAreOneRun() throws {
+    let executor = try Fixture.llama.executor(.perToken)
+    let tokens = (0..<128).map { $0 * 37 % 2048 }
+    let times = try executor.stageTimer.times { _ = try executor.run(tokenIDs: tokens) }
+    let projection = try #require(times.first { $0.name == "gate_proj, up_proj" }, "\(times.map(\.name))")
+    #expect(projection.operations == Double(128 * 128 * 384 * 2 * 2 * 4) && projection.count == 4)
+  }
+
   @Test func nothingIsCountedBefore() throws {
     let executor = try Fixture.llama.executor(.perToken)
     _ = try executor.run(tokenIDs: [1, 2, 3])

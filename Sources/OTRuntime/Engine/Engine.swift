@@ -147,7 +147,7 @@ final class Engine: Sendable {
         rows: start..<min(start + size, rows.upperBound), worker: worker, origin: start, isOfThread: true)
       for placed in stages {
         guard let stage = placed.stage as? any RowwiseStage else { continue }
-        try timer.run(stage, pass, block)
+        try timer.run(stage, pass, block, isFirst: index == 0)
       }
     }
   }

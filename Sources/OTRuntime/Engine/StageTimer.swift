@@ -46,18 +46,20 @@ package final class StageTimer: Sendable {
 
   /// Runs a stage for some rows on all threads, on the clock where it is on.
   func run(_ stage: any Stage, _ pass: Pass, rows: Range<Int>) throws {
-    try run(stage, pass, rowCount: rows.count, threadCount: 1) { try stage.run(pass, rows: rows) }
+    try run(stage, pass, rowCount: rows.count, threadCount: 1, runCount: 1) { try stage.run(pass, rows: rows) }
   }
 
-  /// Runs a stage for the rows of a block on one thread, while others are busy with other rows.
-  func run(_ stage: any RowwiseStage, _ pass: Pass, _ block: RowBlock) throws {
-    try run(stage, pass, rowCount: block.rows.count, threadCount: pass.engine.pool.threadCount) {
+  /// Runs a stage for the rows of a block on one thread, while others are busy with other rows; all blocks are one run.
+  func run(_ stage: any RowwiseStage, _ pass: Pass, _ block: RowBlock, isFirst: Bool) throws {
+    try run(
+      stage, pass, rowCount: block.rows.count, threadCount: pass.engine.pool.threadCount, runCount: isFirst ? 1 : 0
+    ) {
       try stage.run(pass, in: block)
     }
   }
 
   private func run(
-    _ stage: any Stage, _ pass: Pass, rowCount: Int, threadCount: Int, _ body: () throws -> Void
+    _ stage: any Stage, _ pass: Pass, rowCount: Int, threadCount: Int, runCount: Int, _ body: () throws -> Void
   ) rethrows {
     guard isOn.load(ordering: .relaxed) else { return try body() }
     let start = ContinuousClock.now
@@ -67,7 +69,7 @@ package final class StageTimer: Sendable {
     times.withLock { times in
       var sum = times[time.name] ?? StageTime(name: time.name, work: time.work)
       sum.seconds += seconds
-      sum.count += 1
+      sum.count += runCount
       sum.operations += time.operations
       times[time.name] = sum
     }
