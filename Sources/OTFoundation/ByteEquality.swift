@@ -10,3 +10,17 @@ extension StringProtocol {
     self == other && utf8.elementsEqual(other.utf8)
   }
 }
+
+extension String {
+  /// The same of two whole strings, sooner: a large header has names by the ten thousand.
+  package func hasSameBytes(as other: String) -> Bool {
+    guard utf8.count == other.utf8.count else { return false }
+    return withBytes { bytes in other.withBytes { bytes.elementsEqual($0) } }
+  }
+
+  /// The bytes of UTF-8.
+  package func withBytes<Result>(_ body: (UnsafeRawBufferPointer) throws -> Result) rethrows -> Result {
+    var text = self
+    return try text.withUTF8 { try body(UnsafeRawBufferPointer($0)) }
+  }
+}

@@ -17,4 +17,10 @@ package final class OnDemand<Value: Sendable>: Sendable {
       return value
     }
   }
+
+  /// Begins to make the value on a thread of its own, so that it is there sooner; who asks for it meanwhile, waits.
+  package func prepare() {
+    // Without a thread it is made when it is asked for, as is what throws.
+    _ = WorkThread.start(stackByteCount: 8 << 20) { _ = try? self.get() }
+  }
 }

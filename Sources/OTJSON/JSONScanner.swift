@@ -13,7 +13,7 @@ import OTFoundation
 struct JSONScanner {
   private enum Container {
     case array
-    case object(JSONKeySet)
+    case object(JSONNames)
   }
   private enum Expectation {
     case value, valueOrEnd, keyOrEnd, key, commaOrEnd
@@ -118,14 +118,14 @@ struct JSONScanner {
       throw failure("json-syntax", "a member's name is missing", at: position)
     }
     let key = try scanText()
-    guard !key.unicodeScalars.contains("\0") else {
+    guard !key.utf8.contains(0) else {
       throw failure("json-nul-key", "a member's name contains NUL", at: start)
     }
-    guard case .object(var keys)? = stack.popLast() else { return key }
-    guard keys.insert(key) else {
+    guard case .object(var names)? = stack.popLast() else { return key }
+    guard names.insert(key) == nil else {
       throw failure("json-duplicate-key", "member '\(key.prefix(80))' occurs twice", at: start)
     }
-    stack.append(.object(keys))
+    stack.append(.object(names))
     guard let byte = nextByte() else {
       throw failure("json-truncated", "JSON ends too early", at: position)
     }
@@ -168,7 +168,7 @@ struct JSONScanner {
         throw failure("json-too-many", "more than \(limits.containerCount) arrays and objects", at: position)
       }
       position += 1
-      stack.append(byte == UInt8(ascii: "[") ? .array : .object(JSONKeySet()))
+      stack.append(byte == UInt8(ascii: "[") ? .array : .object(JSONNames()))
       return byte == UInt8(ascii: "[") ? .valueOrEnd : .keyOrEnd
     case UInt8(ascii: "\""):
       _ = try scanString(into: nil)

@@ -1,5 +1,3 @@
-import OTFoundation
-
 /// A JSON value that has passed the strict scanner.
 ///
 /// Objects keep the order of their members, so that writing is deterministic.
@@ -40,79 +38,36 @@ package enum JSONValue: Sendable, Hashable {
   package subscript(key: String) -> JSONValue? { object?[key] }
 }
 
-/// A member's name, equal to another only when every byte is: String takes
-/// U+00E9 and U+0065 U+0301 for the same key, and JSON does not.
-struct JSONKey: Hashable, Sendable {
-  let text: String
-
-  init(_ text: String) { self.text = text }
-
-  static func == (first: JSONKey, second: JSONKey) -> Bool {
-    first.text.hasSameBytes(as: second.text)
-  }
-
-  func hash(into hasher: inout Hasher) {
-    var text = text
-    text.withUTF8 { hasher.combine(bytes: UnsafeRawBufferPointer($0)) }
-  }
-}
-
 /// The members of a JSON object, in order, with constant-time look-up.
 ///
 /// Names that differ in any byte are different members.
 package struct JSONObject: Sendable, Hashable {
-  private struct Member: Sendable, Hashable {
-    let key: JSONKey
-    var value: JSONValue
-  }
-
-  /// Most members that are searched one after the other, since hashing names takes longer.
-  private static let searchedCount = 12
-
-  private var list: [Member] = []
-  /// Index of each member by its key, when there are more.
-  private var places: [JSONKey: Int] = [:]
+  private var names = JSONNames()
+  /// The value of each name.
+  private var values: [JSONValue] = []
 
   /// An object without members.
   package init() {}
 
   /// The value of a member; nil when there is none, and setting nil removes it.
   package subscript(key: String) -> JSONValue? {
-    get { place(of: JSONKey(key)).map { list[$0].value } }
+    get { names.place(of: key).map { values[$0] } }
     set {
-      let key = JSONKey(key)
-      switch (place(of: key), newValue) {
-      case (let place?, let value?): list[place].value = value
-      case (let place?, nil):
-        list.remove(at: place)
-        places = [:]
-        if list.count > JSONObject.searchedCount { findPlaces() }
-      case (nil, let value?):
-        list.append(Member(key: key, value: value))
-        if !places.isEmpty {
-          places[key] = list.count - 1
-        } else if list.count > JSONObject.searchedCount {
-          findPlaces()
-        }
-      case (nil, nil): break
+      if let newValue {
+        if let place = names.insert(key) { values[place] = newValue } else { values.append(newValue) }
+      } else if let place = names.place(of: key) {
+        names.remove(at: place)
+        values.remove(at: place)
       }
     }
   }
 
-  private mutating func findPlaces() {
-    places = Dictionary(uniqueKeysWithValues: list.enumerated().map { ($1.key, $0) })
-  }
-
-  private func place(of key: JSONKey) -> Int? {
-    places.isEmpty ? list.firstIndex { $0.key == key } : places[key]
-  }
-
   /// Number of members.
-  package var count: Int { list.count }
+  package var count: Int { values.count }
   /// Names of members in their order.
-  package var keys: [String] { list.map(\.key.text) }
+  package var keys: [String] { names.list }
   /// Members in the order in which they were written.
-  package var members: [(key: String, value: JSONValue)] { list.map { ($0.key.text, $0.value) } }
+  package var members: [(key: String, value: JSONValue)] { zip(names.list, values).map { ($0, $1) } }
 }
 
 extension JSONObject: ExpressibleByDictionaryLiteral {

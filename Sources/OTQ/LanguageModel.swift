@@ -44,6 +44,17 @@ public struct LanguageModel: Sendable {
   ///
   /// - Throws: as `init(path:threadCount:attentionBits:)`.
   public init(_ file: ModelFile, threadCount: Int? = nil, attentionBits: Int? = nil) throws(Refusal) {
+    try self.init(file, threadCount: threadCount, attentionBits: attentionBits, readsText: false)
+  }
+
+  /// Loads a model that reads text: its tokenizer is read at the same time, where there is more than one thread.
+  ///
+  /// - Throws: as `init(path:threadCount:attentionBits:)`; what is wrong with the tokenizer is thrown when it is used.
+  package init(readingText path: String, threadCount: Int?, attentionBits: Int?) throws(Refusal) {
+    try self.init(ModelFile(path: path), threadCount: threadCount, attentionBits: attentionBits, readsText: true)
+  }
+
+  private init(_ file: ModelFile, threadCount: Int?, attentionBits: Int?, readsText: Bool) throws(Refusal) {
     if let attentionBits {
       guard (2...8).contains(attentionBits), file.isPacked else {
         throw Refusal(
@@ -53,6 +64,13 @@ public struct LanguageModel: Sendable {
     }
     let threadCount = threadCount ?? Machine.processorCount
     self.file = file
+    let tokenizer = OnDemand {
+      let tokenizer = try file.model.tokenizer()
+      returnFreeMemory()
+      return tokenizer
+    }
+    lazyTokenizer = tokenizer
+    if readsText, threadCount > 1 { tokenizer.prepare() }
     executor = try refusing(naming: file.path) { () -> any Executor in
       let graph = try file.model.graph()
       switch file.model {
@@ -66,11 +84,6 @@ public struct LanguageModel: Sendable {
           graph: graph, parameters: source.parameters, threadCount: threadCount,
           cachesParameters: byteCount < Double(Machine.memoryByteCount) / 2)
       }
-    }
-    lazyTokenizer = OnDemand {
-      let tokenizer = try file.model.tokenizer()
-      returnFreeMemory()
-      return tokenizer
     }
   }
 

@@ -1,3 +1,4 @@
+import OTFoundation
 import OTJSON
 
 /// The result of merging two neighbouring tokens, and its rank.
@@ -51,28 +52,57 @@ struct BytePairModel {
   }
 
   private mutating func readMerges(_ model: TokenizerSection) throws {
-    let list = try model.sections("merges")
-    merges.reserveCapacity(list.count)
+    let list = try model.section("merges")
+    guard let entries = list.json.array else { throw list.refusal("tokenizer-syntax", "is not a list") }
+    merges.reserveCapacity(entries.count)
+    // There may be hundreds of thousands: nothing is made for each.
+    var (left, right): ([UInt8], [UInt8]) = ([], [])
     var rank: UInt32 = 0
-    for entry in list {
-      let pair: [String]
-      if let text = entry.json.string {
-        if text.hasPrefix("#version") { continue }
-        // Not as characters: a mark after the space makes one of both.
-        pair = text.unicodeScalars.split(separator: " ", omittingEmptySubsequences: false).map { String($0) }
-      } else {
-        pair = entry.json.array?.compactMap(\.string) ?? []
+    for (index, entry) in entries.enumerated() {
+      func refusal(_ rule: String, _ message: String) -> Refusal {
+        TokenizerSection(json: entry, path: "\(list.path)[\(index)]", file: list.file).refusal(rule, message)
       }
-      guard pair.count == 2 else { throw entry.refusal("tokenizer-syntax", "is not a pair of tokens") }
-      let merged = Array(pair[0].unicodeScalars) + pair[1].unicodeScalars.dropFirst(prefix.count)
-      guard let left = vocabulary[TokenText(pair[0])], let right = vocabulary[TokenText(pair[1])],
-        let id = vocabulary[TokenText(merged)]
-      else {
-        throw entry.refusal("tokenizer-vocabulary", "merges '\(pair[0])' and '\(pair[1])': no token")
+      if let text = entry.string, text.utf8.starts(with: "#version".utf8) { continue }
+      guard Self.readPair(entry, &left, &right) else { throw refusal("tokenizer-syntax", "is not a pair of tokens") }
+      let (leftID, rightID) = (vocabulary[left[...]], vocabulary[right[...]])
+      let leftCount = left.count
+      left += Self.dropping(prefix.count, of: right)
+      guard let leftID, let rightID, let id = vocabulary[left[...]] else {
+        let texts = [left[..<leftCount], right[...]].map { String(decoding: $0, as: UTF8.self) }
+        throw refusal("tokenizer-vocabulary", "merges '\(texts[0])' and '\(texts[1])': no token")
       }
-      merges[Self.key(Int32(left), Int32(right))] = Merge(rank: rank, id: Int32(id))
+      merges[Self.key(Int32(leftID), Int32(rightID))] = Merge(rank: rank, id: Int32(id))
       rank += 1
     }
+  }
+
+  /// The two tokens of a merge, a text with one space between them or a list; false for anything else.
+  private static func readPair(_ entry: JSONValue, _ left: inout [UInt8], _ right: inout [UInt8]) -> Bool {
+    left.removeAll(keepingCapacity: true)
+    right.removeAll(keepingCapacity: true)
+    switch entry {
+    case .string(let text):
+      return text.withBytes { bytes in
+        guard let space = bytes.firstIndex(of: UInt8(ascii: " ")) else { return false }
+        left.append(contentsOf: bytes[..<space])
+        right.append(contentsOf: bytes[(space + 1)...])
+        return !right.contains(UInt8(ascii: " "))
+      }
+    case .array(let list):
+      let texts = list.compactMap(\.string)
+      guard texts.count == 2 else { return false }
+      left.append(contentsOf: texts[0].utf8)
+      right.append(contentsOf: texts[1].utf8)
+      return true
+    default: return false
+    }
+  }
+
+  /// UTF-8 without its first `count` scalars.
+  private static func dropping(_ count: Int, of bytes: [UInt8]) -> ArraySlice<UInt8> {
+    var rest = bytes[...]
+    for _ in 0..<count { rest = rest.dropFirst().drop { $0 & 0xC0 == 0x80 } }
+    return rest
   }
 
   private static func key(_ left: Int32, _ right: Int32) -> UInt64 {

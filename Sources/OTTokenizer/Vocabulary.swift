@@ -77,8 +77,11 @@ struct Vocabulary {
 
   var largestID: Int { ids.last.map { Int($0) } ?? -1 }
 
-  subscript(text: TokenText) -> Int? {
-    text.bytes.withUnsafeBytes { wanted in
+  subscript(text: TokenText) -> Int? { self[ArraySlice(text.bytes)] }
+
+  /// The id of a token in UTF-8.
+  subscript(text: ArraySlice<UInt8>) -> Int? {
+    text.withUnsafeBytes { wanted in
       let place = Int(slots[slot(of: wanted)])
       return place < 0 ? nil : Int(ids[place])
     }

@@ -50,7 +50,7 @@ struct ClassifyCommand: ParsableCommand {
 
   func run() throws {
     let model = try LanguageModel(
-      path: model, threadCount: threads.threads, attentionBits: attention.quantizeAttention)
+      readingText: model, threadCount: threads.threads, attentionBits: attention.quantizeAttention)
     model.file.warnings.forEach(messages.warn)
     if model.answersQuestions { return try answer(with: model) }
     let texts = text.enumerated().map { ($1, pair.isEmpty ? nil : pair[$0]) }

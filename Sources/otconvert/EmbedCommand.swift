@@ -57,7 +57,7 @@ struct EmbedCommand: ParsableCommand {
     if let output { try AtomicFile.check([output], force: force, inputs: inputs) }
     let texts = try texts()
     let model = try LanguageModel(
-      path: model, threadCount: threads.threads, attentionBits: attention.quantizeAttention)
+      readingText: model, threadCount: threads.threads, attentionBits: attention.quantizeAttention)
     model.file.warnings.forEach(messages.warn)
     let start = ContinuousClock.now
     let embeddings = try model.embeddings(of: texts) { doneCount, _ in

@@ -95,7 +95,7 @@ struct RunCommand: ParsableCommand {
 
   private func loadedModel() throws -> LanguageModel {
     let model = try LanguageModel(
-      path: model, threadCount: threads.threads, attentionBits: attention.quantizeAttention)
+      readingText: model, threadCount: threads.threads, attentionBits: attention.quantizeAttention)
     model.file.warnings.forEach(messages.warn)
     return model
   }

@@ -117,3 +117,31 @@ import _OTTestSupport
     #expect(refusal?.message == "1")
   }
 }
+
+/// Values that are made once.
+@Suite struct OnDemandTests {
+  @Test func preparedValuesAreMadeOnce() throws {
+    for _ in 0..<50 {
+      let count = Lock(0)
+      let value = OnDemand<Int> {
+        count.withLock { $0 += 1 }
+        return 7
+      }
+      value.prepare()
+      let group = WorkGroup()
+      for _ in 0..<3 {
+        let hasStarted = group.start { #expect((try? value.get()) == 7) }
+        #expect(hasStarted)
+      }
+      group.wait()
+      #expect(try value.get() == 7)
+      #expect(count.withLock { $0 } == 1)
+    }
+  }
+
+  @Test func whatCannotBePreparedIsThrownWhenItIsAskedFor() {
+    let value = OnDemand<Int> { throw Refusal("test-rule", "no value") }
+    value.prepare()
+    for _ in 0..<2 { #expect(throws: Refusal.self) { try value.get() } }
+  }
+}

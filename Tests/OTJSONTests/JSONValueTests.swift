@@ -132,7 +132,7 @@ import _OTTestSupport
     }
     var (object, pairs): (JSONObject, [(String, Int)]) = (JSONObject(), [])
     for step in 0..<2000 {
-      let key = ["\u{E9}", "e\u{301}", "k", "\u{3A9}", "\u{2126}"][draw(5)] + "\(draw(6))"
+      let key = ["\u{E9}", "e\u{301}", "k", "\u{3A9}", "\u{2126}"][draw(5)] + "\(draw(30))"
       let place = pairs.firstIndex { Array($0.0.utf8) == Array(key.utf8) }
       if draw(3) > step / 700 {
         object[key] = .integer(step)
