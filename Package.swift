@@ -51,7 +51,7 @@ let package = Package(
       // In the program itself: it needs no file beside it.
       resources: [.embedInCode("Resources/decompositions.txt")]),
     .target(
-      name: "OTText", dependencies: ["CZlib", "CZstd", "OTFoundation", "OTJSON", "OTTokenizer"],
+      name: "OTText", dependencies: ["CZlib", "CZstd", "OTFoundation", "OTJSON", "OTPlatform", "OTTokenizer"],
       exclude: ["Resources/README.md"],
       // In the program itself: it needs no file beside it.
       resources: [.embedInCode("Resources/sample.jsonl")]),

@@ -1,5 +1,6 @@
 import OTFoundation
 import OTJSON
+import OTPlatform
 
 /// A text: a file, or what a pipe gives, `-` being standard input.
 ///
@@ -131,26 +132,27 @@ package struct TextFile: Sendable {
   package func forEachLine(_ body: (Line) throws -> Bool) throws {
     var line = Line(bytes: [], number: 1, byteOffset: 0)
     var goesOn = true
-    func tooLong() -> Refusal {
-      Refusal(
-        "text-line-length", "line \(line.number) is longer than \(TextFile.maximumLineByteCount) bytes",
-        file: file.path, byteOffset: line.byteOffset, remedy: "is it a .txt file?")
+    func append(_ bytes: UnsafeRawBufferPointer) throws {
+      guard line.bytes.count + bytes.count <= TextFile.maximumLineByteCount else {
+        throw Refusal(
+          "text-line-length", "line \(line.number) is longer than \(TextFile.maximumLineByteCount) bytes",
+          file: file.path, byteOffset: line.byteOffset, remedy: "is it a .txt file?")
+      }
+      line.bytes.append(contentsOf: bytes)
     }
     try stream.forEachBlock { block in
-      var start = 0
-      while goesOn, let end = block[start...].firstIndex(of: UInt8(ascii: "\n")) {
-        guard line.bytes.count + end - start <= TextFile.maximumLineByteCount else { throw tooLong() }
-        line.bytes += block[start..<end]
-        let next = Line(
-          bytes: [], number: line.number + 1, byteOffset: line.byteOffset + line.bytes.count + 1)
+      var rest = block
+      while goesOn, let start = rest.baseAddress, let end = memchr(start, Int32(UInt8(ascii: "\n")), rest.count) {
+        let count = UnsafeRawPointer(end) - start
+        try append(UnsafeRawBufferPointer(rebasing: rest[..<count]))
         goesOn = try body(line)
-        line = next
-        start = end + 1
+        line.number += 1
+        line.byteOffset += line.bytes.count + 1
+        line.bytes.removeAll(keepingCapacity: true)
+        rest = UnsafeRawBufferPointer(rebasing: rest[(count + 1)...])
       }
-      guard goesOn else { return false }
-      guard line.bytes.count + block.count - start <= TextFile.maximumLineByteCount else { throw tooLong() }
-      line.bytes += block[start...]
-      return true
+      if goesOn { try append(rest) }
+      return goesOn
     }
     if goesOn, !line.bytes.isEmpty { _ = try body(line) }
   }

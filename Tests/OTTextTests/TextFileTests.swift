@@ -202,6 +202,43 @@ private func write(_ bytes: [UInt8], through path: String) throws {
     }
   }
 
+  /// Lines of every length, blank ones among them, over the ends of what is read at once, against a split of the whole.
+  @Test(arguments: ["a.txt", "a.txt.zst", "a.txt.gz"])
+  func linesAreThoseOfTheWholeText(name: String) throws {
+    var random = SeededGenerator()
+    var content: [UInt8] = []
+    while content.count < 5 << 20 {
+      let count =
+        [0, 1, Int.random(in: 0...200, using: &random), Int.random(in: 0...400_000, using: &random)]
+        .randomElement(using: &random) ?? 0
+      content += repeatElement(UInt8.random(in: 0x61...0x7A, using: &random), count: count) + [0x0A]
+    }
+    if Bool.random(using: &random) { content.append(0x62) }
+    var expected: [(bytes: ArraySlice<UInt8>, offset: Int)] = []
+    var offset = 0
+    for line in content.split(separator: 0x0A, omittingEmptySubsequences: false) {
+      expected.append((line, offset))
+      offset += line.count + 1
+    }
+    if expected.last?.bytes.isEmpty == true { expected.removeLast() }
+    try withTemporaryFolder { folder in
+      let path = folder + "/" + name
+      try write(name.hasSuffix("zst") ? zstd(content) : name.hasSuffix("gz") ? gzip(content) : content, to: path)
+      for wanted in [expected.count, Int.random(in: 1...expected.count, using: &random)] {
+        var found: [TextFile.Line] = []
+        try TextFile(path: path).forEachLine { line in
+          found.append(line)
+          return found.count < wanted
+        }
+        #expect(found.count == wanted, "seed \(random.seed)")
+        #expect(
+          zip(found, expected).allSatisfy { $0.bytes[...] == $1.bytes && $0.byteOffset == $1.offset },
+          "seed \(random.seed)")
+        #expect(found.enumerated().allSatisfy { $1.number == $0 + 1 }, "seed \(random.seed)")
+      }
+    }
+  }
+
   struct Fault: Sendable, CustomStringConvertible {
     let description: String
     let name: String
