@@ -37,7 +37,11 @@ package final class ScratchFile: Sendable {
     folder = path
   }
 
-  deinit { close(descriptor) }
+  deinit {
+    // A process that another thread begins to start has the file, too, until it is that other program.
+    flock(descriptor, LOCK_UN)
+    close(descriptor)
+  }
 
   /// Its bytes.
   package var byteCount: Int {

@@ -119,8 +119,12 @@ import _OTTestSupport
 
 /// Limits that the system sets a process.
 @Suite struct LimitTests {
+  /// Sanitizers take more addresses than these limits before a program begins.
+  private static let isSanitized = ProcessInfo.processInfo.environment["ASAN_OPTIONS"] != nil
+
   /// Without floats to multiply there is no BLAS, whose threads would not start; with them there is a clear line.
-  @Test(arguments: ["--no-calibration", ""]) func littleAddressSpaceEndsCleanly(option: String) throws {
+  @Test(.enabled(if: !isSanitized), arguments: ["--no-calibration", ""])
+  func littleAddressSpaceEndsCleanly(option: String) throws {
     try withTemporaryFolder { folder in
       let model = Fixtures.path("models/opt-mini")
       let outcome = try Tool.shell("ulimit -v 200000; exec \"$OTCONVERT\" '\(model)' '\(folder)/m.otq' \(option)")
@@ -133,7 +137,8 @@ import _OTTestSupport
   }
 
   /// Where the library itself finds no room, it is not said to be missing.
-  @Test(arguments: [200_000, 256_000, 300_000]) func littleAddressSpaceIsNamed(kilobytes: Int) throws {
+  @Test(.enabled(if: !isSanitized), arguments: [200_000, 256_000, 300_000])
+  func littleAddressSpaceIsNamed(kilobytes: Int) throws {
     try withTemporaryFolder { folder in
       let model = Fixtures.path("models/gpt2-mini")
       let outcome = try Tool.shell(

@@ -46,6 +46,25 @@ import _OTTestSupport
     return texts(of: try Journal(path: copy))
   }
 
+  /// What another thread starts shares the descriptors of this process for a moment: the lock goes with the journal.
+  @Test func nobodyHoldsALockBehindTheJournal() throws {
+    try withTemporaryFolder { folder in
+      let path = folder + "/journal"
+      var copies: [Int32] = []
+      do {
+        let journal = try Journal(path: path)
+        let names = try FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd").filter {
+          (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/fd/" + $0)) == path
+        }
+        copies = names.compactMap { Int32($0) }.map { dup($0) }
+        withExtendedLifetime(journal) {}
+      }
+      defer { for copy in copies { close(copy) } }
+      #expect(copies.count == 1)
+      #expect(try Journal(path: path).rows.isEmpty)
+    }
+  }
+
   /// Any bit that flips ends the rows before its line.
   @Test func aFlippedBitEndsTheRows() throws {
     try withTemporaryFolder { folder in

@@ -43,7 +43,13 @@ package final class ComparisonFolder {
     unlink(conversionPath)
   }
 
-  deinit { for lock in locks { close(lock) } }
+  deinit {
+    for lock in locks {
+      // As ScratchFile does.
+      flock(lock, LOCK_UN)
+      close(lock)
+    }
+  }
 
   private static func lock(_ name: String, in path: String, _ operation: Int32) throws -> Int32 {
     let lock = open(path + name, O_RDWR | O_CREAT | O_CLOEXEC, 0o666)
