@@ -101,11 +101,17 @@ struct PostProcessor {
   var hasPair: Bool { pair != nil }
 
   /// The special tokens of a pair.
-  var pairSpecialCount: Int {
-    (pair ?? []).reduce(0) { count, part in
-      if case .special(let ids, _) = part { count + ids.count } else { count }
+  private var pairSpecialIDs: [Int] {
+    (pair ?? []).flatMap { part -> [Int] in
+      if case .special(let ids, _) = part { ids } else { [] }
     }
   }
+
+  /// The number of special tokens of a pair.
+  var pairSpecialCount: Int { pairSpecialIDs.count }
+
+  /// The largest id of a special token, which need not be one of the vocabulary's; nil where there are none.
+  var largestID: Int? { (leading + trailing + pairSpecialIDs).max() }
 
   /// The tokens of two texts with the special ones, the segment of each, and the places of the second text's.
   ///

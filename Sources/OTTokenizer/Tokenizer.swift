@@ -54,7 +54,8 @@ package struct Tokenizer: Sendable {
     postProcessor = try root.optional("post_processor").map(PostProcessor.init) ?? PostProcessor()
     decoder = try root.optional("decoder").map(Decoder.init)
     maximumLength = try root.optional("truncation").map { try $0.count("max_length") }
-    vocabularySize = max(model.vocabulary.largestID, addedTokens.byID.keys.max() ?? -1) + 1
+    vocabularySize =
+      max(model.vocabulary.largestID, addedTokens.byID.keys.max() ?? -1, postProcessor.largestID ?? -1) + 1
   }
 
   /// Reads a `tokenizer.json`.

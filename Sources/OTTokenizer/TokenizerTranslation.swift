@@ -183,6 +183,12 @@ struct TokenizerTranslation {
     let additions = configuration.additions(to: [])
     let tokenizer = try Tokenizer(json: .object(root), file: file, adding: additions)
     let added = tokenizer.addedTokens.byID.sorted { $0.key < $1.key }
+    // New tokens get the ids behind the number of tokens, which others have where ids have gaps.
+    guard added.count == tokenizer.addedTokens.ids.count else {
+      throw Refusal(
+        "tokenizer-vocabulary", "has no ids for special tokens that it lacks, since tokens occur twice or are left out",
+        file: file, remedy: "save its tokenizer.json with the package 'transformers'")
+    }
     root["added_tokens"] = .array(added.map { $0.value.json(id: $0.key) })
     var special = JSONObject()
     func items(_ names: [String]) throws -> [JSONValue] {

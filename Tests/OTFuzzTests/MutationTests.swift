@@ -7,12 +7,16 @@ import _OTTestSupport
 @Suite(.timeLimit(.minutes(60))) struct MutationTests {
   /// Changed inputs of each target: a minute of one core for all together, or as many as one wants.
   private static let inputCount = ProcessInfo.processInfo.environment["OTQ_CHANGED_INPUTS"].flatMap(Int.init) ?? 50_000
+  /// A target and a seed that a run has printed, to do the same again: `OTQ_CHANGED_AGAIN=json:17`.
+  private static let again = ProcessInfo.processInfo.environment["OTQ_CHANGED_AGAIN"]?.split(separator: ":")
+
+  private static func isDone(_ target: FuzzTarget) -> Bool { again.map { $0.first ?? "" == target.name } ?? true }
 
   /// None traps, and none is answered by anything but a value or a refusal.
-  @Test(arguments: FuzzTarget.all)
+  @Test(arguments: FuzzTarget.all.filter(isDone))
   func changedInputsAreReadOrRefused(target: FuzzTarget) throws {
     let corpus = try Corpus.inputs(of: target)
-    var random = SeededGenerator()
+    var random = Self.again?.last.flatMap { UInt64($0) }.map { SeededGenerator(seed: $0) } ?? SeededGenerator()
     // A trap ends the process, and with it what the test would tell.
     print("changing inputs of \(target.name), seed \(random.seed)")
     var refusedCount = 0

@@ -46,6 +46,8 @@ import _OTTestSupport
         "tokenizer_config.json": #"{"cls_token":"a\u0000","added_tokens_decoder":{"3":{"content":"a\u0000"}}}"#,
       ]
     ),
+    // A word that occurs twice leaves an id out, and [PAD] and [CLS], which are added, would get one that another has.
+    ("tokenizer-vocabulary", ["vocab.txt": "[UNK]\n[SEP]\n[MASK]\n[MASK]\n"]),
     ("tokenizer-unsupported", ["vocab.txt": "a", "tokenizer_config.json": "{\"tokenizer_class\":\"EsmTokenizer\"}"]),
     (
       "tokenizer-unsupported",

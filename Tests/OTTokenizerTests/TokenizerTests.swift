@@ -173,6 +173,10 @@ private func parse(_ text: String) throws -> JSONObject {
     #expect(tokenizer.id(of: "<x>") == 23 && tokenizer.token(23) == "<x>" && tokenizer.isSpecial(23))
     #expect(tokenizer.id(of: "abc") == 101 && tokenizer.token(101) == "abc" && !tokenizer.isSpecial(101))
     #expect(tokenizer.id(of: "e\u{301}") == nil)
+    // The reference does not look up the ids of a template either: a model must have rows for them.
+    let template = try makeTokenizer(
+      try parse(#"{"post_processor":{"type":"BertProcessing","cls":["[CLS]",7],"sep":["[SEP]",500]}}"#))
+    #expect(template.vocabularySize == 501)
     #expect(tokenizer.token(150) == nil)
     #expect(try tokenizer.encode("a<x>b", addSpecialTokens: false) == [0, 23, 1])
     #expect(tokenizer.decode([150, 0, -1, 23, 0], skipSpecialTokens: true) == "a a")
